@@ -1,0 +1,267 @@
+"""Where everything of one platform lives. The only module that knows the names."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import stat
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+from tidehub.errors import TidehubError
+from tidehub.local.files import (
+    PASSABLE_DIRECTORY,
+    PRIVATE_DIRECTORY,
+    make_directory,
+    os_fault,
+    read_private,
+    write_private,
+)
+
+LONGEST_RUN_DIRECTORY = 48
+"""Bytes. A Unix socket path holds 107 (unix(7), sun_path less the final zero); the rest is for names."""
+
+ROOM_NEEDED = 64 * 2**20
+"""Bytes. With less free on the disk of the state a start is refused: databases and logs would fail soon."""
+
+_OWN_NAMES = {"private", "homes", "logs", "services", "lost+found"}
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def default_state_dir() -> Path:
+    """`/var/lib/tidehub` as root, else `tidehub` below `XDG_STATE_HOME` or `~/.local/state`.
+
+    Source: XDG Base Directory Specification 0.8 (a relative `XDG_STATE_HOME` is to be ignored).
+    """
+    if os.geteuid() == 0:
+        return Path("/var/lib/tidehub")
+    chosen = os.environ.get("XDG_STATE_HOME", "")
+    if chosen.startswith("/"):
+        return Path(chosen) / "tidehub"
+    try:
+        return Path.home() / ".local" / "state" / "tidehub"
+    except RuntimeError as error:
+        raise TidehubError(
+            "this user has no home directory", fix="name a directory with --state DIR"
+        ) from error
+
+
+class Places:
+    """The directories and files of one platform; `of` touches nothing, `ensure` makes them."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.private = state / "private"
+        """0700: databases, secrets, rendered configurations, lock."""
+        self.homes = state / "homes"
+        """0711: one directory a person, 0700, owned by the person."""
+        self.logs = state / "logs"
+        """0700: one file a part."""
+        self.server_logs = self.logs / "servers"
+        self.cluster_logs = self.logs / "clusters"
+        self.services = state / "services"
+        """0711: one directory a part that does not run as the operator, 0700, owned by that part's user."""
+
+        self.hub_database = self.private / "hub.sqlite"
+        self.hub_config = self.private / "hub.json"
+        self.gateway_database = self.private / "gateway.sqlite"
+        self.gateway_config = self.private / "gateway.json"
+        self.ledger = self.private / "ledger.sqlite"
+        self.people = self.private / "people.sqlite"
+        self.secrets = self.private / "secrets.json"
+        self.platform = self.private / "platform.json"
+        self.lock = self.private / "lock"
+        self.control = self.private / "control.sock"
+        self.id_file = self.private / "platform-id"
+
+        self.identity = self.services / "identity"
+        self.identity_config = self.identity / "identity.json"
+        self.dashboards = self.services / "dashboards"
+        self.dashboards_config = self.dashboards / "dashboards.json"
+        self.proxy = self.services / "proxy"
+
+        self.supervisor_log = self.logs / "supervisor.log"
+
+    @classmethod
+    def of(cls, state_dir: Path | str | None = None) -> Self:
+        """The places below `state_dir` (default: `default_state_dir()`); makes nothing."""
+        chosen = default_state_dir() if state_dir is None else Path(state_dir)
+        try:
+            return cls(chosen.expanduser().resolve())
+        except (OSError, RuntimeError) as error:
+            raise TidehubError(
+                f"cannot find {chosen}: {error}", fix="name another directory with --state"
+            ) from error
+
+    def __repr__(self) -> str:
+        return f"Places({str(self.state)!r})"
+
+    @property
+    def exists(self) -> bool:
+        """Whether a platform was ever set up here (and this user may see it)."""
+        try:
+            return self.id_file.is_file()
+        except OSError:
+            return False
+
+    @cached_property
+    def platform_id(self) -> str:
+        """Eight hexadecimal digits that stay with this state when it is moved. Raises `TidehubError`."""
+        text = read_private(self.id_file)
+        if text is None:
+            raise TidehubError(f"no platform was set up in {self.state}", fix="run: tidehub up")
+        if not _ID.fullmatch(text.strip()):
+            raise TidehubError(
+                f"{self.id_file} is damaged",
+                expected="32 hexadecimal digits",
+                fix="restore it from a backup, or remove it: a new one is made at the next start",
+            )
+        return text.strip()[:8]
+
+    @cached_property
+    def run(self) -> Path:
+        """0711: sockets; a short lower-case path outside the state. Raises `TidehubError`.
+
+        The choice does not depend on what exists yet, so every command of the same user finds the same one.
+        """
+        for parent in _run_parents():
+            path = parent / self.platform_id
+            text = str(path)
+            if text == text.lower() and len(os.fsencode(path)) <= LONGEST_RUN_DIRECTORY:
+                return path
+        raise TidehubError("no short lower-case directory for sockets", expected="/run or /tmp to be usable")
+
+    @property
+    def proxy_run(self) -> Path:
+        """0700, owned by the proxy's user: the socket of its API."""
+        return self.run / "proxy"
+
+    @property
+    def proxy_api_socket(self) -> Path:
+        return self.proxy_run / "api.sock"
+
+    def part_log(self, part: str) -> Path:
+        """The log of one part of the platform."""
+        return self.logs / f"{part}.log"
+
+    def own(self, part: str, *, uid: int | None = None, gid: int | None = None) -> Path:
+        """Make and return the 0700 directory below `services` that belongs to `part`'s user."""
+        return make_directory(self.services / part, PRIVATE_DIRECTORY, uid=uid, gid=gid)
+
+    def ensure(self, *, other_users: bool | None = None) -> Self:
+        """Make every directory with its mode, and the platform's id. Raises `TidehubError`.
+
+        `other_users`: homes must be reachable by other uids (default: running as root).
+        """
+        shared = os.geteuid() == 0 if other_users is None else other_users
+        self._refuse_foreign()
+        if shared:
+            self._require_passable_parents()
+        make_directory(self.state, PASSABLE_DIRECTORY)
+        self._require_room()
+        make_directory(self.private, PRIVATE_DIRECTORY)
+        for path in (self.homes, self.services):
+            make_directory(path, PASSABLE_DIRECTORY)
+        for path in (self.logs, self.server_logs, self.cluster_logs):
+            make_directory(path, PRIVATE_DIRECTORY)
+        if read_private(self.id_file) is None:
+            write_private(self.id_file, secrets.token_hex(16) + "\n")
+        self._ensure_run()
+        return self
+
+    def remove_run(self) -> None:
+        """Remove the sockets after a clean stop."""
+        shutil.rmtree(self.run, ignore_errors=True)
+
+    def _refuse_foreign(self) -> None:
+        try:
+            found = self.state.stat()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise os_fault(error, self.state, "look into") from error
+        if not stat.S_ISDIR(found.st_mode):
+            raise TidehubError(
+                f"{self.state} is not a directory",
+                expected="a directory, or nothing",
+                fix="choose another --state",
+            )
+        if found.st_uid != os.geteuid():
+            raise TidehubError(
+                f"{self.state} belongs to uid {found.st_uid}, and you are uid {os.geteuid()}",
+                expected="one user for one state, because its files belong to that user",
+                fix="run as that user, or choose another directory with --state",
+            )
+        try:
+            names = set(os.listdir(self.state))  # noqa: PTH208  (names, not paths)
+        except OSError as error:
+            raise os_fault(error, self.state, "read") from error
+        foreign = sorted(names - _OWN_NAMES)
+        if foreign and not self.exists:
+            shown = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
+            raise TidehubError(
+                f"{self.state} holds other files ({shown})",
+                expected="an empty or new directory, or the state of a platform",
+                fix="choose another directory with --state",
+            )
+
+    def _require_passable_parents(self) -> None:
+        for parent in reversed(self.state.parents):
+            try:
+                mode = parent.stat().st_mode
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                raise os_fault(error, parent, "look into") from error
+            if not mode & stat.S_IXOTH:
+                raise TidehubError(
+                    f"{parent} (mode {stat.S_IMODE(mode):04o}) lets no other user through, "
+                    f"so people could not reach their homes in {self.homes}",
+                    expected="every directory above the state to be passable (o+x)",
+                    fix=f"choose a place such as /var/lib/tidehub with --state, or run: chmod o+x {parent}",
+                )
+
+    def _require_room(self) -> None:
+        free = shutil.disk_usage(self.state).free
+        if free < ROOM_NEEDED:
+            raise TidehubError(
+                f"the disk of {self.state} is full: {free // 2**20} MiB are free",
+                expected=f"at least {ROOM_NEEDED // 2**20} MiB",
+                fix="make room, or choose a directory on another disk with --state",
+            )
+
+    def _ensure_run(self) -> None:
+        parent = self.run.parent
+        make_directory(parent, PASSABLE_DIRECTORY)
+        owner = parent.stat().st_uid
+        if owner != os.geteuid():
+            raise TidehubError(
+                f"{parent} belongs to uid {owner}: somebody else made it",
+                expected=f"a directory of uid {os.geteuid()}, for sockets",
+                fix=f"have it removed: {parent}",
+            )
+        make_directory(self.run, PASSABLE_DIRECTORY)
+
+
+def _run_parents() -> list[Path]:
+    uid = os.geteuid()
+    if uid == 0:
+        return [Path("/run/tidehub"), Path("/tmp/tidehub-0")]
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    shared = Path(f"/tmp/tidehub-{uid}")
+    # logind removes /run/user/UID at the last logout unless the user lingers, and a detached platform stays.
+    if runtime.startswith("/") and _lingers():
+        return [Path(runtime) / "tidehub", shared]
+    return [shared]
+
+
+def _lingers() -> bool:
+    with contextlib.suppress(OSError, KeyError):
+        import pwd
+
+        return Path("/var/lib/systemd/linger", pwd.getpwuid(os.geteuid()).pw_name).exists()
+    return False
