@@ -1,0 +1,76 @@
+"""HTTP over unix sockets for the hub's own requests.
+
+JupyterHub 5.5 speaks to the proxy's API and to notebook servers through tornado's `AsyncHTTPClient`, which knows
+only TCP; configurable-http-proxy already understands `http+unix://` targets. A client class that knows the same
+addresses lets both stay off TCP, where any local user could connect. (JupyterHub 6 has this built in.)
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from tornado.netutil import DefaultLoopResolver, Resolver
+from tornado.simple_httpclient import SimpleAsyncHTTPClient
+from tornado.tcpclient import TCPClient
+
+SCHEME = "http+unix"
+_MARK = ".socket.invalid"  # RFC 6761: `.invalid` never resolves, so no real host can be meant
+
+
+def socket_url(path: str, url_path: str = "") -> str:
+    """The address of a server on the unix socket `path`, as proxy and hub write it.
+
+    The path must be lower case: the hub lower-cases host names. Raises `ValueError` else.
+    """
+    if path != path.lower():
+        raise ValueError(f"a socket path for the hub must be lower case: {path}")
+    return f"{SCHEME}://{quote(path, safe='')}{url_path}"
+
+
+def _host_for(path: str) -> str:
+    return path.encode().hex() + _MARK
+
+
+def _path_of(host: str) -> str | None:
+    if not host.endswith(_MARK):
+        return None
+    return bytes.fromhex(host.removesuffix(_MARK)).decode()
+
+
+class _Resolver(Resolver):
+    """Sends made-up `.invalid` hosts to their socket and everything else to the usual resolver."""
+
+    def initialize(self) -> None:
+        self._usual = DefaultLoopResolver()
+
+    async def resolve(
+        self, host: str, port: int, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[tuple[int, Any]]:
+        path = _path_of(host)
+        if path is not None:
+            return [(socket.AF_UNIX, path)]
+        return list(await self._usual.resolve(host, port, family))
+
+
+class UnixSocketHTTPClient(SimpleAsyncHTTPClient):
+    """tornado's HTTP client, which also takes `http+unix://%2Fpath%2Fto%2Fsocket/...` addresses.
+
+    Install it for a whole process with `AsyncHTTPClient.configure(UnixSocketHTTPClient)`.
+    """
+
+    def initialize(self, *args: Any, **kwargs: Any) -> None:
+        super().initialize(*args, **kwargs)
+        self.tcp_client = TCPClient(resolver=_Resolver())
+
+    def fetch_impl(self, request: Any, callback: Any) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme == SCHEME:
+            host = _host_for(unquote(parts.netloc))
+            request.url = parts._replace(scheme="http", netloc=host).geturl()
+            request.headers.setdefault("Host", "localhost")
+        super().fetch_impl(request, callback)
+
+
+__all__ = ["SCHEME", "UnixSocketHTTPClient", "socket_url"]

@@ -1,0 +1,99 @@
+"""The hub's configuration on one machine: a fixed module, fed by the JSON file that `platform.py` renders.
+
+JupyterHub executes this file (`jupyterhub -f`). Nothing here decides policy: the site, the ledger and the isolation
+do. `TIDEHUB_HUB_SETTINGS` names the settings file.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from tornado.httpclient import AsyncHTTPClient
+
+from tidehub.capacity.ledger import Ledger
+from tidehub.local.hub.http_unix import UnixSocketHTTPClient, socket_url
+from tidehub.local.hub.roles import roles, server_scopes, services
+from tidehub.local.hub.settings import HubSettings
+from tidehub.local.hub.spawner import HubContext, TidehubSpawner
+from tidehub.local.isolation import choose_isolation
+from tidehub.local.places import Places
+from tidehub.local.secrets import load_secrets
+from tidehub.login import log_scrub
+from tidehub.login.authenticator import SiteAuthenticator
+
+c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821  # given by traitlets
+
+settings = HubSettings.model_validate_json(Path(os.environ["TIDEHUB_HUB_SETTINGS"]).read_bytes())
+places = Places.of(settings.state_dir)
+secrets = load_secrets(places)
+site = settings.site
+
+# The hub would take pycurl when it is there, which knows no unix sockets.
+sys.modules.setdefault("pycurl", None)  # type: ignore[arg-type]
+AsyncHTTPClient.configure(UnixSocketHTTPClient)
+log_scrub.install()
+
+# --- addresses -------------------------------------------------------------------------------------------------
+c.JupyterHub.bind_url = settings.public_url
+c.JupyterHub.hub_bind_url = f"http://127.0.0.1:{settings.hub_port}{settings.base_path}"
+c.JupyterHub.proxy_class = "jupyterhub.proxy.ConfigurableHTTPProxy"
+c.ConfigurableHTTPProxy.should_start = False
+c.ConfigurableHTTPProxy.api_url = socket_url(settings.proxy_api_socket)
+c.ConfigurableHTTPProxy.auth_token = secrets.proxy_auth_token.reveal()
+c.ConfigurableHTTPProxy.check_running_interval = 10
+if settings.identity_url:
+    c.Proxy.extra_routes = {f"{settings.base_path}services/identity/": settings.identity_url}
+
+# --- state -------------------------------------------------------------------------------------------------------
+c.JupyterHub.db_url = settings.database_url
+c.JupyterHub.upgrade_db = True
+c.JupyterHub.cookie_secret = bytes.fromhex(secrets.hub_cookie_secret.reveal())
+c.CryptKeeper.keys = [bytes.fromhex(secrets.hub_crypt_key.reveal())]
+c.JupyterHub.cleanup_servers = False
+c.JupyterHub.cleanup_proxy = False
+
+# --- login -------------------------------------------------------------------------------------------------------
+login = settings.login
+SiteAuthenticator.site = site
+SiteAuthenticator.end_session_url = login.end_session_url
+c.JupyterHub.authenticator_class = SiteAuthenticator
+c.SiteAuthenticator.client_id = login.client_id
+c.SiteAuthenticator.client_secret = secrets.oidc_client_secret.reveal()
+c.SiteAuthenticator.oauth_callback_url = f"{settings.public_url}hub/oauth_callback"
+c.SiteAuthenticator.authorize_url = login.authorize_url
+c.SiteAuthenticator.token_url = login.token_url
+c.SiteAuthenticator.userdata_url = login.userinfo_url
+c.SiteAuthenticator.login_service = login.service_name
+c.SiteAuthenticator.scope = list(site.login.scopes)
+c.SiteAuthenticator.username_claim = site.login.username_claim
+c.SiteAuthenticator.basic_auth = True
+c.SiteAuthenticator.manage_groups = True
+c.SiteAuthenticator.enable_auth_state = True
+c.SiteAuthenticator.auth_refresh_age = 300
+c.SiteAuthenticator.allow_existing_users = False
+if login.end_session_url:
+    c.SiteAuthenticator.logout_redirect_url = login.end_session_url
+
+# --- servers -----------------------------------------------------------------------------------------------------
+TidehubSpawner.context = HubContext(
+    settings=settings,
+    places=places,
+    isolation=choose_isolation(places, require=settings.isolation),
+    ledger=Ledger(places.ledger_db, settings.capacity_memory, settings.capacity_cores, settings.start_slots),
+)
+c.JupyterHub.spawner_class = TidehubSpawner
+c.Spawner.server_token_scopes = server_scopes(site)
+c.Spawner.default_url = "/lab"
+# Our own queue is fair and says what it waits for; the hub's limits would answer 429.
+c.JupyterHub.concurrent_spawn_limit = 0
+c.JupyterHub.last_activity_interval = 60
+
+# --- services and pages --------------------------------------------------------------------------------------------
+c.JupyterHub.load_roles = roles(site)
+c.JupyterHub.services = services(settings, secrets)
+c.JupyterHub.template_paths = [str(Path(__file__).with_name("templates"))]
+c.JupyterHub.template_vars = {"site_name": site.site.name, "site_contact": site.site.contact}
+c.JupyterHub.load_groups = {}

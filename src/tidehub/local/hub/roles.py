@@ -1,0 +1,73 @@
+"""Who may do what at the hub: roles and services of the platform on one machine (pure)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tidehub.local.hub.settings import HubSettings
+from tidehub.local.secrets import Secrets
+from tidehub.site.model import Site
+
+DASK_SERVICE = "dask-gateway"
+_DASK_ACCESS = f"access:services!service={DASK_SERVICE}"
+
+
+def server_scopes(site: Site) -> list[str]:
+    """The scopes of the token inside a notebook server. Without Dask access in it no cluster could be started."""
+    scopes = ["users:activity!user", "access:servers!server"]
+    return [*scopes, _DASK_ACCESS] if site.dask.engine == "gateway" else scopes
+
+
+def roles(site: Site) -> list[dict[str, Any]]:
+    """The hub's `load_roles`: people, and one narrow role a service of ours."""
+    user_scopes = ["self"] + ([_DASK_ACCESS] if site.dask.engine == "gateway" else [])
+    return [
+        {"name": "user", "description": "Everybody who may enter", "scopes": user_scopes},
+        {
+            "name": "culler",
+            "description": "Stops servers that nobody uses",
+            "scopes": ["list:users", "read:users:activity", "read:servers", "delete:servers"],
+            "services": ["culler"],
+        },
+        {
+            "name": "reaper",
+            "description": "Knows who has a server running, to end forgotten Dask clusters",
+            "scopes": ["list:users", "read:servers"],
+            "services": ["reaper"],
+        },
+        {
+            "name": "operator",
+            "description": "tidehub status, down and the repair of routes",
+            "scopes": [
+                "list:users",
+                "read:users",
+                "read:servers",
+                "delete:servers",
+                "proxy",
+                "read:hub",
+                "read:services",
+            ],
+            "services": ["operator"],
+        },
+    ]
+
+
+def services(settings: HubSettings, secrets: Secrets) -> list[dict[str, Any]]:
+    """The hub's `services`. Their processes are ours to supervise, so the hub gets addresses and tokens only."""
+    known = [
+        {"name": "culler", "api_token": secrets.culler_token.reveal()},
+        {"name": "reaper", "api_token": secrets.reaper_token.reveal()},
+        {"name": "operator", "api_token": secrets.operator_token.reveal()},
+    ]
+    if settings.dashboards_url:
+        known.append(
+            {
+                "name": DASK_SERVICE,
+                "url": settings.dashboards_url,
+                "api_token": secrets.dask_gateway_token.reveal(),
+                "display": False,
+                # A dashboard link must open, not ask whether it may know who you are.
+                "oauth_no_confirm": True,
+            }
+        )
+    return known

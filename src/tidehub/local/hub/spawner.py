@@ -1,0 +1,289 @@
+"""Starts a person's notebook server on this machine.
+
+The server runs as the person (see `local/isolation`), listens on a unix socket that only the proxy can reach, and
+starts when the ledger says that its memory guarantee fits. `start()` returns when the server answers, so that the
+hub's own first look at it succeeds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from jupyterhub.spawner import Spawner
+from tornado import web
+
+from tidehub.capacity.ledger import Admitted, Claim, Ledger, Waiting
+from tidehub.local.hub.http_unix import socket_url
+from tidehub.local.hub.server_command import ServerPlace, server_argv, server_environment
+from tidehub.local.hub.settings import HubSettings
+from tidehub.local.hub.spawn_page import find_profile, options_form, read_form
+from tidehub.local.isolation import Ending, Isolation, Limits, LaunchSpec, ProcessHandle
+from tidehub.local.places import Places
+from tidehub.site.model import Profile
+from tidehub.site.units import format_size
+
+QUEUE_POLL = 0.25
+"""Seconds between two looks at the queue while a server waits for its turn."""
+READY_POLL = 0.02
+"""Seconds between two tries to connect to a starting server (fast-start: the hub's own wait doubles up to 5 s)."""
+FOREVER = 7 * 24 * 3600
+"""Seconds after which the hub would give up a start; our own deadline begins when the queue is over."""
+
+
+@dataclass(frozen=True)
+class HubContext:
+    """What every spawner of this hub shares."""
+
+    settings: HubSettings
+    places: Places
+    isolation: Isolation
+    ledger: Ledger
+
+
+class StartFailed(Exception):
+    """A start that failed, in words for the person who waits; the hub shows `jupyterhub_message`."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.jupyterhub_message = message
+
+
+class TidehubSpawner(Spawner):  # type: ignore[misc]
+    """One notebook server on this machine, started in its turn and under its owner's identity."""
+
+    context: ClassVar[HubContext]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.handle: ProcessHandle | None = None
+        self.last_words = ""
+        self._news = "Server requested"
+        self._apply_profile(find_profile(self.context.settings.site, None))
+        # Queueing is not failing: the outer deadline never fires, `ready_timeout` counts from the real start.
+        self.start_timeout = FOREVER
+        self.http_timeout = 60
+        self.poll_interval = 5
+        self.env_keep = ["LANG", "LC_ALL", "TZ"]
+        self.default_url = "/lab"
+
+    # --- choices -----------------------------------------------------------------------------------------
+
+    def _options_form_default(self) -> Any:
+        return lambda spawner: options_form(self.context.settings.site, (spawner.user_options or {}).get("profile"))
+
+    def options_from_form(self, form: dict[str, list[str]]) -> dict[str, Any]:
+        return read_form(form)
+
+    def _chosen_profile(self) -> Profile:
+        try:
+            return find_profile(self.context.settings.site, (self.user_options or {}).get("profile"))
+        except ValueError as error:
+            raise web.HTTPError(400, str(error)) from None
+
+    def _apply_profile(self, profile: Profile) -> None:
+        notebooks = self.context.settings.site.notebooks
+        memory, cores = profile.memory or notebooks.memory, profile.cpu or notebooks.cpu
+        # The hub tells the notebook through MEM_LIMIT and CPU_LIMIT; enforcement is the isolation's.
+        self.mem_limit, self.mem_guarantee = memory.limit, memory.guarantee
+        self.cpu_limit, self.cpu_guarantee = cores.limit, cores.guarantee
+
+    # --- life of the server ------------------------------------------------------------------------------
+
+    @property
+    def claim_id(self) -> str:
+        """The name of this server's claim on the machine's memory."""
+        return f"server:{self.user.name}:{self.name}"
+
+    async def start(self) -> str:
+        profile = self._chosen_profile()
+        self._apply_profile(profile)
+        self.last_words = ""
+        await self._end_leftover()
+        context = self.context
+        context.ledger.ask(
+            Claim(
+                id=self.claim_id,
+                kind="server",
+                owner=self.user.name,
+                memory=self.mem_guarantee,
+                cores=self.cpu_guarantee,
+                start_slot=True,
+            )
+        )
+        try:
+            await self._wait_for_turn()
+            self._tell(f"Starting {profile.name}")
+            place = self._place()
+            self.handle = context.isolation.launch(self._launch_spec(profile, place))
+            # The hub saves state only after start() returns; killed before that, `_end_leftover` finds it here.
+            context.ledger.started(self.claim_id, self.handle.to_state())
+            await self._wait_until_ready(place, profile)
+        except BaseException:
+            await self._clear_up()
+            raise
+        context.ledger.ready(self.claim_id)
+        return socket_url(str(place.url_path))
+
+    async def _wait_for_turn(self) -> None:
+        while not isinstance(turn := self.context.ledger.turn(self.claim_id), Admitted):
+            assert isinstance(turn, Waiting)
+            self._tell(f"Waiting for your turn: {turn.reason}")
+            await asyncio.sleep(QUEUE_POLL)
+
+    async def _wait_until_ready(self, place: ServerPlace, profile: Profile) -> None:
+        assert self.handle is not None
+        deadline = time.monotonic() + self.context.settings.ready_timeout
+        while not await _answers(place.socket):
+            if not self.context.isolation.alive(self.handle):
+                ending = self.context.isolation.ending(self.handle)
+                raise StartFailed(self._start_failure(ending, place, profile))
+            if time.monotonic() > deadline:
+                raise StartFailed(
+                    f"The server of {profile.name} did not answer within "
+                    f"{self.context.settings.ready_timeout:.0f} seconds of its start. Its log ends with: "
+                    f"{_log_tail(place.log)}"
+                )
+            await asyncio.sleep(READY_POLL)
+
+    def _start_failure(self, ending: Ending, place: ServerPlace, profile: Profile) -> str:
+        if ending.out_of_memory:
+            return memory_words(ending, self.mem_limit)
+        return f"The server of {profile.name} ended while starting ({ending}). Its log ends with: {_log_tail(place.log)}"
+
+    async def poll(self) -> int | None:
+        if self.handle is None:
+            return 0
+        if self.context.isolation.alive(self.handle):
+            return None
+        ending = self.context.isolation.ending(self.handle)
+        if ending.out_of_memory:
+            self.last_words = memory_words(ending, self.mem_limit)
+            self.log.warning("%s: %s", self._log_name, self.last_words)
+        self.context.ledger.release(self.claim_id)
+        return 137 if ending.out_of_memory else (ending.code if ending.code is not None else 1)
+
+    async def stop(self, now: bool = False) -> None:
+        if self.handle is not None:
+            await self.context.isolation.stop(self.handle, grace=0.0 if now else 10.0)
+        await self._clear_up()
+
+    async def _clear_up(self) -> None:
+        if self.handle is not None and self.context.isolation.alive(self.handle):
+            await self.context.isolation.stop(self.handle, grace=1.0)
+        self.context.ledger.release(self.claim_id)
+        self.handle = None
+
+    async def _end_leftover(self) -> None:
+        """Ends a server that a killed hub had started and not yet written down."""
+        state = self.context.ledger.process(self.claim_id)
+        if state is not None:
+            leftover = ProcessHandle.from_state(state)
+            if self.context.isolation.alive(leftover):
+                self.log.warning("%s: ending a server left by an interrupted start", self._log_name)
+                await self.context.isolation.stop(leftover, grace=2.0)
+        self.context.ledger.release(self.claim_id)
+
+    # --- what the hub remembers across restarts --------------------------------------------------------------
+
+    def get_state(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().get_state()
+        if self.handle is not None:
+            state["process"] = self.handle.to_state()
+            state["mem_limit"] = self.mem_limit
+        return state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        if "process" in state:
+            self.handle = ProcessHandle.from_state(state["process"])
+            self.mem_limit = state.get("mem_limit", self.mem_limit)
+
+    def clear_state(self) -> None:
+        super().clear_state()
+        self.handle = None
+
+    # --- progress -------------------------------------------------------------------------------------------
+
+    def _tell(self, news: str) -> None:
+        if news != self._news:
+            self._news = news
+            self.log.info("%s: %s", self._log_name, news)
+
+    async def progress(self) -> AsyncIterator[dict[str, Any]]:
+        told = ""
+        while self._spawn_pending:
+            if self._news != told:
+                told = self._news
+                waiting = told.startswith("Waiting")
+                yield {"progress": 10 if waiting else 50, "message": told}
+            await asyncio.sleep(QUEUE_POLL)
+
+    # --- the process ------------------------------------------------------------------------------------------
+
+    def _place(self) -> ServerPlace:
+        person = self.context.isolation.person(self.user.name)
+        return ServerPlace.of(
+            run_dir=self.context.isolation.person_run_dir(person),
+            logs=self.context.places.logs / "servers",
+            user=person.home.name,
+            server=self.name,
+        )
+
+    def _launch_spec(self, profile: Profile, place: ServerPlace) -> LaunchSpec:
+        context, settings = self.context, self.context.settings
+        person = context.isolation.person(self.user.name)
+        environment = settings.environments[profile.slug]
+        place.prepare(person)
+        return LaunchSpec(
+            name=place.unit,
+            person=person,
+            argv=server_argv(environment, settings, place, self.get_args()),
+            env=server_environment(self.get_env(), environment, settings, person, place, profile),
+            cwd=person.home,
+            log=place.log,
+            limits=Limits(
+                memory=self.mem_limit,
+                memory_guarantee=self.mem_guarantee,
+                cores=self.cpu_limit,
+                cores_guarantee=self.cpu_guarantee,
+                processes=settings.site.notebooks.max_processes,
+            ),
+            readable=settings.readable,
+            writable=(place.directory,),
+            parent="servers",
+        )
+
+
+def memory_words(ending: Ending, limit: int | None) -> str:
+    """Tells a person that memory was the reason, with the limit."""
+    limit = ending.limit or limit
+    size = f" of {format_size(limit)}" if limit else ""
+    return (
+        f"Your server was stopped because its notebooks together used more than its memory limit{size}. "
+        "Your files are kept. Start it again and work on smaller pieces, or use a Dask cluster for large data."
+    )
+
+
+async def _answers(socket: Path) -> bool:
+    try:
+        _, writer = await asyncio.open_unix_connection(str(socket))
+    except OSError:
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True
+
+
+def _log_tail(path: Path, lines: int = 5) -> str:
+    try:
+        text = path.read_bytes()[-4096:].decode(errors="replace")
+    except OSError:
+        return "(no log)"
+    return " / ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip()) or "(empty log)"
