@@ -1,0 +1,186 @@
+"""Who may start now, and who waits, on a machine with limited memory: a pure decision.
+
+First come, first served, and strictly so: once a claim waits for memory, nothing behind it takes memory that
+it could have used, so a large claim is never starved by small ones. One exception keeps clusters alive: each
+kind of process (notebook, scheduler, worker) may have memory reserved, which the other kinds can never use;
+claims are served from their own kind's reservation even while another kind waits, because waiting for it
+would help nobody.
+
+Memory guarantees are never overcommitted. Cores are counted for information only: the kernel shares them.
+Sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+NOTEBOOK = "notebook"
+SCHEDULER = "scheduler"
+WORKER = "worker"
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What the machine has to give.
+
+    `memory` in bytes, `cores` for information, `starts` the number of processes that may be *starting* at
+    once, `reserved` bytes that only the named kind may use.
+    """
+
+    memory: int
+    cores: float
+    starts: int
+    reserved: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One process that wants to run. `start_slot` says that its start is heavy enough to be counted."""
+
+    id: str
+    kind: str
+    owner: str
+    memory: int
+    cores: float
+    start_slot: bool = True
+
+
+@dataclass(frozen=True)
+class Held:
+    """A claim that was admitted; `starting` while it still occupies a start slot."""
+
+    claim: Claim
+    starting: bool
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """The claim may go."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The claim waits:
+
+    its `place` counts from 1, `ahead` how many come first, `reason` is a sentence for people.
+    """
+
+    place: int
+    ahead: int
+    reason: str
+
+
+Verdict = Admitted | Waiting
+
+
+def capacity_of(memory: int, cores: float, *, reserved: Mapping[str, int] | None = None) -> Capacity:
+    """The capacity of a machine that gives `memory` bytes to people's processes and has `cores` cores.
+
+    One process more than there are cores may be starting at once: a start waits for the disk now and then.
+    """
+    return Capacity(memory, cores, max(2, int(cores) + 1), dict(reserved or {}))
+
+
+def reservations(memory: int, *, notebook: int, scheduler: int, worker: int) -> dict[str, int]:
+    """What to reserve, given the largest claim of each kind in bytes: room for one of each.
+
+    Without it, schedulers could fill the machine while all of their workers wait for each other. Where one of
+    each does not fit into `memory`, nothing is reserved: a reservation must never make a single claim
+    impossible.
+    """
+    wanted = {NOTEBOOK: notebook, SCHEDULER: scheduler, WORKER: worker}
+    wanted = {kind: size for kind, size in wanted.items() if size > 0}
+    return wanted if sum(wanted.values()) <= memory else {}
+
+
+def never_fits(capacity: Capacity, claim: Claim) -> str | None:
+    """Why `claim` could not run here even alone, as a sentence; None when it could."""
+    others = sum(size for kind, size in capacity.reserved.items() if kind != claim.kind)
+    room = capacity.memory - others
+    if claim.memory <= room:
+        return None
+    kept = f" ({size_words(others)} of it are kept for other kinds of processes)" if others else ""
+    return (
+        f"a {claim.kind} with {size_words(claim.memory)} of memory can never run here: "
+        f"this machine gives {size_words(capacity.memory)} in all{kept}"
+    )
+
+
+def decide(capacity: Capacity, held: Sequence[Held], waiting: Sequence[Claim]) -> list[Verdict]:
+    """The verdict for each claim of `waiting`, which is in order of arrival."""
+    room = _Room(capacity, held)
+    verdicts: list[Verdict] = []
+    passed_over = 0
+    for index, claim in enumerate(waiting):
+        place = index + 1 - passed_over
+        never = never_fits(capacity, claim)
+        if never:
+            # It cannot be served, so nobody waits behind it. Only a machine that became smaller has such
+            # claims.
+            passed_over += 1
+            verdicts.append(Waiting(place, place - 1, never))
+            continue
+        reason = room.take(claim)
+        if reason is None:
+            passed_over += 1
+            verdicts.append(Admitted())
+        else:
+            verdicts.append(Waiting(place, place - 1, f"{reason}, place {place}"))
+    return verdicts
+
+
+class _Room:
+    """What is left while the queue is walked from its head."""
+
+    def __init__(self, capacity: Capacity, held: Sequence[Held]) -> None:
+        self._capacity = capacity
+        self._by_kind: dict[str, int] = {}
+        self._starting = 0
+        self._blocked: set[str] = set()
+        for item in held:
+            self._hold(item.claim)
+            self._starting += item.starting
+
+    def take(self, claim: Claim) -> str | None:
+        """Give the claim its room, or say why it waits (and keep what it waits for from those behind)."""
+        free = self._capacity.memory - sum(self._by_kind.values())
+        open_to_kind = max(0, free - self._unmet_of_others(claim.kind))
+        if claim.kind in self._blocked:
+            return self._memory_reason(claim, open_to_kind)
+        own = max(0, self._capacity.reserved.get(claim.kind, 0) - self._by_kind.get(claim.kind, 0))
+        available = min(own, open_to_kind) if self._blocked else open_to_kind
+        if claim.memory > available:
+            self._blocked.add(claim.kind)
+            return self._memory_reason(claim, open_to_kind)
+        self._hold(claim)
+        if not claim.start_slot:
+            return None
+        if self._starting >= self._capacity.starts:
+            most = self._capacity.starts
+            return f"waiting to start: {self._starting} processes are starting, {most} may at once"
+        self._starting += 1
+        return None
+
+    def _hold(self, claim: Claim) -> None:
+        self._by_kind[claim.kind] = self._by_kind.get(claim.kind, 0) + claim.memory
+
+    def _unmet_of_others(self, kind: str) -> int:
+        return sum(
+            max(0, size - self._by_kind.get(other, 0))
+            for other, size in self._capacity.reserved.items()
+            if other != kind
+        )
+
+    def _memory_reason(self, claim: Claim, open_to_kind: int) -> str:
+        free = f"{size_words(open_to_kind)} of {size_words(self._capacity.memory)} are free"
+        text = f"waiting for memory: needs {size_words(claim.memory)}, {free}"
+        return text if claim.memory > open_to_kind else f"{text} but were asked for earlier"
+
+
+def size_words(size: int) -> str:
+    """Bytes for people, with at most one decimal: 5368709120 is "5 GiB", 1610612736 is "1.5 GiB"."""
+    for unit, name in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if size >= unit:
+            return f"{size / unit:.1f}".removesuffix(".0") + f" {name}"
+    return f"{size} B"
