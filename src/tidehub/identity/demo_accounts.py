@@ -1,0 +1,173 @@
+"""Trial accounts shaped like EGI's for the group that a site requires, with passwords generated on this machine."""
+
+from __future__ import annotations
+
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidehub.errors import Place, TidehubError
+from tidehub.identity.accounts import Account, AccountStore
+from tidehub.identity.passwords import generate_password, hash_password
+from tidehub.identity.private_files import read_private, write_private
+
+FILE_NAME = "demo-accounts.json"
+DEFAULT_GROUP = "urn:mace:egi.eu:group:vo.example.eu:role=member#aai.egi.eu"
+"""The group of a site that requires none."""
+
+_GROUP_URN = re.compile(
+    r"(?P<group>urn:[^#]+?:group:[^#]+?)(?::role=(?P<role>[^:#]+))?(?P<authority>#[^#]+)?", re.IGNORECASE
+)
+
+# Check-In's own level and the REFEDS ones (https://refeds.org/assurance) for people from a university's provider.
+_ASSURANCE = (
+    "https://aai.egi.eu/LoA#Substantial",
+    "https://refeds.org/assurance",
+    "https://refeds.org/assurance/ID/unique",
+    "https://refeds.org/assurance/IAP/low",
+)
+# A resource capability (AARC-G027): real people carry such values beside their groups, and no rule may trip on it.
+_CAPABILITY = "urn:mace:egi.eu:res:rcauth#aai.egi.eu"
+
+
+@dataclass(frozen=True)
+class DemoPerson:
+    """Who a trial account stands for; `part` is the one line that tells the operator."""
+
+    username: str
+    name: str
+    part: str
+    affiliation: str = "member"
+
+
+PEOPLE = (
+    DemoPerson("alice", "Alice Atlantis", "member of the site's group", "faculty"),
+    DemoPerson("bob", "Bob Baltic", "member of the site's group", "student"),
+    DemoPerson("olga", "Olga Ocean", "member who also operates machines"),
+    DemoPerson("ada", "Ada Adriatic", "member and administrator of the group", "staff"),
+    DemoPerson("rita", "Rita Rhine", "holds a role in the group, but is not a member"),
+    DemoPerson("nora", "Nora Nordsee", "member of another group only"),
+)
+"""The trial accounts in the order to show them."""
+
+
+def demo_entitlements(group: str, *, admin_group: str | None = None) -> dict[str, tuple[str, ...]]:
+    """What each trial person is entitled to, by user name, for a site that requires `group`.
+
+    `group` is an AARC entitlement (AARC-G069) or, for other providers, any plain group name, taken as it is.
+    With the entitlement of a group without a role, a role holder may count as a member: that is the site's rule.
+    """
+    member, operator, administrator, elsewhere = _related(group)
+    admin = admin_group or administrator
+    return {
+        "alice": member,
+        "bob": (*member, _CAPABILITY),
+        "olga": (*member, operator),
+        "ada": (*member, admin),
+        "rita": (operator,),
+        "nora": (elsewhere,),
+    }
+
+
+def ensure_demo_accounts(
+    store: AccountStore, group: str | None, *, admin_group: str | None = None
+) -> dict[str, str]:
+    """Make the missing trial accounts for `group` and return every trial password by user name.
+
+    The passwords also stay readable in `demo-accounts.json` (0600) of the private state, so that a later `up` can
+    show them again. For the same groups, a second call changes nothing, not even entitlements changed since; for
+    other groups the entitlements are set anew. Raises `TidehubError` for a damaged file.
+    """
+    group = group or DEFAULT_GROUP
+    kept = _read(store.state_dir)
+    passwords = {
+        person.username: kept.passwords.get(person.username) or generate_password() for person in PEOPLE
+    }
+    if kept != _Kept(group, admin_group, passwords):
+        # Written first: killed right after this, the next call finds the passwords and makes the accounts.
+        _write(store.state_dir, _Kept(group, admin_group, passwords))
+    regroup = (kept.group, kept.admin_group) != (group, admin_group)
+    existing = {account.username for account in store.all()}
+    stale = [
+        person
+        for person in PEOPLE
+        if person.username not in existing or person.username not in kept.passwords
+    ]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        hashes = pool.map(hash_password, [passwords[person.username] for person in stale])
+        hashed = dict(zip((person.username for person in stale), hashes, strict=True))
+    entitlements = demo_entitlements(group, admin_group=admin_group)
+    for person in PEOPLE:
+        username = person.username
+        if username not in existing:
+            store.add_hashed(_account(person, entitlements[username]), hashed[username])
+            continue
+        if username in hashed:
+            store.set_password_hash(username, hashed[username])
+        if regroup:
+            store.set_entitlements(username, entitlements[username])
+    return passwords
+
+
+def read_demo_passwords(state_dir: Path) -> dict[str, str]:
+    """The trial passwords by user name, empty when there are none yet. Raises `TidehubError` for a damaged file."""
+    return _read(state_dir).passwords
+
+
+@dataclass(frozen=True)
+class _Kept:
+    group: str | None
+    admin_group: str | None
+    passwords: dict[str, str]
+
+
+def _read(state_dir: Path) -> _Kept:
+    path = state_dir / FILE_NAME
+    if not path.exists():
+        return _Kept(None, None, {})
+    try:
+        data = json.loads(read_private(path, "The file of trial passwords"))
+        passwords = {str(username): str(password) for username, password in data["passwords"].items()}
+        return _Kept(data["group"], data["admin_group"], passwords)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise TidehubError(
+            "The file of trial passwords is damaged.",
+            where=Place(str(path)),
+            fix="remove it: the trial accounts then get new passwords",
+        ) from None
+
+
+def _write(state_dir: Path, kept: _Kept) -> None:
+    data = {"group": kept.group, "admin_group": kept.admin_group, "passwords": kept.passwords}
+    write_private(state_dir / FILE_NAME, json.dumps(data, indent=2) + "\n")
+
+
+def _account(person: DemoPerson, entitlements: tuple[str, ...]) -> Account:
+    return Account(
+        username=person.username,
+        name=person.name,
+        email=f"{person.username}@demo.example.org",
+        entitlements=entitlements,
+        affiliation=(f"{person.affiliation}@demo.example.org",),
+        assurance=_ASSURANCE,
+    )
+
+
+def _related(group: str) -> tuple[tuple[str, ...], str, str, str]:
+    """Membership, a role without it, an administrator's role, and membership elsewhere, for one required group."""
+    match = _GROUP_URN.fullmatch(group)
+    if match is None:
+        return (group,), f"{group}-vm_operator", f"{group}-admin", "elsewhere"
+    base, required, authority = match["group"], match["role"], match["authority"] or ""
+
+    def role(name: str) -> str:
+        return f"{base}:role={name}{authority}"
+
+    # At EGI a role comes on top of membership, each as an entitlement of its own.
+    membership = (role("member"),) if required in (None, "member") else (role("member"), group)
+    operator = role("vm_operator" if required != "vm_operator" else "auditor")
+    administrator = role("admin" if required != "admin" else "vo_manager")
+    other = "vo.elsewhere.eu" if ":vo.elsewhere.eu" not in base else "vo.nowhere.eu"
+    return membership, operator, administrator, f"urn:mace:egi.eu:group:{other}:role=member#aai.egi.eu"

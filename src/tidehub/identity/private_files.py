@@ -1,0 +1,87 @@
+"""Files that only their owner reads: written whole or not at all, and refused when others could read them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from tidehub.errors import Place, TidehubError, UsageError
+
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def make_private_directory(path: Path) -> None:
+    """Make `path` with mode 0700, or check that it is private. Raises `UsageError` when others can enter it."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise UsageError(
+            f"The identity provider cannot use its state directory: {error.strerror}.",
+            where=Place(str(path)),
+            expected="a directory that the provider's own user can make or write",
+            fix="name another state_dir, or change its owner",
+        ) from None
+    if mode & OTHERS:
+        raise UsageError(
+            f"The identity provider's state directory is open to other users (mode {stat.S_IMODE(mode):04o}).",
+            where=Place(str(path)),
+            expected="mode 0700",
+            fix=f"chmod 700 {path}",
+        )
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace `path` in one step by a file of mode 0600 that belongs to its directory's owner.
+
+    Raises `TidehubError` when the file cannot be written; the old content is then untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            give_to_directory_owner(temporary)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise TidehubError(
+            f"A private file cannot be written: {error.strerror}.",
+            where=Place(str(path)),
+            fix="free some disk space, or change the owner of the directory",
+        ) from None
+
+
+def read_private(path: Path, what: str) -> str:
+    """The text of `path`. Raises `UsageError` when it is missing, unreadable, not UTF-8, or readable by others.
+
+    `what` names the file's role in the message, as in "The configuration".
+    """
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(f"{what} cannot be read: {reason}.", where=Place(str(path))) from None
+    if mode & OTHERS:
+        raise UsageError(
+            f"{what} can be read by other users (mode {stat.S_IMODE(mode):04o}).",
+            where=Place(str(path)),
+            expected="mode 0600",
+            fix=f"chmod 600 {path}",
+        )
+    return text
+
+
+def give_to_directory_owner(path: Path) -> None:
+    """As root, give a new file to the owner of its directory: `up` prepares what the provider's own user must write."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
