@@ -1,0 +1,46 @@
+"""What every section of a site has in common: frozen, and no key that nobody knows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+
+from tidehub.site.units import QuantityError
+
+
+class Section(BaseModel):
+    """A section of the site file. Every key has a description: `explain` and the reference page read it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise QuantityError(
+            "it holds a line break or an invisible character", expected="one line of readable text"
+        )
+    return text
+
+
+Line = Annotated[
+    str, StringConstraints(min_length=1, max_length=255, strip_whitespace=True), AfterValidator(_printable)
+]
+"""One line of text for a person, 1 to 255 characters."""
+Lines = tuple[Line, ...]
+KubernetesName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+"""A name as Kubernetes allows it: lower-case letters, digits, `-` and `.`."""
+
+
+def as_bool(value: Any) -> Any:
+    """Only true and false: `yes`, `on` and 1 mean different things in different YAMLs."""
+    if not isinstance(value, bool):
+        shown = (
+            "nothing"
+            if value is None
+            else repr(value)
+            if isinstance(value, (str, int, float))
+            else "a list or mapping"
+        )
+        raise QuantityError(f"{shown} is not a yes or no", expected="true or false")
+    return value
