@@ -1,0 +1,80 @@
+"""What the supervisor needs from whoever assembles a platform, and what it says on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tidehub.local.secrets import Secret
+from tidehub.local.supervisor.component import Component
+
+
+class Say(Protocol):
+    """Progress for a person. Nothing secret goes in, but `Platform.closing_lines`."""
+
+    def step(self, text: str) -> None:
+        """What is being done now; replaces the last step. May be called often (a download's progress)."""
+
+    def done(self, text: str) -> None:
+        """Something is finished."""
+
+    def note(self, text: str) -> None:
+        """Something to know."""
+
+    def warn(self, text: str) -> None:
+        """Something that the person should act on."""
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """The options of `tidehub up` that concern the platform."""
+
+    site_file: Path | None = None
+    port: int | None = None
+    demo_login: bool = False
+    demo_login_on_public_address: bool = False
+    fit: bool = False
+
+
+async def _observe_nothing() -> Mapping[str, object]:
+    return {}
+
+
+async def _nothing_to_stop(grace: float) -> None:
+    return None
+
+
+def _say_nothing() -> Sequence[str]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Platform:
+    """One assembled platform."""
+
+    components: Sequence[Component]
+    address: str
+    """Where people go, a URL."""
+    gaps: Sequence[str] = ()
+    """What this machine cannot enforce, one line each."""
+    secrets: Sequence[Secret] = ()
+    """Kept out of every log."""
+    before_stop: Callable[[float], Awaitable[None]] = _nothing_to_stop
+    """Ends people's servers and clusters within so many seconds, kills what is left; the parts still run.
+
+    Called at every stop that a person asked for, not after a failed start. Called again with 0 when the
+    person hurries. It must not need the hub: the parts may be down.
+    """
+    observe: Callable[[], Awaitable[Mapping[str, object]]] = _observe_nothing
+    """For `status`: JSON-able keys such as `servers` and `clusters`."""
+    closing_lines: Callable[[], Sequence[str]] = _say_nothing
+    """What a person reads when all is ready: accounts with passwords, where the state lives, how to stop.
+
+    It goes to the terminal only, never to a log.
+    """
+
+
+Prepare = Callable[[Say], Platform]
+"""Makes the platform: brings software, renders configurations, raises `TidehubError`. May take minutes."""

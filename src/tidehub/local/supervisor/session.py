@@ -1,0 +1,291 @@
+"""One run of `tidehub up`: prepare, start, say so, wait, stop.
+
+Exit codes: 0 after a clean stop of a running platform, however it was asked for (Ctrl-C, SIGTERM, `down`);
+130 when it was asked for before all was ready; 1 when something had to be killed or could not be ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from types import FrameType
+
+from tidehub import __version__
+from tidehub.errors import FAILED, INTERRUPTED, TidehubError
+from tidehub.local.places import Places
+from tidehub.local.supervisor.control import Answer, ControlServer
+from tidehub.local.supervisor.lock import hold
+from tidehub.local.supervisor.log import RotatingLog
+from tidehub.local.supervisor.platform import Platform, Prepare, Say
+from tidehub.local.supervisor.state import (
+    PlatformState,
+    forget_state,
+    own_state,
+    read_state,
+    write_state,
+)
+from tidehub.local.supervisor.supervisor import Supervisor, uptime
+
+PEOPLE_GRACE = 10.0
+"""Seconds that people's servers and clusters get to end by themselves."""
+PEOPLE_DEADLINE = 30.0
+"""Seconds after which their end is no longer waited for."""
+OBSERVE_TIMEOUT = 5.0
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run(places: Places, prepare: Prepare, say: Say, on_ready: Callable[[Platform], None]) -> int:
+    """Hold the state, run the platform until it is asked to stop; returns the exit code.
+
+    `places.ensure()` must have been called. Raises `Locked`, and `TidehubError` for everything foreseen.
+    """
+    with hold(places.lock):
+        return _Session(places, say, on_ready).run(prepare)
+
+
+class _Session:
+    def __init__(self, places: Places, say: Say, on_ready: Callable[[Platform], None]) -> None:
+        self._places = places
+        self._say = say
+        self._on_ready = on_ready
+        self._log = RotatingLog(places.supervisor_log)
+        self._since = time.time()
+        self._phase = "preparing"
+        self._platform: Platform | None = None
+        self._supervisor: Supervisor | None = None
+        self._listeners: set[asyncio.Queue[Answer]] = set()
+        self._write_due = False
+
+    def run(self, prepare: Prepare) -> int:
+        before = self._state_before()
+        self._tell_log(f"tidehub {__version__} starts")
+        self._write_state()
+        try:
+            with _stop_signals_interrupt():
+                platform = prepare(self._say)
+        except BaseException as error:
+            self._put_back(before)
+            if isinstance(error, KeyboardInterrupt):
+                self._say.note("Interrupted. The next `tidehub up` goes on from here.")
+                return INTERRUPTED
+            self._tell_log(f"not started: {error}")
+            raise
+        self._platform = platform
+        with asyncio.Runner() as runner:
+            try:
+                return runner.run(self._go(platform))
+            except TidehubError as error:
+                self._put_back(before)
+                self._tell_log(f"not started: {error}")
+                raise
+            finally:
+                self._log.close()
+
+    async def _go(self, platform: Platform) -> int:
+        self._asked = asyncio.Event()
+        self._hurried = asyncio.Event()
+        self._supervisor = supervisor = Supervisor(
+            platform.components,
+            logs=self._places.logs,
+            secrets=platform.secrets,
+            on_change=self._changed,
+            tell=self._tell,
+        )
+        control = ControlServer(self._places.control, self._answer)
+        await control.open()
+        loop = asyncio.get_running_loop()
+        for number in _STOP_SIGNALS:
+            loop.add_signal_handler(number, self._ask_to_stop)
+        self._phase = "starting"
+        self._changed()
+        asked = asyncio.create_task(self._asked.wait(), name="asked to stop")
+        start = asyncio.create_task(supervisor.start(self._progress), name="start")
+        try:
+            await asyncio.wait({start, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if self._asked.is_set():
+                start.cancel()
+                await asyncio.wait({start})
+                await self._end(platform, supervisor)
+                return INTERRUPTED
+            if start.exception() is not None:
+                self._say.step("stopping what was started")
+                await supervisor.stop()
+                start.result()
+            self._running(platform)
+            broken = asyncio.create_task(supervisor.failed(), name="broken")
+            await asyncio.wait({broken, asked}, return_when=asyncio.FIRST_COMPLETED)
+            clean = await self._end(platform, supervisor)
+            if broken.done() and not self._asked.is_set():
+                broken.result()
+            broken.cancel()
+            return 0 if clean else FAILED
+        finally:
+            asked.cancel()
+            await control.close()
+
+    def _running(self, platform: Platform) -> None:
+        self._phase = "running"
+        self._since = time.time()
+        self._changed()
+        self._tell_log(f"ready at {platform.address}")
+        self._on_ready(platform)
+
+    async def _end(self, platform: Platform, supervisor: Supervisor) -> bool:
+        self._phase = "stopping"
+        self._changed()
+        self._stop_step("stopping people's servers and clusters")
+        clean = await self._end_people(platform)
+        self._stop_step("stopping the parts")
+        clean = await supervisor.stop() and clean
+        if clean:
+            forget_state(self._places.platform)
+            self._places.remove_run()
+        else:
+            self._write_state()
+        self._tell_log("stopped" if clean else "stopped, not cleanly")
+        self._publish({"done": True, "clean": clean})
+        return clean
+
+    async def _end_people(self, platform: Platform) -> bool:
+        ending = asyncio.ensure_future(platform.before_stop(PEOPLE_GRACE))
+        hurried = asyncio.create_task(self._hurried.wait())
+        try:
+            await asyncio.wait(
+                {ending, hurried}, timeout=PEOPLE_DEADLINE, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not ending.done():
+                ending.cancel()
+                await asyncio.wait({ending})
+                await asyncio.wait_for(platform.before_stop(0.0), PEOPLE_GRACE)
+            else:
+                ending.result()
+            return True
+        except Exception as error:
+            self._tell(f"people's servers and clusters could not all be ended: {error!r}")
+            return False
+        finally:
+            hurried.cancel()
+
+    def _ask_to_stop(self) -> None:
+        if not self._asked.is_set():
+            self._asked.set()
+            return
+        if not self._hurried.is_set():
+            self._tell("hurrying: everything is killed now")
+            self._hurried.set()
+            if self._supervisor is not None:
+                self._supervisor.hurry()
+
+    async def _answer(self, request: Mapping[str, object]) -> AsyncIterator[Answer]:
+        match request.get("do"):
+            case "status":
+                yield {"ok": True, "status": await self._status()}
+            case "stop":
+                queue: asyncio.Queue[Answer] = asyncio.Queue()
+                self._listeners.add(queue)
+                if not self._asked.is_set() or request.get("hurry"):
+                    self._ask_to_stop()
+                try:
+                    while True:
+                        answer = await queue.get()
+                        yield answer
+                        if answer.get("done"):
+                            return
+                finally:
+                    self._listeners.discard(queue)
+            case other:
+                yield {"ok": False, "error": f"unknown request {other!r}"}
+
+    async def _status(self) -> dict[str, object]:
+        content = self._state_now()
+        supervisor, platform = self._supervisor, self._platform
+        observed: Mapping[str, object] = {}
+        if platform is not None and self._phase == "running":
+            try:
+                observed = await asyncio.wait_for(platform.observe(), OBSERVE_TIMEOUT)
+            except Exception as error:
+                observed = {"not_observed": str(error) or type(error).__name__}
+        return {
+            **{name: value for name, value in content.__dict__.items() if name not in ("extra", "started")},
+            "uptime": uptime(self._since),
+            "state_dir": str(self._places.state),
+            "logs": str(self._places.logs),
+            "healthy": self._phase == "running" and supervisor is not None and supervisor.all_ready,
+            **observed,
+        }
+
+    def _state_now(self) -> PlatformState:
+        supervisor, platform = self._supervisor, self._platform
+        return own_state(
+            state=self._phase,
+            since=self._since,
+            address=platform.address if platform else "",
+            gaps=tuple(platform.gaps) if platform else (),
+            parts=tuple(part.to_json() for part in supervisor.parts()) if supervisor else (),
+            run=str(self._places.run),
+        )
+
+    def _state_before(self) -> PlatformState | None:
+        try:
+            return read_state(self._places.platform)
+        except TidehubError as error:
+            self._tell_log(f"replaced: {error}")
+            return None
+
+    def _put_back(self, before: PlatformState | None) -> None:
+        """After a failed start `platform.json` tells again of a crashed run whose processes may live on."""
+        with contextlib.suppress(TidehubError):
+            if before is None:
+                forget_state(self._places.platform)
+            else:
+                write_state(self._places.platform, before)
+
+    def _changed(self) -> None:
+        if not self._write_due:
+            self._write_due = True
+            asyncio.get_running_loop().call_soon(self._write_state)
+
+    def _write_state(self) -> None:
+        self._write_due = False
+        # A full disk must not end a running platform; `status` asks the supervisor, not the file.
+        with contextlib.suppress(TidehubError):
+            write_state(self._places.platform, self._state_now())
+
+    def _progress(self, names: str) -> None:
+        self._say.step(f"starting {names}")
+
+    def _stop_step(self, text: str) -> None:
+        self._say.step(text)
+        self._publish({"said": text})
+
+    def _publish(self, answer: Answer) -> None:
+        for queue in self._listeners:
+            queue.put_nowait(answer)
+
+    def _tell(self, text: str) -> None:
+        self._tell_log(text)
+        self._say.note(text)
+        self._publish({"said": text})
+
+    def _tell_log(self, text: str) -> None:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._log.write(f"{stamp} {text}\n".encode())
+
+
+@contextlib.contextmanager
+def _stop_signals_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGHUP, like Ctrl-C, raise `KeyboardInterrupt` in the block."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in _STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

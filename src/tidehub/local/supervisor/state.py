@@ -1,0 +1,85 @@
+"""`platform.json`: what runs now, for people, for `status` after a crash, and for the next start."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tidehub import __version__
+from tidehub.errors import TidehubError
+from tidehub.local.files import read_private, write_private
+
+
+@dataclass(frozen=True)
+class PlatformState:
+    """The file's content. `started`: the start of `pid` in clock ticks since boot; `since`: epoch seconds."""
+
+    pid: int
+    started: int
+    since: float
+    state: str
+    address: str = ""
+    version: str = __version__
+    parts: Sequence[dict[str, object]] = ()
+    gaps: Sequence[str] = ()
+    run: str = ""
+    extra: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def alive(self) -> bool:
+        """Whether that very process still runs."""
+        return start_ticks(self.pid) == self.started
+
+
+def start_ticks(pid: int) -> int | None:
+    """When `pid` started, in clock ticks since boot; None without such a process. Source: proc(5), stat."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    after_name = text.rpartition(")")[2].split()
+    return None if after_name[0] in "ZX" else int(after_name[19])
+
+
+def own_state(*, state: str, since: float | None = None, **more: object) -> PlatformState:
+    """The state of this process."""
+    pid = os.getpid()
+    return PlatformState(
+        pid=pid,
+        started=start_ticks(pid) or 0,
+        since=time.time() if since is None else since,
+        state=state,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def write_state(path: Path, content: PlatformState) -> None:
+    write_private(path, json.dumps(content.__dict__, indent=2) + "\n")
+
+
+def read_state(path: Path) -> PlatformState | None:
+    """None when nothing runs, or it was stopped cleanly. Raises `TidehubError` when damaged."""
+    text = read_private(path)
+    if text is None:
+        return None
+    try:
+        content = json.loads(text)
+        known = {name: content[name] for name in PlatformState.__dataclass_fields__ if name in content}
+        found = PlatformState(**known)
+        if not (isinstance(found.pid, int) and isinstance(found.started, int)):
+            raise TypeError("pid and started must be numbers")
+        return found
+    except (ValueError, TypeError, AttributeError) as error:
+        raise TidehubError(
+            f"{path} is damaged: {error}",
+            fix=f"remove it: it only tells what runs. Then `tidehub status --state {path.parent.parent}`",
+        ) from error
+
+
+def forget_state(path: Path) -> None:
+    """Remove it after a clean stop."""
+    path.unlink(missing_ok=True)

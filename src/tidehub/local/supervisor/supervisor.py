@@ -1,0 +1,198 @@
+"""Starts the parts in order of readiness, keeps them running, stops them in reverse order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+from tidehub.errors import TidehubError
+from tidehub.local.secrets import Secret
+from tidehub.local.supervisor import orphans
+from tidehub.local.supervisor.backoff import Backoff
+from tidehub.local.supervisor.component import Component
+from tidehub.local.supervisor.keeper import Keeper, PartState
+from tidehub.local.supervisor.log import Redactor
+
+_REAP_INTERVAL = 5.0
+
+
+@dataclass(frozen=True)
+class PartStatus:
+    """What one part is doing. `since`: epoch seconds; `why`: the reason of the last trouble, or empty."""
+
+    name: str
+    state: str
+    pid: int | None
+    restarts: int
+    since: float
+    why: str
+    log: str
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+class Supervisor:
+    """The parts of one platform. Use in the main thread of the process, inside one event loop."""
+
+    def __init__(
+        self,
+        components: Sequence[Component],
+        *,
+        logs: Path,
+        secrets: Iterable[Secret] = (),
+        on_change: Callable[[], None] = lambda: None,
+        tell: Callable[[str], None] = lambda text: None,
+        backoff: Callable[[], Backoff] = Backoff,
+    ) -> None:
+        check_order(components)
+        self._own: dict[int, subprocess.Popen[bytes]] = {}
+        self._tell = tell
+        redact = Redactor(secrets)
+        self._keepers = {
+            component.name: Keeper(
+                component,
+                log=component.log or logs / f"{component.name}.log",
+                redact=redact,
+                backoff=backoff(),
+                report=on_change,
+                tell=tell,
+                own=self._own,
+            )
+            for component in components
+        }
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._reaper: asyncio.Task[None] | None = None
+        self._hurried = False
+
+    def parts(self) -> list[PartStatus]:
+        """Every part, in the order given."""
+        return [
+            PartStatus(
+                name=name,
+                state=keeper.state.value,
+                pid=keeper.pid,
+                restarts=keeper.restarts,
+                since=keeper.since,
+                why=keeper.why,
+                log=str(keeper.log_path),
+            )
+            for name, keeper in self._keepers.items()
+        ]
+
+    @property
+    def all_ready(self) -> bool:
+        return all(keeper.ready.is_set() for keeper in self._keepers.values())
+
+    async def start(self, progress: Callable[[str], None] = lambda text: None) -> None:
+        """Start all; returns when all are ready. Raises `StartFailed` (then call `stop`)."""
+        self._begin_reaping()
+        for name, keeper in self._keepers.items():
+            self._tasks[name] = asyncio.create_task(keeper.keep(self._keepers), name=f"keep {name}")
+        readiness = {
+            asyncio.create_task(keeper.first_ready.wait(), name=f"ready {name}")
+            for name, keeper in self._keepers.items()
+        }
+        try:
+            while readiness:
+                waiting = [name for name, keeper in self._keepers.items() if not keeper.first_ready.is_set()]
+                begun = [name for name in waiting if self._keepers[name].state is PartState.STARTING]
+                progress(", ".join(begun or waiting))
+                done, _ = await asyncio.wait(
+                    readiness | set(self._tasks.values()), return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in self._tasks.values():
+                    if task in done:
+                        task.result()
+                readiness -= {task for task in done if task in readiness}
+        finally:
+            for waiter in readiness:
+                waiter.cancel()
+
+    async def failed(self) -> None:
+        """Wait for ever, unless the supervisor itself breaks; then raise what broke it."""
+        done, _ = await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+
+    async def stop(self) -> bool:
+        """Stop all, those that stand on others first. True when none had to be killed."""
+        below = {name: set(keeper.component.after) for name, keeper in self._keepers.items()}
+        above = {name: {other for other, needs in below.items() if name in needs} for name in below}
+        order = TopologicalSorter(above)
+        order.prepare()
+        willing = not self._hurried
+        while order.is_active():
+            names = order.get_ready()
+            results = await asyncio.gather(*(self._stop_one(name) for name in names))
+            willing = willing and all(results)
+            order.done(*names)
+        if self._reaper is not None:
+            self._reaper.cancel()
+            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+                asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
+        orphans.reap(self._own)
+        return willing and not self._hurried
+
+    def hurry(self) -> None:
+        """Kill every part at once; `stop` then returns soon."""
+        self._hurried = True
+        for keeper in self._keepers.values():
+            keeper.kill()
+
+    async def _stop_one(self, name: str) -> bool:
+        keeper, task = self._keepers[name], self._tasks.get(name)
+        if self._hurried:
+            keeper.kill()
+        willing = await keeper.stop()
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+        return willing
+
+    def _begin_reaping(self) -> None:
+        if not orphans.become_subreaper():
+            self._tell("the kernel refuses to hand orphaned processes to the supervisor")
+
+        def reap() -> None:
+            orphans.reap(self._own)
+
+        async def sometimes() -> None:
+            while True:
+                await asyncio.sleep(_REAP_INTERVAL)
+                reap()
+
+        # Outside the main thread no signal can be caught; then the timer alone does it.
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, reap)
+        self._reaper = asyncio.create_task(sometimes(), name="reap orphans")
+
+
+def check_order(components: Sequence[Component]) -> None:
+    """Raise `TidehubError` unless names are unique, `after` names parts, and no part waits for itself."""
+    names = [component.name for component in components]
+    if len(set(names)) != len(names):
+        raise TidehubError(f"two parts have the same name: {', '.join(sorted(names))}")
+    for component in components:
+        for needed in component.after:
+            if needed not in names:
+                raise TidehubError(
+                    f"{component.name} starts after {needed}, which is no part of the platform"
+                )
+    try:
+        TopologicalSorter({component.name: set(component.after) for component in components}).prepare()
+    except CycleError as error:
+        raise TidehubError(f"parts wait for each other: {' -> '.join(error.args[1])}") from error
+
+
+def uptime(since: float, now: float | None = None) -> float:
+    """Seconds since `since` (seconds since the epoch), never negative."""
+    return max(0.0, (time.time() if now is None else now) - since)
