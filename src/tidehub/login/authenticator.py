@@ -10,7 +10,6 @@ exist only where upstream fails a person:
 
 from __future__ import annotations
 
-import asyncio
 from contextvars import ContextVar
 from html import escape
 from typing import Any, ClassVar
@@ -30,7 +29,9 @@ class ProviderUnavailable(web.HTTPError):  # type: ignore[misc]
 
     def __init__(self, detail: str) -> None:
         super().__init__(503, "the identity provider does not answer: %s", detail)
-        self.jupyterhub_message = "The identity provider does not answer at the moment. Please try again in a minute."
+        self.jupyterhub_message = (
+            "The identity provider does not answer at the moment. Please try again in a minute."
+        )
 
 
 class Refused(web.HTTPError):  # type: ignore[misc]
@@ -42,10 +43,10 @@ class Refused(web.HTTPError):  # type: ignore[misc]
 
 
 def refusal_page(decision: Decision, site: Site, sign_out_url: str | None) -> str:
-    """What a refused person reads: who they are signed in as, what is missing, where to ask. HTML, all parts escaped."""
+    """What a refused person reads: who they are signed in as, what is missing, where to ask. Escaped HTML."""
     lines = [
-        f"You are signed in as <strong>{escape(decision.username)}</strong>, but {escape(site.site.name)} "
-        "does not admit this account.",
+        f"You are signed in as <strong>{escape(decision.username)}</strong>.",
+        f"{escape(site.site.name)} does not admit this account.",
         escape(decision.reason),
     ]
     if site.login.enrolment_url:
@@ -65,7 +66,7 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
     site: ClassVar[Site]
     end_session_url: ClassVar[str | None] = None
 
-    # --- admission --------------------------------------------------------------------------------------------
+    # --- admission --------------------------------------------------------------------------
 
     def decide(self, auth_model: dict[str, Any]) -> Decision:
         """The site's decision on the claims of a login."""
@@ -110,7 +111,7 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
                 return False
         return refreshed
 
-    # --- talking to the provider -------------------------------------------------------------------------------
+    # --- talking to the provider ------------------------------------------------------------
 
     def user_info_to_username(self, user_info: dict[str, Any]) -> str:
         name = user_info.get(str(self.username_claim))
@@ -141,6 +142,6 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
                 _outage.set(True)
                 raise ProviderUnavailable(f"code {error.code}") from None
             raise
-        except (OSError, asyncio.TimeoutError) as error:
+        except (TimeoutError, OSError) as error:
             _outage.set(True)
             raise ProviderUnavailable(type(error).__name__) from None

@@ -28,7 +28,7 @@ c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821  # given by tr
 
 settings = HubSettings.model_validate_json(Path(os.environ["TIDEHUB_HUB_SETTINGS"]).read_bytes())
 places = Places.of(settings.state_dir)
-secrets = load_secrets(places)
+secrets = load_secrets(places.secrets)
 site = settings.site
 
 # The hub would take pycurl when it is there, which knows no unix sockets.
@@ -36,7 +36,7 @@ sys.modules.setdefault("pycurl", None)  # type: ignore[arg-type]
 AsyncHTTPClient.configure(UnixSocketHTTPClient)
 log_scrub.install()
 
-# --- addresses -------------------------------------------------------------------------------------------------
+# --- addresses --------------------------------------------------------------------------
 c.JupyterHub.bind_url = settings.public_url
 c.JupyterHub.hub_bind_url = f"http://127.0.0.1:{settings.hub_port}{settings.base_path}"
 c.JupyterHub.proxy_class = "jupyterhub.proxy.ConfigurableHTTPProxy"
@@ -47,7 +47,7 @@ c.ConfigurableHTTPProxy.check_running_interval = 10
 if settings.identity_url:
     c.Proxy.extra_routes = {f"{settings.base_path}services/identity/": settings.identity_url}
 
-# --- state -------------------------------------------------------------------------------------------------------
+# --- state ------------------------------------------------------------------------------
 c.JupyterHub.db_url = settings.database_url
 c.JupyterHub.upgrade_db = True
 c.JupyterHub.cookie_secret = bytes.fromhex(secrets.hub_cookie_secret.reveal())
@@ -55,13 +55,13 @@ c.CryptKeeper.keys = [bytes.fromhex(secrets.hub_crypt_key.reveal())]
 c.JupyterHub.cleanup_servers = False
 c.JupyterHub.cleanup_proxy = False
 
-# --- login -------------------------------------------------------------------------------------------------------
+# --- login ------------------------------------------------------------------------------
 login = settings.login
 SiteAuthenticator.site = site
 SiteAuthenticator.end_session_url = login.end_session_url
 c.JupyterHub.authenticator_class = SiteAuthenticator
 c.SiteAuthenticator.client_id = login.client_id
-c.SiteAuthenticator.client_secret = secrets.oidc_client_secret.reveal()
+c.SiteAuthenticator.client_secret = os.environ["TIDEHUB_OIDC_CLIENT_SECRET"]
 c.SiteAuthenticator.oauth_callback_url = f"{settings.public_url}hub/oauth_callback"
 c.SiteAuthenticator.authorize_url = login.authorize_url
 c.SiteAuthenticator.token_url = login.token_url
@@ -77,12 +77,12 @@ c.SiteAuthenticator.allow_existing_users = False
 if login.end_session_url:
     c.SiteAuthenticator.logout_redirect_url = login.end_session_url
 
-# --- servers -----------------------------------------------------------------------------------------------------
+# --- servers ----------------------------------------------------------------------------
 TidehubSpawner.context = HubContext(
     settings=settings,
     places=places,
     isolation=choose_isolation(places, require=settings.isolation),
-    ledger=Ledger(places.ledger_db, settings.capacity_memory, settings.capacity_cores, settings.start_slots),
+    ledger=Ledger(places.ledger, settings.capacity),
 )
 c.JupyterHub.spawner_class = TidehubSpawner
 c.Spawner.server_token_scopes = server_scopes(site)
@@ -91,7 +91,7 @@ c.Spawner.default_url = "/lab"
 c.JupyterHub.concurrent_spawn_limit = 0
 c.JupyterHub.last_activity_interval = 60
 
-# --- services and pages --------------------------------------------------------------------------------------------
+# --- services and pages -----------------------------------------------------------------
 c.JupyterHub.load_roles = roles(site)
 c.JupyterHub.services = services(settings, secrets)
 c.JupyterHub.template_paths = [str(Path(__file__).with_name("templates"))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tidehub.local.hub.settings import HubSettings
-from tidehub.local.secrets import Secrets
+from tidehub.local.secrets import PlatformSecrets
 from tidehub.site.model import Site
 
 DASK_SERVICE = "dask-gateway"
@@ -52,7 +52,7 @@ def roles(site: Site) -> list[dict[str, Any]]:
     ]
 
 
-def services(settings: HubSettings, secrets: Secrets) -> list[dict[str, Any]]:
+def services(settings: HubSettings, secrets: PlatformSecrets) -> list[dict[str, Any]]:
     """The hub's `services`. Their processes are ours to supervise, so the hub gets addresses and tokens only."""
     known = [
         {"name": "culler", "api_token": secrets.culler_token.reveal()},
@@ -64,7 +64,7 @@ def services(settings: HubSettings, secrets: Secrets) -> list[dict[str, Any]]:
             {
                 "name": DASK_SERVICE,
                 "url": settings.dashboards_url,
-                "api_token": secrets.dask_gateway_token.reveal(),
+                "api_token": secrets.gateway_token.reveal(),
                 "display": False,
                 # A dashboard link must open, not ask whether it may know who you are.
                 "oauth_no_confirm": True,

@@ -106,7 +106,6 @@ def server_environment(
         "JUPYTERHUB_SERVICE_URL": f"http://127.0.0.1:8888{hub_env['JUPYTERHUB_SERVICE_PREFIX']}",
         "JUPYTERHUB_SINGLEUSER_EXTENSION": "1",
         "JUPYTER_RUNTIME_DIR": str(place.runtime),
-        "
     }
     if settings.site.dask.engine == "gateway":
         env |= {

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from tidehub.capacity.queue import Capacity
 from tidehub.site.model import Site
 
 
@@ -54,8 +55,6 @@ class HubSettings(_Frozen):
     readable: tuple[Path, ...]
     database_url: str
     isolation: str
-    capacity_memory: int
-    capacity_cores: float
-    start_slots: int
+    capacity: Capacity
     ready_timeout: float = 120.0
     """Seconds a notebook server may take from its start to its first answer; waiting in the queue is not counted."""

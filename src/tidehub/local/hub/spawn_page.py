@@ -12,15 +12,10 @@ from tidehub.site.units import format_size
 FIELD = "profile"
 
 
-def default_profile(site: Site) -> Profile:
-    """The profile that is chosen when a person chooses nothing."""
-    return next((p for p in site.notebooks.profiles if p.default), site.notebooks.profiles[0])
-
-
 def find_profile(site: Site, slug: str | None) -> Profile:
     """The profile of that slug, the default one for `None`. Raises `ValueError` naming the possible ones."""
     if slug is None:
-        return default_profile(site)
+        return site.notebooks.default_profile
     for profile in site.notebooks.profiles:
         if profile.slug == slug:
             return profile
@@ -30,8 +25,7 @@ def find_profile(site: Site, slug: str | None) -> Profile:
 
 def memory_words(site: Site, profile: Profile) -> str:
     """What a server of this profile gets, for people: memory and CPU as limit and guarantee."""
-    memory = profile.memory or site.notebooks.memory
-    cores = profile.cpu or site.notebooks.cpu
+    memory, cores = site.notebooks.memory_of(profile), site.notebooks.cpu_of(profile)
     return (
         f"up to {format_size(memory.limit)} memory ({format_size(memory.guarantee)} guaranteed), "
         f"up to {cores.limit:g} CPU"
@@ -46,7 +40,9 @@ def options_form(site: Site, chosen: str | None = None) -> str:
     profiles = site.notebooks.profiles
     if len(profiles) < 2:
         return ""
-    selected = find_profile(site, chosen).slug if _known(site, chosen) else default_profile(site).slug
+    selected = (
+        find_profile(site, chosen).slug if _known(site, chosen) else site.notebooks.default_profile.slug
+    )
     cards = "\n".join(_card(site, p, p.slug == selected) for p in profiles)
     return f'<fieldset class="profiles"><legend class="visually-hidden">Environment</legend>\n{cards}\n</fieldset>'
 
@@ -58,7 +54,9 @@ def _known(site: Site, slug: str | None) -> bool:
 def _card(site: Site, profile: Profile, selected: bool) -> str:
     slug = escape(profile.slug, quote=True)
     checked = " checked" if selected else ""
-    description = f'<span class="profile-about">{escape(profile.description)}</span>' if profile.description else ""
+    description = (
+        f'<span class="profile-about">{escape(profile.description)}</span>' if profile.description else ""
+    )
     return (
         f'<label class="profile" for="profile-{slug}">'
         f'<input type="radio" name="{FIELD}" id="profile-{slug}" value="{slug}"{checked} required>'

@@ -18,12 +18,13 @@ from typing import Any, ClassVar
 from jupyterhub.spawner import Spawner
 from tornado import web
 
-from tidehub.capacity.ledger import Admitted, Claim, Ledger, Waiting
+from tidehub.capacity.ledger import Ledger
+from tidehub.capacity.queue import NOTEBOOK, Admitted, Claim
 from tidehub.local.hub.http_unix import socket_url
 from tidehub.local.hub.server_command import ServerPlace, server_argv, server_environment
 from tidehub.local.hub.settings import HubSettings
 from tidehub.local.hub.spawn_page import find_profile, options_form, read_form
-from tidehub.local.isolation import Ending, Isolation, Limits, LaunchSpec, ProcessHandle
+from tidehub.local.isolation import Ending, Isolation, LaunchSpec, Limits, ProcessHandle
 from tidehub.local.places import Places
 from tidehub.site.model import Profile
 from tidehub.site.units import format_size
@@ -72,10 +73,12 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         self.env_keep = ["LANG", "LC_ALL", "TZ"]
         self.default_url = "/lab"
 
-    # --- choices -----------------------------------------------------------------------------------------
+    # --- choices ----------------------------------------------------------------------------
 
     def _options_form_default(self) -> Any:
-        return lambda spawner: options_form(self.context.settings.site, (spawner.user_options or {}).get("profile"))
+        return lambda spawner: options_form(
+            self.context.settings.site, (spawner.user_options or {}).get("profile")
+        )
 
     def options_from_form(self, form: dict[str, list[str]]) -> dict[str, Any]:
         return read_form(form)
@@ -88,12 +91,12 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
 
     def _apply_profile(self, profile: Profile) -> None:
         notebooks = self.context.settings.site.notebooks
-        memory, cores = profile.memory or notebooks.memory, profile.cpu or notebooks.cpu
+        memory, cores = notebooks.memory_of(profile), notebooks.cpu_of(profile)
         # The hub tells the notebook through MEM_LIMIT and CPU_LIMIT; enforcement is the isolation's.
         self.mem_limit, self.mem_guarantee = memory.limit, memory.guarantee
         self.cpu_limit, self.cpu_guarantee = cores.limit, cores.guarantee
 
-    # --- life of the server ------------------------------------------------------------------------------
+    # --- life of the server -----------------------------------------------------------------
 
     @property
     def claim_id(self) -> str:
@@ -109,7 +112,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         context.ledger.ask(
             Claim(
                 id=self.claim_id,
-                kind="server",
+                kind=NOTEBOOK,
                 owner=self.user.name,
                 memory=self.mem_guarantee,
                 cores=self.cpu_guarantee,
@@ -122,17 +125,16 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
             place = self._place()
             self.handle = context.isolation.launch(self._launch_spec(profile, place))
             # The hub saves state only after start() returns; killed before that, `_end_leftover` finds it here.
-            context.ledger.started(self.claim_id, self.handle.to_state())
+            context.ledger.launched(self.claim_id, self.handle)
             await self._wait_until_ready(place, profile)
         except BaseException:
             await self._clear_up()
             raise
-        context.ledger.ready(self.claim_id)
+        context.ledger.started(self.claim_id, self.handle)
         return socket_url(str(place.url_path))
 
     async def _wait_for_turn(self) -> None:
         while not isinstance(turn := self.context.ledger.turn(self.claim_id), Admitted):
-            assert isinstance(turn, Waiting)
             self._tell(f"Waiting for your turn: {turn.reason}")
             await asyncio.sleep(QUEUE_POLL)
 
@@ -189,7 +191,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
                 await self.context.isolation.stop(leftover, grace=2.0)
         self.context.ledger.release(self.claim_id)
 
-    # --- what the hub remembers across restarts --------------------------------------------------------------
+    # --- what the hub remembers across restarts ---------------------------------------------
 
     def get_state(self) -> dict[str, Any]:
         state: dict[str, Any] = super().get_state()
@@ -208,7 +210,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         super().clear_state()
         self.handle = None
 
-    # --- progress -------------------------------------------------------------------------------------------
+    # --- progress ---------------------------------------------------------------------------
 
     def _tell(self, news: str) -> None:
         if news != self._news:
@@ -224,13 +226,13 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
                 yield {"progress": 10 if waiting else 50, "message": told}
             await asyncio.sleep(QUEUE_POLL)
 
-    # --- the process ------------------------------------------------------------------------------------------
+    # --- the process ------------------------------------------------------------------------
 
     def _place(self) -> ServerPlace:
         person = self.context.isolation.person(self.user.name)
         return ServerPlace.of(
             run_dir=self.context.isolation.person_run_dir(person),
-            logs=self.context.places.logs / "servers",
+            logs=self.context.places.server_logs,
             user=person.home.name,
             server=self.name,
         )

@@ -20,12 +20,10 @@ def memory_events_file(
 ) -> Path | None:
     """The kernel's file that counts memory kills of this process' group, cgroup v1 or v2; None where there is none."""
     try:
-        groups = dict(reversed(line.split(":", 2)[1:]) for line in cgroups.read_text().splitlines())
-        own = {
-            name: path
-            for path, names in groups.items()
-            for name in (names.split(",") if names else [""])
-        }
+        own = {}
+        for line in cgroups.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            own |= dict.fromkeys(controllers.split(","), path)
         lines = [line.split() for line in mounts.read_text().splitlines()]
     except (OSError, ValueError):
         return None
