@@ -41,7 +41,7 @@ class Account:
         if not _USERNAME.fullmatch(self.username):
             raise UsageError(
                 f"{self.username!r} cannot be a user name of the identity provider.",
-                expected="1 to 64 of a-z 0-9 . _ -, beginning with a letter and ending with a letter or digit",
+                expected="1 to 64 of a-z 0-9 . _ - that begin with a letter and end with a letter or digit",
             )
         for label, values in (("entitlements", self.entitlements), ("affiliation", self.affiliation)):
             # A bare string would be taken apart into letters.
@@ -57,7 +57,7 @@ class AccountStore:
 
     @classmethod
     def open(cls, state_dir: Path) -> Self:
-        """The accounts below `state_dir`, which is made (0700) when missing. Raises `TidehubError` if unusable."""
+        """The accounts below `state_dir`, made (0700) when missing. Raises `TidehubError` if unusable."""
         return cls(Database(state_dir))
 
     @property
@@ -66,7 +66,7 @@ class AccountStore:
         return self.database.state_dir
 
     def add(self, account: Account, password: str) -> None:
-        """Add a person. Raises `UsageError` when name or subject are taken, or the password is shorter than 8."""
+        """Add a person. Raises `UsageError` for a taken name or subject, or a password below 8 characters."""
         self.add_hashed(account, hash_password(checked_password(password)))
 
     def add_hashed(self, account: Account, password_hash: str) -> None:

@@ -29,10 +29,11 @@ _BY_SCOPE: dict[str, Callable[[Account], Claims]] = {
 }
 
 CLAIMS_SUPPORTED = (
-    "sub iss aud exp iat auth_time nonce at_hash sid "
-    "name given_name family_name preferred_username email email_verified "
-    "entitlements eduperson_entitlement eduperson_scoped_affiliation eduperson_assurance voperson_id"
-).split()
+    *("sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "sid"),
+    *("name", "given_name", "family_name", "preferred_username", "email", "email_verified"),
+    *("entitlements", "eduperson_entitlement", "eduperson_scoped_affiliation", "eduperson_assurance"),
+    "voperson_id",
+)
 
 
 def userinfo(account: Account, scopes: Collection[str]) -> Claims:

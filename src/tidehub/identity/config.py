@@ -96,7 +96,7 @@ class ClientConfig(_Strict):
         return self
 
     def secret(self) -> str:
-        """The client secret, from the file when it is named there. Raises `UsageError` for an unusable file."""
+        """The client secret, read from its file if one is named. Raises `UsageError` for an unusable file."""
         if self.client_secret is not None:
             return self.client_secret.get_secret_value()
         assert self.client_secret_file is not None
@@ -154,7 +154,7 @@ class IdentityConfig(_Strict):
 
     @property
     def prefix(self) -> str:
-        """The path below which everything is served: "" or "/services/identity", never with a closing slash."""
+        """The path below which everything is served, "" or "/services/identity": no closing slash."""
         return urlsplit(self.issuer).path
 
     @property
@@ -237,7 +237,7 @@ def origin_of(url: str) -> str:
 
 
 def _check_address(url: str) -> None:
-    """Raise `ValueError` unless `url` is an absolute web address that may carry a code (RFC 6749 section 3.1.2)."""
+    """Raise `ValueError` unless `url` is an absolute web address fit for a code (RFC 6749, 3.1.2)."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{url} is not an absolute http or https address")

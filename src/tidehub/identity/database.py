@@ -19,7 +19,8 @@ SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE accounts (
     username TEXT PRIMARY KEY, sub TEXT NOT NULL UNIQUE, name TEXT NOT NULL, email TEXT NOT NULL,
-    entitlements TEXT NOT NULL, affiliation TEXT NOT NULL, assurance TEXT NOT NULL, password_hash TEXT NOT NULL
+    entitlements TEXT NOT NULL, affiliation TEXT NOT NULL, assurance TEXT NOT NULL,
+    password_hash TEXT NOT NULL
 ) STRICT;
 CREATE TABLE sessions (
     id_hash TEXT PRIMARY KEY, sid TEXT NOT NULL UNIQUE, sub TEXT NOT NULL,
@@ -32,7 +33,8 @@ CREATE TABLE grants (
 CREATE INDEX grants_by_sid ON grants (sid);
 CREATE TABLE codes (
     hash TEXT PRIMARY KEY, grant_id TEXT NOT NULL REFERENCES grants (id) ON DELETE CASCADE,
-    redirect_uri TEXT NOT NULL, challenge TEXT NOT NULL, expires REAL NOT NULL, spent INTEGER NOT NULL DEFAULT 0
+    redirect_uri TEXT NOT NULL, challenge TEXT NOT NULL, expires REAL NOT NULL,
+    spent INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX codes_by_grant ON codes (grant_id);
 CREATE TABLE access_tokens (
@@ -52,10 +54,10 @@ CREATE TABLE failures (
 
 
 class Database:
-    """One sqlite connection. Several processes may hold one each; `up` writes accounts while the provider runs."""
+    """One sqlite connection. Several processes may hold one each: `up` writes accounts meanwhile."""
 
     def __init__(self, state_dir: Path) -> None:
-        """Open or make the database below `state_dir` (made 0700). Raises `TidehubError` when it is damaged."""
+        """Open or make the database below `state_dir` (0700). Raises `TidehubError` for a damaged one."""
         make_private_directory(state_dir)
         self.state_dir = state_dir
         path = state_dir / FILE_NAME
@@ -70,7 +72,7 @@ class Database:
             raise TidehubError(
                 f"The identity provider's database cannot be used: {error}.",
                 where=Place(str(path)),
-                fix="restore it from a backup, or move it away: accounts get new passwords and people sign in again",
+                fix="restore it from a backup, or move it away: accounts are made anew, people sign in again",
             ) from None
 
     def _prepare(self) -> None:

@@ -1,4 +1,4 @@
-"""Trial accounts shaped like EGI's for the group that a site requires, with passwords generated on this machine."""
+"""Trial accounts shaped like EGI's, for the group that a site requires; passwords are generated here."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _GROUP_URN = re.compile(
     r"(?P<group>urn:[^#]+?:group:[^#]+?)(?::role=(?P<role>[^:#]+))?(?P<authority>#[^#]+)?", re.IGNORECASE
 )
 
-# Check-In's own level and the REFEDS ones (https://refeds.org/assurance) for people from a university's provider.
+# Check-In's own level and the REFEDS ones (https://refeds.org/assurance) for people of a university.
 _ASSURANCE = (
     "https://aai.egi.eu/LoA#Substantial",
     "https://refeds.org/assurance",
     "https://refeds.org/assurance/ID/unique",
     "https://refeds.org/assurance/IAP/low",
 )
-# A resource capability (AARC-G027): real people carry such values beside their groups, and no rule may trip on it.
+# A capability (AARC-G027): real people carry such values beside their groups; no rule may trip on it.
 _CAPABILITY = "urn:mace:egi.eu:res:rcauth#aai.egi.eu"
 
 
@@ -57,7 +57,7 @@ def demo_entitlements(group: str, *, admin_group: str | None = None) -> dict[str
     """What each trial person is entitled to, by user name, for a site that requires `group`.
 
     `group` is an AARC entitlement (AARC-G069) or, for other providers, any plain group name, taken as it is.
-    With the entitlement of a group without a role, a role holder may count as a member: that is the site's rule.
+    Where `group` names no role, a role holder may count as a member: the site's rule decides.
     """
     member, operator, administrator, elsewhere = _related(group)
     admin = admin_group or administrator
@@ -76,9 +76,9 @@ def ensure_demo_accounts(
 ) -> dict[str, str]:
     """Make the missing trial accounts for `group` and return every trial password by user name.
 
-    The passwords also stay readable in `demo-accounts.json` (0600) of the private state, so that a later `up` can
-    show them again. For the same groups, a second call changes nothing, not even entitlements changed since; for
-    other groups the entitlements are set anew. Raises `TidehubError` for a damaged file.
+    The passwords also stay readable in `demo-accounts.json` (0600) of the private state, so that a later `up`
+    can show them again. For the same groups, a second call changes nothing, not even entitlements changed
+    since; for other groups the entitlements are set anew. Raises `TidehubError` for a damaged file.
     """
     group = group or DEFAULT_GROUP
     kept = _read(store.state_dir)
@@ -112,7 +112,7 @@ def ensure_demo_accounts(
 
 
 def read_demo_passwords(state_dir: Path) -> dict[str, str]:
-    """The trial passwords by user name, empty when there are none yet. Raises `TidehubError` for a damaged file."""
+    """The trial passwords by user name, if there are any. Raises `TidehubError` for a damaged file."""
     return _read(state_dir).passwords
 
 
@@ -156,7 +156,7 @@ def _account(person: DemoPerson, entitlements: tuple[str, ...]) -> Account:
 
 
 def _related(group: str) -> tuple[tuple[str, ...], str, str, str]:
-    """Membership, a role without it, an administrator's role, and membership elsewhere, for one required group."""
+    """Membership, an operator's role, an administrator's role, and membership elsewhere."""
     match = _GROUP_URN.fullmatch(group)
     if match is None:
         return (group,), f"{group}-vm_operator", f"{group}-admin", "elsewhere"

@@ -20,8 +20,6 @@ KEY_BITS = 2048
 KEEP_RETIRED = 30 * 86400.0
 """Seconds a retired public key stays published: hints in sign-out requests may be that old."""
 
-_FILE_FIELDS = {"active": bool, "retired": (int, float, type(None))}
-
 
 class SigningKeys:
     """The keys below `state_dir`. A rotation by another process is noticed at the next use."""
@@ -69,8 +67,8 @@ class SigningKeys:
 def rotate(state_dir: Path, *, now: float | None = None) -> str:
     """Sign with a new key from now on and return its `kid`.
 
-    Only the public part of the old key is kept; it stays published for `KEEP_RETIRED`. `now` is seconds since the
-    epoch. Raises `TidehubError` when there are no keys yet or the file is damaged.
+    Only the public part of the old key is kept; it stays published for `KEEP_RETIRED`. `now` is in seconds
+    since the epoch. Raises `TidehubError` when there are no keys yet or the file is damaged.
     """
     now = time.time() if now is None else now
     path = state_dir / FILE_NAME
@@ -103,9 +101,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
         entries: list[dict[str, Any]] = json.loads(text)["keys"]
         for entry in entries:
             RSAKey.import_key(entry["key"])
-            for name, kind in _FILE_FIELDS.items():
-                if not isinstance(entry[name], kind):
-                    raise TypeError(name)
+            if not isinstance(entry["active"], bool) or not (entry["active"] or entry["retired"] > 0):
+                raise ValueError("neither active nor retired")
         active = [entry for entry in entries if entry["active"]]
         if len(active) != 1 or not RSAKey.import_key(active[0]["key"]).is_private:
             raise ValueError("no signing key")

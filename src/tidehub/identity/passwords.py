@@ -25,7 +25,7 @@ def hash_password(password: str) -> str:
 
 
 def verify_password(password: str, stored: str) -> bool:
-    """Whether `password` is the one behind `stored`. Raises `ValueError` for text that `hash_password` never made."""
+    """Whether `password` is the one behind `stored`. Raises `ValueError` for text of another form."""
     kind, log_n, r, p, salt, digest = stored.split("$")
     if kind != "scrypt":
         raise ValueError("not a scrypt hash")

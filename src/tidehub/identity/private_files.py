@@ -13,7 +13,7 @@ OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def make_private_directory(path: Path) -> None:
-    """Make `path` with mode 0700, or check that it is private. Raises `UsageError` when others can enter it."""
+    """Make `path` with mode 0700, or check that it is private. Raises `UsageError` otherwise."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         mode = path.stat().st_mode
@@ -26,7 +26,7 @@ def make_private_directory(path: Path) -> None:
         ) from None
     if mode & OTHERS:
         raise UsageError(
-            f"The identity provider's state directory is open to other users (mode {stat.S_IMODE(mode):04o}).",
+            f"The identity provider's state directory is open to others (mode {stat.S_IMODE(mode):04o}).",
             where=Place(str(path)),
             expected="mode 0700",
             fix=f"chmod 700 {path}",
@@ -60,7 +60,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def read_private(path: Path, what: str) -> str:
-    """The text of `path`. Raises `UsageError` when it is missing, unreadable, not UTF-8, or readable by others.
+    """The text of `path`. Raises `UsageError` when it is missing, not UTF-8, or readable by others.
 
     `what` names the file's role in the message, as in "The configuration".
     """
@@ -81,7 +81,7 @@ def read_private(path: Path, what: str) -> str:
 
 
 def give_to_directory_owner(path: Path) -> None:
-    """As root, give a new file to the owner of its directory: `up` prepares what the provider's own user must write."""
+    """As root, give a new file to its directory's owner: `up` prepares what the provider's user writes."""
     if os.geteuid() == 0:
         owner = path.parent.stat()
         os.chown(path, owner.st_uid, owner.st_gid)
