@@ -104,6 +104,8 @@ class Ledger:
             mine = self._row(db, claim_id)
             if mine["state"] != _WAITING:
                 return Admitted()
+            if db.execute("PRAGMA user_version").fetchone()[0]:
+                return Waiting(1, 0, "the platform is being stopped")
             now = self._clock()
             if now - mine["seen"] > ABSENT_AFTER / 6 or mine["asker"] != self._asker:
                 db.execute("UPDATE claims SET seen = ?, asker = ? WHERE id = ?", (now, self._asker, claim_id))
@@ -144,6 +146,28 @@ class Ledger:
         """The claim is over, or given up. Releasing what is not there is not an error."""
         with self._transaction() as db:
             db.execute("DELETE FROM claims WHERE id = ?", (claim_id,))
+
+    def pause(self) -> None:
+        """Admit nobody from now on: the platform stops, and what ends must not be started again."""
+        with self._transaction() as db:
+            db.execute("PRAGMA user_version = 1")
+
+    def resume(self) -> None:
+        """Admit again; `up` says it once, before the parts start."""
+        with self._transaction() as db:
+            db.execute("PRAGMA user_version = 0")
+
+    def process(self, claim_id: str) -> dict[str, Any] | None:
+        """The process of a claim as `to_state()` wrote it; None where there is none."""
+        with self._transaction() as db:
+            row = db.execute("SELECT process FROM claims WHERE id = ?", (claim_id,)).fetchone()
+        return json.loads(row["process"]) if row is not None and row["process"] is not None else None
+
+    def processes(self) -> dict[str, dict[str, Any]]:
+        """Every process that is written down, by claim."""
+        with self._transaction() as db:
+            rows = db.execute("SELECT id, process FROM claims WHERE process IS NOT NULL").fetchall()
+        return {row["id"]: json.loads(row["process"]) for row in rows}
 
     def reconcile(self, alive: Callable[[dict[str, Any]], bool]) -> list[str]:
         """Drop claims whose process is gone; gives their ids.
