@@ -1,4 +1,4 @@
-"""Where a site is deployed beyond one machine: Kubernetes, and the cloud below it. Other targets read these."""
+"""Where a site is deployed beyond one machine: Kubernetes, and the cloud below it."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ class Profile(Section):
     description: str = Field("", description="What it is for, shown below the name.", max_length=2000)
     image: Line | None = Field(
         None,
-        description="Container image, with a tag, on Kubernetes. On one machine nothing is a container: without "
+        description="Container image, with a tag, on Kubernetes. On one machine nothing is one: without "
         "packages or lock the profile uses the release set's default environment.",
     )
     packages: Lines = Field(

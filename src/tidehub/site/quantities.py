@@ -1,7 +1,7 @@
 """Quantities as types of the model: text with a unit from a file, plain numbers from code.
 
 `Size` is `int` bytes, `Seconds` and `Timeout` are `float` seconds, `CoreCount` is `float` cores. A site file
-is validated with the context `WRITTEN`, which refuses bare numbers where a unit is due; code may pass numbers.
+is validated with the context `WRITTEN`, which refuses bare numbers where a unit is due; code may pass them.
 """
 
 from __future__ import annotations
