@@ -1,7 +1,8 @@
 """Becomes a part's process: run by path with `python -I -S`, gives up privileges, executes the program.
 
 A small program between fork and exec, because `preexec_fn` runs Python in a forked copy of the whole
-supervisor. Imports the standard library only. Its one argument is JSON: argv, cwd, uid, gid, capabilities, parent.
+supervisor. Imports the standard library only. Its one argument is JSON: argv, cwd, uid, gid, capabilities,
+and the pid of its parent.
 """
 
 from __future__ import annotations

@@ -1,0 +1,182 @@
+// Loaded into configurable-http-proxy by `node --require`. It adds what the proxy lacks:
+// - forwarded headers are believed from the operator's own reverse proxies only, and are single, right values;
+// - plain HTTP beyond this machine is for those reverse proxies alone (TIDEHUB_ONLY_TRUSTED=1);
+// - a renewed certificate is taken up without dropping a connection;
+// - a port that cannot be listened on ends the process: the proxy itself would log it and stay, deaf;
+// - what people get does not name the servers behind.
+"use strict";
+
+const crypto = require("node:crypto");
+const fs = require("node:fs");
+const http = require("node:http");
+const https = require("node:https");
+const net = require("node:net");
+const { syncBuiltinESMExports } = require("node:module");
+
+const FORWARDING = /^(x-forwarded(-.*)?|forwarded|x-real-ip|x-scheme|x-client-ip|true-client-ip)$/;
+
+const trusted = readNetworks(process.env.TIDEHUB_TRUSTED_PROXIES || "");
+const onlyTrusted = process.env.TIDEHUB_ONLY_TRUSTED === "1";
+const loopback = readNetworks("127.0.0.0/8,::1");
+
+function readNetworks(text) {
+  const list = new net.BlockList();
+  for (const entry of text.split(",").map((part) => part.trim()).filter(Boolean)) {
+    const [address, prefix] = entry.split("/");
+    const family = net.isIPv6(address) ? "ipv6" : "ipv4";
+    const bits = prefix === undefined ? (family === "ipv6" ? 128 : 32) : Number(prefix);
+    list.addSubnet(address, bits, family);
+  }
+  return list;
+}
+
+function plain(address) {
+  const text = String(address || "").trim().replace(/^"|"$/g, "");
+  const mapped = text.replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i, "");
+  if (net.isIP(mapped)) return mapped;
+  const bracketed = /^\[([^\]]+)\](:\d+)?$/.exec(mapped) || /^(\d+\.\d+\.\d+\.\d+):\d+$/.exec(mapped);
+  return bracketed && net.isIP(bracketed[1]) ? bracketed[1] : "";
+}
+
+function isIn(list, address) {
+  return address !== "" && list.check(address, net.isIPv6(address) ? "ipv6" : "ipv4");
+}
+
+function split(value) {
+  return value === undefined ? [] : String(value).split(",").map((part) => part.trim());
+}
+
+// RFC 7239: "for=192.0.2.1;proto=https, for=..."; one element a hop.
+function readForwarded(value) {
+  return split(value).map((element) => {
+    const found = {};
+    for (const pair of element.split(";")) {
+      const at = pair.indexOf("=");
+      if (at > 0) found[pair.slice(0, at).trim().toLowerCase()] = pair.slice(at + 1).trim().replace(/^"|"$/g, "");
+    }
+    return found;
+  });
+}
+
+// The client as the trusted hops tell it: from the nearest hop outwards, the first that is not one of them.
+function believed(headers, peer, scheme) {
+  let addresses = split(headers["x-forwarded-for"]);
+  let schemes = split(headers["x-forwarded-proto"]);
+  if (addresses.length === 0 && schemes.length === 0 && headers.forwarded !== undefined) {
+    const hops = readForwarded(headers.forwarded);
+    addresses = hops.map((hop) => hop.for || "");
+    schemes = hops.map((hop) => hop.proto || "");
+  }
+  let client = peer;
+  let index = addresses.length;
+  while (index > 0 && isIn(trusted, client)) {
+    const next = plain(addresses[index - 1]);
+    if (next === "") break;
+    client = next;
+    index -= 1;
+  }
+  // Hops that add to both lists keep them of one length; a hop that sets one value means the last.
+  const aligned = schemes.length === addresses.length && index < schemes.length ? index : schemes.length - 1;
+  const said = { http: "http", https: "https", ws: "http", wss: "https" }[(schemes[aligned] || "").toLowerCase()];
+  return { client, scheme: said || scheme };
+}
+
+function portOf(host, scheme) {
+  const found = /:(\d+)$/.exec(host || "");
+  return found ? found[1] : scheme === "https" ? "443" : "80";
+}
+
+// Returns false when the peer may not talk to us at all.
+function admit(request) {
+  const peer = plain(request.socket.remoteAddress);
+  // The proxy's own API listens on a socket in the file system and has no peer address.
+  if (peer === "") return true;
+  const isTrusted = isIn(trusted, peer);
+  if (onlyTrusted && !isTrusted && !isIn(loopback, peer)) return false;
+  const own = request.socket.encrypted ? "https" : "http";
+  const told = isTrusted ? believed(request.headers, peer, own) : { client: peer, scheme: own };
+  for (const name of Object.keys(request.headers)) {
+    if (FORWARDING.test(name)) delete request.headers[name];
+  }
+  request.headers["x-forwarded-for"] = told.client;
+  request.headers["x-forwarded-proto"] = told.scheme;
+  request.headers["x-forwarded-port"] = portOf(request.headers.host, told.scheme);
+  if (request.headers.host) request.headers["x-forwarded-host"] = request.headers.host;
+  return true;
+}
+
+function hideServers(response) {
+  const writeHead = response.writeHead;
+  response.writeHead = function (...values) {
+    response.removeHeader("server");
+    response.removeHeader("x-powered-by");
+    return writeHead.apply(response, values);
+  };
+}
+
+const REFUSAL = "This address speaks plain HTTP to its reverse proxy only. Use the site's public address.\n";
+
+function refuse(event, target) {
+  const headers = { "Content-Type": "text/plain; charset=utf-8", Connection: "close" };
+  if (event === "request") {
+    target.writeHead(403, headers).end(REFUSAL);
+  } else {
+    target.end(`HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+  }
+}
+
+for (const Server of [http.Server, https.Server]) {
+  const emit = Server.prototype.emit;
+  Server.prototype.emit = function (event, ...values) {
+    if (event === "request" || event === "upgrade") {
+      const [request, target] = values;
+      if (!admit(request)) {
+        refuse(event, target);
+        return true;
+      }
+      if (event === "request") hideServers(target);
+    } else if (event === "error" && !this.listening && values[0] && values[0].syscall) {
+      console.error(`error: cannot listen: ${values[0].message}`);
+      process.exit(1);
+    }
+    return emit.call(this, event, ...values);
+  };
+}
+
+function keepCertificate(server, options) {
+  const { TIDEHUB_TLS_CERTIFICATE: certificate, TIDEHUB_TLS_KEY: keyFile } = process.env;
+  if (!certificate || !keyFile) return;
+  let used = Buffer.concat([Buffer.from(options.cert), Buffer.from(options.key)]);
+  let refused = null;
+  let said = "";
+  const look = () => {
+    let read;
+    try {
+      const cert = fs.readFileSync(certificate);
+      const key = fs.readFileSync(keyFile);
+      read = Buffer.concat([cert, key]);
+      if (read.equals(used) || (refused && read.equals(refused))) return;
+      if (!new crypto.X509Certificate(cert).checkPrivateKey(crypto.createPrivateKey(key))) {
+        throw new Error("the key is not that of the certificate");
+      }
+      server.setSecureContext({ ...options, cert, key });
+      used = read;
+      refused = null;
+      said = "";
+      console.log("info: the certificate changed and is in use");
+    } catch (error) {
+      refused = read || null;
+      if (error.message !== said) console.error(`warn: the certificate in use stays: ${error.message}`);
+      said = error.message;
+    }
+  };
+  setInterval(look, 1000 * Number(process.env.TIDEHUB_TLS_POLL_SECONDS || 5)).unref();
+}
+
+const createServer = https.createServer;
+https.createServer = function (options, listener) {
+  const server = createServer.call(https, options, listener);
+  if (options && options.cert) keepCertificate(server, options);
+  return server;
+};
+syncBuiltinESMExports();

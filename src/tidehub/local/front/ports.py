@@ -1,0 +1,136 @@
+"""Whether the platform may listen where the site says, and who sits there if not."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from tidehub.errors import TidehubError, UsageError
+
+_LISTENING = "0A"
+"""TCP_LISTEN in /proc/net/tcp (proc(5), net/tcp; include/net/tcp_states.h)."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that listens. `pid` and `name` are None when this user may not see them."""
+
+    uid: int
+    pid: int | None
+    name: str | None
+
+    def __str__(self) -> str:
+        if self.pid is None:
+            return f"a process of uid {self.uid}"
+        return f"{self.name} (process {self.pid})"
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches `address`; of a name, what it resolves to counts."""
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return all(ip_address(found[4][0]).is_loopback for found in _resolve(address, 0))
+
+
+def reachable_host(address: str) -> str:
+    """The host part of a URL by which this machine itself reaches what listens on `address`."""
+    if address in ("0.0.0.0", ""):
+        return "127.0.0.1"
+    if address == "::":
+        return "[::1]"
+    return f"[{address}]" if ":" in address else address
+
+
+def first_free_for_all() -> int:
+    """The lowest port that needs no privilege. Source: ip-sysctl, ip_unprivileged_port_start (default 1024)."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    except (OSError, ValueError):
+        return 1024
+
+
+def check_port(address: str, port: int) -> None:
+    """Raise unless this process could listen on `port` of `address` now.
+
+    `TidehubError` says by whom the port is taken; `UsageError` when it can never be.
+    """
+    for family, kind, protocol, _, target in _resolve(address, port):
+        with socket.socket(family, kind, protocol) as trial:
+            # As the proxy does; otherwise connections of a platform just stopped would count as taken.
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address == "::" else 1)
+            try:
+                trial.bind(target)
+            except OSError as error:
+                raise _refused(error, address, port) from error
+
+
+def _refused(error: OSError, address: str, port: int) -> TidehubError:
+    if error.errno == errno.EADDRINUSE:
+        holder = find_holder(port)
+        return TidehubError(
+            f"port {port} of {address} is taken" + (f" by {holder}" if holder else ""),
+            fix="stop that program, or choose another port: tidehub up --port N",
+        )
+    if error.errno == errno.EACCES:
+        lowest = first_free_for_all()
+        return UsageError(
+            f"port {port} needs root (ports below {lowest} do)",
+            fix=f"run as root, choose a port from {lowest} on with --port, or put your own reverse proxy before it",
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return UsageError(
+            f"{address} is no address of this machine",
+            fix="set machine.address to one that `ip address` shows, or to 127.0.0.1",
+        )
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return TidehubError(f"cannot listen on port {port} of {address}: {reason}")
+
+
+def find_holder(port: int) -> Holder | None:
+    """Who listens on TCP `port`; None when nobody does as far as this user can see."""
+    sockets: dict[str, int] = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            if fields[3] == _LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
+                sockets[f"socket:[{fields[9]}]"] = int(fields[7])
+    if not sockets:
+        return None
+    return _process_with(set(sockets), sockets) or Holder(next(iter(sockets.values())), None, None)
+
+
+def _process_with(names: set[str], owners: dict[str, int]) -> Holder | None:
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            for descriptor in (process / "fd").iterdir():
+                name = str(descriptor.readlink())
+                if name in names:
+                    return Holder(owners[name], int(process.name), (process / "comm").read_text().strip())
+        except OSError:
+            continue
+    return None
+
+
+def _resolve(address: str, port: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+    try:
+        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError) as error:
+        raise UsageError(
+            f"machine.address {address!r} is neither an address nor a known name",
+            fix="set it to an IP address of this machine, for instance 127.0.0.1",
+        ) from error
+    return [
+        (int(family), int(kind), protocol, name, (str(target[0]), int(target[1])))
+        for family, kind, protocol, name, target in found
+    ]

@@ -1,0 +1,162 @@
+"""configurable-http-proxy as a part of the platform."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+
+from tidehub.errors import TidehubError, UsageError
+from tidehub.local.files import PRIVATE_DIRECTORY, make_directory, os_fault, write_private
+from tidehub.local.front.ports import check_port, first_free_for_all, is_loopback, reachable_host
+from tidehub.local.front.tls import HandOver, TlsFiles, check_tls
+from tidehub.local.places import Places
+from tidehub.local.secrets import Secret
+from tidehub.local.supervisor.component import Component, Hook, Probe, Ready
+from tidehub.local.supervisor.readiness import http_check
+
+CAP_NET_BIND_SERVICE = 10
+"""capabilities(7): listen on ports below 1024."""
+
+_EXTENSION = Path(__file__).with_name("front.cjs")
+_TLS_POLL = 5.0
+
+
+@dataclass(frozen=True)
+class FrontDoor:
+    """Where people come in, as the site says it (`machine`)."""
+
+    address: str
+    port: int
+    tls: TlsFiles | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    """IP addresses or networks of the operator's own reverse proxies, whose forwarded headers are believed."""
+
+    @property
+    def local_url(self) -> str:
+        """How this machine itself reaches the front door; no slash at the end."""
+        return f"{'https' if self.tls else 'http'}://{reachable_host(self.address)}:{self.port}"
+
+    def check(self) -> list[str]:
+        """Raise `UsageError` when this must not be, `TidehubError` when the port is taken; returns warnings."""
+        for trusted in self.trusted_proxies:
+            try:
+                ip_network(trusted, strict=False)
+            except ValueError as error:
+                raise UsageError(
+                    f"machine.trusted_proxies: {trusted!r} is no address",
+                    expected="an IP address or a network such as 10.0.0.0/24",
+                ) from error
+        if self.tls is None and not self.trusted_proxies and not is_loopback(self.address):
+            raise UsageError(
+                f"the platform would serve plain HTTP on {self.address}: passwords and tokens could be read "
+                "on the way",
+                expected="TLS, or an address of this machine alone such as 127.0.0.1",
+                fix="set machine.tls (certificate and key), or machine.trusted_proxies with the addresses of "
+                "your own reverse proxy that speaks TLS, or machine.address: 127.0.0.1",
+            )
+        warnings = [] if self.tls is None else check_tls(self.tls)
+        check_port(self.address, self.port)
+        return warnings
+
+
+def front_door(
+    door: FrontDoor,
+    *,
+    program: Sequence[str],
+    places: Places,
+    token: Secret,
+    hub_target: str,
+    hub_path: str,
+    restore: Hook,
+    uid: int | None = None,
+    gid: int | None = None,
+    log_level: str = "info",
+    tell: Callable[[str], None] = lambda text: None,
+) -> Component:
+    """The part `proxy`.
+
+    `program` is `Software.proxy()`: Node, then the script. `hub_target` is the hub's own address
+    (`http://127.0.0.1:8081`), `hub_path` its path with the site's prefix (`/base/hub/`). `restore` is what
+    `restore_routes` gives. `uid` and `gid` in root mode only: the proxy must never run as root, because people own
+    the directories in which it follows names of sockets.
+    """
+    node, *script = program
+    own = places.services / "proxy"
+    hand_over = None if door.tls is None else HandOver(door.tls, own / "tls", uid=uid, gid=gid)
+    extension = own / _EXTENSION.name
+    argv = [node, "--require", str(extension), *script]
+    argv += ["--ip", door.address, "--port", str(door.port)]
+    argv += ["--api-socket", str(places.proxy_api_socket), "--log-level", log_level]
+    argv += ["--default-target", hub_target, "--error-target", f"{hub_target}{hub_path}error"]
+    # The extension sets them, knowing whom to believe.
+    argv += ["--no-x-forward"]
+    if hand_over is not None:
+        argv += ["--ssl-cert", str(hand_over.files.certificate), "--ssl-key", str(hand_over.files.key)]
+
+    async def before_start() -> None:
+        places.own("proxy", uid=uid, gid=gid)
+        make_directory(places.proxy_run, PRIVATE_DIRECTORY, uid=uid, gid=gid)
+        write_private(extension, _EXTENSION.read_bytes(), uid=uid, gid=gid)
+        try:
+            # The proxy does not start over a socket that a killed one left.
+            places.proxy_api_socket.unlink(missing_ok=True)
+        except OSError as error:
+            raise os_fault(error, places.proxy_api_socket, "remove") from error
+        if hand_over is not None:
+            try:
+                hand_over.copy()
+            except OSError as error:
+                raise TidehubError(f"the certificate cannot be handed to the proxy: {error}") from error
+        check_port(door.address, door.port)
+
+    async def keep_certificate() -> None:
+        if hand_over is not None:
+            await hand_over.keep(tell=tell)
+
+    answers = http_check(f"{door.local_url}/_chp_healthz")
+    api_answers = http_check(
+        "http://localhost/api/routes",
+        unix_socket=places.proxy_api_socket,
+        headers={"Authorization": f"token {token.reveal()}"},
+    )
+
+    async def ready() -> Ready:
+        public = await answers()
+        return await api_answers() if public.ok else public
+
+    return Component(
+        name="proxy",
+        argv=argv,
+        env=_environment(door, hand_over, token),
+        ready=ready,
+        on_restart=restore,
+        before_start=before_start,
+        alongside=None if hand_over is None else keep_certificate,
+        uid=uid,
+        gid=gid,
+        capabilities=(CAP_NET_BIND_SERVICE,) if uid is not None and door.port < first_free_for_all() else (),
+        probe=Probe(check=answers),
+        start_timeout=30.0,
+    )
+
+
+def _environment(door: FrontDoor, hand_over: HandOver | None, token: Secret) -> dict[str, str]:
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": "/",
+        "LANG": "C.UTF-8",
+        "NODE_ENV": "production",
+        "CONFIGPROXY_AUTH_TOKEN": token.reveal(),
+        "TIDEHUB_TRUSTED_PROXIES": ",".join(door.trusted_proxies),
+        # Plain HTTP beyond this machine is for the operator's reverse proxies alone.
+        "TIDEHUB_ONLY_TRUSTED": "0" if door.tls or is_loopback(door.address) else "1",
+    }
+    if hand_over is not None:
+        environment |= {
+            "TIDEHUB_TLS_CERTIFICATE": str(hand_over.files.certificate),
+            "TIDEHUB_TLS_KEY": str(hand_over.files.key),
+            "TIDEHUB_TLS_POLL_SECONDS": f"{_TLS_POLL:g}",
+        }
+    return environment
