@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tidehub.site.units import about_size
+
 NOTEBOOK = "notebook"
 SCHEDULER = "scheduler"
 WORKER = "worker"
@@ -100,10 +102,10 @@ def never_fits(capacity: Capacity, claim: Claim) -> str | None:
     room = capacity.memory - others
     if claim.memory <= room:
         return None
-    kept = f" ({size_words(others)} of it are kept for other kinds of processes)" if others else ""
+    kept = f" ({about_size(others)} of it are kept for other kinds of processes)" if others else ""
     return (
-        f"a {claim.kind} with {size_words(claim.memory)} of memory can never run here: "
-        f"this machine gives {size_words(capacity.memory)} in all{kept}"
+        f"a {claim.kind} with {about_size(claim.memory)} of memory can never run here: "
+        f"this machine gives {about_size(capacity.memory)} in all{kept}"
     )
 
 
@@ -173,14 +175,6 @@ class _Room:
         )
 
     def _memory_reason(self, claim: Claim, open_to_kind: int) -> str:
-        free = f"{size_words(open_to_kind)} of {size_words(self._capacity.memory)} are free"
-        text = f"waiting for memory: needs {size_words(claim.memory)}, {free}"
+        free = f"{about_size(open_to_kind)} of {about_size(self._capacity.memory)} are free"
+        text = f"waiting for memory: needs {about_size(claim.memory)}, {free}"
         return text if claim.memory > open_to_kind else f"{text} but were asked for earlier"
-
-
-def size_words(size: int) -> str:
-    """Bytes for people, with at most one decimal: 5368709120 is "5 GiB", 1610612736 is "1.5 GiB"."""
-    for unit, name in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if size >= unit:
-            return f"{size / unit:.1f}".removesuffix(".0") + f" {name}"
-    return f"{size} B"

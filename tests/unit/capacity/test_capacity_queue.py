@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +20,6 @@ from tidehub.capacity.queue import (
     decide,
     never_fits,
     reservations,
-    size_words,
 )
 
 GIB = 1 << 30
@@ -110,13 +108,6 @@ def test_what_can_never_fit_is_said_and_blocks_nobody() -> None:
 def test_reservations_are_dropped_when_they_would_not_fit_together() -> None:
     assert reservations(3 * GIB, notebook=GIB, scheduler=GIB, worker=2 * GIB) == {}
     assert set(reservations(4 * GIB, notebook=GIB, scheduler=GIB, worker=2 * GIB)) == set(KINDS)
-
-
-@pytest.mark.parametrize(
-    ("size", "text"), [(5 * GIB, "5 GiB"), (3 * GIB // 2, "1.5 GiB"), (512 << 20, "512 MiB"), (12, "12 B")]
-)
-def test_sizes_in_words(size: int, text: str) -> None:
-    assert size_words(size) == text
 
 
 def test_one_more_start_than_cores() -> None:
