@@ -1,0 +1,107 @@
+"""A Dask cluster from a notebook cell, with no settings, and its dashboard through the public address."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import urlsplit
+
+from tidehub.checks.browser import Browser, Page
+from tidehub.checks.journey import Journey
+from tidehub.checks.kernel import Kernel
+from tidehub.checks.report import PhaseFailed
+from tidehub.checks.server import server_path
+
+_CREATE = """
+import json
+from dask_gateway import GatewayCluster
+cluster = GatewayCluster()
+print(json.dumps({"name": cluster.name, "dashboard": cluster.dashboard_link}))
+"""
+
+_COMPUTE = """
+import json, os
+cluster.scale(WORKERS)
+client = cluster.get_client()
+client.wait_for_workers(WORKERS, timeout=DEADLINE)
+total = client.submit(sum, client.map(lambda n: n * n, range(1000))).result(timeout=DEADLINE)
+processes = set(client.run(os.getpid).values())
+print(json.dumps({"sum": total, "processes": len(processes)}))
+"""
+
+_CLOSE = """
+import json
+client = globals().get("client")
+if client is not None:
+    client.close()
+cluster.shutdown()
+print(json.dumps({"closed": True}))
+"""
+
+_STOP_BY_NAME = """
+import json
+from dask_gateway import Gateway
+Gateway().stop_cluster(NAME)
+print(json.dumps({"closed": True}))
+"""
+
+COMPUTE_DEADLINE = 240.0
+"""Seconds a cluster may take to get its workers and to compute; a whole machine may have a queue."""
+
+
+def without_dask(journey: Journey) -> str:
+    """Why there is no Dask to check, or nothing."""
+    return "" if journey.target.workers else "this site has no Dask clusters"
+
+
+async def create_cluster(journey: Journey) -> str:
+    """`GatewayCluster()` in a cell, as the documentation tells people to."""
+    found = await journey.need_kernel().result(_CREATE)
+    journey.cluster, journey.dashboard = str(found["name"]), str(found["dashboard"] or "")
+    return journey.cluster
+
+
+async def compute(journey: Journey) -> str:
+    """Scales the cluster and computes a known sum on its workers."""
+    workers = journey.target.workers
+    code = _COMPUTE.replace("WORKERS", str(workers)).replace("DEADLINE", str(COMPUTE_DEADLINE - 20))
+    found = await journey.need_kernel().result(code)
+    if found["sum"] != 332833500:
+        raise PhaseFailed(f"the cluster computed {found['sum']}, expected 332833500")
+    if found["processes"] != workers:
+        raise PhaseFailed(f"{found['processes']} workers computed, expected {workers}")
+    return f"on {workers} worker{'s' if workers > 1 else ''}"
+
+
+async def open_dashboard(journey: Journey) -> str:
+    """The dashboard opens by its link for its owner, and for nobody who is not signed in."""
+    if not journey.dashboard:
+        raise PhaseFailed("the cluster has no dashboard link")
+    link = journey.browser.url(journey.dashboard)
+    if not link.startswith(journey.browser.address):
+        raise PhaseFailed(f"the dashboard link leads away from the platform: {link}")
+    page = await journey.browser.open(link)
+    if not _is_dashboard(page):
+        raise PhaseFailed(f"the dashboard does not open: {page.words}")
+    async with Browser(journey.browser.address) as stranger:
+        shown = await stranger.open(link)
+    if _is_dashboard(shown) or (shown.status == 200 and shown.path == urlsplit(link).path):
+        raise PhaseFailed("the dashboard opens for somebody who is not signed in")
+    return "for its owner only"
+
+
+def _is_dashboard(page: Page) -> bool:
+    return page.status == 200 and "bokeh" in page.html.lower()
+
+
+async def stop_cluster(journey: Journey) -> str:
+    """Shuts the cluster down, from its own kernel or, when that is gone, from a new one."""
+    name, journey.cluster = journey.cluster, ""
+    if journey.kernel is not None:
+        try:
+            await journey.kernel.result(_CLOSE)
+            return ""
+        except PhaseFailed:
+            journey.kernel.disconnect()
+    journey.kernel = await Kernel.start(journey.browser, server_path(journey))
+    await journey.kernel.result(_STOP_BY_NAME.replace("NAME", json.dumps(name)))
+    return "from a new kernel"

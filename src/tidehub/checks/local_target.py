@@ -1,0 +1,99 @@
+"""The platform on this machine, as a check sees it: its state directory gives the address and a trial account."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from tidehub.checks.log_lines import LogFiles
+from tidehub.checks.target import Account, Target
+from tidehub.errors import Place, TidehubError
+from tidehub.gateway.limits import workers_of
+from tidehub.identity.demo_accounts import read_demo_passwords
+from tidehub.local.files import read_private
+from tidehub.local.hub.settings import HubSettings
+from tidehub.local.places import Places
+from tidehub.local.process import redact
+from tidehub.local.secrets import load_secrets
+from tidehub.local.supervisor.state import read_state
+from tidehub.login.log_scrub import scrub as scrub_parameters
+from tidehub.site.dask import Dask
+
+MEMBERS = ("alice", "bob", "olga", "ada")
+"""The trial people whom every site's own rule admits (`tidehub.identity.demo_accounts`), the preferred one first."""
+TOKEN_VARIABLE = "TIDEHUB_CHECK_TOKEN"
+_WORKERS = 2
+
+
+def local_target(places: Places, *, ask_token: Callable[[str], str | None] = lambda variable: None) -> Target:
+    """What a check of the platform of `places` must know. Raises `TidehubError` when nothing runs there.
+
+    `ask_token` is called only where people sign in at a real identity provider: it gets the name of the
+    environment variable and returns a person's hub API token.
+    """
+    _require_running(places)
+    settings = _settings(places)
+    accounts = _trial_accounts(places, settings)
+    token = None if accounts else ask_token(TOKEN_VARIABLE)
+    if not accounts and not token:
+        raise TidehubError(
+            f"people sign in at {settings.login.service_name} here, and a check has no account there",
+            expected="a hub API token of a person, whose server the check may start and stop",
+            fix=f"make one on the hub's Token page and give it on standard input or as {TOKEN_VARIABLE}; "
+            "everything but the login itself is then checked",
+        )
+    site = settings.site
+    hidden = [secret.reveal() for secret in load_secrets(places.secrets)]
+    hidden += [account.password for account in accounts] + ([token] if token else [])
+    return Target(
+        address=settings.public_url,
+        accounts=accounts,
+        token=token,
+        profiles=tuple(profile.slug for profile in site.notebooks.profiles),
+        default_profile=site.notebooks.default_profile.slug,
+        workers=_possible_workers(site.dask),
+        logs=LogFiles(places.logs),
+        scrub=scrubber(hidden),
+    )
+
+
+def scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
+    """Removes these secrets and everything that looks like one."""
+    known = tuple(secrets)
+    return lambda text: redact(scrub_parameters(text), known)
+
+
+def _require_running(places: Places) -> None:
+    if not places.exists:
+        raise TidehubError(f"no platform was set up in {places.state}", fix="run: tidehub up")
+    state = read_state(places.platform)
+    if state is None or not state.alive:
+        raise TidehubError(f"the platform in {places.state} is not running", fix="run: tidehub up")
+
+
+def _settings(places: Places) -> HubSettings:
+    text = read_private(places.hub_config)
+    if text is None:
+        raise TidehubError(
+            f"the platform in {places.state} has not finished starting", fix="look at: tidehub status"
+        )
+    try:
+        return HubSettings.model_validate_json(text)
+    except ValueError as error:
+        raise TidehubError(
+            "the hub's settings are damaged, or another version of tidehub wrote them",
+            where=Place(str(places.hub_config)),
+            fix="run: tidehub down, then tidehub up",
+        ) from error
+
+
+def _trial_accounts(places: Places, settings: HubSettings) -> tuple[Account, ...]:
+    if settings.identity_url is None:
+        return ()
+    passwords = read_demo_passwords(places.identity)
+    return tuple(Account(name, passwords[name]) for name in MEMBERS if name in passwords)
+
+
+def _possible_workers(dask: Dask) -> int:
+    if dask.engine != "gateway":
+        return 0
+    return min(_WORKERS, workers_of(dask, dask.worker.cores.default, dask.worker.memory.default).workers)

@@ -1,0 +1,50 @@
+"""The platform that is asked, whichever machine or cluster it runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Account:
+    """A trial account. The password never prints."""
+
+    name: str
+    password: str = field(repr=False)
+
+
+class Logs(Protocol):
+    """Where the platform's parts write, since this check began."""
+
+    def matter(self, parts: Iterable[str], words: Iterable[str]) -> list[str]:
+        """The lines of these parts (`hub`, `gateway`, `servers`, ...) that tell of faults or of these words."""
+        ...
+
+
+class NoLogs:
+    """A platform whose logs cannot be read from here."""
+
+    def matter(self, parts: Iterable[str], words: Iterable[str]) -> list[str]:
+        return []
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a check must know beforehand. Everything else it finds out as a person would."""
+
+    address: str
+    """Public address with base path, ending in `/`."""
+    accounts: tuple[Account, ...] = ()
+    """Trial accounts of members, the preferred one first; none with a real identity provider."""
+    token: str | None = field(default=None, repr=False)
+    """A person's hub API token, instead of a login."""
+    profiles: tuple[str, ...] = ()
+    """Slugs of the profiles that the site promises."""
+    default_profile: str = ""
+    workers: int = 2
+    """How many Dask workers to ask for; 0 where the site has no Dask clusters."""
+    logs: Logs = field(default_factory=NoLogs)
+    scrub: Callable[[str], str] = str
+    """Removes secrets from a text."""

@@ -1,0 +1,76 @@
+"""`tidehub check`: a person's path through the front door of a running platform."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tidehub.errors import FAILED, INTERRUPTED
+
+StateOption = Annotated[
+    Path | None, typer.Option("--state", metavar="DIR", help="State directory of the platform.")
+]
+
+
+def check(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    state: StateOption = None,
+    profile: Annotated[
+        str | None, typer.Option(metavar="SLUG", help="Profile to start instead of the preselected one.")
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Trial account to use instead of the first free one.")
+    ] = None,
+) -> None:
+    """Goes a person's path through a running platform: login, server, notebook cell, Dask cluster, dashboard.
+
+    Where people sign in at a real identity provider, give a hub API token on standard input or in
+    TIDEHUB_CHECK_TOKEN; everything but the login itself is then checked.
+    """
+    # Imported here, so that the other commands do not pay for it.
+    from tidehub.checks.local_target import local_target
+    from tidehub.checks.path import check_path
+    from tidehub.checks.report import Phase, Report, lines
+    from tidehub.local.places import Places
+
+    target = local_target(Places.of(state), ask_token=_given_token)
+    plain = "utf" not in (sys.stdout.encoding or "").lower()
+
+    def tell(phase: Phase) -> None:
+        if not as_json:
+            print("\n".join(lines(phase, plain=plain)), flush=True)
+
+    async def go() -> Report:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await check_path(target, profile=profile, user=user, tell=tell)
+
+    if not as_json:
+        print(f"Checking {target.address}", flush=True)
+    try:
+        report = asyncio.run(go())
+    except asyncio.CancelledError:
+        raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        print(json.dumps(report.to_json(), indent=2))
+    else:
+        result = "All is well" if report.ok else "Something is wrong"
+        print(f"{result} ({report.seconds:.1f} s, as {report.user or 'nobody'}).")
+    if not report.ok:
+        raise typer.Exit(FAILED)
+
+
+def _given_token(variable: str) -> str | None:
+    """A token from the environment, or from standard input where that is not a terminal."""
+    token = os.environ.get(variable, "").strip()
+    if not token and not sys.stdin.isatty():
+        token = sys.stdin.readline(4096).strip()
+    return token or None
