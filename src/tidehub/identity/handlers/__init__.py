@@ -1,0 +1,1 @@
+"""HTTP endpoints, thin: they read the request, ask the provider, and answer."""
