@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from tidehub.gateway.limits import workers_of
 from tidehub.site.dask import Dask
+from tidehub.site.images import has_tag
 from tidehub.site.units import about_size, format_cores, format_size
 
 GIB = 2**30
@@ -79,12 +80,6 @@ def to_config(dask: Dask, chosen: Mapping[str, Any], *, images: bool = False) ->
     return config
 
 
-def has_tag(image: str) -> bool:
-    """Whether an image reference carries a tag or digest. A registry's port (`host:5000/x`) is no tag."""
-    last = image.rsplit("/", 1)[-1]
-    return "@sha256:" in last or (":" in last and not last.endswith(":"))
-
-
 def _cores(dask: Dask, value: Any) -> int:
     choice = dask.worker.cores
     allowed = f"this site allows {_range(f'{choice.min:g}', format_cores(choice.max))} (dask.worker.cores)"
@@ -103,7 +98,7 @@ def _memory(dask: Dask, value: Any) -> int:
     finite = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**33
     if not finite:
         raise ValueError(f"worker_memory is {value!r}, which is not a number of GiB; {allowed}")
-    memory = round(value * GIB)
+    memory: int = round(value * GIB)
     if not choice.min <= memory <= choice.max:
         raise ValueError(f"worker_memory is {about_size(memory) if memory > 0 else value}; {allowed}")
     return memory

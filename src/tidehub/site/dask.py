@@ -25,18 +25,18 @@ class Worker(Section):
     """One Dask worker."""
 
     cores: Choice[WholeCores] = Field(
-        Choice[WholeCores](min=1, max=2, default=1), description="Cores of a worker, one thread each."
+        default=Choice[WholeCores](min=1, max=2, default=1), description="Cores of a worker, one thread each."
     )
     memory: Choice[Size] = Field(
-        Choice[Size](min=GIB // 2, max=2 * GIB, default=GIB), description="Memory of a worker."
+        default=Choice[Size](min=GIB // 2, max=2 * GIB, default=GIB), description="Memory of a worker."
     )
 
 
 class Scheduler(Section):
     """The Dask scheduler. It counts against the cluster's limits too."""
 
-    cores: WholeCores = Field(1.0, description="Cores of the scheduler.")
-    memory: Size = Field(GIB, description="Memory of the scheduler.")
+    cores: WholeCores = Field(default=1.0, description="Cores of the scheduler.")
+    memory: Size = Field(default=GIB, description="Memory of the scheduler.")
 
 
 class Cluster(Section):
@@ -45,9 +45,11 @@ class Cluster(Section):
     max_workers: int = Field(ge=1, le=100_000, strict=True, description="Most workers of one cluster.")
     max_cores: CoreCount = Field(description="Most cores of one cluster, the scheduler's included.")
     max_memory: Size = Field(description="Most memory of one cluster, the scheduler's included.")
-    idle_timeout: Timeout = Field(1200.0, description="A cluster idle for this long is ended, or never.")
+    idle_timeout: Timeout = Field(
+        default=1200.0, description="A cluster idle for this long is ended, or never."
+    )
     orphan_grace: Seconds = Field(
-        600.0, description="A cluster whose owner has no running server is ended after this long."
+        default=600.0, description="A cluster whose owner has no running server is ended after this long."
     )
 
 
@@ -55,20 +57,24 @@ class PerUser(Section):
     """The limits of one person, over all their clusters."""
 
     max_clusters: int = Field(
-        2, ge=1, le=100_000, strict=True, description="Most clusters of one person at once."
+        default=2, ge=1, le=100_000, strict=True, description="Most clusters of one person at once."
     )
-    max_cores: CoreCount | None = Field(None, description="Most cores of one person's clusters together.")
-    max_memory: Size | None = Field(None, description="Most memory of one person's clusters together.")
+    max_cores: CoreCount | None = Field(
+        default=None, description="Most cores of one person's clusters together."
+    )
+    max_memory: Size | None = Field(
+        default=None, description="Most memory of one person's clusters together."
+    )
 
 
 class Image(Section):
     """The container image of schedulers and workers on Kubernetes. One machine uses the profile's."""
 
     default: Line = Field(
-        "profile", description="`profile` follows the notebook server; or an image with a tag."
+        default="profile", description="`profile` follows the notebook server; or an image with a tag."
     )
     choice: Literal["fixed", "tagged", "any"] = Field(
-        "fixed", description="Whether people may name another image: no, any with a tag, or any."
+        default="fixed", description="Whether people may name another image: no, any with a tag, or any."
     )
 
 
@@ -76,12 +82,14 @@ class Dask(Section):
     """Dask clusters."""
 
     engine: Literal["gateway", "operator", "none"] = Field(
-        "gateway", description="Dask Gateway, the Dask operator (Kubernetes only), or no clusters at all."
+        default="gateway",
+        description="Dask Gateway, the Dask operator (Kubernetes only), or no clusters at all.",
     )
-    worker: Worker = Field(Worker(), description="One worker: what people may choose.")
-    scheduler: Scheduler = Field(Scheduler(), description="The scheduler of a cluster.")
+    worker: Worker = Field(default=Worker(), description="One worker: what people may choose.")
+    scheduler: Scheduler = Field(default=Scheduler(), description="The scheduler of a cluster.")
     cluster: Cluster = Field(
-        Cluster(max_workers=4, max_cores=6, max_memory=8 * GIB), description="The limits of one cluster."
+        default=Cluster(max_workers=4, max_cores=6, max_memory=8 * GIB),
+        description="The limits of one cluster.",
     )
-    per_user: PerUser = Field(PerUser(), description="The limits of one person.")
-    image: Image = Field(Image(), description="The container image on Kubernetes.")
+    per_user: PerUser = Field(default=PerUser(), description="The limits of one person.")
+    image: Image = Field(default=Image(), description="The container image on Kubernetes.")

@@ -23,15 +23,15 @@ class Exposure(Section):
     """How the platform is reached from outside the cluster."""
 
     kind: Literal["ingress", "gateway-api", "load-balancer"] = Field(
-        "ingress", description="Through an Ingress, the Gateway API, or a load balancer of its own."
+        default="ingress", description="Through an Ingress, the Gateway API, or a load balancer of its own."
     )
     class_name: KubernetesName | None = Field(
-        None,
+        default=None,
         alias="class",
         description="IngressClass or GatewayClass that serves the site, for example nginx.",
     )
     issuer: KubernetesName | None = Field(
-        None,
+        default=None,
         description="cert-manager ClusterIssuer that signs the certificate, for example letsencrypt-prod.",
     )
 
@@ -39,22 +39,22 @@ class Exposure(Section):
 class Kubernetes(Section):
     """The platform on a Kubernetes cluster."""
 
-    namespace: KubernetesName = Field("daskhub", description="Namespace that holds the platform.")
+    namespace: KubernetesName = Field(default="daskhub", description="Namespace that holds the platform.")
     release_set: Line | None = Field(
-        None,
+        default=None,
         description="Set of versions tested together; none means the one this tidehub was released with.",
     )
     model: Literal["split", "daskhub"] = Field(
-        "split", description="Two releases (jupyterhub and dask-gateway), or the daskhub meta-chart."
+        default="split", description="Two releases (jupyterhub and dask-gateway), or the daskhub meta-chart."
     )
     charts: dict[Literal["jupyterhub", "dask-gateway", "daskhub"], Version] = Field(
         default_factory=dict, description="Chart versions that replace those of the release set, one a chart."
     )
     exposure: Exposure = Field(
-        Exposure(), description="How the platform is reached from outside the cluster."
+        default=Exposure(), description="How the platform is reached from outside the cluster."
     )
     user_scheduler: Flag = Field(
-        False,
+        default=False,
         description="Whether the jupyterhub chart runs its own kube-scheduler to pack users on few nodes.",
     )
 
@@ -63,7 +63,7 @@ class Dns(Section):
     """The site's name in the DNS."""
 
     provider: Literal["nsupdate"] = Field(
-        "nsupdate", description="Service that holds the name: nsupdate.fedcloud.eu."
+        default="nsupdate", description="Service that holds the name: nsupdate.fedcloud.eu."
     )
     host: HostName = Field(description="Host name that points to the platform.")
 
@@ -73,14 +73,14 @@ class Cloud(Section):
 
     site: Line = Field(description="Name of the cloud site, for example CESNET-MCC.")
     vo: Line | None = Field(
-        None, description="Virtual organisation whose project it is, for example vo.pangeo.eu."
+        default=None, description="Virtual organisation whose project it is, for example vo.pangeo.eu."
     )
-    project_id: Line | None = Field(None, description="OpenStack project id.")
-    network: Line | None = Field(None, description="OpenStack network that the machines join.")
+    project_id: Line | None = Field(default=None, description="OpenStack project id.")
+    network: Line | None = Field(default=None, description="OpenStack network that the machines join.")
 
 
 class Infrastructure(Section):
     """What has to exist before the platform."""
 
-    dns: Dns | None = Field(None, description="The site's name in the DNS.")
-    cloud: Cloud | None = Field(None, description="The cloud project that a cluster is made in.")
+    dns: Dns | None = Field(default=None, description="The site's name in the DNS.")
+    cloud: Cloud | None = Field(default=None, description="The cloud project that a cluster is made in.")

@@ -114,7 +114,8 @@ def _has(data: Any, part: str | int) -> bool:
     return isinstance(data, list) and isinstance(part, int) and part < len(data)
 
 
-def _override(data: dict[str, Any], key: str, value: Any) -> KeyPath:
+def _override(root: dict[str, Any], key: str, value: Any) -> KeyPath:
+    data: Any = root
     path: KeyPath = tuple(int(part) if part.isdigit() else part for part in key.split("."))
     for part in path[:-1]:
         if isinstance(data, dict) and not isinstance(data.get(part), (dict, list)):

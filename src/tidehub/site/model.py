@@ -81,11 +81,11 @@ class SiteSection(Section):
 
     name: Line = Field(description="Name of the site, as people see it on the login and spawn pages.")
     url: Url | None = Field(
-        None,
+        default=None,
         description="Public address, with the base path; none means this machine's own loopback address.",
     )
     contact: Line | None = Field(
-        None, description="Where people get help: a mail or web address, shown on error pages."
+        default=None, description="Where people get help: a mail or web address, shown on error pages."
     )
 
     @property
@@ -106,18 +106,21 @@ class SiteSection(Section):
 class Allow(Section):
     """Who may enter: an explicit choice, never an accident."""
 
-    users: Lines = Field((), description="User names that may enter.")
+    users: Lines = Field(default=(), description="User names that may enter.")
     groups: Lines = Field(
-        (), description="Entitlements whose holders may enter, as URNs; the part after # is never compared."
+        default=(),
+        description="Entitlements whose holders may enter, as URNs; the part after # is never compared.",
     )
-    everyone: Flag = Field(False, description="Whether everyone whom the identity provider knows may enter.")
+    everyone: Flag = Field(
+        default=False, description="Whether everyone whom the identity provider knows may enter."
+    )
 
 
 class Admins(Section):
     """Who administers the hub. Administrators may enter without being named under allow."""
 
-    users: Lines = Field((), description="User names of administrators.")
-    groups: Lines = Field((), description="Entitlements whose holders are administrators, as URNs.")
+    users: Lines = Field(default=(), description="User names of administrators.")
+    groups: Lines = Field(default=(), description="Entitlements whose holders are administrators, as URNs.")
 
 
 class Login(Section):
@@ -127,32 +130,38 @@ class Login(Section):
         description="The embedded provider for trying out, EGI Check-In, or another OpenID Connect provider."
     )
     instance: Literal["production", "demo", "development"] | None = Field(
-        None,
+        default=None,
         description="EGI Check-In instance; they share neither users nor clients. None means production.",
     )
     issuer: Url | None = Field(
-        None, description="Issuer address of the provider oidc; its discovery document is read."
+        default=None, description="Issuer address of the provider oidc; its discovery document is read."
     )
     client_id: Line | None = Field(
-        None,
+        default=None,
         description="Client id of the registration. The client secret lives in the secrets file.",
     )
     scopes: Lines = Field(
         ("openid", "profile", "email", "entitlements"), description="Scopes that are asked for at login."
     )
-    username_claim: Line = Field("preferred_username", description="Claim that becomes the user name.")
+    username_claim: Line = Field(
+        default="preferred_username", description="Claim that becomes the user name."
+    )
     allow: Allow = Field(description="Who may enter: users, groups or everyone.")
-    admins: Admins = Field(Admins(), description="Who administers the hub.")
+    admins: Admins = Field(default=Admins(), description="Who administers the hub.")
     enrolment_url: Url | None = Field(
-        None, description="Where a person asks for the membership that is missing; shown on the refusal page."
+        default=None,
+        description="Where a person asks for the membership that is missing; shown on the refusal page.",
     )
 
     @property
     def issuer_url(self) -> str | None:
         """Issuer of the identity provider; none for the embedded one, whose address the platform knows."""
-        if self.provider == "egi-check-in":
-            return f"https://{EGI_HOSTS[self.instance or 'production']}/auth/realms/egi"
-        return self.issuer
+        return self.issuer_url_of_instance if self.provider == "egi-check-in" else self.issuer
+
+    @property
+    def issuer_url_of_instance(self) -> str:
+        """Issuer of the EGI Check-In instance (a Keycloak realm)."""
+        return f"https://{EGI_HOSTS[self.instance or 'production']}/auth/realms/egi"
 
     @property
     def title(self) -> str:
@@ -183,8 +192,8 @@ class Bytes(Section):
 class Home(Section):
     """A person's home directory."""
 
-    size: Size | None = Field(None, description="Size of the volume; none means no limit of its own.")
-    storage_class: Line | None = Field(None, description="Kubernetes storage class of the volume.")
+    size: Size | None = Field(default=None, description="Size of the volume; none means no limit of its own.")
+    storage_class: Line | None = Field(default=None, description="Kubernetes storage class of the volume.")
 
 
 class Profile(Section):
@@ -192,27 +201,29 @@ class Profile(Section):
 
     name: Line = Field(description="Name on the spawn page.")
     slug: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] = Field(
-        "",
+        default="",
         description="Short name for addresses and directories; made from the name when absent.",
         validate_default=False,
     )
-    default: Flag = Field(False, description="Whether it is preselected; exactly one profile is.")
-    description: str = Field("", description="What it is for, shown below the name.", max_length=2000)
+    default: Flag = Field(default=False, description="Whether it is preselected; exactly one profile is.")
+    description: str = Field(default="", description="What it is for, shown below the name.", max_length=2000)
     image: Line | None = Field(
-        None,
+        default=None,
         description="Container image, with a tag, on Kubernetes. On one machine nothing is one: without "
         "packages or lock the profile uses the release set's default environment.",
     )
     packages: Lines = Field(
-        (),
+        default=(),
         description="On one machine: Python requirements of the profile's own environment.",
     )
     lock: Line | None = Field(
-        None,
+        default=None,
         description="On one machine: lock file (uv or requirements with hashes), relative to the site file.",
     )
-    cpu: Cores | None = Field(None, description="Processor time, where it differs from notebooks.cpu.")
-    memory: Bytes | None = Field(None, description="Memory, where it differs from notebooks.memory.")
+    cpu: Cores | None = Field(
+        default=None, description="Processor time, where it differs from notebooks.cpu."
+    )
+    memory: Bytes | None = Field(default=None, description="Memory, where it differs from notebooks.memory.")
 
     @model_validator(mode="before")
     @classmethod
@@ -225,15 +236,17 @@ class Profile(Section):
 class Notebooks(Section):
     """Notebook servers: what each gets, and the choices on the spawn page."""
 
-    cpu: Cores = Field(Cores(guarantee=0.5, limit=2), description="Processor time of a server.")
-    memory: Bytes = Field(Bytes(guarantee=GIB // 2, limit=2 * GIB), description="Memory of a server.")
+    cpu: Cores = Field(default=Cores(guarantee=0.5, limit=2), description="Processor time of a server.")
+    memory: Bytes = Field(default=Bytes(guarantee=GIB // 2, limit=2 * GIB), description="Memory of a server.")
     ephemeral_storage: Bytes | None = Field(
-        None, description="Scratch space of a server (its /tmp) on Kubernetes."
+        default=None, description="Scratch space of a server (its /tmp) on Kubernetes."
     )
-    home: Home = Field(Home(), description="A person's home directory.")
-    idle_timeout: Timeout = Field(3600.0, description="A server idle for this long is stopped, or never.")
+    home: Home = Field(default=Home(), description="A person's home directory.")
+    idle_timeout: Timeout = Field(
+        default=3600.0, description="A server idle for this long is stopped, or never."
+    )
     max_processes: int = Field(
-        1024,
+        default=1024,
         ge=64,
         le=4_000_000,
         strict=True,
@@ -265,22 +278,24 @@ class Tls(Section):
 class Machine(Section):
     """The platform on one machine."""
 
-    address: Line = Field("127.0.0.1", description="Address to listen on; anything but loopback needs TLS.")
+    address: Line = Field(
+        default="127.0.0.1", description="Address to listen on; anything but loopback needs TLS."
+    )
     port: int = Field(
-        8000, ge=0, le=65535, strict=True, description="Port to listen on; 0 takes any free one."
+        default=8000, ge=0, le=65535, strict=True, description="Port to listen on; 0 takes any free one."
     )
     tls: Tls | None = Field(
-        None, description="Certificate and key files; none means plain HTTP, on loopback only."
+        default=None, description="Certificate and key files; none means plain HTTP, on loopback only."
     )
     trusted_proxies: Lines = Field(
-        (),
+        default=(),
         description="Addresses or networks of reverse proxies whose forwarded headers are believed.",
     )
     reserve_memory: AnySize = Field(
-        GIB, description="Memory kept for the system and the platform's own processes."
+        default=GIB, description="Memory kept for the system and the platform's own processes."
     )
     database_url: Line | None = Field(
-        None,
+        default=None,
         description="PostgreSQL address of the hub's database; none means a file in the state directory.",
     )
 
@@ -288,14 +303,14 @@ class Machine(Section):
 class Database(Section):
     """The hub's database on Kubernetes."""
 
-    size: Size = Field(GIB, description="Size of its volume.")
-    storage_class: Line | None = Field(None, description="Kubernetes storage class of its volume.")
+    size: Size = Field(default=GIB, description="Size of its volume.")
+    storage_class: Line | None = Field(default=None, description="Kubernetes storage class of its volume.")
 
 
 class Hub(Section):
     """The hub itself."""
 
-    database: Database = Field(Database(), description="The hub's database.")
+    database: Database = Field(default=Database(), description="The hub's database.")
 
 
 class Site(Section):
@@ -304,11 +319,13 @@ class Site(Section):
     site: SiteSection = Field(description="The community and its address.")
     login: Login = Field(description="Who people are, and who may enter.")
     notebooks: Notebooks = Field(description="Notebook servers and their profiles.")
-    dask: Dask = Field(Dask(), description="Dask clusters: what people may choose, and the limits.")
-    machine: Machine = Field(Machine(), description="The platform on one machine.")
-    hub: Hub = Field(Hub(), description="The hub itself.")
-    kubernetes: Kubernetes | None = Field(None, description="The platform on a Kubernetes cluster.")
-    infrastructure: Infrastructure | None = Field(None, description="What has to exist before the platform.")
+    dask: Dask = Field(default=Dask(), description="Dask clusters: what people may choose, and the limits.")
+    machine: Machine = Field(default=Machine(), description="The platform on one machine.")
+    hub: Hub = Field(default=Hub(), description="The hub itself.")
+    kubernetes: Kubernetes | None = Field(default=None, description="The platform on a Kubernetes cluster.")
+    infrastructure: Infrastructure | None = Field(
+        default=None, description="What has to exist before the platform."
+    )
 
     @property
     def base_path(self) -> str:

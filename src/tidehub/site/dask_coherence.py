@@ -1,0 +1,128 @@
+"""Dask limits against the choices that people have: what can never be reached, and what only looks reachable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tidehub.gateway.limits import Row, effective, workers_of
+from tidehub.site.dask import Choice, Dask
+from tidehub.site.images import has_tag, is_moving
+from tidehub.site.problems import KeyPath, Problem
+from tidehub.site.units import format_cores, format_size
+
+
+def check_dask(dask: Dask) -> list[Problem]:
+    """Contradictions among the Dask choices and limits, with the numbers."""
+    if dask.engine == "none":
+        return []
+    ranges = [
+        *_range(dask.worker.cores, ("dask", "worker", "cores"), format_cores),
+        *_range(dask.worker.memory, ("dask", "worker", "memory"), format_size),
+    ]
+    scheduler = list(_scheduler(dask))
+    found = [*ranges, *scheduler, *_image(dask), *_per_user(dask)]
+    return found if ranges or scheduler else [*found, *_reachable(dask)]
+
+
+def _range(choice: Choice[Any], path: KeyPath, shown: Callable[[Any], str]) -> Iterator[Problem]:
+    low, high = shown(choice.min), shown(choice.max)
+    if choice.min > choice.max:
+        yield Problem(f"the smallest choice {low} is more than the largest {high}", (*path, "min"))
+    elif not choice.min <= choice.default <= choice.max:
+        what = f"the default {shown(choice.default)} cannot be chosen"
+        yield Problem(what, (*path, "default"), expected=f"{low} to {high}")
+
+
+def _scheduler(dask: Dask) -> Iterator[Problem]:
+    scheduler, cluster = dask.scheduler, dask.cluster
+    if scheduler.cores > cluster.max_cores:
+        yield Problem(
+            f"a cluster may have {format_cores(cluster.max_cores)}, and its scheduler alone takes "
+            f"{format_cores(scheduler.cores)} (dask.scheduler.cores)",
+            ("dask", "cluster", "max_cores"),
+        )
+    if scheduler.memory > cluster.max_memory:
+        yield Problem(
+            f"a cluster may have {format_size(cluster.max_memory)}, and its scheduler alone takes "
+            f"{format_size(scheduler.memory)} (dask.scheduler.memory)",
+            ("dask", "cluster", "max_memory"),
+        )
+
+
+def _reachable(dask: Dask) -> Iterator[Problem]:
+    rows = effective(dask)
+    default = workers_of(dask, dask.worker.cores.default, dask.worker.memory.default)
+    if default.workers == 0:
+        yield Problem(
+            f"a cluster cannot have one default worker: {_why(dask, default)}", _path(default.bound_by)
+        )
+        return
+    never = [row for row in rows if row.workers == 0]
+    if never:
+        sizes = "; ".join(_size(row) for row in never)
+        yield Problem(
+            f"people may choose workers that no cluster can have ({sizes}): {_why(dask, never[0])}",
+            _path(never[0].bound_by),
+            fix="raise this limit, or lower dask.worker's max",
+        )
+    # Larger workers are rightly fewer; a trap is a size that gets less than half, or the default one getting less.
+    few = [row for row in rows if 0 < 2 * row.workers < dask.cluster.max_workers]
+    if default.workers < dask.cluster.max_workers and default not in few:
+        few.insert(0, default)
+    if few:
+        table = "; ".join(f"{_size(row)}: {row.workers} ({row.bound_by})" for row in few[:6])
+        table += f"; and {len(few) - 6} more" if len(few) > 6 else ""
+        yield Problem(
+            f"{dask.cluster.max_workers} workers are allowed, but not of every size, because the scheduler counts too "
+            f"({format_cores(dask.scheduler.cores)}, {format_size(dask.scheduler.memory)}). {table}",
+            ("dask", "cluster", "max_workers"),
+            fix="see the whole table with: tidehub limits",
+            severity="warning",
+        )
+
+
+def _per_user(dask: Dask) -> Iterator[Problem]:
+    person, cluster = dask.per_user, dask.cluster
+    pairs: list[tuple[str, float | None, float, Callable[[Any], str]]] = [
+        ("max_cores", person.max_cores, cluster.max_cores, format_cores),
+        ("max_memory", person.max_memory, cluster.max_memory, format_size),
+    ]
+    for name, total, one, shown in pairs:
+        if total is not None and total < one:
+            yield Problem(
+                f"a person may have {shown(total)} in all, so no cluster reaches dask.cluster.{name}, {shown(one)}",
+                ("dask", "per_user", name),
+                severity="warning",
+            )
+
+
+def _image(dask: Dask) -> Iterator[Problem]:
+    image, path = dask.image.default, ("dask", "image", "default")
+    if image == "profile":
+        return
+    if not has_tag(image):
+        severe = dask.image.choice == "tagged"
+        what = f"{image} has no tag" + (", which dask.image.choice asks for" if severe else "")
+        yield Problem(what, path, fix=f"write {image}:TAG", severity="error" if severe else "warning")
+    elif is_moving(image):
+        fix = "name a release instead of latest, or follow the notebook with: profile"
+        yield Problem(f"{image} changes without notice", path, fix=fix, severity="warning")
+
+
+def _why(dask: Dask, row: Row) -> str:
+    owner = dask.per_user if ".per_user." in row.bound_by else dask.cluster
+    limit = getattr(owner, row.bound_by.rsplit(".", 1)[-1])
+    if row.bound_by.endswith("memory"):
+        parts = (format_size(limit), format_size(dask.scheduler.memory), format_size(row.memory))
+    else:
+        parts = (format_cores(limit), format_cores(dask.scheduler.cores), format_cores(row.cores))
+    return f"{row.bound_by} is {parts[0]}, the scheduler takes {parts[1]}, and this worker needs {parts[2]}"
+
+
+def _size(row: Row) -> str:
+    return f"{format_cores(row.cores)} and {format_size(row.memory)}"
+
+
+def _path(key: str) -> KeyPath:
+    return tuple(key.split("."))
