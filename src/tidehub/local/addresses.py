@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidehub.errors import UsageError
 from tidehub.local.files import read_private, write_private
 from tidehub.site.model import Site
 
@@ -26,20 +24,12 @@ class Front:
     port: int
     public_url: str
     base_path: str
+    tls: bool = False
 
     @property
     def origin(self) -> str:
         """Scheme, host and port."""
         return self.public_url.removesuffix(self.base_path)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host never leaves this machine."""
-    if host == "localhost":
-        return True
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    return False
 
 
 def front_of(
@@ -48,7 +38,7 @@ def front_of(
     """The front door of `site` on this machine. `port` overrides the site's; `free_port` stands for port 0.
 
     The demo login serves on loopback whatever address the site names, because its accounts are for trying out;
-    `demo_in_public` keeps the site's address. Raises `UsageError` where people could be misled about safety.
+    `demo_in_public` keeps the site's address. Whether it is safe to serve there is `FrontDoor.check`'s question.
     """
     machine = site.machine
     chosen = (machine.port if port is None else port) or free_port
@@ -57,20 +47,13 @@ def front_of(
         if port is None and machine.port in (80, 443):
             chosen = 8000
         return Front("127.0.0.1", chosen, f"http://127.0.0.1:{chosen}{site.base_path}", site.base_path)
-    if not is_loopback(listen) and machine.tls is None and not machine.trusted_proxies:
-        raise UsageError(
-            f"machine.address is {listen}, without TLS: passwords and tokens would cross the network in clear",
-            expected="machine.tls with a certificate and a key, or your own reverse proxy named in "
-            "machine.trusted_proxies, or machine.address: 127.0.0.1",
-            fix="see docs/how-to/tls.md",
-        )
     if site.site.url is not None:
         public = site.site.url.rstrip("/").removesuffix(site.base_path.rstrip("/")) + site.base_path
     else:
         scheme = "https" if machine.tls else "http"
         host = listen if listen not in ("0.0.0.0", "::") else socket.getfqdn()
         public = f"{scheme}://{f'[{host}]' if ':' in host else host}:{chosen}{site.base_path}"
-    return Front(listen, chosen, public, site.base_path)
+    return Front(listen, chosen, public, site.base_path, tls=machine.tls is not None)
 
 
 def keep_ports(file: Path, wanted: Sequence[str] = PARTS) -> Mapping[str, int]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from tidehub.errors import UsageError
 from tidehub.local.addresses import front_of, keep_ports
 from tidehub.site.model import Site
 
@@ -40,11 +39,6 @@ def test_the_front_door(
     front = front_of(site(url, **machine), port=None, demo=demo)
     assert (front.public_url, front.listen) == (public, listen)
     assert front.public_url == front.origin + front.base_path
-
-
-def test_plain_http_to_the_network_is_refused() -> None:
-    with pytest.raises(UsageError, match="in clear"):
-        front_of(site(address="0.0.0.0"), port=None, demo=False)
 
 
 def test_ports_stay_and_a_taken_one_is_replaced(tmp_path: Path) -> None:

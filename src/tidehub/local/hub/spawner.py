@@ -156,7 +156,10 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
     def _start_failure(self, ending: Ending, place: ServerPlace, profile: Profile) -> str:
         if ending.out_of_memory:
             return memory_words(ending, self.mem_limit)
-        return f"The server of {profile.name} ended while starting ({ending}). Its log ends with: {_log_tail(place.log)}"
+        return (
+            f"The server of {profile.name} did not start: it {ending.words()}. "
+            f"Its log ends with: {_log_tail(place.log)}"
+        )
 
     async def poll(self) -> int | None:
         if self.handle is None:
@@ -168,7 +171,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
             self.last_words = memory_words(ending, self.mem_limit)
             self.log.warning("%s: %s", self._log_name, self.last_words)
         self.context.ledger.release(self.claim_id)
-        return 137 if ending.out_of_memory else (ending.code if ending.code is not None else 1)
+        return ending.status
 
     async def stop(self, now: bool = False) -> None:
         if self.handle is not None:

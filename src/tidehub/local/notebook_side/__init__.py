@@ -15,7 +15,6 @@ _HERE = Path(__file__).parent
 SOURCES = (
     _HERE / "kernel_words.py",
     _HERE.parent / "hub" / "tuned_singleuser.py",
-    _HERE.parent / "gateway" / "dashboard_guard.py",
 )
 
 

@@ -1,0 +1,90 @@
+"""Dask Gateway's three processes on one machine: the gateway, its proxy, and the gate before the dashboards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tidehub.capacity.queue import Capacity
+from tidehub.local.files import write_private
+from tidehub.local.gateway import config
+from tidehub.local.parts import Setting, base_environment
+from tidehub.local.supervisor.component import Component, Probe
+from tidehub.local.supervisor.readiness import http_check
+
+
+def dask_parts(
+    setting: Setting,
+    environments: Mapping[str, Path],
+    isolation: str,
+    capacity: Capacity,
+    readable: tuple[Path, ...],
+) -> list[Component]:
+    """Writes their settings and names them; nothing where the site has no gateway. `environments`: slug to root."""
+    if setting.site.dask.engine != "gateway":
+        return []
+    places, ports, service = setting.places, setting.ports, setting.service
+    settings = config.gateway_settings(
+        setting.site,
+        places,
+        addresses=(
+            f"127.0.0.1:{ports['gateway']}",
+            f"127.0.0.1:{ports['gateway-proxy']}",
+            f"127.0.0.1:{ports['gateway-scheduler']}",
+        ),
+        hub_api_url=f"{setting.hub_url}hub/api",
+        environments=environments,
+        capacity=capacity,
+        isolation=isolation,
+        readable=readable,
+    )
+    write_private(places.gateway_config, settings.model_dump_json(indent=2, by_alias=True) + "\n")
+    proxy_config = places.own("gateway-proxy", uid=service.uid, gid=service.gid) / "proxy.json"
+    write_private(
+        proxy_config, config.proxy_settings(settings).model_dump_json(), uid=service.uid, gid=service.gid
+    )
+    places.own("dashboards", uid=service.uid, gid=service.gid)
+    gate = config.gate_settings(settings, setting.secrets, listen=f"127.0.0.1:{ports['dashboards']}")
+    write_private(places.dashboards_config, gate.model_dump_json(), uid=service.uid, gid=service.gid)
+    environment = base_environment(setting)
+    gateway_health = http_check(f"http://127.0.0.1:{ports['gateway']}/api/health")
+    return [
+        Component(
+            name="gateway",
+            argv=config.gateway_command(),
+            env=environment | {"TIDEHUB_GATEWAY_SETTINGS": str(places.gateway_config)},
+            ready=gateway_health,
+            cwd=places.private,
+            probe=Probe(check=gateway_health),
+        ),
+        Component(
+            name="gateway-proxy",
+            argv=config.proxy_command(),
+            env=environment
+            | {
+                "HOME": "/nonexistent",
+                "TIDEHUB_GATEWAY_PROXY_SETTINGS": str(proxy_config),
+                "DASK_GATEWAY_PROXY_TOKEN": setting.secrets.gateway_proxy_token.reveal(),
+            },
+            ready=http_check(f"{setting.gateway_url}/api/health"),
+            after=("gateway",),
+            probe=Probe(check=http_check(f"{setting.gateway_url}/api/health", statuses=range(200, 600))),
+            uid=service.uid,
+            gid=service.gid,
+        ),
+        Component(
+            name="dashboards",
+            argv=config.gate_command(places.dashboards_config),
+            env=environment | {"HOME": str(places.dashboards)},
+            ready=http_check(f"http://127.0.0.1:{ports['dashboards']}{setting.gateway_prefix}/api/health"),
+            after=("gateway-proxy",),
+            probe=Probe(
+                check=http_check(
+                    f"http://127.0.0.1:{ports['dashboards']}{setting.gateway_prefix}/api/health",
+                    statuses=range(200, 600),
+                )
+            ),
+            uid=service.uid,
+            gid=service.gid,
+        ),
+    ]

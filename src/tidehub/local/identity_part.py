@@ -1,0 +1,85 @@
+"""The embedded identity provider as a part: its configuration, its accounts, and the hub as its client."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidehub.identity.accounts import AccountStore
+from tidehub.identity.config import SCOPES
+from tidehub.identity.demo_accounts import PEOPLE, ensure_demo_accounts
+from tidehub.local.files import write_private
+from tidehub.local.hub.settings import LoginEndpoints
+from tidehub.local.parts import Setting
+
+CLIENT_ID = "tidehub-hub"
+
+
+@dataclass(frozen=True)
+class DemoLogin:
+    """The embedded provider for this start. `passwords` and `parts` (one line each) by user name."""
+
+    endpoints: LoginEndpoints
+    passwords: Mapping[str, str]
+    parts: Mapping[str, str]
+
+
+def prepare_identity(setting: Setting, *, allow_public: bool) -> DemoLogin:
+    """Writes the provider's configuration and makes the trial accounts that the site's admission rule decides on."""
+    places, front, service = setting.places, setting.front, setting.service
+    directory = places.own("identity", uid=service.uid, gid=service.gid)
+    issuer = f"{front.public_url}services/identity"
+    config = {
+        "issuer": issuer,
+        "listen": {"host": "127.0.0.1", "port": setting.ports["identity"]},
+        "state_dir": str(directory),
+        "site_name": setting.site.site.name[:100],
+        "clients": [
+            {
+                "client_id": CLIENT_ID,
+                "client_secret": setting.secrets.demo_client_secret.reveal(),
+                "redirect_uris": [f"{front.public_url}hub/oauth_callback"],
+                "post_logout_redirect_uris": [front.public_url, f"{front.public_url}hub/login"],
+                "scopes": list(SCOPES),
+            }
+        ],
+        "allow_public": allow_public,
+    }
+    _write_for(places.identity_config, config, service.uid, service.gid)
+    login = setting.site.login
+    group = login.allow.groups[0] if login.allow.groups else None
+    admin_group = login.admins.groups[0] if login.admins.groups else None
+    with AccountStore.open(directory) as store:
+        passwords = ensure_demo_accounts(store, group, admin_group=admin_group)
+    _give(directory, service.uid, service.gid)
+    inside = f"{setting.identity_url}{front.base_path}services/identity"
+    return DemoLogin(
+        endpoints=LoginEndpoints(
+            service_name="a demo account of this machine",
+            authorize_url=f"{issuer}/authorize",
+            token_url=f"{inside}/token",
+            userinfo_url=f"{inside}/userinfo",
+            end_session_url=f"{issuer}/logout",
+            client_id=CLIENT_ID,
+        ),
+        passwords=passwords,
+        parts={person.username: person.part for person in PEOPLE},
+    )
+
+
+def _write_for(path: Path, config: Mapping[str, object], uid: int | None, gid: int | None) -> None:
+    import json
+
+    write_private(path, json.dumps(config, indent=2) + "\n")
+    if uid is not None and gid is not None:
+        os.chown(path, uid, gid)
+
+
+def _give(directory: Path, uid: int | None, gid: int | None) -> None:
+    """What the operator wrote into the provider's directory becomes the provider's."""
+    if uid is None or gid is None:
+        return
+    for path in [directory, *directory.rglob("*")]:
+        os.chown(path, uid, gid, follow_symlinks=False)

@@ -1,0 +1,166 @@
+"""The platform's own processes on one machine, one function a part. Pure but for the readiness questions they carry."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidehub.local.addresses import Front
+from tidehub.local.front.proxy import FrontDoor, front_door
+from tidehub.local.front.routes import restore_routes
+from tidehub.local.places import Places
+from tidehub.local.secrets import PlatformSecrets
+from tidehub.local.supervisor.component import Component, Probe
+from tidehub.local.supervisor.readiness import http_check
+from tidehub.site.model import Site
+
+_INHERITED = (
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "XDG_RUNTIME_DIR",
+    "TIDEHUB_SOFTWARE",
+)
+"""What a part may know of the operator's environment: language, time zone, and the way to the internet."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """The identity of parts that need no rights over people's processes. None means the operator's own."""
+
+    uid: int | None
+    gid: int | None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all parts share."""
+
+    site: Site
+    places: Places
+    front: Front
+    door: FrontDoor
+    secrets: PlatformSecrets
+    ports: Mapping[str, int]
+    code: Path
+    """The directory that holds the `tidehub` package, readable by the service user."""
+    service: Service
+
+    @property
+    def hub_url(self) -> str:
+        """The hub's own address on loopback, with the base path."""
+        return f"http://127.0.0.1:{self.ports['hub']}{self.front.base_path}"
+
+    @property
+    def gateway_prefix(self) -> str:
+        """The path of Dask Gateway at the front door and behind it, without a closing slash."""
+        return f"{self.front.base_path}services/dask-gateway"
+
+    @property
+    def gateway_url(self) -> str:
+        """Dask Gateway for programs on this machine, past the front door."""
+        return f"http://127.0.0.1:{self.ports['gateway-proxy']}{self.gateway_prefix}"
+
+    @property
+    def identity_url(self) -> str:
+        """The embedded identity provider on loopback."""
+        return f"http://127.0.0.1:{self.ports['identity']}"
+
+
+def base_environment(setting: Setting) -> dict[str, str]:
+    """The environment of a part of ours: nothing of the operator's but what is named here."""
+    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    return {
+        "LANG": "C.UTF-8",
+        **kept,
+        "PATH": f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": str(setting.places.private),
+        "PYTHONPATH": str(setting.code),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def hub(setting: Setting, client_secret: str) -> Component:
+    """JupyterHub. Ready when its API answers through the front door, routes included."""
+    config = Path(__file__).parent / "hub" / "jupyterhub_config.py"
+    own = f"{setting.hub_url}hub/api"
+    return Component(
+        name="hub",
+        argv=[sys.executable, "-m", "jupyterhub", "-f", str(config)],
+        env=base_environment(setting)
+        | {
+            "TIDEHUB_HUB_SETTINGS": str(setting.places.hub_config),
+            "TIDEHUB_OIDC_CLIENT_SECRET": client_secret,
+        },
+        ready=http_check(f"{setting.door.local_url}{setting.front.base_path}hub/api"),
+        after=("proxy", *(("dashboards",) if setting.site.dask.engine == "gateway" else ())),
+        cwd=setting.places.private,
+        probe=Probe(check=http_check(own)),
+        start_timeout=120,
+        stop_timeout=20,
+    )
+
+
+def proxy(setting: Setting, program: Sequence[str], *, uid: int | None, gid: int | None) -> Component:
+    """configurable-http-proxy at the front door."""
+    return front_door(
+        setting.door,
+        program=program,
+        places=setting.places,
+        token=setting.secrets.proxy_auth_token,
+        hub_target=f"http://127.0.0.1:{setting.ports['hub']}",
+        hub_path=f"{setting.front.base_path}hub/",
+        restore=restore_routes(f"{setting.hub_url}hub", setting.secrets.operator_token),
+        uid=uid,
+        gid=gid,
+    )
+
+
+def identity(setting: Setting) -> Component:
+    """The embedded OpenID Provider."""
+    prefix = f"{setting.front.base_path}services/identity"
+    return Component(
+        name="identity",
+        argv=[sys.executable, "-m", "tidehub.identity", "--config", str(setting.places.identity_config)],
+        env=base_environment(setting) | {"HOME": str(setting.places.identity)},
+        ready=http_check(f"{setting.identity_url}{prefix}/health"),
+        uid=setting.service.uid,
+        gid=setting.service.gid,
+    )
+
+
+def culler(setting: Setting) -> Component | None:
+    """jupyterhub-idle-culler, unless servers may idle for ever."""
+    timeout = int(setting.site.notebooks.idle_timeout)
+    if not timeout:
+        return None
+    every = max(5, min(600, timeout // 4))
+    return Component(
+        name="culler",
+        argv=[
+            sys.executable,
+            "-m",
+            "jupyterhub_idle_culler",
+            f"--url={setting.hub_url}hub/api",
+            f"--timeout={timeout}",
+            f"--cull-every={every}",
+            "--cull-admin-users=true",
+        ],
+        env=base_environment(setting)
+        | {"JUPYTERHUB_API_TOKEN": setting.secrets.culler_token.reveal(), "HOME": "/nonexistent"},
+        ready=http_check(f"{setting.hub_url}hub/api"),
+        after=("hub",),
+        uid=setting.service.uid,
+        gid=setting.service.gid,
+        probe=None,
+    )

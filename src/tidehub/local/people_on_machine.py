@@ -1,0 +1,69 @@
+"""People's processes as the operator sees them: who has what running, and how all of it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from tidehub.capacity.ledger import Ledger
+from tidehub.local.isolation import Isolation, ProcessHandle
+from tidehub.local.parts import Setting
+
+ROUNDS = 3
+"""How often to look again: a process that was just being started when the ledger was paused appears late."""
+
+
+def end_everybody(ledger: Ledger, isolation: Isolation) -> Callable[[float], Awaitable[None]]:
+    """The hook that ends all notebook servers and Dask processes. It needs no part of the platform to answer."""
+
+    async def end(grace: float) -> None:
+        ledger.pause()
+        for _ in range(ROUNDS):
+            running = {
+                claim: handle
+                for claim, state in ledger.processes().items()
+                if isolation.alive(handle := ProcessHandle.from_state(state))
+            }
+            if not running:
+                return
+            await asyncio.gather(*(isolation.stop(handle, grace) for handle in running.values()))
+            for claim in running:
+                ledger.release(claim)
+
+    return end
+
+
+def observe(
+    setting: Setting, ledger: Ledger, isolation: Isolation
+) -> Callable[[], Awaitable[Mapping[str, object]]]:
+    """The hook that tells `status` about people: from the ledger, so that it works while the hub is down."""
+
+    async def look() -> Mapping[str, object]:
+        processes = ledger.processes()
+        servers, clusters = [], []
+        for claim, state in sorted(processes.items()):
+            handle = ProcessHandle.from_state(state)
+            if not isolation.alive(handle):
+                continue
+            usage = isolation.usage(handle)
+            entry: dict[str, Any] = {
+                "id": claim,
+                "pid": handle.pid,
+                "memory": usage.memory if usage else None,
+                "processes": usage.processes if usage else None,
+            }
+            (servers if claim.startswith("server:") else clusters).append(entry)
+        total = ledger.usage()
+        return {
+            "isolation": isolation.kind,
+            "servers": servers,
+            "clusters": clusters,
+            "queue": [
+                {"id": claim.id, "owner": claim.owner, "place": waiting.place, "reason": waiting.reason}
+                for claim, waiting in ledger.queue()
+            ],
+            "memory": {"guaranteed": total.memory, "capacity": ledger.capacity.memory},
+        }
+
+    return look

@@ -1,0 +1,265 @@
+"""Puts the platform of one site on one machine together: software, state, configurations, parts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidehub.capacity.fit import capacity as memory_to_give
+from tidehub.capacity.fit import fit, impossible
+from tidehub.capacity.ledger import Ledger
+from tidehub.capacity.queue import Capacity, capacity_of, reservations
+from tidehub.errors import TidehubError, UsageError
+from tidehub.local import notebook_side, parts
+from tidehub.local.addresses import Front, free_ports, front_of, keep_ports
+from tidehub.local.client_secret import read_client_secret
+from tidehub.local.dask_parts import dask_parts
+from tidehub.local.files import write_private
+from tidehub.local.front.proxy import FrontDoor
+from tidehub.local.front.tls import TlsFiles
+from tidehub.local.hub.settings import HubSettings, LoginEndpoints, ProfileEnvironment
+from tidehub.local.identity_part import DemoLogin, prepare_identity
+from tidehub.local.isolation import Isolation, choose_isolation
+from tidehub.local.isolation.people import proxy_uid, services_uid
+from tidehub.local.machine import machine_cores, machine_memory
+from tidehub.local.people_on_machine import end_everybody, observe
+from tidehub.local.places import Places
+from tidehub.local.secrets import load_secrets
+from tidehub.local.software import Software
+from tidehub.local.software.interpreter import closed_to_others
+from tidehub.local.software.own import readable_package
+from tidehub.local.supervisor.platform import Platform, Prepare, Say, UpOptions
+from tidehub.login.endpoints import find_endpoints
+from tidehub.site.load import builtin_site, load_site
+from tidehub.site.model import Site
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was brought and found before any configuration is rendered."""
+
+    site: Site
+    software: Software
+    environments: Mapping[str, ProfileEnvironment]
+    proxy: list[str]
+    isolation: Isolation
+    capacity: Capacity
+
+
+def prepare(places: Places, options: UpOptions) -> Prepare:
+    """The work of `tidehub up` before its parts start; see `supervisor.platform.Prepare`."""
+
+    def work(say: Say) -> Platform:
+        return assemble(places, options, say)
+
+    return work
+
+
+def assemble(places: Places, options: UpOptions, say: Say) -> Platform:
+    """Brings software, renders configurations and names the parts. Raises `TidehubError`."""
+    site = builtin_site() if options.site_file is None else load_site(options.site_file)
+    demo = options.demo_login or site.login.provider == "demo"
+    front = _front(site, options, demo)
+    door = _door(site, front, options)
+    for warning in door.check():
+        say.warn(warning)
+    prepared = _prepare(site, places, options, say)
+    site = prepared.site
+    setting = parts.Setting(
+        site=site,
+        places=places,
+        front=front,
+        door=door,
+        secrets=load_secrets(places.secrets),
+        ports=keep_ports(places.private / "ports.json"),
+        code=readable_package(prepared.software.root),
+        service=_service(),
+    )
+    login = _demo_login(setting, options, demo)
+    endpoints, client_secret = _login(setting, login, options)
+    side = notebook_side.install(prepared.software.root / "notebook-side")
+    readable = (prepared.software.root, setting.code)
+    _render_hub(setting, prepared, endpoints, side, readable, identity=login is not None)
+    ledger = Ledger(places.ledger, prepared.capacity)
+    ledger.resume()
+    own_uid = proxy_uid() if os.geteuid() == 0 else None
+    roots = {slug: environment.python.parent.parent for slug, environment in prepared.environments.items()}
+    components = [
+        parts.proxy(setting, prepared.proxy, uid=own_uid, gid=own_uid),
+        *dask_parts(setting, roots, prepared.isolation.kind, prepared.capacity, readable),
+        *([parts.identity(setting)] if login else []),
+        parts.hub(setting, client_secret),
+        *([culler] if (culler := parts.culler(setting)) else []),
+    ]
+    secrets = tuple(setting.secrets)
+    return Platform(
+        components=components,
+        address=front.public_url,
+        gaps=prepared.isolation.gaps(),
+        secrets=secrets,
+        before_stop=end_everybody(ledger, prepared.isolation),
+        observe=observe(setting, ledger, prepared.isolation),
+        closing_lines=lambda: closing_lines(setting, login),
+    )
+
+
+def _front(site: Site, options: UpOptions, demo: bool) -> Front:
+    front = front_of(
+        site,
+        port=options.port,
+        demo=demo,
+        demo_in_public=options.demo_login_on_public_address,
+        free_port=free_ports(1)[0],
+    )
+    if demo and site.login.provider == "demo" and site.site.url and not options.demo_login_on_public_address:
+        raise UsageError(
+            f"the site's address is {site.site.url}, and its login is the embedded one for trying out",
+            expected="login.provider: egi-check-in or oidc for a public address",
+            fix="give the site a real provider; or remove site.url; or, if everybody who can reach the "
+            "address may try trial passwords, say --demo-login-on-public-address",
+        )
+    return front
+
+
+def _door(site: Site, front: Front, options: UpOptions) -> FrontDoor:
+    tls, beside = None, (options.site_file or Path("tidehub.yaml")).absolute().parent
+    if front.tls and site.machine.tls:
+        tls = TlsFiles(beside / site.machine.tls.certificate, beside / site.machine.tls.key)
+    return FrontDoor(front.listen, front.port, tls, site.machine.trusted_proxies)
+
+
+def _prepare(site: Site, places: Places, options: UpOptions, say: Say) -> Prepared:
+    memory, cores = machine_memory(), machine_cores()
+    if options.fit:
+        site, notes = fit(site, memory, cores)
+        for note in notes:
+            say.note(note)
+    problems = impossible(site, memory, cores)
+    if problems:
+        raise TidehubError(
+            "this site does not fit this machine: " + "; ".join(problems),
+            fix="use a larger machine, smaller sizes in the site file, or try it out with --fit",
+        )
+    places.ensure()
+    software = Software(progress=_Progress(say))
+    environments = {}
+    for profile in site.notebooks.profiles:
+        own = profile if profile.packages or profile.lock else None
+        made = software.environment(own)
+        environments[profile.slug] = ProfileEnvironment(
+            python=made.python, bin=made.bin, version=made.version
+        )
+    proxy = software.proxy()
+    isolation = choose_isolation(places)
+    given = memory_to_give(memory, site)
+    largest = max(site.notebooks.memory_of(p).guarantee for p in site.notebooks.profiles)
+    with_dask = site.dask.engine == "gateway"
+    reserved = reservations(
+        given,
+        notebook=largest,
+        scheduler=site.dask.scheduler.memory if with_dask else 0,
+        worker=site.dask.worker.memory.default if with_dask else 0,
+    )
+    return Prepared(
+        site, software, environments, proxy, isolation, capacity_of(given, cores, reserved=reserved)
+    )
+
+
+def _service() -> parts.Service:
+    if os.geteuid() != 0 or closed_to_others(Path(sys.executable)):
+        # An interpreter below root's home cannot be run by another uid: those parts then stay with the operator.
+        return parts.Service(None, None)
+    return parts.Service(services_uid(), services_uid())
+
+
+def _demo_login(setting: parts.Setting, options: UpOptions, demo: bool) -> DemoLogin | None:
+    if not demo:
+        return None
+    return prepare_identity(setting, allow_public=options.demo_login_on_public_address)
+
+
+def _login(setting: parts.Setting, login: DemoLogin | None, options: UpOptions) -> tuple[LoginEndpoints, str]:
+    if login is not None:
+        return login.endpoints, setting.secrets.demo_client_secret.reveal()
+    found = find_endpoints(setting.site.login)
+    if setting.site.login.client_id is None:
+        raise UsageError("login.client_id is missing", fix="add the client id of the provider's registration")
+    endpoints = LoginEndpoints(
+        service_name=setting.site.login.title,
+        authorize_url=found.authorize_url,
+        token_url=found.token_url,
+        userinfo_url=found.userinfo_url,
+        end_session_url=found.end_session_url,
+        client_id=setting.site.login.client_id,
+    )
+    return endpoints, read_client_secret(options.site_file)
+
+
+def _render_hub(
+    setting: parts.Setting,
+    prepared: Prepared,
+    endpoints: LoginEndpoints,
+    side: Path,
+    readable: tuple[Path, ...],
+    *,
+    identity: bool,
+) -> None:
+    places, front = setting.places, setting.front
+    with_dask = setting.site.dask.engine == "gateway"
+    settings = HubSettings(
+        site=setting.site,
+        state_dir=places.state,
+        public_url=front.public_url,
+        base_path=front.base_path,
+        hub_port=setting.ports["hub"],
+        proxy_api_socket=str(places.proxy_api_socket),
+        gateway_address=setting.gateway_url,
+        gateway_scheduler_address=f"gateway://127.0.0.1:{setting.ports['gateway-scheduler']}",
+        dashboards_url=f"http://127.0.0.1:{setting.ports['dashboards']}" if with_dask else None,
+        identity_url=setting.identity_url if identity else None,
+        login=endpoints,
+        environments=dict(prepared.environments),
+        notebook_side=side,
+        readable=readable,
+        database_url=setting.site.machine.database_url or f"sqlite:///{places.hub_database}",
+        isolation=prepared.isolation.kind,
+        capacity=prepared.capacity,
+    )
+    write_private(places.hub_config, settings.model_dump_json(indent=2, by_alias=True) + "\n")
+
+
+def closing_lines(setting: parts.Setting, login: DemoLogin | None) -> list[str]:
+    """What the person who ran `up` reads in the end."""
+    lines = [f"{setting.site.site.name} is at {setting.front.public_url}"]
+    if login:
+        width = max(len(name) for name in login.passwords)
+        lines += ["", "Accounts of this machine, for trying out:"]
+        lines += [
+            f"  {name:<{width}}  {password}   {login.parts.get(name, '')}".rstrip()
+            for name, password in login.passwords.items()
+        ]
+    state = setting.places.state
+    lines += [
+        "",
+        f"Files, accounts and databases live in {state}",
+        f"Stop with Ctrl-C here, or with: tidehub down --state {state}",
+    ]
+    return lines
+
+
+class _Progress:
+    """Software's progress, said in the supervisor's voice."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+
+    def step(self, text: str) -> None:
+        self._say.step(text)
+
+    def detail(self, text: str) -> None:
+        self._say.step(text)
+
+    def done(self) -> None: ...
