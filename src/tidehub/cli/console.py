@@ -1,0 +1,101 @@
+"""Output for a person: moving progress on a terminal, plain lines without control characters elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterable
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
+
+
+def print_lines(lines: Iterable[str], stream: IO[str] | None = None) -> None:
+    """Print to standard output. A reader that has gone away is no fault."""
+    target = sys.stdout if stream is None else stream
+    with contextlib.suppress(OSError, ValueError):
+        for line in lines:
+            print(line, file=target)
+        target.flush()
+
+
+class PlainSay:
+    """One line for everything that is said, on standard error."""
+
+    def __init__(self, stream: IO[str] | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._last = ""
+
+    def step(self, text: str) -> None:
+        # A download says the same step again and again.
+        if text != self._last:
+            self._last = text
+            print_lines([f"{text} ..."], self._stream)
+
+    def done(self, text: str) -> None:
+        print_lines([text], self._stream)
+
+    def note(self, text: str) -> None:
+        print_lines([text], self._stream)
+
+    def warn(self, text: str) -> None:
+        print_lines([f"warning: {text}"], self._stream)
+
+    def rest(self) -> None:
+        """Nothing is being done any more."""
+        self._last = ""
+
+
+class TerminalSay:
+    """A spinner with the current step; what is finished or worth knowing stays above it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status: Status | None = None
+
+    def step(self, text: str) -> None:
+        from rich.text import Text
+
+        with contextlib.suppress(OSError, ValueError):
+            if self._status is None:
+                self._status = self._console.status(Text(text))
+                self._status.start()
+            else:
+                self._status.update(Text(text))
+
+    def done(self, text: str) -> None:
+        self._line("✓ ", text, "green")
+
+    def note(self, text: str) -> None:
+        self._line("", text, None)
+
+    def warn(self, text: str) -> None:
+        self._line("! ", text, "yellow")
+
+    def rest(self) -> None:
+        """Nothing is being done any more."""
+        if self._status is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._status.stop()
+            self._status = None
+
+    def _line(self, mark: str, text: str, style: str | None) -> None:
+        from rich.text import Text
+
+        with contextlib.suppress(OSError, ValueError):
+            self._console.print(Text.assemble((mark, style or ""), text), soft_wrap=True)
+
+
+ConsoleSay = PlainSay | TerminalSay
+
+
+def make_say() -> ConsoleSay:
+    """For standard error as it is."""
+    if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        from rich.console import Console
+
+        return TerminalSay(Console(stderr=True, highlight=False))
+    return PlainSay()

@@ -1,0 +1,106 @@
+"""`tidehub up`: the platform on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tidehub.cli.console import ConsoleSay, make_say, print_lines
+from tidehub.cli.options import State
+
+if TYPE_CHECKING:
+    from tidehub.local.places import Places
+    from tidehub.local.supervisor.platform import Platform, Say, UpOptions
+
+
+def up(
+    site: Annotated[
+        Path | None,
+        typer.Option(
+            "--site", metavar="FILE", help="The site file. Without one: a small site for trying out."
+        ),
+    ] = None,
+    state: State = None,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", metavar="N", min=0, max=65535, help="Listen on this port (0: any)."),
+    ] = None,
+    demo_login: Annotated[
+        bool,
+        typer.Option(
+            "--demo-login", help="Log in with demo accounts instead of the site's identity provider."
+        ),
+    ] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return when all is ready; the platform goes on.")
+    ] = False,
+    fit: Annotated[
+        bool, typer.Option("--fit", help="Shrink the site's sizes in proportion to what this machine has.")
+    ] = False,
+    demo_login_on_public_address: Annotated[
+        bool,
+        typer.Option(
+            "--demo-login-on-public-address",
+            help="Serve the demo accounts beyond this machine: whoever reads a password may enter.",
+        ),
+    ] = False,
+) -> None:
+    """Start the platform on this machine; Ctrl-C stops it, a second Ctrl-C at once."""
+    from tidehub.local.places import Places
+    from tidehub.local.supervisor.platform import UpOptions
+
+    options = UpOptions(
+        site_file=site,
+        port=port,
+        demo_login=demo_login,
+        demo_login_on_public_address=demo_login_on_public_address,
+        fit=fit,
+    )
+    places = Places.of(state)
+    warnings = _site_warnings(site)
+    places.ensure()
+    say = make_say()
+    for warning in warnings:
+        say.warn(warning)
+    try:
+        code = _detached(places, options, say) if detach else _attached(places, options, say)
+    finally:
+        say.rest()
+    raise typer.Exit(code)
+
+
+def _site_warnings(site_file: Path | None) -> list[str]:
+    """Reads the site before anything is made, so that a wrong one leaves nothing behind."""
+    from tidehub.site.load import load
+
+    return [] if site_file is None else [str(warning) for warning in load(site_file).warnings]
+
+
+def _attached(places: Places, options: UpOptions, say: ConsoleSay) -> int:
+    from tidehub.local.platform import prepare
+    from tidehub.local.supervisor.session import run
+
+    def ready(platform: Platform) -> None:
+        say.rest()
+        print_lines(platform.closing_lines())
+
+    return run(places, prepare(places, options), say, ready)
+
+
+def _detached(places: Places, options: UpOptions, say: ConsoleSay) -> int:
+    from tidehub.local.supervisor.detach import detach
+    from tidehub.local.supervisor.session import run
+
+    def body(told: Say, ready: Callable[[Platform], None]) -> int:
+        # Imported in the daemon: what it imports may start threads, and those do not survive its birth.
+        from tidehub.local.platform import prepare
+
+        return run(places, prepare(places, options), told, ready)
+
+    lines = detach(body, say, places.supervisor_log)
+    say.rest()
+    print_lines(lines)
+    return 0

@@ -1,0 +1,81 @@
+"""A platform's status in words. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+_PHASES = {
+    "none": "No platform was set up in {state_dir}. Start one: tidehub up",
+    "stopped": "Nothing runs in {state_dir}. Start it: tidehub up",
+    "crashed": "The supervisor of {state_dir} (process {pid}) is gone without a clean stop. "
+    "People's servers may still run: `tidehub up` takes them over.",
+    "silent": "The supervisor of {state_dir} (process {pid}) does not answer. Its log: {logs}/supervisor.log",
+    "preparing": "The platform of {state_dir} is being prepared (process {pid}).",
+}
+
+
+def status_lines(status: Mapping[str, object], *, now: float | None = None) -> list[str]:
+    """What `tidehub status` prints for the answer of `platform_status`."""
+    phase = str(status["state"])
+    if phase in _PHASES:
+        return [_PHASES[phase].format(**{"pid": "unknown", **status})]
+    at = time.time() if now is None else now
+    lines = [
+        f"{phase} at {status.get('address')}  (process {status.get('pid')}, for {duration(status.get('uptime'))})",
+        f"state in {status.get('state_dir')}",
+        "",
+    ]
+    lines += _table(_rows(status.get("parts")), at)
+    lines += _people(status)
+    gaps = _texts(status.get("gaps"))
+    if gaps:
+        lines += ["", "not enforced on this machine:", *(f"  {gap}" for gap in gaps)]
+    return lines
+
+
+def duration(seconds: object) -> str:
+    """Seconds as a person says them, in the two largest units."""
+    left = int(float(seconds)) if isinstance(seconds, int | float) else 0
+    parts = []
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2]) or "0 s"
+
+
+def _table(rows: Sequence[Mapping[str, object]], now: float) -> list[str]:
+    width = max((len(str(row.get("name"))) for row in rows), default=0)
+    lines = []
+    for row in rows:
+        since = row.get("since")
+        lasts = duration(max(0.0, now - since)) if isinstance(since, int | float) else ""
+        restarts = row.get("restarts")
+        detail = [f"pid {row['pid']}"] if row.get("pid") else []
+        detail += [f"restarted {restarts} times" if restarts != 1 else "restarted once"] if restarts else []
+        detail += [str(row["why"])] if row.get("why") else []
+        lines.append(
+            f"  {row.get('name')!s:<{width}}  {row.get('state')!s:<10}  {lasts:<12}  {', '.join(detail)}"
+        )
+    return [line.rstrip() for line in lines]
+
+
+def _people(status: Mapping[str, object]) -> list[str]:
+    lines = []
+    for title, key in (("servers", "servers"), ("clusters", "clusters")):
+        found = _rows(status.get(key))
+        if found:
+            lines += ["", f"{title}:"]
+            lines += [f"  {'  '.join(str(value) for value in row.values() if value)}" for row in found]
+    if status.get("not_observed"):
+        lines += ["", f"people's servers are not known now: {status['not_observed']}"]
+    return lines
+
+
+def _rows(value: object) -> list[Mapping[str, object]]:
+    return [row for row in value if isinstance(row, Mapping)] if isinstance(value, list | tuple) else []
+
+
+def _texts(value: object) -> list[str]:
+    return [str(text) for text in value] if isinstance(value, list | tuple) else []
