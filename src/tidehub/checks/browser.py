@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -53,14 +55,11 @@ class Browser:
         self._tls = ssl.create_default_context()
         self._token = token
         self.http = httpx.AsyncClient(
-            follow_redirects=True,
-            max_redirects=_MOST_REDIRECTS,
             timeout=request_timeout,
             verify=self._tls,
             # The path is the platform's front door, not whatever proxy this shell is set up for.
             trust_env=False,
-            headers={"User-Agent": "tidehub-check", "Accept-Language": "en"}
-            | ({"Authorization": f"token {token}"} if token else {}),
+            headers={"User-Agent": "tidehub-check", "Accept-Language": "en"},
         )
 
     async def __aenter__(self) -> Self:
@@ -81,7 +80,7 @@ class Browser:
 
     async def open(self, path: str) -> Page:
         """Goes to a page and follows its redirects."""
-        return await self._navigate(self.http.build_request("GET", self.url(path), headers=_navigation()))
+        return await self._navigate(self._request("GET", self.url(path), headers=_navigation()))
 
     async def submit(self, page: Page, form: Form, values: dict[str, str]) -> Page:
         """Sends a form of `page` with its own values and these."""
@@ -89,21 +88,42 @@ class Browser:
         sent = form.values() | values
         headers = _navigation() | {"Referer": page.url, "Origin": _origin(page.url)}
         if form.method != "post":
-            return await self._navigate(self.http.build_request("GET", target, params=sent, headers=headers))
+            return await self._navigate(self._request("GET", target, params=sent, headers=headers))
         body: dict[str, Any] = (
             {"files": {name: (None, value) for name, value in sent.items()}}
             if form.multipart
             else {"data": sent}
         )
-        return await self._navigate(self.http.build_request("POST", target, headers=headers, **body))
+        return await self._navigate(self._request("POST", target, headers=headers, **body))
 
     async def call(self, method: str, path: str, *, json: Any = None) -> httpx.Response:
         """A call that a page of the platform makes in the background, with its protection against forgery."""
         url = self.url(path)
-        headers = self.background_headers(url)
-        return await self._send(self.http.build_request(method, url, json=json, headers=headers))
+        answer = await self._send(
+            self._request(method, url, json=json, headers=self._background_headers(url))
+        )
+        if answer.status_code == 403 and "XSRF" in answer.text and url.startswith(self.url("hub/")):
+            # An error page of the hub replaces the cookie by an anonymous one; a person would reload.
+            await self.open("hub/home")
+            answer = await self._send(
+                self._request(method, url, json=json, headers=self._background_headers(url))
+            )
+        return answer
 
-    def background_headers(self, url: str) -> dict[str, str]:
+    @asynccontextmanager
+    async def stream(self, path: str) -> AsyncIterator[httpx.Response]:
+        """An event stream that a page of the platform listens to; without a time limit of its own."""
+        url = self.url(path)
+        headers = self._background_headers(url) | {"Accept": "text/event-stream"}
+        request = self._request("GET", url, headers=headers)
+        request.extensions["timeout"] = httpx.Timeout(None, connect=10).as_dict()
+        answer = await self.http.send(request, stream=True)
+        try:
+            yield answer
+        finally:
+            await answer.aclose()
+
+    def _background_headers(self, url: str) -> dict[str, str]:
         """The headers of a background call of a page on the same site."""
         headers = {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Site": "same-origin", "Origin": _origin(url)}
         if forgery := self._xsrf(url):
@@ -114,7 +134,7 @@ class Browser:
         """Opens a websocket with the person's cookies; raises `PhaseFailed` with the refusal."""
         url = self.url(path)
         headers = {"Origin": _origin(url), "Sec-Fetch-Mode": "websocket", "Sec-Fetch-Site": "same-origin"}
-        own = self.http.build_request("GET", url).headers
+        own = self._request("GET", url).headers
         headers |= {name: own[name] for name in ("cookie", "authorization") if name in own}
         secure = url.startswith("https")
         request = HTTPRequest(
@@ -132,15 +152,32 @@ class Browser:
             raise PhaseFailed(f"the websocket {urlsplit(url).path} cannot be opened: {error}") from None
 
     async def _navigate(self, request: httpx.Request) -> Page:
-        answer = await self._send(request)
+        for _ in range(_MOST_REDIRECTS):
+            answer = await self._send(request)
+            if answer.next_request is None:
+                break
+            # By hand, because httpx keeps the form's content type for the page that follows it.
+            follows = "GET" if answer.status_code in (301, 302, 303) else request.method
+            body = b"" if follows == "GET" else request.content
+            request = self._request(
+                follows, str(answer.next_request.url), headers=_navigation(), content=body
+            )
+        else:
+            raise PhaseFailed(f"{request.url.path} redirects in a circle")
         html = answer.text if "html" in answer.headers.get("content-type", "") else ""
         return Page(str(answer.url), answer.status_code, html or answer.text[:2000], read_page(html))
+
+    def _request(
+        self, method: str, url: str, *, headers: dict[str, str] | None = None, **body: Any
+    ) -> httpx.Request:
+        own = (
+            {"Authorization": f"token {self._token}"} if self._token and url.startswith(self.address) else {}
+        )
+        return self.http.build_request(method, url, headers=(headers or {}) | own, **body)
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         try:
             return await self.http.send(request)
-        except httpx.TooManyRedirects:
-            raise PhaseFailed(f"{request.url.path} redirects in a circle") from None
         except httpx.TimeoutException:
             raise PhaseFailed(
                 f"{request.method} {request.url.path} got no answer within {self.http.timeout.read:.0f} s"

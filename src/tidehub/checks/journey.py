@@ -111,7 +111,7 @@ async def attempt(journey: Journey, step: Step) -> Phase:
     except PhaseFailed as failure:
         state, why, shown = "failed", failure.why, failure.evidence
     except TimeoutError:
-        state, why = "failed", f"took longer than {step.deadline:.0f} s"
+        state, why = "failed", f"took longer than {step.deadline:g} s"
     seconds = time.monotonic() - began
     scrub = journey.target.scrub
     evidence = () if state == "ok" else (*shown, *_from_logs(journey, step))

@@ -42,11 +42,13 @@ class Output:
 class Kernel:
     """One kernel and the websocket to it."""
 
-    def __init__(self, browser: Browser, base: str, ident: str, socket: WebSocketClientConnection) -> None:
+    def __init__(
+        self, browser: Browser, base: str, ident: str, session: str, socket: WebSocketClientConnection
+    ) -> None:
         self._browser = browser
         self._base = base
         self._socket = socket
-        self._session = uuid.uuid4().hex
+        self._session = session
         self.ident = ident
 
     @classmethod
@@ -64,7 +66,7 @@ class Kernel:
         """Connects to a running kernel."""
         session = uuid.uuid4().hex
         path = f"{base}api/kernels/{ident}/channels?session_id={session}"
-        return cls(browser, base, ident, await browser.websocket(path, timeout=60))
+        return cls(browser, base, ident, session, await browser.websocket(path, timeout=60))
 
     async def run(self, code: str) -> Output:
         """Executes one cell and waits for its end. Raises `PhaseFailed` when the kernel goes away meanwhile."""

@@ -86,10 +86,10 @@ async def start_server(journey: Journey) -> str:
 
 async def _follow_progress(journey: Journey) -> None:
     browser = journey.browser
-    url = browser.url(f"hub/api/users/{quote(journey.user, safe='@~')}/server/progress")
-    headers = browser.background_headers(url) | {"Accept": "text/event-stream"}
     try:
-        async with browser.http.stream("GET", url, headers=headers, timeout=None) as answer:
+        async with browser.stream(
+            f"hub/api/users/{quote(journey.user, safe='@~')}/server/progress"
+        ) as answer:
             if answer.status_code == 400 and (await who(browser)).get("server"):
                 return  # ready before anybody asked
             if answer.status_code != 200:
