@@ -1,0 +1,344 @@
+"""What all isolations share: people, control groups, the way from a spec to a handle, and the end of a tree.
+
+All methods may be called from any thread. `launch` waits for a new interpreter (about 30 ms, more on a busy machine):
+callers on an event loop use `start`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidehub.errors import TidehubError
+
+from . import sweep
+from .cgroup_files import Group
+from .cgroups import Capabilities, Cgroups
+from .homes import make_home, make_run_directory, make_shared, open_log
+from .launches import Launched, Launches
+from .model import Ending, LaunchSpec, Person, Usage
+from .people import DEFAULT_UIDS, Entry, People, proxy_uid, safe_slug
+from .process import ProcessHandle, boot_id, handle_alive, read_stat, send, wait_end
+from .spawning import Gate, StartError
+
+_COLLECT_SECONDS = 2.0
+_REMEMBERED = 500
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The few places and numbers that an isolation stands on."""
+
+    private: Path
+    homes: Path
+    run: Path
+    cgroups: Cgroups | None = None
+    no_cgroups: str = ""
+    """Why there are none, in words."""
+    uids: range = DEFAULT_UIDS
+    proxy_gid: int | None = None
+
+    @property
+    def people_file(self) -> Path:
+        return self.private / "people.sqlite"
+
+
+class Isolation(ABC):
+    """Starts people's processes with their identity and limits, and knows their ends."""
+
+    kind = ""
+    holds_tree = False
+    """Whether the isolation itself keeps a tree together (a pid namespace), without a cgroup."""
+
+    def __init__(self, ground: Ground) -> None:
+        self.ground = ground
+        self.people = People(ground.people_file, homes=ground.homes, uids=ground.uids)
+        self._launches = Launches(self.people)
+        self._groups = ground.cgroups or Cgroups((), 0, "")
+        self.capabilities = ground.cgroups.capabilities() if ground.cgroups else Capabilities()
+        self._children: dict[tuple[int, int], subprocess.Popen[bytes]] = {}
+        self._endings: dict[tuple[int, int], Ending] = {}
+        self._lock = threading.Lock()
+
+    # People
+
+    def person(self, name: str) -> Person:
+        """The person of this hub user name, with their home; made at the first call.
+
+        Raises `TidehubError` if the name or the home that stands there cannot be used.
+        """
+        entry = self.people.enrol(name)
+        uid, gid = self._identity(entry)
+        if not self.ground.homes.is_dir():
+            make_shared(self.ground.homes)
+        return Person(name, uid, gid, make_home(self.ground.homes, entry.directory, uid=uid, gid=gid))
+
+    def person_run_dir(self, person: Person) -> Path:
+        """The directory for this person's sockets. A server socket in it must be made group-writable (0660),
+        because connecting needs write permission; its group comes from the directory and is the proxy's."""
+        return self._run_dir(self.people.enrol(person.name))
+
+    def _run_dir(self, entry: Entry) -> Path:
+        uid, gid = self._identity(entry)
+        people = self.ground.run / "people"
+        people.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return make_run_directory(people, entry.number, uid=uid, gid=gid, mode=0o700)
+
+    def _identity(self, entry: Entry) -> tuple[int, int]:
+        del entry
+        return os.getuid(), os.getgid()
+
+    @property
+    def proxy_gid(self) -> int:
+        """The group that may connect to people's sockets."""
+        return proxy_uid(self.ground.uids) if self.ground.proxy_gid is None else self.ground.proxy_gid
+
+    # Starting
+
+    def launch(self, spec: LaunchSpec) -> ProcessHandle:
+        """Start `spec`; returns when the program itself has been started.
+
+        Raises `TidehubError` with the step that failed; then nothing is left of it.
+        """
+        spec.check()
+        self._admit(spec)
+        log = open_log(spec.log)
+        group: Group | None = None
+        try:
+            if self.ground.cgroups is not None:
+                number = self.people.enrol(spec.person.name).number
+                group = self.ground.cgroups.create(number, spec.parent, spec.name, spec.limits)
+            return self._launch_in(spec, group, log)
+        except BaseException as error:
+            if group is not None:
+                group.kill()
+                self._groups.remove(group)
+            if isinstance(error, StartError):
+                raise TidehubError(
+                    f"cannot start {spec.name!r} for {spec.person.name!r}: {error.what}", fix=error.fix
+                ) from error
+            raise
+        finally:
+            os.close(log)
+
+    def _launch_in(self, spec: LaunchSpec, group: Group | None, log: int) -> ProcessHandle:
+        mark = "" if group is not None or self.holds_tree else os.urandom(12).hex()
+        with self._waiting(spec, group, mark, log) as (gate, pid):
+            stat = read_stat(pid)
+            handle = ProcessHandle(
+                pid=pid,
+                started=stat.started if stat else 0,
+                cgroup=group.state if group else (),
+                boot=boot_id(),
+                kills_at_start=group.memory_kills() if group else 0,
+                memory_limit=spec.limits.memory,
+                mark=mark,
+            )
+            self._launches.record(spec, handle, refuse=lambda lines: self._refuse(spec, lines))
+            try:
+                gate.go()
+            except BaseException:
+                send(handle.pid, handle.started, signal.SIGKILL)
+                self._launches.forget(handle)
+                raise
+            with self._lock:
+                self._children[(handle.pid, handle.started)] = gate.process
+        return handle
+
+    async def start(self, spec: LaunchSpec) -> ProcessHandle:
+        """`launch` off the event loop. If the caller is cancelled meanwhile, what was started is ended."""
+        work = asyncio.ensure_future(asyncio.to_thread(self.launch, spec))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            work.add_done_callback(self._abandon)
+            raise
+
+    def _abandon(self, work: asyncio.Future[ProcessHandle]) -> None:
+        if not work.cancelled() and work.exception() is None:
+            self.clean(work.result())
+
+    @abstractmethod
+    def _waiting(
+        self, spec: LaunchSpec, group: Group | None, mark: str, log: int
+    ) -> contextlib.AbstractContextManager[tuple[Gate, int]]:
+        """A process at the gate, and the pid of the tree's first process."""
+
+    def _admit(self, spec: LaunchSpec) -> None:  # noqa: B027 - most isolations refuse nothing
+        """Refuse early what `_refuse` would refuse late, or what this isolation can never start."""
+
+    def _refuse(self, spec: LaunchSpec, running: Sequence[Launched]) -> None:  # noqa: B027
+        """Raise `TidehubError` if `spec` may not run beside `running`."""
+
+    def _rlimits(self, spec: LaunchSpec) -> dict[str, int]:
+        """Per-process stand-ins for limits that no cgroup holds here.
+
+        RLIMIT_DATA counts private writable memory (getrlimit(2), since Linux 4.7), so big arrays too.
+        """
+        memory = spec.limits.memory
+        return {} if self.capabilities.memory or memory is None else {"RLIMIT_DATA": memory}
+
+    def _environment(self, spec: LaunchSpec, mark: str) -> dict[str, str]:
+        """`spec.env`, and what a login would have set; there may be no passwd entry to look up."""
+        user = spec.person.name if safe_slug(spec.person.name) == spec.person.name else spec.person.home.name
+        shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
+        login = {"HOME": str(spec.person.home), "USER": user, "LOGNAME": user}
+        marked = {sweep.MARK_VARIABLE: mark} if mark else {}
+        return {"SHELL": shell, **spec.env, **login, **marked}
+
+    # Watching
+
+    def alive(self, handle: ProcessHandle) -> bool:
+        """Whether the tree's first process still runs."""
+        return handle_alive(handle)
+
+    def ending(self, handle: ProcessHandle) -> Ending:
+        """How it ended. Ask before `clean` or `stop`, or from the same process after; all unknown while it lives."""
+        key = (handle.pid, handle.started)
+        if key in self._endings:
+            return self._endings[key]
+        if self.alive(handle):
+            return Ending(limit=handle.memory_limit)
+        code, number = self._exit(handle)
+        killed = number == signal.SIGKILL or (code is None and number is None)
+        return Ending(
+            code=code,
+            signal=number,
+            out_of_memory=killed and self.memory_kills(handle) > 0,
+            limit=handle.memory_limit,
+        )
+
+    def memory_kills(self, handle: ProcessHandle) -> int:
+        """How many processes of this tree the kernel has killed for memory since it was started.
+
+        Counts a kernel that was killed inside a server that lives on. 0 where no memory cgroup holds the tree.
+        """
+        return max(0, self._groups.group(handle.cgroup).memory_kills() - handle.kills_at_start)
+
+    def usage(self, handle: ProcessHandle) -> Usage:
+        """What the tree uses now."""
+        return self._groups.group(handle.cgroup).usage() if handle.cgroup else sweep.usage(handle)
+
+    def running(self, parent: str | None = None) -> list[Launched]:
+        """Everything started for people that has not ended, by whichever process of the platform."""
+        return [line for line in self._launches.all(parent) if self.alive(line.handle)]
+
+    # Ending
+
+    async def stop(self, handle: ProcessHandle, grace: float = 10.0) -> None:
+        """End the whole tree: SIGTERM to its program, `grace` seconds, then SIGKILL to all that is left.
+
+        Does nothing to a tree that is gone. Raises `TidehubError` if something does not end.
+        """
+        known: sweep.Known = frozenset()
+        if self.alive(handle):
+            if not handle.cgroup:
+                known = await asyncio.to_thread(sweep.members, handle)
+            for pid, started in self._told_to_end(handle):
+                send(pid, started, signal.SIGTERM)
+            await wait_end(handle.pid, handle.started, grace)
+        await asyncio.to_thread(self._end, handle, known)
+
+    def clean(self, handle: ProcessHandle) -> None:
+        """Kill what is left of the tree and remove every trace of it; for trees whose first process has ended."""
+        self._end(handle, frozenset())
+
+    async def stop_all(self, parent: str | None = None, *, grace: float = 10.0) -> None:
+        """`stop` everything that was ever recorded and not cleaned."""
+        await asyncio.gather(*(self.stop(line.handle, grace) for line in self._launches.all(parent)))
+
+    async def tidy(self, parent: str, keep: Collection[ProcessHandle], *, grace: float = 10.0) -> list[str]:
+        """End every tree of this family that is not in `keep`: started for a caller who died before it could
+        remember. For the family's own caller, once, when it starts. Returns their names."""
+        kept = {(handle.pid, handle.started) for handle in keep}
+        lines = self._launches.all(parent)
+        strays = [line for line in lines if (line.handle.pid, line.handle.started) not in kept]
+        await asyncio.gather(*(self.stop(line.handle, grace) for line in strays))
+        holding = {path for handle in keep for path in handle.cgroup}
+        for group in self._groups.all(parent):
+            if holding.isdisjoint(group.state):
+                await asyncio.to_thread(group.kill)
+                self._groups.remove(group)
+        return [line.name for line in strays]
+
+    def dismantle(self) -> None:
+        """Remove the platform's empty control groups."""
+        self._groups.dismantle()
+
+    def _told_to_end(self, handle: ProcessHandle) -> sweep.Known:
+        return frozenset({(handle.pid, handle.started)})
+
+    def _end(self, handle: ProcessHandle, known: sweep.Known) -> None:
+        if handle.cgroup:
+            group = self._groups.group(handle.cgroup)
+            group.kill()
+        else:
+            sweep.kill_all(handle, known)
+        ending = self.ending(handle)
+        with self._lock:
+            child = self._children.pop((handle.pid, handle.started), None)
+            self._endings[(handle.pid, handle.started)] = ending
+            while len(self._endings) > _REMEMBERED:
+                del self._endings[next(iter(self._endings))]
+        if child is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(_COLLECT_SECONDS)
+        if handle.cgroup:
+            self._groups.remove(group)
+        self._launches.forget(handle)
+
+    def _exit(self, handle: ProcessHandle) -> tuple[int | None, int | None]:
+        """Exit code and signal, if this process is the parent."""
+        with self._lock:
+            child = self._children.get((handle.pid, handle.started))
+        if child is None:
+            return None, None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # A sandbox's outer process ends a moment after the inner one that the handle names.
+            code = self._translate(child.wait(_COLLECT_SECONDS))
+            return (None, -code) if code < 0 else (code, None)
+        return None, None
+
+    def _translate(self, code: int) -> int:
+        """Popen's return code -> that of the person's program."""
+        return code
+
+    # Telling
+
+    @abstractmethod
+    def gaps(self) -> list[str]:
+        """What this machine cannot enforce, one honest line each."""
+
+    def _common_gaps(self) -> list[str]:
+        able, why = self.capabilities, self.ground.no_cgroups
+        because = f": {why}" if why else ""
+        lines = []
+        if not able.memory:
+            lines.append(
+                "Memory limits hold for each process by itself, not for a server or worker with all its"
+                f" processes{because}."
+            )
+        elif not able.swap and _swap_in_use():
+            lines.append("Memory limits do not count swap: this kernel does not account for it.")
+        if not able.cpu:
+            lines.append(f"CPU limits and guarantees are not enforced{because}.")
+        lines.append("The size of home directories is not limited: no disk quota is set up for them.")
+        lines.append(
+            "People's programs can reach every port on this machine's loopback address: what listens there must"
+            " ask for a login."
+        )
+        return lines
+
+
+def _swap_in_use() -> bool:
+    with contextlib.suppress(OSError):
+        return len(Path("/proc/swaps").read_text(encoding="utf-8").splitlines()) > 1
+    return False

@@ -1,0 +1,210 @@
+"""Unprivileged: every program in a sandbox of its own, though all of them run under one uid."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidehub.errors import TidehubError
+
+from .base import Ground, Isolation
+from .cgroup_files import Group
+from .homes import make_temporary
+from .model import LaunchSpec
+from .process import ProcessHandle, read_stat, send
+from .sandbox import GROUP, INFO, PASSWD, View, passwd_lines, sandbox_argv, trial_argv, visible
+from .spawning import Gate, Order, StartError, open_gate
+from .sweep import Known, first_inside
+
+TRIAL_SECONDS = 20.0
+INSTALL = "install bubblewrap (Debian, Ubuntu: sudo apt install bubblewrap), or run tidehub as root"
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why sandboxes do not work here, and what the operator can do."""
+
+    what: str
+    fix: str
+
+
+class BubblewrapIsolation(Isolation):
+    """People share our uid and are kept apart by mount, pid and ipc namespaces."""
+
+    kind = "bubblewrap"
+    holds_tree = True
+
+    def __init__(self, ground: Ground, program: str | None = None) -> None:
+        super().__init__(ground)
+        found = program or shutil.which("bwrap")
+        if found is None:
+            raise TidehubError("bubblewrap is not installed", fix=INSTALL)
+        self._program = found
+
+    def _view(self, spec: LaunchSpec) -> View:
+        entry = self.people.enrol(spec.person.name)
+        busy = any(line.person == spec.person.name for line in self.running())
+        people = self.ground.run / "people"
+        view = View(
+            home=spec.person.home,
+            run=self._run_dir(entry),
+            temporary=make_temporary(self.ground.homes / ".tmp", entry.directory, fresh=not busy),
+            cwd=spec.cwd,
+            hidden=(self.ground.private, self.ground.homes, people),
+            readable=tuple(spec.readable),
+            writable=tuple(spec.writable),
+        )
+        home = spec.person.home.resolve()
+        secret = [self.ground.private.resolve(), self.ground.homes.resolve()]
+        for path in (*view.readable, *view.writable):
+            if not path.exists():
+                raise StartError(f"{path} does not exist", fix="set up the software again: tidehub up")
+            real = path.resolve()
+            if not real.is_relative_to(home) and any(real.is_relative_to(hidden) for hidden in secret):
+                raise StartError(f"{path} is inside what must stay hidden from people")
+        if not visible(view.cwd, view):
+            raise StartError(f"the working directory {view.cwd} cannot be seen from inside the sandbox")
+        return view
+
+    @contextlib.contextmanager
+    def _waiting(
+        self, spec: LaunchSpec, group: Group | None, mark: str, log: int
+    ) -> Iterator[tuple[Gate, int]]:
+        view = self._view(spec)
+        env = self._environment(spec, mark)
+        start = os.fstat(log).st_size
+        with contextlib.ExitStack() as kept:
+            info, info_there = os.pipe()
+            kept.callback(os.close, info)
+            passed = {INFO: info_there}
+            lines = passwd_lines(env["USER"], spec.person.uid, spec.person.gid, view.home, env["SHELL"])
+            for number, content in zip((PASSWD, GROUP), lines, strict=True):
+                passed[number] = os.memfd_create("identity", os.MFD_CLOEXEC)
+                os.write(passed[number], content)
+                os.lseek(passed[number], 0, os.SEEK_SET)
+            order = Order(
+                argv=sandbox_argv(self._program, view, spec.argv),
+                env=env,
+                cwd="/",
+                groups=group.state if group else (),
+                rlimits=self._rlimits(spec),
+                gate=False,
+                descriptors=passed,
+            )
+            try:
+                gate = kept.enter_context(open_gate(order, log=log))
+            finally:
+                for fd in passed.values():
+                    os.close(fd)
+            try:
+                gate.ready()
+            except StartError as error:
+                said = _log_since(spec.log, start)
+                raise StartError(f"the sandbox failed: {said or error.what}") from error
+            # Written by bubblewrap before it lets the sandbox go on, so before "ready".
+            inner = int(json.loads(os.read(info, 4096))["child-pid"])
+            stat = read_stat(inner)
+            try:
+                yield gate, inner
+            except BaseException:
+                if stat is not None:
+                    send(inner, stat.started, signal.SIGKILL)
+                raise
+
+    def _told_to_end(self, handle: ProcessHandle) -> Known:
+        # The namespace's first process is bubblewrap's own: it ignores SIGTERM and ends when the program does.
+        return first_inside(handle)
+
+    def _translate(self, code: int) -> int:
+        # bubblewrap reports a killed program as 128 + signal, as shells do.
+        return 128 - code if 128 < code < 128 + signal.NSIG else code
+
+    def gaps(self) -> list[str]:
+        """See `Isolation.gaps`."""
+        lines = self._common_gaps()
+        if not self.capabilities.processes:
+            lines.append(
+                "The number of processes is not limited"
+                f"{': ' + self.ground.no_cgroups if self.ground.no_cgroups else ''}."
+            )
+        return lines
+
+
+def obstacle(program: str | None = None) -> Obstacle | None:
+    """Try a sandbox for real; None if it works."""
+    found = program or shutil.which("bwrap")
+    if found is None:
+        return Obstacle("bubblewrap is not installed", INSTALL)
+    try:
+        trial = subprocess.run(
+            trial_argv(found),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=TRIAL_SECONDS,
+            check=False,
+        )
+    except OSError as error:
+        return Obstacle(f"{found} cannot be run: {error.strerror}", INSTALL)
+    except subprocess.TimeoutExpired:
+        return Obstacle(f"{found} hangs", INSTALL)
+    if trial.returncode == 0:
+        return None
+    lines = trial.stderr.decode(errors="replace").strip().splitlines()
+    return explain(lines[-1] if lines else f"exit code {trial.returncode}", _read_kernel_setting)
+
+
+def explain(message: str, setting: Callable[[str], str]) -> Obstacle:
+    """What a failed trial means; `setting` reads a file below /proc/sys, "" if there is none (tests bring their own).
+
+    Settings: Ubuntu's AppArmor restriction (since 23.10), Debian's unprivileged_userns_clone, namespaces(7).
+    """
+    said = f"bubblewrap is installed but cannot make a sandbox ({message.removeprefix('bwrap: ')})"
+    if setting("kernel/apparmor_restrict_unprivileged_userns") == "1":
+        return Obstacle(
+            f"{said}: AppArmor keeps unprivileged programs from making user namespaces",
+            "allow it for bubblewrap: sudo apt install apparmor-profiles && sudo ln -s"
+            " /usr/share/apparmor/extra-profiles/bwrap-userns-restrict /etc/apparmor.d/ &&"
+            " sudo systemctl reload apparmor; or for all programs:"
+            " sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0; or run tidehub as root",
+        )
+    if setting("kernel/unprivileged_userns_clone") == "0":
+        return Obstacle(
+            f"{said}: this kernel lets only root make user namespaces",
+            "sudo sysctl kernel.unprivileged_userns_clone=1, or run tidehub as root",
+        )
+    if setting("user/max_user_namespaces") == "0":
+        return Obstacle(
+            f"{said}: the number of user namespaces is set to 0",
+            "sudo sysctl user.max_user_namespaces=10000, or run tidehub as root",
+        )
+    return Obstacle(
+        said, "in a container, allow user namespaces and an unmasked /proc; elsewhere run tidehub as root"
+    )
+
+
+def _read_kernel_setting(name: str) -> str:
+    try:
+        return Path("/proc/sys", name).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _log_since(path: Path, start: int) -> str:
+    """bubblewrap's complaint: the last line of the log after `start`."""
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            lines = file.read(4096).decode(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1].removeprefix("bwrap: ") if lines else ""
+
+
+__all__ = ["BubblewrapIsolation", "Obstacle", "explain", "obstacle"]

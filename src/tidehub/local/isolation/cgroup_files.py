@@ -1,0 +1,216 @@
+"""Reading and writing one control group, of either version, through the files in its directory.
+
+A v2 group is one directory with all files; a v1 group is the same path in several hierarchies. Every file has one
+name of its own, so a `Group` is a set of directories and a file is looked for in each.
+Sources: the kernel's admin-guide/cgroup-v2.rst and admin-guide/cgroup-v1/{memory,pids,cpuacct}.rst, sched-bwc.rst.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tidehub.errors import Place, TidehubError
+
+from .model import Limits, Usage
+
+CPU_PERIOD_US = 100_000
+SHARES_PER_CORE = 1024
+WEIGHT_PER_CORE = 100
+NO_GUARANTEE_CORES = 0.1
+"""The weight of a process tree to which nothing is promised: it still moves beside its neighbours."""
+KILL_SECONDS = 10.0
+
+
+class Tree:
+    """Makes and removes group directories; tests replace it, because ordinary directories have no control files."""
+
+    def make(self, path: Path) -> None:
+        path.mkdir(mode=0o755)
+
+    def drop(self, path: Path) -> None:
+        path.rmdir()
+
+
+@dataclass(frozen=True)
+class Group:
+    """One group: its directory (v2) or its directories (v1)."""
+
+    dirs: tuple[Path, ...]
+    tree: Tree = field(default_factory=Tree)
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """What a handle keeps."""
+        return tuple(str(path) for path in self.dirs)
+
+    def path(self, file: str) -> Path | None:
+        """Where this control file is; None if this group has none such."""
+        return next((path / file for path in self.dirs if (path / file).exists()), None)
+
+    def read(self, file: str) -> str:
+        """The file's content, empty if there is none (any more)."""
+        for path in self.dirs:
+            with contextlib.suppress(OSError):
+                return (path / file).read_text(encoding="ascii").strip()
+        return ""
+
+    def write(self, file: str, value: str | int) -> bool:
+        """Write a control file; False if this group has none such. Raises `TidehubError` if the kernel refuses."""
+        path = self.path(file)
+        if path is None:
+            return False
+        try:
+            write_control(path, str(value))
+        except OSError as error:
+            raise TidehubError(
+                f"the kernel refused {value} for this limit: {error.strerror}", where=Place(str(path))
+            ) from error
+        return True
+
+    def apply(self, limits: Limits) -> None:
+        """Set what is given and can be set; what cannot is in the capabilities and told by `gaps()`."""
+        if limits.memory is not None:
+            if not self.write("memory.max", limits.memory):
+                # v1: memory+swap may never be below memory, so memory first, then both together: no swap.
+                self.write("memory.limit_in_bytes", limits.memory)
+                self.write("memory.memsw.limit_in_bytes", limits.memory)
+            else:
+                self.write("memory.swap.max", 0)
+        if limits.memory_guarantee is not None and not self.write("memory.low", limits.memory_guarantee):
+            self.write("memory.soft_limit_in_bytes", limits.memory_guarantee)
+        if limits.cores is not None:
+            quota = max(1000, round(limits.cores * CPU_PERIOD_US))
+            if not self.write("cpu.max", f"{quota} {CPU_PERIOD_US}"):
+                self.write("cpu.cfs_period_us", CPU_PERIOD_US)
+                self.write("cpu.cfs_quota_us", quota)
+        promised = limits.cores_guarantee or NO_GUARANTEE_CORES
+        if not self.write("cpu.weight", min(10_000, max(1, round(promised * WEIGHT_PER_CORE)))):
+            self.write("cpu.shares", min(262_144, max(2, round(promised * SHARES_PER_CORE))))
+        if limits.processes is not None:
+            self.write("pids.max", limits.processes)
+
+    def sum_up(self) -> None:
+        """Promise to this group what is promised to the groups in it, so that the promises hold against others.
+
+        CPU weights count among siblings only, and v2's `memory.low` only as far as every ancestor has it too.
+        """
+        for path in self.dirs:
+            inner = _subdirectories(path)
+            for file, least, most in (
+                ("cpu.weight", 1, 10_000),
+                ("cpu.shares", 2, 262_144),
+                ("memory.low", 0, None),
+            ):
+                if (path / file).exists():
+                    total = max(least, sum(_number(child / file) for child in inner))
+                    with contextlib.suppress(OSError):
+                        write_control(path / file, str(total if most is None else min(most, total)))
+
+    def processes(self) -> list[int]:
+        """The pids in this group, as this process sees them."""
+        found: set[int] = set()
+        for path in self.dirs:
+            with contextlib.suppress(OSError, ValueError):
+                found.update(
+                    int(word) for word in (path / "cgroup.procs").read_text(encoding="ascii").split()
+                )
+        return sorted(found - {0})
+
+    def memory_kills(self) -> int:
+        """How many processes of this group the kernel has killed for memory since the group was made."""
+        return _field(self.read("memory.events") or self.read("memory.oom_control"), "oom_kill")
+
+    def usage(self) -> Usage:
+        """What the group uses now. Inactive file cache is left out: the kernel frees it first."""
+        held = _integer(self.read("memory.current") or self.read("memory.usage_in_bytes"))
+        statistics = self.read("memory.stat")
+        cache = _field(statistics, "total_inactive_file") or _field(statistics, "inactive_file")
+        spent = (
+            _field(self.read("cpu.stat"), "usage_usec") / 1e6 or _integer(self.read("cpuacct.usage")) / 1e9
+        )
+        return Usage(memory=max(0, held - cache), cpu_seconds=spent, processes=len(self.processes()))
+
+    def signal_kill(self) -> None:
+        """SIGKILL to everything in it; new forks are refused meanwhile where the kernel can."""
+        if self.path("cgroup.kill") is not None:
+            self.write("cgroup.kill", 1)
+            return
+        with contextlib.suppress(TidehubError):
+            self.write("pids.max", 0)
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def kill(self, seconds: float = KILL_SECONDS) -> None:
+        """End everything in it and wait; raises `TidehubError` if something does not end (a hung disk)."""
+        until = time.monotonic() + seconds
+        while pids := self.processes():
+            self.signal_kill()
+            if time.monotonic() > until:
+                raise TidehubError(
+                    f"processes {', '.join(map(str, pids))} do not end after SIGKILL",
+                    expected="only a process that waits inside the kernel (a hung disk or network mount) can do that",
+                )
+            time.sleep(0.01)
+
+    def remove(self) -> bool:
+        """Remove the empty group; False if something still is in it."""
+        gone = True
+        for path in self.dirs:
+            try:
+                self.tree.drop(path)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                gone = False
+        return gone
+
+
+def write_control(path: Path, value: str) -> None:
+    """One write to an existing control file (a second write would be a second command)."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_TRUNC)
+    try:
+        os.write(fd, value.encode("ascii"))
+    finally:
+        os.close(fd)
+
+
+def subgroups(dirs: Sequence[Path], tree: Tree) -> list[Group]:
+    """The groups directly below, each with its directories of all hierarchies."""
+    names: dict[str, list[Path]] = {}
+    for path in dirs:
+        for child in _subdirectories(path):
+            names.setdefault(child.name, []).append(child)
+    return [Group(tuple(paths), tree) for _, paths in sorted(names.items())]
+
+
+def _subdirectories(path: Path) -> list[Path]:
+    try:
+        return [child for child in path.iterdir() if child.is_dir()]
+    except OSError:
+        return []
+
+
+def _integer(text: str) -> int:
+    return int(text) if text.isdigit() else 0
+
+
+def _number(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        return _integer(path.read_text(encoding="ascii").strip())
+    return 0
+
+
+def _field(text: str, name: str) -> int:
+    """The number after `name` in the kernel's "name number" lines; 0 if there is none."""
+    for line in text.splitlines():
+        key, _, value = line.partition(" ")
+        if key == name:
+            return _integer(value.strip())
+    return 0

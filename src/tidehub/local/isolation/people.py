@@ -1,0 +1,213 @@
+"""Who is who on this machine: hub user name -> uid and home, for ever.
+
+The table is the only thing that ties files to people, so nothing here is ever given out twice: a removed person's
+uid and directory name stay reserved, and a damaged table is reported, never made anew.
+
+Hub and gateway both write it. SQLite's rollback journal with its POSIX locks serves them; WAL needs shared memory
+and therefore fails on the network file systems that home directories of laptops often live on
+(https://sqlite.org/wal.html, section 1).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pwd
+import re
+import sqlite3
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidehub.errors import Place, TidehubError
+
+DEFAULT_UIDS = range(70000, 80000)
+"""Above what distributions give to accounts (60000), below the usual subordinate ids (100000)."""
+
+BUSY_SECONDS = 30.0
+SLUG_LENGTH = 48
+_SAFE = re.compile(r"[a-z0-9](?:[a-z0-9]|[-._](?=[a-z0-9]))*")
+
+
+def proxy_uid(uids: range = DEFAULT_UIDS) -> int:
+    """The uid (and gid) of the public proxy: it may connect to people's sockets and do nothing else."""
+    return uids.start - 1
+
+
+def services_uid(uids: range = DEFAULT_UIDS) -> int:
+    """The uid (and gid) of the platform's own services: identity provider, gates, culler."""
+    return uids.start - 2
+
+
+def safe_slug(name: str) -> str:
+    """A directory name for any text: lower-case ASCII, at most 48 characters, no path meaning.
+
+    Text that is safe already stays as it is. Anything else becomes what is readable of it, three dashes and a part
+    of its SHA-256; as no safe name holds two dashes in a row, the two kinds never meet.
+    """
+    if len(name) <= SLUG_LENGTH and _SAFE.fullmatch(name):
+        return name
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    stem = re.sub(r"[^a-z0-9]+", "-", plain.lower())[: SLUG_LENGTH - 15].strip("-")
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{stem or 'x'}---{digest}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the table. `number` is the person's uid when we are root, and names their run directory."""
+
+    name: str
+    number: int
+    directory: str
+
+
+def _has_account(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
+
+
+class People:
+    """The identity table at `path`; `homes` is only looked at to stay clear of numbers already on files."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        homes: Path,
+        uids: range = DEFAULT_UIDS,
+        taken: Callable[[int], bool] = _has_account,
+    ) -> None:
+        self.path = path
+        self.homes = homes
+        self.uids = uids
+        self._taken = taken
+
+    def enrol(self, name: str) -> Entry:
+        """The person's line, made at the first call.
+
+        Raises `TidehubError` for a name that nothing can hold, a full range or a damaged table.
+        """
+        _check_name(name)
+        with self.transaction() as db:
+            known = self._find(db, name)
+            return known or self._add(db, name)
+
+    def find(self, name: str) -> Entry | None:
+        """The person's line if there is one."""
+        with self.transaction(write=False) as db:
+            return self._find(db, name)
+
+    def everyone(self) -> list[Entry]:
+        """All people who have not been removed, oldest first."""
+        with self.transaction(write=False) as db:
+            rows = db.execute("SELECT name, number, directory FROM people WHERE removed = 0 ORDER BY number")
+            return [Entry(*row) for row in rows]
+
+    def remove(self, name: str) -> bool:
+        """Forget the name, keep its uid and directory reserved; False if there was none. Files stay."""
+        with self.transaction() as db:
+            changed = db.execute("UPDATE people SET removed = 1 WHERE name = ? AND removed = 0", (name,))
+            return changed.rowcount > 0
+
+    @contextlib.contextmanager
+    def transaction(self, *, write: bool = True) -> Iterator[sqlite3.Connection]:
+        """One unit of work on the table's file, serialized with every other process that has it open."""
+        try:
+            with contextlib.closing(self._connect()) as db:
+                db.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+                try:
+                    yield db
+                except BaseException:
+                    db.rollback()
+                    raise
+                db.commit()
+        except sqlite3.OperationalError as error:
+            raise TidehubError(
+                f"the table of people cannot be used: {error}",
+                where=Place(str(self.path)),
+                expected="a file that this user may write, not locked for longer than half a minute",
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise TidehubError(
+                f"the table of people is damaged: {error}",
+                where=Place(str(self.path)),
+                fix="restore it from a backup; it says whose files are whose and cannot be made anew",
+            ) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        if not self.path.exists():
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+        try:
+            ready = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'launches'").fetchone()
+            if not ready:
+                self._create(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _create(self, db: sqlite3.Connection) -> None:
+        db.execute("BEGIN IMMEDIATE")
+        db.execute(
+            "CREATE TABLE IF NOT EXISTS people (number INTEGER PRIMARY KEY, name TEXT NOT NULL,"
+            " directory TEXT NOT NULL UNIQUE, removed INTEGER NOT NULL DEFAULT 0)"
+        )
+        db.execute("CREATE UNIQUE INDEX IF NOT EXISTS present ON people (name) WHERE removed = 0")
+        db.execute("CREATE TABLE IF NOT EXISTS counter (next INTEGER NOT NULL)")
+        if not db.execute("SELECT 1 FROM counter").fetchone():
+            db.execute("INSERT INTO counter VALUES (?)", (self._first_free(),))
+        db.execute(
+            "CREATE TABLE IF NOT EXISTS launches (pid INTEGER NOT NULL, started INTEGER NOT NULL,"
+            " boot TEXT NOT NULL, person TEXT NOT NULL, parent TEXT NOT NULL, name TEXT NOT NULL,"
+            " handle TEXT NOT NULL, PRIMARY KEY (pid, started, boot))"
+        )
+        db.commit()
+
+    def _first_free(self) -> int:
+        """Past every number that already owns a home: a lost table must not hand out other people's files."""
+        owners = [0]
+        with contextlib.suppress(OSError), os.scandir(self.homes) as found:
+            owners += [entry.stat(follow_symlinks=False).st_uid for entry in found]
+        return max([self.uids.start, *(uid + 1 for uid in owners if uid in self.uids)])
+
+    @staticmethod
+    def _find(db: sqlite3.Connection, name: str) -> Entry | None:
+        row = db.execute(
+            "SELECT name, number, directory FROM people WHERE name = ? AND removed = 0", (name,)
+        ).fetchone()
+        return Entry(*row) if row else None
+
+    def _add(self, db: sqlite3.Connection, name: str) -> Entry:
+        number = max(db.execute("SELECT next FROM counter").fetchone()[0], self.uids.start)
+        while number in self.uids and self._taken(number):
+            number += 1
+        if number not in self.uids:
+            raise TidehubError(
+                f"no uid is left for {name!r}: all of {self.uids.start}-{self.uids.stop - 1} were given out",
+                expected="uids are never used twice, because files of former people may still carry them",
+                fix="give this platform a larger range of uids",
+            )
+        directory = safe_slug(name)
+        used = db.execute("SELECT 1 FROM people WHERE directory = ?", (directory,)).fetchone()
+        if used:
+            directory = f"{directory.split('---')[0]}---{number}"
+        db.execute("UPDATE counter SET next = ?", (number + 1,))
+        db.execute("INSERT INTO people (number, name, directory) VALUES (?, ?, ?)", (number, name, directory))
+        return Entry(name, number, directory)
+
+
+def _check_name(name: str) -> None:
+    if not name or "\0" in name:
+        raise TidehubError(f"{name!r} is not a person's name", expected="text without NUL bytes, not empty")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise TidehubError(f"{name!r} is not a person's name", expected="valid Unicode text") from None

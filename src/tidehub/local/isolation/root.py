@@ -1,0 +1,118 @@
+"""As root: every person is a uid of their own, in control groups of their own. No accounts are made."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from tidehub.errors import TidehubError
+
+from .base import Ground, Isolation
+from .cgroup_files import Group
+from .homes import SOCKETS_FOR_GROUP, make_run_directory, make_shared
+from .model import LaunchSpec
+from .people import Entry
+from .spawning import Gate, Order, open_gate
+
+NEEDED = {
+    "CAP_CHOWN": 0,
+    "CAP_DAC_OVERRIDE": 1,
+    "CAP_FOWNER": 3,
+    "CAP_KILL": 5,
+    "CAP_SETGID": 6,
+    "CAP_SETUID": 7,
+}
+"""capabilities(7): numbers from linux/capability.h."""
+
+
+class RootIsolation(Isolation):
+    """People have uids from the reserved range; the kernel's ordinary rules keep them apart."""
+
+    kind = "root"
+
+    def _identity(self, entry: Entry) -> tuple[int, int]:
+        return entry.number, entry.number
+
+    def _run_dir(self, entry: Entry) -> Path:
+        people = make_shared(self.ground.run / "people")
+        return make_run_directory(
+            people, entry.number, uid=entry.number, gid=self.proxy_gid, mode=SOCKETS_FOR_GROUP
+        )
+
+    def _admit(self, spec: LaunchSpec) -> None:
+        uids = self.ground.uids
+        if spec.person.uid not in uids or spec.person.gid != spec.person.uid:
+            raise TidehubError(
+                f"cannot start {spec.name!r} as uid {spec.person.uid}, gid {spec.person.gid}",
+                expected=f"a person of this platform, uid and gid alike, {uids.start}-{uids.stop - 1}",
+            )
+
+    def _rlimits(self, spec: LaunchSpec) -> dict[str, int]:
+        limits = super()._rlimits(spec)
+        if not self.capabilities.processes and spec.limits.processes is not None:
+            # The kernel counts this one per uid, over all of the person's servers and workers.
+            limits["RLIMIT_NPROC"] = spec.limits.processes
+        return limits
+
+    @contextlib.contextmanager
+    def _waiting(
+        self, spec: LaunchSpec, group: Group | None, mark: str, log: int
+    ) -> Iterator[tuple[Gate, int]]:
+        order = Order(
+            argv=spec.argv,
+            env=self._environment(spec, mark),
+            cwd=str(spec.cwd),
+            groups=group.state if group else (),
+            rlimits=self._rlimits(spec),
+            uid=spec.person.uid,
+            gid=spec.person.gid,
+        )
+        with open_gate(order, log=log) as gate:
+            gate.ready()
+            yield gate, gate.process.pid
+
+    def gaps(self) -> list[str]:
+        """See `Isolation.gaps`."""
+        lines = self._common_gaps()
+        if not self.capabilities.processes:
+            lines.append("The number of processes is limited per person, not per server or worker.")
+        if not _processes_hidden():
+            lines.append(
+                "People can see each other's command lines in process lists (not environments, files or memory)."
+            )
+        if self.ground.cgroups is None:
+            lines.append("A process that detaches itself and empties its environment may outlive its server.")
+        return lines
+
+
+def root_refusal(ground: Ground, *, status: str | None = None, uid_map: str | None = None) -> str:
+    """Why this process cannot act for people although it is root, or "" if it can (the texts are for tests)."""
+    status = _read("/proc/self/status") if status is None else status
+    uid_map = _read("/proc/self/uid_map") if uid_map is None else uid_map
+    held = next((int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:")), 0)
+    missing = [name for name, bit in NEEDED.items() if not held >> bit & 1]
+    if missing:
+        return f"this root user lacks {', '.join(missing)}"
+    first, last = ground.uids.start - 2, ground.uids.stop - 1
+    for line in uid_map.splitlines():
+        inside, _, count = (int(word) for word in line.split())
+        if inside <= first and last < inside + count:
+            return ""
+    return f"uids {first}-{last} do not exist in this user namespace (a rootless container)"
+
+
+def _processes_hidden() -> bool:
+    """Whether /proc is mounted with hidepid (proc(5)): people then see only their own processes."""
+    for line in _read("/proc/self/mountinfo").splitlines():
+        front, _, back = line.partition(" - ")
+        if front.split(" ")[4:5] == ["/proc"] and back.startswith("proc "):
+            return any(f"hidepid={level}" in line for level in ("2", "invisible", "4", "ptraceable"))
+    return False
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:
+        return ""

@@ -1,0 +1,143 @@
+"""The command line of bubblewrap: what a person's program sees of the machine (pure, but for looking what exists).
+
+An empty root; the system read-only; its own home, run directory and /tmp; a /proc with its own processes only.
+Options as in bwrap(1), version 0.4 (Ubuntu 20.04) and later.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SAY, WAIT, INFO, PASSWD, GROUP = 3, 4, 5, 6, 7
+"""Descriptors in bubblewrap and, the first two, in the sandbox until the program starts."""
+
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
+CONFIGURATION = (
+    # What the C library, name lookup, TLS, shells, fonts and alternatives need; nothing that holds secrets.
+    "alternatives", "bash.bashrc", "ca-certificates", "ca-certificates.conf", "crypto-policies", "debian_version",
+    "default/locale", "fonts", "gai.conf", "host.conf", "hostname", "hosts", "inputrc", "java-17-openjdk",
+    "java-21-openjdk", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "locale.alias", "locale.conf", "localtime",
+    "magic", "mime.types", "nsswitch.conf", "os-release", "pki", "profile", "profile.d", "protocols", "resolv.conf",
+    "services", "shells", "skel", "ssl", "terminfo", "timezone",
+)  # fmt: skip
+KERNEL_FACTS = ("/sys/devices/system/cpu", "/sys/devices/system/node")
+
+START = "printf 'ready\\n' >&3; read -r go <&4 || exit 125; exec 3>&- 4<&-; exec \"$@\""
+"""Runs inside before the program: says that the sandbox stands, waits for go, closes both pipes."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What one sandbox shows. All paths absolute; each appears inside where it is outside."""
+
+    home: Path
+    run: Path
+    temporary: Path
+    """Shown as /tmp and /var/tmp."""
+    cwd: Path
+    hidden: Sequence[Path]
+    """Must not be seen even if it lies below something shown: the private directory, all homes, all run directories."""
+    readable: Sequence[Path] = ()
+    writable: Sequence[Path] = ()
+
+
+def sandbox_argv(program: str, view: View, argv: Sequence[str]) -> list[str]:
+    """bubblewrap around `argv`; identity files come through descriptors 6 and 7, the first process's pid goes to 5.
+
+    Not `--die-with-parent`: servers outlive the hub. Not `--json-status-fd`: it is written to when the sandbox ends,
+    and if the reader is gone by then, the exit code is lost with the outer process.
+    """
+    words = [
+        program,
+        "--unshare-user",
+        "--unshare-pid",
+        "--unshare-ipc",
+        "--unshare-uts",
+        "--unshare-cgroup-try",
+    ]
+    words += ["--info-fd", str(INFO)]
+    shown: list[Path] = []
+    for path in map(Path, SYSTEM):
+        if path.is_symlink():
+            words += ["--symlink", str(path.readlink()), str(path)]
+        elif path.is_dir():
+            words += ["--ro-bind", str(path), str(path)]
+            shown.append(path)
+    words += [
+        "--dir",
+        "/etc",
+        "--ro-bind-data",
+        str(PASSWD),
+        "/etc/passwd",
+        "--ro-bind-data",
+        str(GROUP),
+        "/etc/group",
+    ]
+    for name in CONFIGURATION:
+        words += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    for fact in KERNEL_FACTS:
+        words += ["--ro-bind-try", fact, fact]
+    words += ["--proc", "/proc", "--dev", "/dev"]
+    words += ["--bind", str(view.temporary), "/tmp", "--bind", str(view.temporary), "/var/tmp"]
+    for path in outermost(view.readable):
+        words += ["--ro-bind", str(path), str(path)]
+    for path in outermost(view.writable):
+        words += ["--bind", str(path), str(path)]
+    shown += [*view.readable, *view.writable]
+    for path in outermost(view.hidden):
+        if any(path.is_relative_to(above) for above in shown):
+            words += ["--tmpfs", str(path)]
+    for path in (view.home, view.run):
+        words += ["--bind", str(path), str(path)]
+    words += ["--remount-ro", "/", "--chdir", str(view.cwd), "--", "/bin/sh", "-c", START, "tidehub", *argv]
+    return words
+
+
+def trial_argv(program: str) -> list[str]:
+    """The same kinds of namespaces and mounts around /bin/true."""
+    words = [
+        program,
+        "--unshare-user",
+        "--unshare-pid",
+        "--unshare-ipc",
+        "--unshare-uts",
+        "--unshare-cgroup-try",
+    ]
+    return [
+        *words,
+        "--ro-bind",
+        "/",
+        "/",
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        "--tmpfs",
+        "/tmp",
+        "--",
+        "/bin/true",
+    ]
+
+
+def visible(path: Path, view: View) -> bool:
+    """Whether a path can be reached in the sandbox."""
+    shown = [view.home, view.run, *view.readable, *view.writable, *map(Path, (*SYSTEM, "/tmp", "/var/tmp"))]
+    return any(path.is_relative_to(above) for above in shown)
+
+
+def outermost(paths: Iterable[Path]) -> list[Path]:
+    """Parents before children, so that a later mount is not covered by an earlier one's; each once."""
+    return sorted(set(paths), key=lambda path: len(path.parts))
+
+
+def passwd_lines(user: str, uid: int, gid: int, home: Path, shell: str) -> tuple[bytes, bytes]:
+    """/etc/passwd and /etc/group of a sandbox with one person in it (passwd(5))."""
+    safe = re.sub(r"[^A-Za-z0-9._-]", "-", user) or "user"
+    place = str(home).replace(":", "-").replace("\n", "-")
+    passwd = (
+        f"{safe}:x:{uid}:{gid}:{safe}:{place}:{shell}\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
+    )
+    return passwd.encode(), f"{safe}:x:{gid}:\nnogroup:x:65534:\n".encode()

@@ -1,0 +1,72 @@
+"""Unprivileged without sandboxes: programs cannot be kept apart, so one person at a time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from tidehub.errors import TidehubError
+
+from .base import Ground, Isolation
+from .bubblewrap import INSTALL
+from .cgroup_files import Group
+from .launches import Launched
+from .model import LaunchSpec
+from .process import handle_alive
+from .spawning import Gate, Order, open_gate
+from .sweep import members
+
+
+class SingleIsolation(Isolation):
+    """No walls: whose processes run has the machine, across restarts of the platform."""
+
+    kind = "single"
+
+    def __init__(self, ground: Ground, fix: str = INSTALL) -> None:
+        super().__init__(ground)
+        self._fix = fix
+
+    def _admit(self, spec: LaunchSpec) -> None:
+        self._refuse(spec, self._launches.all())
+
+    def _refuse(self, spec: LaunchSpec, running: Sequence[Launched]) -> None:
+        for line in running:
+            if line.person != spec.person.name and self._lives(line):
+                raise TidehubError(
+                    f"{line.person!r} is at work, and without sandboxes this machine serves one person at a time",
+                    expected=f"{line.person!r} stops their server and clusters first",
+                    fix=f"for several people at once: {self._fix}",
+                )
+
+    def _lives(self, line: Launched) -> bool:
+        handle = line.handle
+        if handle.cgroup:
+            return handle_alive(handle) or bool(self._groups.group(handle.cgroup).processes())
+        return bool(members(handle))
+
+    @contextlib.contextmanager
+    def _waiting(
+        self, spec: LaunchSpec, group: Group | None, mark: str, log: int
+    ) -> Iterator[tuple[Gate, int]]:
+        order = Order(
+            argv=spec.argv,
+            env=self._environment(spec, mark),
+            cwd=str(spec.cwd),
+            groups=group.state if group else (),
+            rlimits=self._rlimits(spec),
+        )
+        with open_gate(order, log=log) as gate:
+            gate.ready()
+            yield gate, gate.process.pid
+
+    def gaps(self) -> list[str]:
+        """See `Isolation.gaps`."""
+        lines = [
+            "Only one person at a time can work here: nothing would keep several people's programs apart."
+        ]
+        lines += self._common_gaps()
+        if not self.capabilities.processes:
+            lines.append("The number of processes is not limited.")
+        if self.ground.cgroups is None:
+            lines.append("A process that detaches itself and empties its environment may outlive its server.")
+        return lines
