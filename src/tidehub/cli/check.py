@@ -7,21 +7,18 @@ import json
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tidehub.cli.console import print_lines
+from tidehub.cli.options import State
 from tidehub.errors import FAILED, INTERRUPTED
-
-StateOption = Annotated[
-    Path | None, typer.Option("--state", metavar="DIR", help="State directory of the platform.")
-]
 
 
 def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-    state: StateOption = None,
+    state: State = None,
     profile: Annotated[
         str | None, typer.Option(metavar="SLUG", help="Profile to start instead of the preselected one.")
     ] = None,
@@ -45,7 +42,7 @@ def check(
 
     def tell(phase: Phase) -> None:
         if not as_json:
-            print("\n".join(lines(phase, plain=plain)), flush=True)
+            print_lines(lines(phase, plain=plain))
 
     async def go() -> Report:
         task = asyncio.current_task()
@@ -54,16 +51,16 @@ def check(
         return await check_path(target, profile=profile, user=user, tell=tell)
 
     if not as_json:
-        print(f"Checking {target.address}", flush=True)
+        print_lines([f"Checking {target.address}"])
     try:
         report = asyncio.run(go())
     except asyncio.CancelledError:
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
-        print(json.dumps(report.to_json(), indent=2))
+        print_lines([json.dumps(report.to_json(), indent=2)])
     else:
         result = "All is well" if report.ok else "Something is wrong"
-        print(f"{result} ({report.seconds:.1f} s, as {report.user or 'nobody'}).")
+        print_lines([f"{result} ({report.seconds:.1f} s, as {report.user or 'nobody'})."])
     if not report.ok:
         raise typer.Exit(FAILED)
 
