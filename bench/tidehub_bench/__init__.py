@@ -1,0 +1,1 @@
+"""Measures tidehub and the plain upstream programs side by side on this machine."""

@@ -1,0 +1,126 @@
+"""Our side: `tidehub up` on a state of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+import tidehub
+from tidehub.errors import TidehubError
+from tidehub.identity.accounts import Account, AccountStore
+from tidehub.identity.demo_accounts import PEOPLE
+from tidehub.local.places import Places
+from tidehub.local.secrets import load_secrets
+from tidehub.local.software.layout import default_root
+from tidehub.local.supervisor.lock import holder
+from tidehub_bench.hub_client import Hub, Person
+from tidehub_bench.processes import Programs, descendants
+from tidehub_bench.side import Side, clean_environment, free_ports
+
+STOP_PATIENCE = 60.0
+MEMBER = PEOPLE[0].username
+"""The trial account whose entitlements the bench's people get: the site's rule admits it."""
+
+
+class Ours(Side):
+    """The built-in site with its embedded identity provider."""
+
+    name = "tidehub"
+
+    def __init__(self, programs: Programs, state: Path) -> None:
+        super().__init__(programs)
+        (port,) = free_ports(1)
+        self.places = Places.of(state)
+        self.address = f"http://127.0.0.1:{port}/"
+        self.hub = Hub(self.address)
+        self._port = port
+        self._running: subprocess.Popen[bytes] | None = None
+
+    async def prepare(self, run: str, people: int) -> None:
+        await self.start()
+        await self.stop()
+        self.people = [Person(name, secrets.token_urlsafe(12)) for name in self.person_names(run, people)]
+        with AccountStore.open(self._identity_state()) as store:
+            member = store.get(MEMBER)
+            if member is None:
+                raise TidehubError(f"the built-in site has no trial account {MEMBER}")
+            for person in self.people:
+                store.add(
+                    Account(
+                        person.name,
+                        person.name,
+                        f"{person.name}@demo.example.org",
+                        entitlements=member.entitlements,
+                        affiliation=member.affiliation,
+                        assurance=member.assurance,
+                    ),
+                    person.password,
+                )
+
+    def launch(self) -> None:
+        env = clean_environment({"PYTHONPATH": str(_source()), "PYTHONSAFEPATH": "1"})
+        argv: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "tidehub",
+            "up",
+            "--state",
+            self.places.state,
+            "--port",
+            str(self._port),
+        ]
+        self._running = self.programs.start("tidehub", argv, env=env, cwd=self.places.state.parent)
+
+    def failed(self) -> str:
+        if self._running is None or self._running.poll() is None:
+            return ""
+        return f"tidehub up ended with code {self._running.returncode}:\n{self.programs.tail('tidehub')}"
+
+    def gateway_health(self) -> str:
+        return f"{self._hub_settings()['gateway_address'].rstrip('/')}/api/health"
+
+    def isolation(self) -> str:
+        """How people's processes are kept apart here: root, bubblewrap or single."""
+        return str(self._hub_settings()["isolation"])
+
+    def watcher_token(self) -> str:
+        return load_secrets(self.places.secrets).operator_token.reveal()
+
+    async def stop(self) -> None:
+        if self._running is not None:
+            below = descendants([self._running.pid])
+            self.programs.stop(self._running, patience=STOP_PATIENCE)
+            self._running = None
+            self.programs.end(below)
+
+    def _identity_state(self) -> Path:
+        return Path(json.loads(self.places.identity_config.read_text())["state_dir"])
+
+    def _hub_settings(self) -> dict[str, str]:
+        found: dict[str, str] = json.loads(self.places.hub_config.read_text())
+        return found
+
+
+def refuse_a_running_platform() -> None:
+    """Raise `TidehubError` when this user's platform runs: it would take part in every number."""
+    places = Places.of()
+    pid = holder(places.lock) if places.exists else None
+    if pid is not None:
+        raise TidehubError(
+            f"a platform runs in {places.state} (process {pid}), and would disturb the measurement",
+            fix="stop it first with: tidehub down",
+        )
+
+
+def _source() -> Path:
+    """The folder that holds the package, or as root a copy that every uid can read."""
+    package = Path(tidehub.__file__).parent
+    if os.geteuid() != 0:
+        return package.parent
+    from tidehub.local.software.own import readable_package
+
+    return Path(readable_package(default_root(), package))
