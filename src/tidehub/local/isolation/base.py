@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -25,12 +26,14 @@ from .cgroups import Capabilities, Cgroups
 from .homes import make_home, make_run_directory, make_shared, open_log
 from .launches import Launched, Launches
 from .model import Ending, LaunchSpec, Person, Usage
-from .people import DEFAULT_UIDS, Entry, People, proxy_uid, safe_slug
+from .people import DEFAULT_UIDS, Entry, People, proxy_uid
 from .process import ProcessHandle, boot_id, handle_alive, read_stat, send, wait_end
 from .spawning import Gate, StartError
 
 _COLLECT_SECONDS = 2.0
 _REMEMBERED = 500
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+"""Names that programs and shells take as they are."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,8 @@ class Isolation(ABC):
 
     def _launch_in(self, spec: LaunchSpec, group: Group | None, log: int) -> ProcessHandle:
         mark = "" if group is not None or self.holds_tree else os.urandom(12).hex()
-        with self._waiting(spec, group, mark, log) as (gate, pid):
-            stat = read_stat(pid)
+        with self._waiting(spec, group, mark, log) as (gate, pid, keeper):
+            stat, first = read_stat(pid), read_stat(keeper) if keeper else None
             handle = ProcessHandle(
                 pid=pid,
                 started=stat.started if stat else 0,
@@ -141,6 +144,8 @@ class Isolation(ABC):
                 kills_at_start=group.memory_kills() if group else 0,
                 memory_limit=spec.limits.memory,
                 mark=mark,
+                keeper=keeper,
+                keeper_started=first.started if first else 0,
             )
             self._launches.record(spec, handle, refuse=lambda lines: self._refuse(spec, lines))
             try:
@@ -169,8 +174,8 @@ class Isolation(ABC):
     @abstractmethod
     def _waiting(
         self, spec: LaunchSpec, group: Group | None, mark: str, log: int
-    ) -> contextlib.AbstractContextManager[tuple[Gate, int]]:
-        """A process at the gate, and the pid of the tree's first process."""
+    ) -> contextlib.AbstractContextManager[tuple[Gate, int, int]]:
+        """A process at the gate; the pid of the program to be; that of its pid namespace's first process, or 0."""
 
     def _admit(self, spec: LaunchSpec) -> None:  # noqa: B027 - most isolations refuse nothing
         """Refuse early what `_refuse` would refuse late, or what this isolation can never start."""
@@ -188,7 +193,7 @@ class Isolation(ABC):
 
     def _environment(self, spec: LaunchSpec, mark: str) -> dict[str, str]:
         """`spec.env`, and what a login would have set; there may be no passwd entry to look up."""
-        user = spec.person.name if safe_slug(spec.person.name) == spec.person.name else spec.person.home.name
+        user = spec.person.name if _PLAIN.fullmatch(spec.person.name) else spec.person.home.name
         shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
         login = {"HOME": str(spec.person.home), "USER": user, "LOGNAME": user}
         marked = {sweep.MARK_VARIABLE: mark} if mark else {}
@@ -242,8 +247,7 @@ class Isolation(ABC):
         if self.alive(handle):
             if not handle.cgroup:
                 known = await asyncio.to_thread(sweep.members, handle)
-            for pid, started in self._told_to_end(handle):
-                send(pid, started, signal.SIGTERM)
+            send(handle.pid, handle.started, signal.SIGTERM)
             await wait_end(handle.pid, handle.started, grace)
         await asyncio.to_thread(self._end, handle, known)
 
@@ -273,16 +277,15 @@ class Isolation(ABC):
         """Remove the platform's empty control groups."""
         self._groups.dismantle()
 
-    def _told_to_end(self, handle: ProcessHandle) -> sweep.Known:
-        return frozenset({(handle.pid, handle.started)})
-
     def _end(self, handle: ProcessHandle, known: sweep.Known) -> None:
+        # Before the kill: a sandbox's outer process, which knows the exit code, is in the group too.
+        ending = None if self.alive(handle) else self.ending(handle)
+        group = self._groups.group(handle.cgroup)
         if handle.cgroup:
-            group = self._groups.group(handle.cgroup)
             group.kill()
         else:
             sweep.kill_all(handle, known)
-        ending = self.ending(handle)
+        ending = ending or self.ending(handle)
         with self._lock:
             child = self._children.pop((handle.pid, handle.started), None)
             self._endings[(handle.pid, handle.started)] = ending

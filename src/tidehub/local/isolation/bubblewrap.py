@@ -18,10 +18,9 @@ from .base import Ground, Isolation
 from .cgroup_files import Group
 from .homes import make_temporary
 from .model import LaunchSpec
-from .process import ProcessHandle, read_stat, send
+from .process import children_of, read_stat, send
 from .sandbox import GROUP, INFO, PASSWD, View, passwd_lines, sandbox_argv, trial_argv, visible
 from .spawning import Gate, Order, StartError, open_gate
-from .sweep import Known, first_inside
 
 TRIAL_SECONDS = 20.0
 INSTALL = "install bubblewrap (Debian, Ubuntu: sudo apt install bubblewrap), or run tidehub as root"
@@ -76,7 +75,7 @@ class BubblewrapIsolation(Isolation):
     @contextlib.contextmanager
     def _waiting(
         self, spec: LaunchSpec, group: Group | None, mark: str, log: int
-    ) -> Iterator[tuple[Gate, int]]:
+    ) -> Iterator[tuple[Gate, int, int]]:
         view = self._view(spec)
         env = self._environment(spec, mark)
         start = os.fstat(log).st_size
@@ -109,18 +108,17 @@ class BubblewrapIsolation(Isolation):
                 said = _log_since(spec.log, start)
                 raise StartError(f"the sandbox failed: {said or error.what}") from error
             # Written by bubblewrap before it lets the sandbox go on, so before "ready".
-            inner = int(json.loads(os.read(info, 4096))["child-pid"])
-            stat = read_stat(inner)
+            keeper = int(json.loads(os.read(info, 4096))["child-pid"])
+            first = read_stat(keeper)
+            inside = children_of(keeper)
+            if first is None or not inside:
+                raise StartError(f"the sandbox ended at once: {_log_since(spec.log, start)}")
             try:
-                yield gate, inner
+                yield gate, inside[0].pid, keeper
             except BaseException:
-                if stat is not None:
-                    send(inner, stat.started, signal.SIGKILL)
+                # The outer process, which the gate ends, would not take the inner ones with it.
+                send(keeper, first.started, signal.SIGKILL)
                 raise
-
-    def _told_to_end(self, handle: ProcessHandle) -> Known:
-        # The namespace's first process is bubblewrap's own: it ignores SIGTERM and ends when the program does.
-        return first_inside(handle)
 
     def _translate(self, code: int) -> int:
         # bubblewrap reports a killed program as 128 + signal, as shells do.

@@ -28,13 +28,23 @@ KILL_SECONDS = 10.0
 
 
 class Tree:
-    """Makes and removes group directories; tests replace it, because ordinary directories have no control files."""
+    """The kernel's side of the directories; tests replace it, because ordinary directories have no control files."""
 
     def make(self, path: Path) -> None:
+        """Make a group; its control files appear by themselves."""
         path.mkdir(mode=0o755)
 
     def drop(self, path: Path) -> None:
+        """Remove a group without processes; its control files go by themselves."""
         path.rmdir()
+
+    def write(self, path: Path, value: str) -> None:
+        """One write to an existing control file (a second write would be a second command)."""
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, value.encode("ascii"))
+        finally:
+            os.close(fd)
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ class Group:
         if path is None:
             return False
         try:
-            write_control(path, str(value))
+            self.tree.write(path, str(value))
         except OSError as error:
             raise TidehubError(
                 f"the kernel refused {value} for this limit: {error.strerror}", where=Place(str(path))
@@ -110,7 +120,7 @@ class Group:
                 if (path / file).exists():
                     total = max(least, sum(_number(child / file) for child in inner))
                     with contextlib.suppress(OSError):
-                        write_control(path / file, str(total if most is None else min(most, total)))
+                        self.tree.write(path / file, str(total if most is None else min(most, total)))
 
     def processes(self) -> list[int]:
         """The pids in this group, as this process sees them."""
@@ -170,15 +180,6 @@ class Group:
             except OSError:
                 gone = False
         return gone
-
-
-def write_control(path: Path, value: str) -> None:
-    """One write to an existing control file (a second write would be a second command)."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_TRUNC)
-    try:
-        os.write(fd, value.encode("ascii"))
-    finally:
-        os.close(fd)
 
 
 def subgroups(dirs: Sequence[Path], tree: Tree) -> list[Group]:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tidehub.errors import Place, TidehubError
 
-from .cgroup_files import Group, Tree, subgroups, write_control
+from .cgroup_files import Group, Tree, subgroups
 from .model import Limits
 from .people import safe_slug
 
@@ -180,8 +180,8 @@ class Cgroups:
                         with contextlib.suppress(FileExistsError):
                             self.tree.make(inner)
                         if self.version == 2:
-                            hand_down(inner.parent)
-                            hand_down(inner)
+                            hand_down(inner.parent, self.tree)
+                            hand_down(inner, self.tree)
                     self.tree.make(base / self.name / str(number) / leaf)
                 except FileNotFoundError:
                     continue  # the other process of the platform removed the empty parent meanwhile
@@ -195,13 +195,13 @@ class Cgroups:
         return Group(tuple(dirs), self.tree)
 
 
-def hand_down(group: Path) -> set[str]:
+def hand_down(group: Path, tree: Tree) -> set[str]:
     """v2: let the groups below `group` use its controllers; which of ours they can then use."""
     offered = set(_read(group / "cgroup.controllers").split()) & set(WANTED)
     enabled = set(_read(group / "cgroup.subtree_control").split())
     for controller in sorted(offered - enabled):
         try:
-            write_control(group / "cgroup.subtree_control", f"+{controller}")
+            tree.write(group / "cgroup.subtree_control", f"+{controller}")
         except OSError as error:
             if error.errno == errno.EBUSY:
                 raise  # processes in it
@@ -272,13 +272,13 @@ def _find_v2(hierarchy: Hierarchy, name: str, machine: Machine) -> tuple[Cgroups
         return None, f"the control group {base} may not be changed by this user"
     try:
         try:
-            usable = hand_down(base)
+            usable = hand_down(base, machine.tree)
         except OSError:
             # EBUSY: processes in it. Ours to move if it is our own group; never those of somebody else's.
             if base != own or (machine.systemd and not machine.delegated(base)):
                 return None, f"processes in the control group {base} keep it from having groups with limits"
             move_in(base, machine.tree)
-            usable = hand_down(base)
+            usable = hand_down(base, machine.tree)
     except OSError as error:
         return None, f"the control group {base} cannot be divided: {error.strerror}"
     if not usable:
@@ -297,7 +297,7 @@ def move_in(base: Path, tree: Tree) -> None:
             return
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
-                write_control(leaf / "cgroup.procs", pid)
+                tree.write(leaf / "cgroup.procs", pid)
 
 
 def _tried(groups: Cgroups) -> tuple[Cgroups | None, str]:

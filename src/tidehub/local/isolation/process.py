@@ -44,6 +44,7 @@ class ProcessHandle:
     """A started process tree: enough to find it, judge it and end it after a restart of the platform."""
 
     pid: int
+    """The person's program itself, numbered as outside of any sandbox."""
     started: int
     cgroup: tuple[str, ...] = ()
     """Its own cgroup: one directory (v2), or one a hierarchy (v1); empty without cgroups."""
@@ -53,6 +54,9 @@ class ProcessHandle:
     memory_limit: int | None = None
     mark: str = ""
     """Set where neither a cgroup nor a pid namespace holds the tree: a variable in its environment."""
+    keeper: int = 0
+    """The first process of the tree's own pid namespace, if it has one: all others end with it."""
+    keeper_started: int = 0
 
     def to_state(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -71,6 +75,8 @@ class ProcessHandle:
                 kills_at_start=int(state.get("kills_at_start", 0)),
                 memory_limit=None if limit is None else int(limit),
                 mark=str(state.get("mark", "")),
+                keeper=int(state.get("keeper", 0)),
+                keeper_started=int(state.get("keeper_started", 0)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise TidehubError(
@@ -107,6 +113,11 @@ def all_stats() -> dict[int, Stat]:
     """Every process that this one can see."""
     pids = [int(name) for name in os.listdir(PROC) if name.isdigit()]  # noqa: PTH208 - names, not paths
     return {pid: found for pid in pids if (found := read_stat(pid)) is not None}
+
+
+def children_of(parent: int) -> list[Stat]:
+    """Direct children of a process, ended ones included."""
+    return [stat for stat in all_stats().values() if stat.parent == parent]
 
 
 @cache

@@ -11,7 +11,7 @@ import os
 import signal
 from collections.abc import Callable, Collection
 
-from .sweep import own_children
+from .process import children_of
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -33,7 +33,7 @@ def become_subreaper() -> None:
 def reap_orphans(keep: Collection[int] = ()) -> list[int]:
     """Collect ended children, except those in `keep` (somebody else waits for their exit code); their pids."""
     gone = []
-    for stat in own_children():
+    for stat in children_of(os.getpid()):
         if stat.ended and stat.pid not in keep:
             with contextlib.suppress(ChildProcessError):
                 pid, _ = os.waitpid(stat.pid, os.WNOHANG)

@@ -58,7 +58,7 @@ class RootIsolation(Isolation):
     @contextlib.contextmanager
     def _waiting(
         self, spec: LaunchSpec, group: Group | None, mark: str, log: int
-    ) -> Iterator[tuple[Gate, int]]:
+    ) -> Iterator[tuple[Gate, int, int]]:
         order = Order(
             argv=spec.argv,
             env=self._environment(spec, mark),
@@ -70,7 +70,7 @@ class RootIsolation(Isolation):
         )
         with open_gate(order, log=log) as gate:
             gate.ready()
-            yield gate, gate.process.pid
+            yield gate, gate.process.pid, 0
 
     def gaps(self) -> list[str]:
         """See `Isolation.gaps`."""

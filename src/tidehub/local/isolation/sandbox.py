@@ -135,7 +135,7 @@ def outermost(paths: Iterable[Path]) -> list[Path]:
 
 def passwd_lines(user: str, uid: int, gid: int, home: Path, shell: str) -> tuple[bytes, bytes]:
     """/etc/passwd and /etc/group of a sandbox with one person in it (passwd(5))."""
-    safe = re.sub(r"[^A-Za-z0-9._-]", "-", user) or "user"
+    safe = re.sub(r"[^A-Za-z0-9._@-]", "-", user) or "user"
     place = str(home).replace(":", "-").replace("\n", "-")
     passwd = (
         f"{safe}:x:{uid}:{gid}:{safe}:{place}:{shell}\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"

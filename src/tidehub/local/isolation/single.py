@@ -47,7 +47,7 @@ class SingleIsolation(Isolation):
     @contextlib.contextmanager
     def _waiting(
         self, spec: LaunchSpec, group: Group | None, mark: str, log: int
-    ) -> Iterator[tuple[Gate, int]]:
+    ) -> Iterator[tuple[Gate, int, int]]:
         order = Order(
             argv=spec.argv,
             env=self._environment(spec, mark),
@@ -57,7 +57,7 @@ class SingleIsolation(Isolation):
         )
         with open_gate(order, log=log) as gate:
             gate.ready()
-            yield gate, gate.process.pid
+            yield gate, gate.process.pid, 0
 
     def gaps(self) -> list[str]:
         """See `Isolation.gaps`."""

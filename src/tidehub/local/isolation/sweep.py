@@ -8,7 +8,6 @@ their sessions, and whoever carries the tree's mark in its environment.
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import time
 from pathlib import Path
@@ -45,20 +44,13 @@ def members(handle: ProcessHandle, stats: dict[int, Stat] | None = None) -> Know
     if handle.boot and boot_id() and handle.boot != boot_id():
         return frozenset()
     stats = all_stats() if stats is None else stats
-    first = stats.get(handle.pid)
-    found = related(handle.pid, stats) if first and first.started == handle.started else set()
+    found: set[int] = set()
+    for pid, started in ((handle.pid, handle.started), (handle.keeper, handle.keeper_started)):
+        if pid in stats and stats[pid].started == started:
+            found |= related(pid, stats)
     if handle.mark:
         found |= {pid for pid in stats if pid not in found and _carries(pid, handle.mark)}
     return frozenset((pid, stats[pid].started) for pid in found if not stats[pid].ended)
-
-
-def first_inside(handle: ProcessHandle) -> Known:
-    """The programs directly below a pid namespace's first process (which itself ignores SIGTERM)."""
-    return frozenset(
-        (stat.pid, stat.started)
-        for stat in all_stats().values()
-        if stat.parent == handle.pid and not stat.ended
-    )
 
 
 def kill_all(handle: ProcessHandle, known: Known = frozenset(), seconds: float = KILL_SECONDS) -> None:
@@ -105,9 +97,3 @@ def _carries(pid: int, mark: str) -> bool:
         return f"{MARK_VARIABLE}={mark}".encode() in path.read_bytes().split(b"\0")
     except OSError:
         return False
-
-
-def own_children() -> list[Stat]:
-    """Direct children of this process, ended ones included."""
-    me = os.getpid()
-    return [stat for stat in all_stats().values() if stat.parent == me]
