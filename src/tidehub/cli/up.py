@@ -53,7 +53,8 @@ def up(
     from tidehub.local.supervisor.platform import UpOptions
 
     options = UpOptions(
-        site_file=site,
+        # Absolute, because a detached platform stands elsewhere.
+        site_file=site and site.absolute(),
         port=port,
         demo_login=demo_login,
         demo_login_on_public_address=demo_login_on_public_address,
