@@ -36,7 +36,8 @@ def read_client_secret(site_file: Path | None) -> str:
         raise UsageError(
             "the secrets file can be read by others", where=Place(str(path)), fix=f"chmod 600 {path}"
         )
-    from ruamel.yaml import YAML, YAMLError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     try:
         content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))

@@ -41,7 +41,8 @@ def observe(
 
     async def look() -> Mapping[str, object]:
         processes = ledger.processes()
-        servers, clusters = [], []
+        servers: list[dict[str, Any]] = []
+        clusters: list[dict[str, Any]] = []
         for claim, state in sorted(processes.items()):
             handle = ProcessHandle.from_state(state)
             if not isolation.alive(handle):

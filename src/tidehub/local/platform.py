@@ -53,14 +53,17 @@ def prepare(places: Places, options: UpOptions) -> Prepare:
     """The work of `tidehub up` before its parts start; see `supervisor.platform.Prepare`."""
 
     def work(say: Say) -> Platform:
-        return assemble(places, options, say)
+        site = builtin_site() if options.site_file is None else load_site(options.site_file)
+        return assemble(site, places, options, say)
 
     return work
 
 
-def assemble(places: Places, options: UpOptions, say: Say) -> Platform:
-    """Brings software, renders configurations and names the parts. Raises `TidehubError`."""
-    site = builtin_site() if options.site_file is None else load_site(options.site_file)
+def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platform:
+    """The work of `tidehub up` before its parts start: brings software, renders configurations, names the parts.
+
+    May take minutes at the first start. Raises `TidehubError`.
+    """
     demo = options.demo_login or site.login.provider == "demo"
     front = _front(site, options, demo)
     door = _door(site, front, options)

@@ -24,7 +24,7 @@ from tidehub.site.model import Site
 _outage: ContextVar[bool] = ContextVar("identity provider out of reach", default=False)
 
 
-class ProviderUnavailable(web.HTTPError):  # type: ignore[misc]
+class ProviderUnavailable(web.HTTPError):
     """The identity provider does not answer or answers with a fault of its own."""
 
     def __init__(self, detail: str) -> None:
@@ -34,7 +34,7 @@ class ProviderUnavailable(web.HTTPError):  # type: ignore[misc]
         )
 
 
-class Refused(web.HTTPError):  # type: ignore[misc]
+class Refused(web.HTTPError):
     """The person is known but not admitted. The page says why and where to ask."""
 
     def __init__(self, decision: Decision, site: Site, sign_out_url: str | None) -> None:

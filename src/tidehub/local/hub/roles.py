@@ -54,7 +54,7 @@ def roles(site: Site) -> list[dict[str, Any]]:
 
 def services(settings: HubSettings, secrets: PlatformSecrets) -> list[dict[str, Any]]:
     """The hub's `services`. Their processes are ours to supervise, so the hub gets addresses and tokens only."""
-    known = [
+    known: list[dict[str, Any]] = [
         {"name": "culler", "api_token": secrets.culler_token.reveal()},
         {"name": "reaper", "api_token": secrets.reaper_token.reveal()},
         {"name": "operator", "api_token": secrets.operator_token.reveal()},

@@ -20,7 +20,7 @@ def memory_events_file(
 ) -> Path | None:
     """The kernel's file that counts memory kills of this process' group, cgroup v1 or v2; None where there is none."""
     try:
-        own = {}
+        own: dict[str, str] = {}
         for line in cgroups.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             own |= dict.fromkeys(controllers.split(","), path)
