@@ -1,0 +1,1 @@
+"""dask-gateway-server on one machine: backend, options, authentication, dashboards."""

@@ -1,0 +1,354 @@
+"""dask-gateway's backend for one machine: schedulers and workers as processes of their owner, within limits.
+
+Upstream's local backends cannot be used (dask-gateway-server 2026.3.0):
+`LocalBackend.setup_working_directory` extends a list of paths by the characters of a string, so as root it
+changes the owner of `/`; `UnsafeLocalBackend` runs people's code as the gateway; the default commands are
+scripts that distributed no longer installs; one pid is signalled where a tree must end. So this builds on
+`DBBackendBase`, which keeps the state machine and the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from dask_gateway_server.backends.base import ClusterConfig, PublicException
+from dask_gateway_server.backends.db_base import Cluster, DBBackendBase, JobStatus, Worker
+from dask_gateway_server.models import User
+from dask_gateway_server.utils import timestamp
+from traitlets import Any as AnyTrait
+from traitlets import Float, Unicode
+
+from tidehub.capacity.ledger import Ledger
+from tidehub.capacity.queue import never_fits
+from tidehub.local.gateway import api, processes, reaper, totals, watching, workdirs
+from tidehub.local.gateway.admission import Admission, Entry
+from tidehub.local.gateway.config import GatewaySettings, dashboard_key
+from tidehub.local.gateway.notices import Notices
+from tidehub.local.isolation import Ending, Isolation, ProcessHandle, choose_isolation
+from tidehub.local.places import Places
+
+SCHEDULER_GRACE = 5.0
+WORKER_GRACE = 5.0
+
+
+class TidehubClusterConfig(ClusterConfig):  # type: ignore[misc]
+    """Upstream's cluster configuration, and the profile whose environment the cluster runs in."""
+
+    profile = Unicode("", help="The slug of the profile.", config=True)
+
+
+class TidehubBackend(DBBackendBase):  # type: ignore[misc]
+    """Starts schedulers and workers through the isolation, in the order of the ledger, and watches them."""
+
+    settings: GatewaySettings = AnyTrait(help="GatewaySettings", config=True)
+    key_secret = Unicode(help="From which each cluster's dashboard key is made.", config=True)
+    reaper_token = Unicode(
+        help="Token of the hub's service `reaper`; empty: no cluster is reaped.", config=True
+    )
+    isolation_factory = AnyTrait(
+        None, help="Makes the isolation; default: what this machine can.", config=True
+    )
+    watch_period = Float(2.0, help="Seconds between two looks at the processes.", config=True)
+    reap_period = Float(
+        60.0, help="Seconds between two looks for clusters without a notebook server.", config=True
+    )
+
+    default_host = "127.0.0.1"
+
+    async def setup(self, app: web.Application) -> None:
+        api.install(app, self)
+        await super().setup(app)
+
+    async def do_setup(self) -> None:
+        settings = self.settings
+        make = self.isolation_factory or functools.partial(choose_isolation, require=settings.isolation)
+        self.isolation: Isolation = make(Places.of(settings.state_dir))
+        self.ledger = Ledger(Places.of(settings.state_dir).ledger, settings.capacity)
+        self.admission = Admission(self.ledger, self.log)
+        self.notices = Notices(self.session, self.key_secret, self.log)
+        await self.adopt_running()
+        known = {c.name for c in self.db.name_to_cluster.values() if c.status < JobStatus.STOPPED}
+        workdirs.remove_strays(settings.clusters_dir, known)
+        self.watcher = watching.Watcher(self)
+        self.task_pool.spawn(self.watcher.watch())
+        self.task_pool.spawn(watching.housekeeping(self))
+        if self.reaper_token:
+            self.task_pool.spawn(reaper.reap_forever(self))
+
+    async def do_cleanup(self) -> None:
+        if hasattr(self, "admission"):
+            await self.admission.close()
+
+    async def adopt_running(self) -> None:
+        """Enter into the ledger what runs since before this gateway: after a kill -9 the ledger may not know
+        it.
+        """
+        self.ledger.reconcile(self.state_alive)
+        running: list[ProcessHandle] = []
+        for cluster in self.db.name_to_cluster.values():
+            if cluster.status >= JobStatus.STOPPED:
+                continue
+            for item in (cluster, *cluster.workers.values()):
+                handle = self.handle(item)
+                if handle is not None and item.status < JobStatus.STOPPED and self.isolation.alive(handle):
+                    self.ledger.adopt(self.claim(item), handle)
+                    running.append(handle)
+        # Started a moment before the kill, and not written down here: nobody would ever end them.
+        for name in await self.isolation.tidy("clusters", running, grace=WORKER_GRACE):
+            self.log.warning("Ended %s, which an interrupted start had left", name)
+
+    # --- what is known of a cluster or worker ---------------------------------------------------------
+
+    def handle(self, item: Cluster | Worker) -> ProcessHandle | None:
+        """The process of a cluster's scheduler, or of a worker."""
+        state = (item.state or {}).get("process")
+        return ProcessHandle.from_state(state) if state else None
+
+    def state_alive(self, state: dict[str, Any]) -> bool:
+        """Whether a process written down in the ledger still runs."""
+        return self.isolation.alive(ProcessHandle.from_state(state))
+
+    def claim(self, item: Cluster | Worker) -> Any:
+        """The claim of a cluster's scheduler, or of a worker."""
+        if isinstance(item, Cluster):
+            return processes.scheduler_claim(item.name, item.username, item.config)
+        owner = item.cluster
+        return processes.worker_claim(owner.name, item.name, owner.username, owner.config)
+
+    def profile(self, cluster: Cluster) -> str:
+        """The profile of a cluster, or the default where the site no longer has it."""
+        chosen = str(cluster.config.get("profile", ""))
+        known = self.settings.environments
+        return chosen if chosen in known else self.settings.site.notebooks.default_profile.slug
+
+    def why(self, cluster: Cluster) -> str:
+        """Why the cluster failed, or waits, in words; empty when there is nothing to tell."""
+        failed = str((cluster.state or {}).get("why", ""))
+        if failed or cluster.target != JobStatus.RUNNING:
+            return failed
+        waiting = self.admission.waiting(self.claim(cluster).id)
+        return waiting.reason if waiting else ""
+
+    def fail(self, cluster: Cluster, why: str) -> None:
+        """End a cluster, and remember the reason for its owner."""
+        self.log.warning("Cluster %s: %s", cluster.name, why)
+        self.db.update_cluster(cluster, state={**(cluster.state or {}), "why": why}, target=JobStatus.FAILED)
+        self.queue.put(cluster)
+
+    # --- what people ask ------------------------------------------------------------------------------
+
+    async def start_cluster(self, user: User, cluster_options: dict[str, Any]) -> str:
+        config = (await self.process_cluster_options(user, cluster_options))[1].to_dict()
+        if config["profile"] not in self.settings.environments:
+            raise PublicException(
+                f"the environment of the profile {config['profile']!r} is not ready on this machine"
+            )
+        for claim in (
+            processes.scheduler_claim("new", user.name, config),
+            processes.worker_claim("new", "new", user.name, config),
+        ):
+            never = never_fits(self.settings.capacity, claim)
+            if never:
+                raise PublicException(f"this cluster cannot be started: {never}. Choose smaller workers.")
+        refused = totals.refused_cluster(self.settings.site.dask, self.clusters_of(user.name), config)
+        if refused:
+            raise PublicException(refused)
+        name: str = await super().start_cluster(user, cluster_options)
+        return name
+
+    async def get_cluster(self, cluster_name: str, wait: bool = False) -> Any:
+        model = await super().get_cluster(cluster_name, wait=wait)
+        cluster = self.db.get_cluster(cluster_name)
+        if model is not None and cluster is not None and cluster.is_active():
+            # What upstream's scale and adapt clamp to: the person's totals count too.
+            most = totals.most_workers(self.settings.site.dask, self.clusters_of(cluster.username), cluster)
+            model.config = {**model.config, "cluster_max_workers": most.workers}
+        return model
+
+    def clusters_of(self, username: str) -> list[Cluster]:
+        """The clusters of a person that run, start or wait."""
+        return [c for c in self.db.active_clusters() if c.username == username]
+
+    async def forward_message_to_scheduler(self, cluster: Any, msg: dict[str, Any]) -> None:
+        try:
+            await super().forward_message_to_scheduler(cluster, msg)
+        except PublicException as error:
+            known = self.db.get_cluster(cluster.name)
+            why = self.why(known) if known is not None else ""
+            raise PublicException(f"{error}: {why}" if why else str(error)) from None
+
+    async def on_cluster_heartbeat(self, cluster_name: str, msg: dict[str, Any]) -> None:
+        await super().on_cluster_heartbeat(cluster_name, msg)
+        cluster = self.db.get_cluster(cluster_name)
+        if cluster is not None:
+            await self._free_start_slots(cluster)
+
+    async def _free_start_slots(self, cluster: Cluster) -> None:
+        for item in (cluster, *cluster.workers.values()):
+            reported = item.status == JobStatus.RUNNING or (item is cluster and cluster.scheduler_address)
+            handle = self.handle(item)
+            if (
+                reported
+                and handle is not None
+                and item.target == JobStatus.RUNNING
+                and not hasattr(item, "slot_free")
+            ):
+                item.slot_free = True
+                await asyncio.to_thread(self.ledger.adopt, self.claim(item), handle)
+
+    # --- waiting, which upstream's deadlines must not count -------------------------------------------
+
+    async def _cluster_to_submitted(self, cluster: Cluster) -> None:
+        if self._may_start(cluster, lambda: None):
+            self.db.update_cluster(cluster, start_time=timestamp())
+            await super()._cluster_to_submitted(cluster)
+
+    async def _worker_to_submitted(self, worker: Worker) -> None:
+        cluster = worker.cluster
+
+        def limit() -> str | None:
+            return totals.refused_worker(
+                self.settings.site.dask, self.clusters_of(cluster.username), worker, self.admitted_worker
+            )
+
+        if self._may_start(worker, limit):
+            self.db.update_worker(worker, start_time=timestamp())
+            await super()._worker_to_submitted(worker)
+
+    def admitted_worker(self, worker: Worker) -> bool:
+        """Whether a worker holds memory: it runs, or its turn has come."""
+        return worker.status > JobStatus.CREATED or self.admission.admitted(self.claim(worker).id)
+
+    def _may_start(self, item: Cluster | Worker, limit: Any) -> bool:
+        claim = self.claim(item)
+        if self.admission.admitted(claim.id):
+            return True
+        wanted = functools.partial(_still_wanted, item)
+        self.admission.join(Entry(claim, wanted, limit, functools.partial(self.queue.put, item)))
+        return False
+
+    async def _worker_to_stopped(self, worker: Worker) -> None:
+        await super()._worker_to_stopped(worker)
+        # Upstream does not call do_stop_worker for a worker that still waits.
+        await self.admission.leave(self.claim(worker).id)
+
+    # --- starting and stopping ------------------------------------------------------------------------
+
+    def get_tls_paths(self, cluster: Cluster) -> tuple[str, str]:
+        return processes.tls_paths(Path(cluster.state["workdir"]))
+
+    def worker_nthreads_memory_limit_args(self, cluster: Cluster) -> tuple[str, str]:
+        return str(cluster.config.worker_threads), str(cluster.config.worker_memory)
+
+    def _python(self, cluster: Cluster) -> str:
+        return str(self.settings.environments[self.profile(cluster)] / "bin" / "python")
+
+    async def do_start_cluster(self, cluster: Cluster) -> AsyncIterator[dict[str, Any]]:
+        person = self.isolation.person(cluster.username)
+        workdir = workdirs.make_workdir(
+            self.settings.clusters_dir,
+            cluster.name,
+            person,
+            certificate=cluster.tls_cert,
+            key=cluster.tls_key,
+        )
+        state = {"workdir": str(workdir)}
+        yield state
+        # `get_tls_paths` reads the state, and upstream writes it only when this generator goes on.
+        command = [self._python(cluster), "-m", "distributed.cli.dask_scheduler"]
+        command += self.get_scheduler_command(cluster)[len(cluster.config.scheduler_cmd) :]
+        handle = await self._launch(
+            cluster,
+            "scheduler",
+            processes.preloaded(command, workdir, scheduler=True),
+            self.get_scheduler_env(cluster),
+            memory=cluster.config.scheduler_memory,
+            cores=cluster.config.scheduler_cores,
+        )
+        yield {**state, "process": handle.to_state()}
+        await asyncio.to_thread(self.ledger.launched, self.claim(cluster).id, handle)
+
+    async def do_start_worker(self, worker: Worker) -> AsyncIterator[dict[str, Any]]:
+        cluster = worker.cluster
+        command = [self._python(cluster), "-m", "distributed.cli.dask_worker"]
+        command += self.get_worker_command(cluster, worker.name)[len(cluster.config.worker_cmd) :]
+        memory = cluster.config.worker_memory
+        handle = await self._launch(
+            cluster,
+            f"worker-{worker.name}",
+            processes.preloaded(command, Path(cluster.state["workdir"]), scheduler=False),
+            {**self.get_worker_env(cluster), **processes.worker_memory_settings(memory)},
+            memory=memory,
+            cores=cluster.config.worker_cores,
+        )
+        yield {"process": handle.to_state()}
+        await asyncio.to_thread(self.ledger.launched, self.claim(worker).id, handle)
+
+    async def _launch(
+        self,
+        cluster: Cluster,
+        process: str,
+        argv: list[str],
+        env: dict[str, str],
+        *,
+        memory: int,
+        cores: float,
+    ) -> ProcessHandle:
+        person = self.isolation.person(cluster.username)
+        workdir, profile = Path(cluster.state["workdir"]), self.profile(cluster)
+        key = dashboard_key(self.key_secret, cluster.name)
+        spec = processes.launch_spec(
+            self.settings,
+            person,
+            cluster=cluster.name,
+            process=process,
+            argv=argv,
+            env=processes.environment(env, self.settings, person, workdir, profile, key),
+            workdir=workdir,
+            profile=profile,
+            memory=memory,
+            cores=cores,
+        )
+        return await self.isolation.start(spec)
+
+    async def do_stop_cluster(self, cluster: Cluster) -> None:
+        await self._stop(cluster, SCHEDULER_GRACE)
+        workdir = (cluster.state or {}).get("workdir")
+        if workdir:
+            await asyncio.to_thread(workdirs.remove_workdir, self.settings.clusters_dir, Path(workdir))
+
+    async def do_stop_worker(self, worker: Worker) -> None:
+        await self.watcher.ended_unseen(worker)
+        await self._stop(worker, WORKER_GRACE)
+
+    async def _stop(self, item: Cluster | Worker, grace: float) -> None:
+        handle = self.handle(item)
+        try:
+            if handle is not None:
+                await self.isolation.stop(handle, grace=grace)
+        finally:
+            await self.admission.leave(self.claim(item).id)
+
+    async def do_check_clusters(self, clusters: list[Cluster]) -> list[bool]:
+        return [self._alive(cluster) for cluster in clusters]
+
+    async def do_check_workers(self, workers: list[Worker]) -> list[bool]:
+        return [self._alive(worker) for worker in workers]
+
+    def _alive(self, item: Cluster | Worker) -> bool:
+        handle = self.handle(item)
+        return handle is not None and self.isolation.alive(handle)
+
+    def ending(self, item: Cluster | Worker) -> Ending:
+        """How a process that is gone ended."""
+        handle = self.handle(item)
+        return self.isolation.ending(handle) if handle is not None else Ending()
+
+
+def _still_wanted(item: Cluster | Worker) -> bool:
+    return bool(item.target == JobStatus.RUNNING and item.status == JobStatus.CREATED)

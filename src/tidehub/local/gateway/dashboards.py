@@ -1,0 +1,424 @@
+"""The gate before Dask: the service `dask-gateway` of the hub, `python -m tidehub.local.gateway.dashboards
+--config F`.
+
+Everything below `<base>services/dask-gateway/` comes here. The gateway's own interface (`/api/...`) is passed
+on as it is: it asks for a token itself. `/clusters/<name>/...` are dashboards, which ask for nothing, so the
+gate does: the hub says who it is, and the gateway says, to that person's own token, whether the cluster is
+theirs. Then the cluster's key is added, without which the dashboard would not answer
+(`preloads/dashboard_guard.py`).
+
+What a dashboard serves is the person's own code. It gets neither cookies nor tokens, and may set no cookie
+here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import html
+import logging
+import signal
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import aiohttp
+from jupyterhub.services.auth import HubOAuth, HubOAuthCallbackHandler, HubOAuthenticated
+from tornado import httpserver, web, websocket
+from tornado.log import enable_pretty_logging
+from tornado.routing import Matcher, PathMatches, Rule
+
+from tidehub.errors import TidehubError
+from tidehub.local.gateway import pages
+from tidehub.local.gateway.config import KEY_HEADER, GateSettings, dashboard_key
+from tidehub.local.gateway.forwarding import WEBSOCKET_OWN, Body, WebSocketBridge, forward, passed_on
+from tidehub.login import log_scrub
+
+NOT_FOR_CLUSTERS = frozenset({"cookie", "authorization", "x-xsrftoken", KEY_HEADER.lower()})
+"""Request headers that a person's own code must not see, or must not be given by a browser."""
+NOT_FROM_CLUSTERS = frozenset(
+    {"set-cookie", "clear-site-data", "service-worker-allowed", "content-security-policy", "x-frame-options"}
+)
+SECURITY = {"Content-Security-Policy": "frame-ancestors 'self'", "X-Content-Type-Options": "nosniff"}
+
+
+class Gate:
+    """What all handlers share: the settings, the hub, the way to the gateway, and who owns what, for a few
+    seconds.
+    """
+
+    def __init__(self, settings: GateSettings, session: aiohttp.ClientSession) -> None:
+        self.settings = settings
+        self.session = session
+        self.hub = HubOAuth(
+            api_url=settings.hub_api_url,
+            api_token=settings.service_token,
+            oauth_client_id=f"service-{settings.service_name}",
+            base_url=f"{settings.prefix}/",
+            hub_prefix=f"{settings.base_path}hub/",
+            hub_host="",
+            oauth_redirect_uri=f"{settings.prefix}/oauth_callback",
+            access_scopes={"access:services", f"access:services!service={settings.service_name}"},
+            cookie_cache_max_age=60,
+        )
+        self._verdicts: dict[tuple[str, str], tuple[float, int]] = {}
+        self._admins: dict[str, tuple[float, bool]] = {}
+
+    def upstream(self, uri: str) -> str:
+        """The address behind the gate for a request's path and query."""
+        return self.settings.gateway_proxy_url + uri
+
+    async def verdict(self, cluster: str, token: str) -> int:
+        """What the gateway answers when this person asks for this cluster: 200, 403, 404, 401, or 502 and up."""
+        now = time.monotonic()
+        then, status = self._verdicts.get((cluster, token), (float("-inf"), 0))
+        if now - then < self.settings.cache:
+            return status
+        url = self.upstream(f"{self.settings.prefix}/api/v1/clusters/{cluster}")
+        headers = {"Authorization": f"jupyterhub {token}"}
+        timeout = aiohttp.ClientTimeout(total=15)
+        try:
+            async with self.session.get(url, headers=headers, timeout=timeout) as answer:
+                status = answer.status
+                if status == 200 and (await answer.json()).get("status") != "RUNNING":
+                    status = 410
+        except (aiohttp.ClientError, TimeoutError):
+            # A gateway that restarts is no reason to break a dashboard that is open.
+            return status if now - then < 300 and status == 200 else 502
+        self._verdicts = {k: v for k, v in self._verdicts.items() if now - v[0] < 300}
+        self._verdicts[cluster, token] = (now, status)
+        return status
+
+    async def is_admin(self, name: str) -> bool:
+        """Whether the hub calls this person an administrator (asked with the service's own token)."""
+        now = time.monotonic()
+        then, known = self._admins.get(name, (float("-inf"), False))
+        if now - then < 30:
+            return known
+        url = f"{self.settings.hub_api_url}/users/{name}"
+        headers = {"Authorization": f"token {self.settings.service_token}"}
+        try:
+            async with self.session.get(
+                url, headers=headers, timeout=aiohttp.ClientTimeout(total=10)
+            ) as answer:
+                admin = answer.status == 200 and bool((await answer.json()).get("admin"))
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+        self._admins[name] = (now, admin)
+        return admin
+
+
+class GateHandler(HubOAuthenticated, web.RequestHandler):  # type: ignore[misc]
+    """A handler that knows the gate, and shows its refusals as pages."""
+
+    def initialize(self) -> None:
+        self.gate: Gate = self.settings["gate"]
+        self.hub_auth = self.gate.hub
+
+    def set_default_headers(self) -> None:
+        for name, value in SECURITY.items():
+            self.set_header(name, value)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        # Tornado's own words name a method and a path; only texts that were written for people are shown.
+        said = error.log_message if isinstance(error, web.HTTPError) and error.log_message else ""
+        said = said % error.args if said and error.args else said
+        if "text/html" in self.request.headers.get("Accept", ""):
+            self.set_header("Content-Type", "text/html; charset=UTF-8")
+            settings = self.gate.settings
+            self.finish(pages.refusal(settings.site_name, settings.base_path, status_code, html.escape(said)))
+        else:
+            self.set_header("Content-Type", "text/plain; charset=UTF-8")
+            self.finish(f"{said or pages.TITLES.get(status_code, 'Something went wrong')}\n")
+
+    async def visitor(self) -> dict[str, Any] | None:
+        """Who asks, as the hub says; None when nobody is logged in. Raises `HTTPError` 403 or 503."""
+        try:
+            model = await self.hub_auth.get_user(self, sync=False)
+        except web.HTTPError as error:
+            if error.status_code >= 500:
+                raise web.HTTPError(
+                    503, "The hub does not answer just now. Try again in a few seconds."
+                ) from None
+            raise
+        if not model:
+            return None
+        if not self.hub_auth.check_scopes(self.hub_scopes, model):
+            raise web.HTTPError(403, "Your token does not allow access to Dask clusters.")
+        self._hub_auth_user_cache = model
+        return dict(model)
+
+    async def owner_or_refuse(self, cluster: str) -> bool:
+        """Whether the visitor may see this cluster's dashboards; otherwise answers (a login, a page) or
+        raises.
+        """
+        model = await self.visitor()
+        if model is None:
+            self._send_to_login()
+            return False
+        self._refuse_foreign_page(str(model["name"]))
+        token = self.hub_auth.get_token(self)
+        status = await self.gate.verdict(cluster, token) if token else 401
+        if status == 200:
+            return True
+        if status == 403 and await self.gate.is_admin(str(model["name"])):
+            return True
+        if status == 403:
+            raise web.HTTPError(
+                403, "This dashboard belongs to another person. Only the owner of a cluster sees it."
+            )
+        if status in (404, 410):
+            raise web.HTTPError(
+                404, "There is no such running cluster. It was shut down, or has not started yet."
+            )
+        if status == 401:
+            raise web.HTTPError(
+                403, "Your login does not allow access to Dask clusters. Log out and in again."
+            )
+        raise web.HTTPError(503, "The Dask gateway does not answer just now. Try again in a few seconds.")
+
+    def _send_to_login(self) -> None:
+        navigates = self.request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
+        if self.request.method in ("GET", "HEAD") and navigates and not _is_upgrade(self.request):
+            self.redirect(self.get_login_url())
+        else:
+            raise web.HTTPError(403, "Log in first: open the dashboard in a page of its own.")
+
+    def _refuse_foreign_page(self, name: str) -> None:
+        """All people's pages share one origin. A page of another person's server may not open this dashboard
+        in a frame and read it; browsers say where a request comes from. (People who need more give each user
+        a domain.)"""
+        referrer = urlsplit(self.request.headers.get("Referer", "")).path
+        start = f"{self.gate.settings.base_path}user/"
+        if referrer.startswith(start) and unquote(referrer[len(start) :].split("/", 1)[0]) != name:
+            raise web.HTTPError(
+                403, "This dashboard was opened from another person's page. Open it from your own."
+            )
+
+
+@web.stream_request_body
+class ApiHandler(GateHandler):
+    """Passes everything that is the gateway's own on, unchanged."""
+
+    async def prepare(self) -> None:
+        self._body = _body_of(self)
+        self._forwarding = asyncio.ensure_future(self._forward())
+
+    async def data_received(self, chunk: bytes) -> None:
+        if self._body is not None:
+            await self._body.add(chunk)
+
+    async def _forward(self) -> None:
+        url = self.gate.upstream(self.request.uri or "")
+        # The key never comes from outside.
+        headers = passed_on(self.request.headers, without=frozenset({KEY_HEADER.lower()}))
+        await forward(self, self.gate.session, url, headers=headers, body=self._body)
+
+    async def _answer(self, *_: str) -> None:
+        if self._body is not None:
+            await self._body.end()
+        await self._forwarding
+
+    get = head = post = put = patch = delete = options = _answer
+
+    def check_xsrf_cookie(self) -> None:
+        """The gateway takes no cookie that a browser has, so there is nothing to forge."""
+
+    def on_connection_close(self) -> None:
+        self._forwarding.cancel()
+
+
+@web.stream_request_body
+class DashboardHandler(ApiHandler):
+    """Pages of schedulers and workers."""
+
+    async def prepare(self) -> None:
+        self._body = None
+        cluster = self.path_args[0]
+        if not await self.owner_or_refuse(cluster):
+            return
+        self._body = _body_of(self)
+        self._forwarding = asyncio.ensure_future(self._forward_to(cluster))
+
+    async def _forward_to(self, cluster: str) -> None:
+        url, headers = _for_cluster(self, cluster)
+        await forward(
+            self,
+            self.gate.session,
+            url,
+            headers=headers,
+            body=self._body,
+            drop=NOT_FROM_CLUSTERS,
+            add=SECURITY,
+        )
+
+    def on_connection_close(self) -> None:
+        if hasattr(self, "_forwarding"):
+            self._forwarding.cancel()
+
+
+class DashboardSocket(GateHandler, websocket.WebSocketHandler):
+    """WebSockets of dashboards (bokeh's `.../ws`)."""
+
+    _bridge: WebSocketBridge | None = None
+
+    async def get(self, cluster: str, *rest: str) -> None:
+        if not self.check_origin(self.request.headers.get("Origin", "")):
+            raise web.HTTPError(403, "A page of another site may not open this dashboard.")
+        if not await self.owner_or_refuse(cluster):
+            return
+        url, headers = _for_cluster(self, cluster)
+        self._bridge = await WebSocketBridge.open(self, self.gate.session, url, headers=headers)
+        try:
+            await super().get(cluster, *rest)
+        except BaseException:
+            await self._bridge.close()
+            raise
+
+    def check_origin(self, origin: str) -> bool:
+        # Clients that are not browsers send none, and carry no cookies either.
+        return not origin or super().check_origin(origin)
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        return self._bridge.protocol if self._bridge is not None else None
+
+    def get_compression_options(self) -> dict[str, Any]:
+        return {}
+
+    def open(self, *args: str, **kwargs: str) -> None:
+        if self._bridge is not None:
+            self._bridge.start()
+
+    async def on_message(self, message: str | bytes) -> None:
+        if self._bridge is not None:
+            await self._bridge.send(message)
+
+    def on_close(self) -> None:
+        if self._bridge is not None:
+            asyncio.ensure_future(self._bridge.close(self.close_code))  # noqa: RUF006  (ends by itself)
+
+
+class HomeHandler(GateHandler):
+    """A person's clusters: which run, which wait and why, with their dashboards."""
+
+    async def get(self) -> None:
+        if await self.visitor() is None:
+            self._send_to_login()
+            return
+        url = self.gate.upstream(f"{self.gate.settings.prefix}/api/tidehub/v1/clusters")
+        headers = {"Authorization": f"jupyterhub {self.hub_auth.get_token(self)}"}
+        try:
+            async with self.gate.session.get(url, headers=headers) as answer:
+                if answer.status != 200:
+                    raise web.HTTPError(
+                        503, "The Dask gateway does not answer just now. Try again in a few seconds."
+                    )
+                clusters = (await answer.json())["clusters"]
+        except aiohttp.ClientError as error:
+            raise web.HTTPError(503, "The Dask gateway does not answer just now.") from error
+        settings = self.gate.settings
+        self.finish(pages.clusters(settings.site_name, settings.base_path, settings.prefix, clusters))
+
+
+class CallbackHandler(GateHandler, HubOAuthCallbackHandler):  # type: ignore[misc]
+    """The end of a login at the hub."""
+
+
+class Upgrade(Matcher):
+    """Matches requests for a WebSocket on a path."""
+
+    def __init__(self, pattern: str) -> None:
+        self._path = PathMatches(pattern)
+
+    def match(self, request: Any) -> dict[str, Any] | None:
+        return self._path.match(request) if _is_upgrade(request) else None
+
+
+def _is_upgrade(request: Any) -> bool:
+    return bool(request.headers.get("Upgrade", "").lower() == "websocket")
+
+
+def _body_of(handler: web.RequestHandler) -> Body | None:
+    headers = handler.request.headers
+    return Body() if headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in headers else None
+
+
+def _for_cluster(handler: GateHandler, cluster: str) -> tuple[str, Any]:
+    gate = handler.gate
+    headers = passed_on(handler.request.headers, without=NOT_FOR_CLUSTERS | WEBSOCKET_OWN)
+    headers[KEY_HEADER] = dashboard_key(gate.settings.key_secret, cluster)
+    return gate.upstream(handler.request.uri or ""), headers
+
+
+def application(gate: Gate) -> web.Application:
+    """The gate's web application."""
+    prefix = gate.settings.prefix
+    dashboards = rf"{prefix}/clusters/([A-Za-z0-9]+)(?:/.*)?"
+    return web.Application(
+        [
+            Rule(Upgrade(dashboards), DashboardSocket),
+            (rf"{prefix}/oauth_callback", CallbackHandler),
+            (rf"{prefix}/?", HomeHandler),
+            (dashboards, DashboardHandler),
+            (rf"{prefix}/.*", ApiHandler),
+        ],
+        gate=gate,
+        cookie_secret=bytes.fromhex(gate.settings.cookie_secret),
+        websocket_max_message_size=1 << 30,
+        websocket_ping_interval=30,
+        log_function=_log,
+    )
+
+
+def _log(handler: web.RequestHandler) -> None:
+    if handler.get_status() >= 500:
+        path = urlsplit(handler.request.uri or "").path  # the query may hold a token
+        logging.getLogger("tidehub.gate").warning(
+            "%d %s %s", handler.get_status(), handler.request.method, path
+        )
+
+
+async def serve(settings: GateSettings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    # No deadline for the whole of a request: long polls and streams last. DummyCookieJar: people's cookies never mix.
+    async with aiohttp.ClientSession(
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+        connector=aiohttp.TCPConnector(limit=0),
+    ) as session:
+        server = httpserver.HTTPServer(
+            application(Gate(settings, session)), max_body_size=1 << 40, xheaders=True
+        )
+        host, _, port = settings.listen.rpartition(":")
+        try:
+            server.listen(int(port), host)
+        except OSError as error:
+            raise TidehubError(
+                f"cannot listen on {settings.listen}: {error.strerror}", fix="free that port"
+            ) from error
+        await stop.wait()
+        server.stop()
+        await asyncio.wait_for(server.close_all_connections(), 5)
+
+
+def main() -> None:
+    """Command line: `--config FILE`, a 0600 JSON file of `GateSettings`."""
+    parser = argparse.ArgumentParser(
+        prog="tidehub-dashboards", description="The gate before Dask dashboards."
+    )
+    parser.add_argument("--config", required=True, type=Path)
+    settings = GateSettings.model_validate_json(parser.parse_args().config.read_bytes())
+    logging.getLogger().setLevel(settings.log_level.upper())
+    enable_pretty_logging()
+    log_scrub.install()
+    asyncio.run(serve(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The gateway's configuration on one machine: a fixed module that reads the JSON file rendered by
+`config.py`.
+
+`dask-gateway-server --config` executes this file; `TIDEHUB_GATEWAY_SETTINGS` names the settings.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from tidehub.local.gateway.auth import HubAuthenticator
+from tidehub.local.gateway.backend import TidehubBackend, TidehubClusterConfig
+from tidehub.local.gateway.config import (
+    HEARTBEAT,
+    HEARTBEAT_TIMEOUT,
+    SERVICE,
+    START_TIMEOUT,
+    GatewaySettings,
+    derived,
+)
+from tidehub.local.gateway.options import cluster_options
+from tidehub.local.places import Places
+from tidehub.local.secrets import load_secrets
+
+c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821  # given by traitlets
+
+settings = GatewaySettings.model_validate_json(Path(os.environ["TIDEHUB_GATEWAY_SETTINGS"]).read_bytes())
+secrets = load_secrets(Places.of(settings.state_dir).secrets)
+
+c.DaskGateway.address = settings.address
+c.DaskGateway.authenticator_class = HubAuthenticator
+c.DaskGateway.backend_class = TidehubBackend
+c.DaskGateway.log_level = "INFO"
+
+c.HubAuthenticator.jupyterhub_api_url = settings.hub_api_url
+c.HubAuthenticator.jupyterhub_api_token = secrets.gateway_token.reveal()
+# Turns the access scopes on: a token without access to this service is refused.
+c.HubAuthenticator.jupyterhub_service_name = SERVICE
+
+c.Proxy.address = settings.proxy_address
+c.Proxy.tcp_address = settings.scheduler_address
+c.Proxy.prefix = settings.prefix
+c.Proxy.api_token = secrets.gateway_proxy_token.reveal()
+# A process of its own: a restart of the gateway drops no scheduler connection.
+c.Proxy.externally_managed = True
+
+c.TidehubBackend.settings = settings
+c.TidehubBackend.key_secret = derived(secrets.gate_secret.reveal(), "dashboard keys")
+c.TidehubBackend.reaper_token = secrets.reaper_token.reveal()
+c.TidehubBackend.db_url = settings.database_url
+c.TidehubBackend.db_encrypt_keys = [secrets.gateway_database_key.reveal()]
+c.TidehubBackend.stop_clusters_on_shutdown = False
+c.TidehubBackend.cluster_options = cluster_options(settings.site)
+c.TidehubBackend.cluster_config_class = TidehubClusterConfig
+c.TidehubBackend.cluster_start_timeout = START_TIMEOUT
+c.TidehubBackend.worker_start_timeout = START_TIMEOUT
+c.TidehubBackend.cluster_heartbeat_period = HEARTBEAT
+c.TidehubBackend.cluster_heartbeat_timeout = HEARTBEAT_TIMEOUT
+# Straight to the gateway: clusters keep their heartbeats when its proxy is restarted.
+c.TidehubBackend.api_url = f"http://{settings.address}/api"

@@ -1,0 +1,140 @@
+"""Schedulers and workers as processes of their owner: command lines, environments, limits, and how they
+ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tidehub.capacity.queue import SCHEDULER, WORKER, Claim
+from tidehub.local.gateway.config import GUARD, NOTICES, GatewaySettings
+from tidehub.local.gateway.workdirs import CERTIFICATE, KEY, log_file
+from tidehub.local.isolation import Ending, LaunchSpec, Limits, Person
+from tidehub.site.units import about_size
+
+NANNY_MEMORY = 112 * 2**20
+"""Bytes of a worker's limit that its nanny process takes."""
+
+
+def scheduler_claim(name: str, owner: str, config: Mapping[str, Any]) -> Claim:
+    """The claim of a cluster's scheduler on the machine."""
+    return Claim(f"scheduler:{name}", SCHEDULER, owner, config["scheduler_memory"], config["scheduler_cores"])
+
+
+def worker_claim(cluster: str, name: str, owner: str, config: Mapping[str, Any]) -> Claim:
+    """The claim of one worker on the machine."""
+    return Claim(f"worker:{cluster}:{name}", WORKER, owner, config["worker_memory"], config["worker_cores"])
+
+
+def preloaded(command: Sequence[str], workdir: Path, *, scheduler: bool) -> list[str]:
+    """Upstream's command line with our files preloaded first (`dask scheduler --preload A --preload B ...`)."""
+    files = [GUARD, NOTICES] if scheduler else [GUARD]
+    ours = [word for file in files for word in ("--preload", str(workdir / file.name))]
+    if "--preload" in command:
+        at = list(command).index("--preload")
+        return [*command[:at], *ours, *command[at:]]
+    return [*command, *ours]
+
+
+def terminate_fraction(memory: int) -> float:
+    """Share of its memory at which the nanny ends a worker: before the kernel would end worker or nanny.
+
+    Upstream's is 0.95 of the worker alone; worker and nanny share one limit here.
+    """
+    return round(max(0.82, min(0.95, 1 - NANNY_MEMORY / memory)), 3)
+
+
+def environment(
+    upstream: Mapping[str, str],
+    settings: GatewaySettings,
+    person: Person,
+    workdir: Path,
+    profile: str,
+    key: str,
+) -> dict[str, str]:
+    """The whole environment of a scheduler or worker: upstream's variables, the person's, the profile's PATH."""
+    root = settings.environments[profile]
+    return {
+        "LANG": "C.UTF-8",
+        **upstream,
+        "PATH": f"{root / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(person.home),
+        "USER": person.name,
+        "LOGNAME": person.name,
+        "SHELL": "/bin/bash",
+        "PYTHONUNBUFFERED": "1",
+        "TIDEHUB_DASHBOARD_KEY": key,
+        "DASK_TEMPORARY_DIRECTORY": str(workdir / "scratch"),
+    }
+
+
+def worker_memory_settings(memory: int) -> dict[str, str]:
+    """What a worker is told about memory beyond its limit."""
+    return {"DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": str(terminate_fraction(memory))}
+
+
+def launch_spec(
+    settings: GatewaySettings,
+    person: Person,
+    *,
+    cluster: str,
+    process: str,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    workdir: Path,
+    profile: str,
+    memory: int,
+    cores: float,
+) -> LaunchSpec:
+    """What the isolation is asked to start. `process` is `scheduler` or `worker-<name>`."""
+    return LaunchSpec(
+        name=f"dask-{cluster[:12]}-{process[:16]}",
+        person=person,
+        argv=list(argv),
+        env=dict(env),
+        cwd=person.home,
+        log=log_file(settings.logs_dir, cluster, process),
+        limits=Limits(
+            memory=memory,
+            memory_guarantee=memory,
+            cores=cores,
+            cores_guarantee=cores,
+            processes=settings.max_processes,
+        ),
+        readable=(settings.environments[profile], *settings.readable),
+        writable=(workdir,),
+        parent="clusters",
+    )
+
+
+def tls_paths(workdir: Path) -> tuple[str, str]:
+    """Certificate and key of a cluster."""
+    return str(workdir / CERTIFICATE), str(workdir / KEY)
+
+
+def ending_words(what: str, ending: Ending, limit: int) -> str:
+    """How a scheduler or worker ended, as a person reads it; `what` is "The scheduler of ..." or "A worker of
+    ...".
+    """
+    if ending.out_of_memory:
+        size = about_size(ending.limit or limit)
+        remedy = (
+            "Keep less in the scheduler: fewer tasks, larger chunks, and no large objects sent from the notebook."
+            if what.startswith("The scheduler")
+            else "Choose a larger worker_memory, or smaller chunks."
+        )
+        return f"{what} was stopped because it used more than its memory limit of {size}. {remedy}"
+    return f"{what} {ending.words()}."
+
+
+def log_tail(path: Path, lines: int = 3) -> str:
+    """The last lines of a log in one line; empty when there is none."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - 4096))
+            text = stream.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return " / ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip())

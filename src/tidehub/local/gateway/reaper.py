@@ -1,0 +1,102 @@
+"""Ends clusters whose owner has had no notebook server for a while: nobody is there to use or to end them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from tidehub.errors import TidehubError
+from tidehub.site.units import format_duration
+
+if TYPE_CHECKING:
+    from tidehub.local.gateway.backend import TidehubBackend
+
+PAGE = 200
+
+
+@dataclass
+class Orphans:
+    """Since when each person with clusters has no server. Times in seconds, of any steady clock."""
+
+    grace: float
+    _alone: dict[str, float] = field(default_factory=dict)
+
+    def due(self, owners: Iterable[str], present: Iterable[str] | None, now: float) -> set[str]:
+        """Whose clusters are to be ended now.
+
+        `owners` have clusters, `present` have a running server; None when the hub cannot be asked: then
+        nobody is due, and the time does not count, since they may all be there.
+        """
+        if present is None:
+            self._alone.clear()
+            return set()
+        alone = set(owners) - set(present)
+        self._alone = {name: self._alone.get(name, now) for name in alone}
+        return {name for name, since in self._alone.items() if now - since >= self.grace}
+
+
+class HubUnreachable(TidehubError):
+    """The hub does not say who has a server."""
+
+
+async def people_with_servers(session: aiohttp.ClientSession, hub_api_url: str, token: str) -> set[str]:
+    """Who has a server that runs, starts or stops, as the hub says (`GET /users?state=active`).
+
+    Raises `HubUnreachable`. A starting server counts: the hub lists it as pending, not as ready.
+    """
+    headers = {"Authorization": f"token {token}", "Accept": "application/jupyterhub-pagination+json"}
+    timeout = aiohttp.ClientTimeout(total=20)
+    names: set[str] = set()
+    offset = 0
+    try:
+        while True:
+            query = {"state": "active", "offset": str(offset), "limit": str(PAGE)}
+            async with session.get(
+                f"{hub_api_url}/users", params=query, headers=headers, timeout=timeout
+            ) as answer:
+                if answer.status != 200:
+                    raise HubUnreachable(f"the hub answered {answer.status} when asked who has a server")
+                page: Any = await answer.json()
+            names.update(user["name"] for user in page["items"])
+            following = page["_pagination"]["next"]
+            if not following:
+                return names
+            offset = int(following["offset"])
+    except (TimeoutError, aiohttp.ClientError, KeyError, TypeError, ValueError) as error:
+        raise HubUnreachable(f"the hub does not say who has a server: {type(error).__name__}") from error
+
+
+async def reap_forever(backend: TidehubBackend) -> None:
+    """Look again and again, until cancelled."""
+    orphans = Orphans(backend.settings.site.dask.cluster.orphan_grace)
+    while True:
+        await asyncio.sleep(backend.reap_period)
+        try:
+            await reap(backend, orphans)
+        except Exception as error:
+            backend.log.warning("Exception while looking for clusters without a server", exc_info=error)
+
+
+async def reap(backend: TidehubBackend, orphans: Orphans) -> None:
+    """One look: end the clusters that are due."""
+    clusters = list(backend.db.active_clusters())
+    present: set[str] | None = None
+    try:
+        if clusters:
+            present = await people_with_servers(
+                backend.session, backend.settings.hub_api_url, backend.reaper_token
+            )
+    except HubUnreachable as error:
+        backend.log.info("No cluster is ended for lack of a server: %s", error)
+    due = orphans.due({c.username for c in clusters}, present, asyncio.get_running_loop().time())
+    for cluster in clusters:
+        if cluster.username in due:
+            grace = format_duration(orphans.grace)
+            backend.log.warning(
+                "Cluster %s is ended: its owner has had no server for %s", cluster.name, grace
+            )
+            await backend.stop_cluster(cluster.name)

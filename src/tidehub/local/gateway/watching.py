@@ -1,0 +1,175 @@
+"""Looks at the processes of clusters all the time: what ended, what was killed for memory, what waits."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dask_gateway_server.backends.db_base import Cluster, JobStatus, Worker
+
+from tidehub.local.gateway import processes, workdirs
+from tidehub.local.isolation import ProcessHandle
+from tidehub.local.isolation.cgroup_files import Group
+from tidehub.site.units import about_size
+
+if TYPE_CHECKING:
+    from tidehub.local.gateway.backend import TidehubBackend
+
+TELL_WAITING_AFTER = 3.0
+"""Seconds of waiting that a person is not told about."""
+HOUSEKEEPING = 300.0
+
+
+async def housekeeping(backend: TidehubBackend) -> None:
+    """Drop claims of processes that are gone, and old logs; again and again."""
+    while True:
+        try:
+            for claim_id in await asyncio.to_thread(backend.ledger.reconcile, backend.state_alive):
+                backend.log.info("The process of %s is gone; its memory is free again", claim_id)
+            running = {c.name for c in backend.db.name_to_cluster.values() if c.status < JobStatus.STOPPED}
+            settings = backend.settings
+            await asyncio.to_thread(
+                workdirs.tidy_logs,
+                settings.logs_dir,
+                running=running,
+                age=settings.log_age,
+                size=settings.log_bytes,
+            )
+        except Exception as error:
+            backend.log.warning("Exception in the gateway's housekeeping", exc_info=error)
+        await asyncio.sleep(HOUSEKEEPING)
+
+
+def memory_kills(handle: ProcessHandle) -> int:
+    """How many processes in this tree the kernel ended for memory since its start, the tree living on."""
+    if not handle.cgroup:
+        return 0
+    return max(0, Group(tuple(Path(path) for path in handle.cgroup)).memory_kills() - handle.kills_at_start)
+
+
+class Watcher:
+    """One look after the other; remembers what was told."""
+
+    def __init__(self, backend: TidehubBackend) -> None:
+        self._backend = backend
+        self._kills: dict[str, int] = {}
+        self._told_waiting: set[str] = set()
+        self._told_ended: set[str] = set()
+
+    async def watch(self) -> None:
+        """Look again and again, until cancelled; one failing look does not end it."""
+        while True:
+            await asyncio.sleep(self._backend.watch_period)
+            try:
+                await self.look()
+            except Exception as error:
+                self._backend.log.warning("Exception while looking at clusters' processes", exc_info=error)
+
+    async def ended_unseen(self, worker: Worker) -> None:
+        """Called before a worker is cleared away: tells how it ended, if it did so by itself and nobody told
+        yet.
+        """
+        handle = self._backend.handle(worker)
+        running = worker.cluster.target == JobStatus.RUNNING
+        if (
+            running
+            and handle is not None
+            and not worker.close_expected
+            and not self._backend.isolation.alive(handle)
+        ):
+            await self._worker_ended(worker.cluster, worker)
+
+    async def look(self) -> None:
+        """One look at every active cluster."""
+        active = list(self._backend.db.active_clusters())
+        for cluster in active:
+            if cluster.target != JobStatus.RUNNING:
+                continue
+            if cluster.status in (JobStatus.SUBMITTED, JobStatus.RUNNING):
+                self._look_at_scheduler(cluster)
+            if cluster.status == JobStatus.RUNNING and cluster.target == JobStatus.RUNNING:
+                for worker in cluster.active_workers():
+                    await self._look_at_worker(cluster, worker)
+                await self._tell_waiting(cluster)
+        names = {worker.name for cluster in active for worker in cluster.workers.values()}
+        self._kills = {name: count for name, count in self._kills.items() if name in names}
+        self._told_ended &= names
+        self._told_waiting &= {cluster.name for cluster in active}
+
+    def _look_at_scheduler(self, cluster: Cluster) -> None:
+        backend = self._backend
+        handle = backend.handle(cluster)
+        if handle is None or backend.isolation.alive(handle):
+            return
+        limit = cluster.config["scheduler_memory"]
+        words = processes.ending_words("The scheduler of this cluster", backend.ending(cluster), limit)
+        backend.fail(
+            cluster,
+            words + self._log_words(cluster, "scheduler", started=cluster.status > JobStatus.SUBMITTED),
+        )
+
+    async def _look_at_worker(self, cluster: Cluster, worker: Worker) -> None:
+        backend = self._backend
+        handle = backend.handle(worker)
+        if handle is None or worker.status not in (JobStatus.SUBMITTED, JobStatus.RUNNING):
+            return
+        if backend.isolation.alive(handle):
+            await self._look_at_kills(cluster, worker, handle)
+        elif not worker.close_expected:
+            await self._worker_ended(cluster, worker)
+
+    async def _look_at_kills(self, cluster: Cluster, worker: Worker, handle: ProcessHandle) -> None:
+        kills = memory_kills(handle)
+        if kills <= self._kills.get(worker.name, 0):
+            return
+        self._kills[worker.name] = kills
+        size = about_size(cluster.config["worker_memory"])
+        await self._backend.notices.tell(
+            cluster,
+            f"A Dask worker used more than its memory limit of {size}, was stopped and started again; what it was "
+            "computing is tried again. Choose a larger worker_memory, or smaller chunks.",
+        )
+
+    async def _worker_ended(self, cluster: Cluster, worker: Worker) -> None:
+        backend = self._backend
+        if worker.name in self._told_ended:
+            return
+        self._told_ended.add(worker.name)
+        starting = worker.status == JobStatus.SUBMITTED
+        limit = cluster.config["worker_memory"]
+        words = processes.ending_words("A Dask worker", backend.ending(worker), limit)
+        words += self._log_words(cluster, f"worker-{worker.name}", started=not starting)
+        if worker.target < JobStatus.STOPPED:
+            backend.db.update_worker(worker, target=JobStatus.FAILED)
+            backend.queue.put(worker)
+        if starting:
+            cluster.worker_start_failure_count += 1
+            if cluster.worker_start_failure_count >= backend.worker_start_failure_limit:
+                backend.fail(
+                    cluster, f"{cluster.worker_start_failure_count} workers could not be started. {words}"
+                )
+                return
+        await backend.notices.tell(cluster, words)
+
+    async def _tell_waiting(self, cluster: Cluster) -> None:
+        backend = self._backend
+        waiting = [w for w in cluster.active_workers() if backend.admission.waiting(backend.claim(w).id)]
+        long = [w for w in waiting if backend.admission.waited(backend.claim(w).id) > TELL_WAITING_AFTER]
+        if not waiting:
+            self._told_waiting.discard(cluster.name)
+        elif long and cluster.name not in self._told_waiting:
+            self._told_waiting.add(cluster.name)
+            first = backend.admission.waiting(backend.claim(long[0]).id)
+            number = "1 worker is" if len(waiting) == 1 else f"{len(waiting)} workers are"
+            reason = first.reason if first else ""
+            await backend.notices.tell(
+                cluster, f"{number} not started yet: {reason}. It starts by itself in its turn."
+            )
+
+    def _log_words(self, cluster: Cluster, process: str, *, started: bool) -> str:
+        """For what ended before it worked, the end of its log says more than an exit code."""
+        if started:
+            return ""
+        tail = processes.log_tail(workdirs.log_file(self._backend.settings.logs_dir, cluster.name, process))
+        return f" Its log ends with: {tail}" if tail else ""
