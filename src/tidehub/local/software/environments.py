@@ -115,7 +115,7 @@ def install(root: Path, folder: Path, wish: Wish, installer: Installer, python: 
         lock = wish.lock
         if wish.packages:
             lock = _solved(target, wish, installer, python)
-        installer.progress.step(f"{doing} ({_count(lock)} packages)")
+        installer.progress.step(doing)
         recorded = lock.read_text(encoding="utf-8")
         installer.environment(target, python.executable, lock, doing=doing, hashes=wish.hashes)
         _require(target, wish)
@@ -168,9 +168,3 @@ def _require(target: Path, wish: Wish) -> None:
 
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _count(lock: Path) -> int:
-    return len(
-        re.findall(r"^(?:[A-Za-z0-9][^\s=]*==|\[\[packages\]\])", lock.read_text(encoding="utf-8"), re.M)
-    )

@@ -59,12 +59,18 @@ def explain(error: ProgramFailed, doing: str, root: Path) -> TidehubError:
         )
     if _NETWORK.search(text):
         return NetworkNeeded(
-            f"{doing} needs the network, and it does not answer.\n{_quoted(error)}",
+            f"{doing} needs the network, and it does not answer:\n{_reason(error)}",
             expected=f"a connection to {NEEDS}",
             fix="connect this machine, or name a mirror (PIP_INDEX_URL, npm_config_registry) or a proxy "
             "(HTTPS_PROXY), and run the same command again: what was fetched is kept",
         )
     return TidehubError(f"{doing} failed: {error}")
+
+
+def _reason(error: ProgramFailed) -> str:
+    lines = error.output.splitlines() or [error.what]
+    telling = next((line for line in lines if _NETWORK.search(line)), lines[-1]).strip()
+    return f"    {telling[:200]}{'...' if len(telling) > 200 else ''}"
 
 
 def _quoted(error: ProgramFailed) -> str:

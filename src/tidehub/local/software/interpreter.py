@@ -28,20 +28,21 @@ INSTALL = "install one, for example with: apt-get install python3 (Debian 12, Ub
 
 _NEEDED = ("bz2", "ctypes", "lzma", "sqlite3", "ssl", "zlib")
 _QUESTION = f"""
-import importlib, json, os, sys, sysconfig
+import importlib, json, os, sys
 lacks = []
 for name in {_NEEDED!r}:
     try:
         importlib.import_module(name)
     except ImportError:
         lacks.append(name)
-library = os.path.join(sysconfig.get_config_var("LIBDIR") or "", sysconfig.get_config_var("LDLIBRARY") or "")
+with open("/proc/self/maps") as maps:
+    libraries = [line.split()[-1] for line in maps if "/libpython3." in line]
 print(json.dumps(dict(
     version=list(sys.version_info[:3]),
     executable=os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable),
     prefix=os.path.realpath(sys.base_prefix),
     stdlib=os.path.realpath(os.path.dirname(os.__file__)),
-    library=library if library.endswith(".so") and os.path.exists(library) else "",
+    library=min(libraries, default=""),
     lacks=lacks,
 )))
 """
@@ -207,6 +208,7 @@ def copied(found: Interpreter, root: Path, progress: Progress) -> Interpreter:
         (directory / "lib" / found.stdlib.name / "site-packages").mkdir()
         if found.library:
             shutil.copy2(found.library, directory / "lib" / found.library.name)
+            _look_beside(directory / "bin" / name, found.library.parent)
         directories.make_readable(directory)
         try:
             reachable_by_everyone(examine(directory / "bin" / name))
@@ -220,3 +222,13 @@ def copied(found: Interpreter, root: Path, progress: Progress) -> Interpreter:
 
     directory = directories.build_once(root, root / "python" / version, build, progress=progress)
     return examine(directory / "bin" / "python3")
+
+
+def _look_beside(executable: Path, old: Path) -> None:
+    """Let the copied `executable` find libpython in its own prefix instead of in `old`.
+
+    The run path is a string in the file's dynamic section; a shorter one fits in its place (see ld.so(8), $ORIGIN).
+    """
+    was, wanted = os.fsencode(old) + b"\0", b"$ORIGIN/../lib\0"
+    if len(wanted) <= len(was):
+        executable.write_bytes(executable.read_bytes().replace(was, wanted.ljust(len(was), b"\0")))
