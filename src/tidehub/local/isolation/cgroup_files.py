@@ -32,7 +32,9 @@ class Tree:
 
     def make(self, path: Path) -> None:
         """Make a group; its control files appear by themselves."""
-        path.mkdir(mode=0o755)
+        path.mkdir()
+        # Whatever the umask of the caller: a notebook server reads its own count of memory kills here.
+        path.chmod(0o755)
 
     def drop(self, path: Path) -> None:
         """Remove a group without processes; its control files go by themselves."""

@@ -36,7 +36,8 @@ def memory_events_file(
             found = Path(mount, os.path.relpath(own[""], root), "memory.events")
         else:
             continue
-        if found.exists():
+        # Not Path.exists: that raises where a directory on the way is closed to us, and no server would start.
+        if os.access(found, os.R_OK):
             return found
     return None
 
