@@ -47,11 +47,14 @@ class HubContext:
     ledger: Ledger
 
 
-class StartFailed(Exception):
-    """A start that failed, in words for the person who waits; the hub shows `jupyterhub_message`."""
+class StartFailed(web.HTTPError):
+    """A start that failed, in words for the person who waits.
+
+    An `HTTPError`, because of any other exception the hub shows only that there was one.
+    """
 
     def __init__(self, message: str) -> None:
-        super().__init__(message)
+        super().__init__(500, "%s", message)
         self.jupyterhub_message = message
 
 
