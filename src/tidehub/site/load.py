@@ -193,17 +193,19 @@ def _text_of(path: Path, file: str) -> str:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise refuse("there is no such file", "check the name given with --site") from None
-    except IsADirectoryError:
-        raise refuse("this is a directory", "give the site file inside it") from None
     except (OSError, ValueError) as error:
         raise refuse(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    with os.fdopen(handle, "rb") as stream:
-        mode = os.fstat(stream.fileno()).st_mode
+    try:
+        mode = os.fstat(handle).st_mode
         if stat.S_ISDIR(mode):
             raise refuse("this is a directory", "give the site file inside it")
         if not stat.S_ISREG(mode):
             raise refuse("this is not a regular file", "give a file with the site's YAML")
-        content = stream.read(LARGEST_FILE + 1)
+        content = _read_all(handle, LARGEST_FILE + 1)
+    except OSError as error:
+        raise refuse(f"cannot be read ({error.strerror or error})") from None
+    finally:
+        os.close(handle)
     if len(content) > LARGEST_FILE:
         raise refuse("the file is larger than 1 MiB", "a site file has a few kilobytes: is it another file?")
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -215,3 +217,10 @@ def _text_of(path: Path, file: str) -> str:
         column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
         what = f"the byte 0x{content[error.start]:02x} is not UTF-8"
         raise refuse(what, "save the file as UTF-8", before.count(b"\n") + 1, column) from None
+
+
+def _read_all(handle: int, most: int) -> bytes:
+    content = b""
+    while len(content) < most and (piece := os.read(handle, most - len(content))):
+        content += piece
+    return content

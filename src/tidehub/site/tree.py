@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -178,7 +178,10 @@ class _Builder:
             written = str(getattr(event, "value", ""))
             merge = type(event).__name__ == "ScalarEvent" and written == "<<" and not event.style
             key = self.node(event, path, depth + 1)
-            value = self.node(next(self.events), (*path, written), depth + 1)
+            value = self.node(below := next(self.events), (*path, written), depth + 1)
+            if getattr(below, "value", None) == "" and not below.style:
+                # Nothing is written: the parser places it on a later line, a person looks at the key.
+                value = replace(value, line=key.line, column=key.column)
             if type(event).__name__ != "ScalarEvent":
                 self.say(key.line, key.column, "a key must be plain text", path=path)
             elif merge:
@@ -224,13 +227,13 @@ def _words_of(text: str, line: int, column: int, problem: str) -> tuple[str, str
     here = lines[line - 1] if 0 < line <= len(lines) else ""
     if "\t" in here[: max(column, 1)] and not here[: column - 1].strip():
         return "a tab indents this line", "indent with spaces"
-    if "mapping values are not allowed" in problem:
+    if "mapping values are not allowed" in problem and ":" in here[: column - 1]:
         return "a second ':' in this place", "quote the value, or check the indentation of this line"
     if "cannot start any token" in problem:
         character = here[column - 1 : column] or "this character"
         return f"{character!r} cannot start a value", "quote the value"
     if "<stream end>" in problem or "unexpected end of stream" in problem:
         return "something opened before (a quote, [ or {) is never closed", "close it"
-    if "<block end>" in problem or "expected ':'" in problem or "could not find" in problem:
+    if any(sign in problem for sign in ("<block end>", "expected ':'", "could not find", "mapping values")):
         return "this line does not fit the lines above it", "check its indentation, and the ':' after its key"
     return f"this is not YAML ({problem})", None
