@@ -10,7 +10,7 @@ from pathlib import Path
 from tidehub.errors import TidehubError, UsageError
 from tidehub.local.files import PRIVATE_DIRECTORY, make_directory, os_fault, write_private
 from tidehub.local.front.ports import check_port, first_free_for_all, is_loopback, reachable_host
-from tidehub.local.front.tls import HandOver, TlsFiles, check_tls
+from tidehub.local.front.tls import HAND_OVER_INTERVAL, HandOver, TlsFiles, check_tls
 from tidehub.local.places import Places
 from tidehub.local.secrets import Secret
 from tidehub.local.supervisor.component import Component, Hook, Probe, Ready
@@ -20,7 +20,6 @@ CAP_NET_BIND_SERVICE = 10
 """capabilities(7): listen on ports below 1024."""
 
 _EXTENSION = Path(__file__).with_name("front.cjs")
-_TLS_POLL = 5.0
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,7 @@ def front_door(
     uid: int | None = None,
     gid: int | None = None,
     log_level: str = "info",
+    tls_interval: float = HAND_OVER_INTERVAL,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Component:
     """The part `proxy`.
@@ -80,7 +80,7 @@ def front_door(
     `program` is `Software.proxy()`: Node, then the script. `hub_target` is the hub's own address
     (`http://127.0.0.1:8081`), `hub_path` its path with the site's prefix (`/base/hub/`). `restore` is what
     `restore_routes` gives. `uid` and `gid` in root mode only: the proxy must never run as root, because people own
-    the directories in which it follows names of sockets.
+    the directories in which it follows names of sockets. `tls_interval`: seconds between looks at the certificate.
     """
     node, *script = program
     own = places.services / "proxy"
@@ -113,7 +113,7 @@ def front_door(
 
     async def keep_certificate() -> None:
         if hand_over is not None:
-            await hand_over.keep(tell=tell)
+            await hand_over.keep(interval=tls_interval, tell=tell)
 
     answers = http_check(f"{door.local_url}/_chp_healthz")
     api_answers = http_check(
@@ -129,7 +129,7 @@ def front_door(
     return Component(
         name="proxy",
         argv=argv,
-        env=_environment(door, hand_over, token),
+        env=_environment(door, hand_over, token, tls_interval),
         ready=ready,
         on_restart=restore,
         before_start=before_start,
@@ -142,7 +142,9 @@ def front_door(
     )
 
 
-def _environment(door: FrontDoor, hand_over: HandOver | None, token: Secret) -> dict[str, str]:
+def _environment(
+    door: FrontDoor, hand_over: HandOver | None, token: Secret, tls_interval: float
+) -> dict[str, str]:
     environment = {
         "PATH": "/usr/bin:/bin",
         "HOME": "/",
@@ -157,6 +159,6 @@ def _environment(door: FrontDoor, hand_over: HandOver | None, token: Secret) -> 
         environment |= {
             "TIDEHUB_TLS_CERTIFICATE": str(hand_over.files.certificate),
             "TIDEHUB_TLS_KEY": str(hand_over.files.key),
-            "TIDEHUB_TLS_POLL_SECONDS": f"{_TLS_POLL:g}",
+            "TIDEHUB_TLS_POLL_SECONDS": f"{tls_interval:g}",
         }
     return environment

@@ -126,6 +126,8 @@ class Keeper:
         component = self.component
         self._become(PartState.STARTING, self.why)
         try:
+            # So that the log is there from the start, also for a part that says nothing.
+            self._log.write(b"")
             if component.before_start is not None:
                 await component.before_start()
             if self._stopping:

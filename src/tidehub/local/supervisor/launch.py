@@ -1,8 +1,8 @@
 """Becomes a part's process: run by path with `python -I -S`, gives up privileges, executes the program.
 
 A small program between fork and exec, because `preexec_fn` runs Python in a forked copy of the whole
-supervisor. Imports the standard library only. Its one argument is JSON: argv, cwd, uid, gid, capabilities,
-and the pid of its parent.
+supervisor. Imports the standard library only. Its one argument is JSON: argv, names of variables, cwd,
+uid, gid, capabilities, and the pid of its parent.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ def main() -> None:
         if os.getppid() != plan["parent"]:
             os._exit(_CANNOT_START)
         os.chdir(plan["cwd"])
-        os.execvp(argv[0], argv)
+        # Python itself adds LC_CTYPE in the C locale (PEP 538).
+        os.execvpe(argv[0], argv, {name: os.environ[name] for name in plan["variables"]})
     except OSError as error:
         print(f"cannot start {argv[0]}: {error}", file=sys.stderr, flush=True)
         os._exit(_CANNOT_START)

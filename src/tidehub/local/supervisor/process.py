@@ -44,6 +44,7 @@ class Process:
         """Start it. `born` gets the process before anything can collect its end. Raises `OSError`."""
         plan = {
             "argv": list(component.argv),
+            "variables": sorted(component.env),
             "cwd": str(component.cwd),
             "uid": component.uid,
             "gid": component.gid,

@@ -1,0 +1,454 @@
+"""The front door with the real proxy: its API, forwarded headers, certificates, ports."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from supervisor_dummies import alive, free_port, until
+from tornado.httpclient import HTTPRequest
+from tornado.httpserver import HTTPServer
+from tornado.web import Application, RequestHandler
+from tornado.websocket import WebSocketHandler, websocket_connect
+
+from tidehub.errors import TidehubError, UsageError
+from tidehub.local.front import proxy
+from tidehub.local.front.ports import first_free_for_all
+from tidehub.local.front.proxy import FrontDoor, front_door
+from tidehub.local.front.tls import TlsFiles
+from tidehub.local.places import Places
+from tidehub.local.secrets import Secret
+from tidehub.local.software import Software
+from tidehub.local.supervisor.backoff import Backoff
+from tidehub.local.supervisor.supervisor import Supervisor
+
+pytestmark = pytest.mark.real
+
+PROXY_UID = 64124
+OTHER_UID = 64125
+TOKEN = Secret("0123456789abcdef" * 4)
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+@pytest.fixture(scope="module")
+def program() -> list[str]:
+    return Software().proxy()
+
+
+@pytest.fixture
+def places() -> Iterator[Places]:
+    # Not in pytest's own directory, which lets no other user through.
+    with tempfile.TemporaryDirectory(prefix="front-") as directory:
+        Path(directory).chmod(0o711)
+        made = Places.of(Path(directory) / "state").ensure()
+        yield made
+        made.remove_run()
+
+
+class Headers(RequestHandler):
+    def get(self) -> None:
+        self.set_header("Server", "a server with a version")
+        self.write(json.dumps(dict(self.request.headers)))
+
+
+class Echo(WebSocketHandler):
+    def open(self) -> None:
+        self.write_message(json.dumps(dict(self.request.headers)))
+
+    def on_message(self, message: str | bytes) -> None:
+        self.write_message(message)
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[str]:
+    """Stands for the hub: answers with the headers that it got."""
+    server = HTTPServer(Application([("/ws", Echo), ("/.*", Headers)]))
+    port = free_port()
+    server.listen(port, "127.0.0.1")
+    yield f"http://127.0.0.1:{port}"
+    server.stop()
+    await server.close_all_connections()
+
+
+@asynccontextmanager
+async def open_door(
+    door: FrontDoor,
+    program: list[str],
+    places: Places,
+    hub: str,
+    *,
+    uid: int | None = None,
+    told: list[str] | None = None,
+) -> AsyncIterator[tuple[Supervisor, list[str]]]:
+    restored: list[str] = []
+
+    async def restore() -> None:
+        restored.append("restored")
+
+    component = front_door(
+        door,
+        program=program,
+        places=places,
+        token=TOKEN,
+        hub_target=hub,
+        hub_path="/hub/",
+        restore=restore,
+        uid=uid,
+        gid=uid,
+        tls_interval=0.2,
+        tell=(lambda text: None) if told is None else told.append,
+    )
+    supervisor = Supervisor(
+        [component], logs=places.logs, secrets=[TOKEN], backoff=lambda: Backoff(first=0.05, most=0.2)
+    )
+    try:
+        await supervisor.start()
+        yield supervisor, restored
+    finally:
+        await supervisor.stop()
+
+
+def client(**more: object) -> httpx.AsyncClient:
+    return httpx.AsyncClient(trust_env=False, timeout=10, **more)  # type: ignore[arg-type]
+
+
+async def seen(url: str, headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that reach the hub by a request, lower case."""
+    async with client() as one:
+        answer = await one.get(f"{url}/anything", headers=dict(headers))
+    assert answer.status_code == 200
+    return {name.lower(): value for name, value in answer.json().items()}
+
+
+async def seen_by_upgrade(url: str, headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that reach the hub by a websocket."""
+    request = HTTPRequest(url.replace("http", "ws", 1) + "/ws", headers=dict(headers))
+    connection = await websocket_connect(request)
+    first = await connection.read_message()
+    connection.close()
+    assert isinstance(first, str)
+    return {name.lower(): value for name, value in json.loads(first).items()}
+
+
+FORGED = {
+    "X-Forwarded-For": "203.0.113.7",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Host": "elsewhere.example",
+    "X-Forwarded-Prefix": "/x",
+    "Forwarded": "for=203.0.113.7;proto=https",
+    "X-Real-IP": "203.0.113.7",
+    "X-Scheme": "https",
+}
+
+
+@pytest.mark.parametrize("way", [seen, seen_by_upgrade])
+async def test_forwarded_headers_of_strangers_are_not_believed(
+    way: object, program: list[str], places: Places, hub: str
+) -> None:
+    door = FrontDoor("127.0.0.1", free_port())
+    async with open_door(door, program, places, hub):
+        found = await way(door.local_url, FORGED)  # type: ignore[operator]
+    assert found["x-forwarded-for"] == "127.0.0.1"
+    assert found["x-forwarded-proto"] == "http"
+    assert found["x-forwarded-port"] == str(door.port)
+    assert found["x-forwarded-host"] == f"127.0.0.1:{door.port}"
+    assert not {"forwarded", "x-real-ip", "x-scheme", "x-forwarded-prefix"} & set(found)
+
+
+@pytest.mark.parametrize(
+    ("headers", "client_address", "scheme"),
+    [
+        ({"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}, "203.0.113.9", "https"),
+        # What the client itself put first is not believed.
+        ({"X-Forwarded-For": "6.6.6.6, 203.0.113.9", "X-Forwarded-Proto": "https"}, "203.0.113.9", "https"),
+        # Two reverse proxies of the operator.
+        (
+            {"X-Forwarded-For": "203.0.113.9, 10.1.2.3", "X-Forwarded-Proto": "https,http"},
+            "203.0.113.9",
+            "https",
+        ),
+        ({"Forwarded": 'for="[2001:db8::1]:4711";proto=https'}, "2001:db8::1", "https"),
+        ({"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "wss"}, "203.0.113.9", "https"),
+        ({"X-Forwarded-For": "nonsense", "X-Forwarded-Proto": "gopher"}, "127.0.0.1", "http"),
+        ({"X-Scheme": "https", "X-Real-IP": "6.6.6.6"}, "127.0.0.1", "http"),
+        ({}, "127.0.0.1", "http"),
+    ],
+)
+async def test_forwarded_headers_of_trusted_proxies_are_right(
+    headers: dict[str, str], client_address: str, scheme: str, trusting: str
+) -> None:
+    for way in (seen, seen_by_upgrade):
+        found = await way(trusting, {**headers, "Host": "hub.example.org"})
+        assert found["x-forwarded-for"] == client_address
+        assert found["x-forwarded-proto"] == scheme
+        assert found["x-forwarded-port"] == ("443" if scheme == "https" else "80")
+        assert not {"forwarded", "x-real-ip", "x-scheme"} & set(found)
+
+
+@pytest.fixture
+async def trusting(program: list[str], places: Places, hub: str) -> AsyncIterator[str]:
+    door = FrontDoor("127.0.0.1", free_port(), trusted_proxies=("127.0.0.1", "10.0.0.0/8"))
+    async with open_door(door, program, places, hub):
+        yield door.local_url
+
+
+async def test_answers_do_not_name_the_server_behind(program: list[str], places: Places, hub: str) -> None:
+    door = FrontDoor("127.0.0.1", free_port())
+    async with open_door(door, program, places, hub), client() as one:
+        answer = await one.get(door.local_url)
+    assert answer.status_code == 200
+    assert "server" not in answer.headers
+
+
+def test_plain_http_from_elsewhere_is_for_the_reverse_proxy_alone(program: list[str]) -> None:
+    script = f"""
+    require({json.dumps(str(Path(proxy.__file__).with_name("front.cjs")))});
+    const http = require("node:http");
+    const server = http.createServer(() => console.log("served"));
+    for (const remoteAddress of ["192.0.2.1", "::ffff:10.0.0.9", "127.0.0.1", "::1"]) {{
+      const response = {{ writeHead(code) {{ console.log(code); return this; }}, end() {{}}, removeHeader() {{}} }};
+      server.emit("request", {{ socket: {{ remoteAddress }}, headers: {{}} }}, response);
+    }}
+    server.emit("upgrade", {{ socket: {{ remoteAddress: "192.0.2.1" }}, headers: {{}} }},
+                {{ end(text) {{ console.log(text.split("\\r")[0]); }} }});
+    """
+    environment = {"TIDEHUB_ONLY_TRUSTED": "1", "TIDEHUB_TRUSTED_PROXIES": "10.0.0.0/8"}
+    done = subprocess.run(
+        [program[0], "-e", script], env=environment, capture_output=True, text=True, timeout=30
+    )
+    assert done.stdout.split("\n")[:5] == ["403", "served", "served", "served", "HTTP/1.1 403 Forbidden"], (
+        done.stderr
+    )
+
+
+@needs_root
+@pytest.mark.root
+async def test_the_proxy_runs_as_its_user_and_its_api_is_closed_to_others(
+    program: list[str], places: Places, hub: str
+) -> None:
+    door = FrontDoor("127.0.0.1", free_port())
+    async with open_door(door, program, places, hub, uid=PROXY_UID) as (supervisor, _):
+        process = supervisor.parts()[0].pid
+        assert f"Uid:\t{PROXY_UID}\t{PROXY_UID}" in Path(f"/proc/{process}/status").read_text()
+        for uid, reached in ((PROXY_UID, "reached"), (OTHER_UID, "Permission denied")):
+            code = (
+                "import socket,sys; one = socket.socket(socket.AF_UNIX)\n"
+                "try: one.connect(sys.argv[1]); print('reached')\n"
+                "except OSError as error: print(error.strerror)"
+            )
+            done = subprocess.run(
+                ["/usr/bin/python3", "-c", code, str(places.proxy_api_socket)],
+                user=uid,
+                group=uid,
+                extra_groups=[],
+                cwd="/",
+                capture_output=True,
+                text=True,
+                timeout=30,
+            )
+            assert done.stdout.strip() == reached, done.stderr
+        api = httpx.AsyncHTTPTransport(uds=str(places.proxy_api_socket))
+        async with client(transport=api) as one:
+            assert (await one.get("http://localhost/api/routes")).status_code == 403
+            headers = {"Authorization": f"token {TOKEN.reveal()}"}
+            assert (await one.get("http://localhost/api/routes", headers=headers)).status_code == 200
+
+
+async def test_after_kill_9_it_is_back_over_its_old_socket_and_routes_are_restored(
+    program: list[str], places: Places, hub: str
+) -> None:
+    door = FrontDoor("127.0.0.1", free_port())
+    async with open_door(door, program, places, hub) as (supervisor, restored):
+        process = supervisor.parts()[0].pid
+        assert process is not None
+        assert restored == []
+        os.kill(process, signal.SIGKILL)
+        await until(lambda: restored == ["restored"])
+        assert not alive(process)
+        assert (await seen(door.local_url, {}))["x-forwarded-for"] == "127.0.0.1"
+    assert TOKEN.reveal() not in (places.logs / "proxy.log").read_text()
+
+
+def certificate(directory: Path, name: str) -> TlsFiles:
+    """A fresh self-signed certificate for `name`, in the same two files each time."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=90))
+        .sign(key, hashes.SHA256())
+    )
+    directory.mkdir(exist_ok=True)
+    files = TlsFiles(directory / "fullchain.pem", directory / "privkey.pem")
+    files.certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    files.key.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    files.key.chmod(0o600)
+    return files
+
+
+def presented(port: int) -> str:
+    """The name in the certificate that a new connection gets."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        context.wrap_socket(plain) as one,
+    ):
+        raw = one.getpeercert(binary_form=True)
+    assert raw is not None
+    value = (
+        x509.load_der_x509_certificate(raw).subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value
+    )
+    assert isinstance(value, str)
+    return value
+
+
+@pytest.mark.parametrize("uid", [None, pytest.param(PROXY_UID, marks=[needs_root, pytest.mark.root])])
+async def test_a_renewed_certificate_is_taken_up_without_dropping_a_connection(
+    uid: int | None, program: list[str], places: Places, hub: str
+) -> None:
+    files = certificate(places.state.parent / "tls", "first.example")
+    door = FrontDoor("127.0.0.1", free_port(), tls=files)
+    told: list[str] = []
+    async with open_door(door, program, places, hub, uid=uid, told=told) as (supervisor, _):
+        process = supervisor.parts()[0].pid
+        assert await asyncio.to_thread(presented, door.port) == "first.example"
+        request = HTTPRequest(f"wss://127.0.0.1:{door.port}/ws", validate_cert=False)
+        websocket = await websocket_connect(request)
+        headers = json.loads(str(await websocket.read_message()))
+        assert {name.lower(): value for name, value in headers.items()}["x-forwarded-proto"] == "https"
+
+        half = files.key.read_bytes()
+        certificate(files.key.parent, "second.example")
+        whole = files.key.read_bytes()
+        # A renewal caught between its two files changes nothing.
+        files.key.write_bytes(half)
+        await until(lambda: any("is not the key of" in text for text in told))
+        assert await asyncio.to_thread(presented, door.port) == "first.example"
+        files.key.write_bytes(whole)
+        async with asyncio.timeout(10):
+            while await asyncio.to_thread(presented, door.port) != "second.example":
+                await asyncio.sleep(0.05)
+
+        await websocket.write_message("still here")
+        assert await websocket.read_message() == "still here"
+        websocket.close()
+        assert supervisor.parts()[0].pid == process
+        copy = places.services / "proxy" / "tls" / "key.pem"
+        assert copy.stat().st_mode & 0o777 == 0o600
+        assert copy.stat().st_uid == (os.geteuid() if uid is None else uid)
+
+
+@needs_root
+@pytest.mark.root
+async def test_a_low_port_as_root(program: list[str], places: Places, hub: str) -> None:
+    if first_free_for_all() < 1024:
+        pytest.skip("this machine has no privileged ports")
+    port = next(port for port in range(700, 1023) if is_free(port))
+    door = FrontDoor("127.0.0.1", port)
+    async with open_door(door, program, places, hub, uid=PROXY_UID) as (supervisor, _):
+        assert (await seen(door.local_url, {}))["x-forwarded-port"] == str(port)
+        status = Path(f"/proc/{supervisor.parts()[0].pid}/status").read_text()
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    only_bind = f"{1 << proxy.CAP_NET_BIND_SERVICE:016x}"
+    assert fields["CapEff"] == fields["CapPrm"] == fields["CapAmb"] == only_bind
+    assert fields["Uid"].split()[0] == str(PROXY_UID)
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as one, contextlib.suppress(OSError):
+        one.bind(("127.0.0.1", port))
+        return True
+    return False
+
+
+def test_a_taken_port_names_the_process() -> None:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        one.listen()
+        with pytest.raises(TidehubError) as refused:
+            FrontDoor("127.0.0.1", one.getsockname()[1]).check()
+    text = str(refused.value)
+    assert f"(process {os.getpid()})" in text
+    assert "--port" in text
+
+
+async def test_a_port_that_cannot_be_listened_on_ends_the_proxy(
+    program: list[str], places: Places, hub: str
+) -> None:
+    door = FrontDoor("127.0.0.1", free_port())
+    async with open_door(door, program, places, hub):
+        component = front_door(
+            door,
+            program=program,
+            places=places,
+            token=TOKEN,
+            hub_target=hub,
+            hub_path="/hub/",
+            restore=asyncio.Event().wait,  # type: ignore[arg-type]
+        )
+        argv = [part.replace("api.sock", "other.sock") for part in component.argv]
+        other = replace(component, argv=argv)
+        done = await asyncio.create_subprocess_exec(
+            *other.argv, env=dict(other.env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        output, _ = await asyncio.wait_for(done.communicate(), 20)
+    assert done.returncode == 1
+    assert "cannot listen" in output.decode()
+
+
+def test_plain_http_beyond_this_machine_is_refused() -> None:
+    with pytest.raises(UsageError, match="plain HTTP") as refused:
+        FrontDoor("0.0.0.0", 8000).check()
+    assert "machine.tls" in str(refused.value)
+    assert "trusted_proxies" in str(refused.value)
+
+
+def test_an_unprivileged_user_reads_what_to_do_about_a_low_port() -> None:
+    if first_free_for_all() < 1024:
+        pytest.skip("this machine has no privileged ports")
+    code = (
+        "from tidehub.local.front.proxy import FrontDoor\n"
+        "from tidehub.errors import TidehubError\n"
+        # A Python below root's home cannot import any more once it is another user.
+        "import encodings.idna, os\n"
+        "if os.geteuid() == 0: os.setresuid(64125, 64125, 64125)\n"
+        "try: FrontDoor('127.0.0.1', 81).check()\n"
+        "except TidehubError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": ":".join(sys.path), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "port 81 needs root" in done.stdout, done.stderr

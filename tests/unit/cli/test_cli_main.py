@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tidehub import __version__
+from tidehub.cli import main, up
+from tidehub.cli.console import PlainSay
+from tidehub.errors import TidehubError
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["--version"]) == 0
+    assert capsys.readouterr().out == f"tidehub {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["up", "--nonsense"], ["up", "--port", "70000"], []])
+def test_wrong_usage_is_2(arguments: list[str]) -> None:
+    assert main.run(arguments) == 2
+
+
+def test_foreseen_faults_are_words_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fault(site_file: Path | None) -> list[str]:
+        raise TidehubError("the moon is in the way", fix="wait")
+
+    monkeypatch.setattr(up, "_site_warnings", fault)
+    assert main.run(["up", "--state", str(tmp_path / "state")]) == 1
+    assert capsys.readouterr().err == "tidehub: the moon is in the way\n  to do: wait\n"
+    assert not (tmp_path / "state").exists()
+
+
+def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupted(site_file: Path | None) -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(up, "_site_warnings", interrupted)
+    assert main.run(["up", "--state", str(tmp_path / "state")]) == 130
+
+
+def test_a_wrong_site_file_leaves_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site = tmp_path / "tidehub.yaml"
+    site.write_text("nonsense: true\n")
+    assert main.run(["up", "--site", str(site), "--state", str(tmp_path / "state")]) == 2
+    assert "nonsense" in capsys.readouterr().err
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        ("status", 1, "No platform was set up"),
+        ("down", 0, "Nothing runs"),
+        ("logs", 1, "no platform was set up"),
+    ],
+)
+def test_where_nothing_runs(
+    command: str, code: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run([command, "--state", str(tmp_path / "state")]) == code
+    shown = capsys.readouterr()
+    assert words in shown.out + shown.err
+    assert not (tmp_path / "state").exists()
+
+
+def test_plain_output_has_no_control_characters_and_says_a_step_once() -> None:
+    stream = io.StringIO()
+    say = PlainSay(stream)
+    for _ in range(3):
+        say.step("fetching Node")
+    say.done("Node is here")
+    say.warn("little memory")
+    assert stream.getvalue() == "fetching Node ...\nNode is here\nwarning: little memory\n"
+
+
+def test_a_reader_that_went_away_is_no_fault() -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    PlainSay(Gone()).note("nobody hears it")
+
+
+def test_the_command_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, tidehub.cli.main; "
+        "print([name for name in ('jupyterhub', 'httpx', 'pydantic', 'ruamel', 'tornado', 'sqlalchemy')"
+        " if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tidehub.errors import TidehubError
+from tidehub.local.secrets import Secret
+from tidehub.local.supervisor.backoff import Backoff
+from tidehub.local.supervisor.component import Component, Ready
+from tidehub.local.supervisor.log import LogPipe, Redactor, RotatingLog, lines_that_matter
+from tidehub.local.supervisor.process import how_it_ended
+from tidehub.local.supervisor.state import own_state, read_state, start_ticks, write_state
+from tidehub.local.supervisor.supervisor import check_order
+from tidehub.local.supervisor.words import duration, status_lines
+
+
+def test_backoff_doubles_to_its_most_and_starts_over_after_a_stable_run() -> None:
+    backoff = Backoff(first=0.5, most=30, stable=60)
+    assert [backoff.after(1) for _ in range(8)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
+    assert backoff.after(61) == 0.5
+    assert backoff.after(1) == 1
+
+
+def part(name: str, *after: str) -> Component:
+    async def ready() -> Ready:
+        return Ready(True)
+
+    return Component(name, ["true"], {}, ready=ready, after=after)
+
+
+@pytest.mark.parametrize(
+    ("components", "problem"),
+    [
+        ([part("a"), part("a")], "same name"),
+        ([part("a", "b")], "no part of the platform"),
+        ([part("a", "b"), part("b", "c"), part("c", "a")], "wait for each other"),
+    ],
+)
+def test_an_impossible_order_is_refused(components: list[Component], problem: str) -> None:
+    with pytest.raises(TidehubError, match=problem):
+        check_order(components)
+
+
+def test_logs_rotate_by_size_and_keep_so_many(tmp_path: Path) -> None:
+    log = RotatingLog(tmp_path / "part.log", limit=100, kept=2)
+    for number in range(40):
+        log.write(f"line {number:02}\n".encode())
+    log.close()
+    kept = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert set(kept) == {"part.log", "part.log.1", "part.log.2"}
+    assert all(len(text) <= 100 for text in kept.values())
+    assert kept["part.log"].endswith("line 39\n")
+    joined = kept["part.log.2"] + kept["part.log.1"] + kept["part.log"]
+    numbers = [int(line.split()[1]) for line in joined.splitlines()]
+    assert numbers == list(range(numbers[0], 40))
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_a_log_that_cannot_be_written_loses_lines_and_nothing_else(tmp_path: Path) -> None:
+    log = RotatingLog(tmp_path / "gone" / "part.log")
+    log.write(b"lost\n")
+    (tmp_path / "gone").mkdir()
+    log.write(b"kept\n")
+    log.close()
+    assert (tmp_path / "gone" / "part.log").read_bytes() == b"kept\n"
+
+
+def test_a_pipe_redacts_whole_lines_whatever_the_pieces(tmp_path: Path) -> None:
+    log = RotatingLog(tmp_path / "part.log")
+    pipe = LogPipe(log, Redactor([Secret("sesame"), Secret("open-sesame")]))
+    for piece in (b"the word is open", b"-ses", b"ame\nlast", b" line"):
+        pipe.data_received(piece)
+    pipe.connection_lost(None)
+    log.close()
+    assert (tmp_path / "part.log").read_text() == "the word is [secret]\nlast line\n"
+    assert list(pipe.lines) == ["the word is [secret]", "last line"]
+
+
+def test_of_a_traceback_the_end_matters() -> None:
+    lines = ["hello", *(f"info {n}" for n in range(30)), "Traceback (most recent call last):"]
+    lines += ['  File "x.py", line 1', "    boom()", "OSError: the disk is full"]
+    found = lines_that_matter(lines)
+    assert found[0].startswith("Traceback")
+    assert found[-1] == "OSError: the disk is full"
+
+
+def test_without_a_cause_the_last_lines_matter() -> None:
+    assert lines_that_matter([f"step {n}" for n in range(50)], 3) == ["step 47", "step 48", "step 49"]
+    assert lines_that_matter([]) == []
+
+
+def test_causes_before_chatter_are_found() -> None:
+    lines = ["start", "[C] cannot open the database", "bye", ""]
+    assert lines_that_matter(lines) == ["[C] cannot open the database", "bye"]
+
+
+def test_how_a_process_ended() -> None:
+    assert how_it_ended(3) == "exit code 3"
+    assert how_it_ended(-9) == "killed by SIGKILL"
+
+
+def test_the_state_file_knows_its_process(tmp_path: Path) -> None:
+    path = tmp_path / "private" / "platform.json"
+    path.parent.mkdir()
+    assert read_state(path) is None
+    write_state(path, own_state(state="running", address="http://127.0.0.1:1/"))
+    found = read_state(path)
+    assert found is not None
+    assert found.alive
+    assert (found.pid, found.address) == (os.getpid(), "http://127.0.0.1:1/")
+    assert start_ticks(2**22 + 1) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"pid": "x", "started": 1, "since": 0, "state": "running"}']
+)
+def test_a_damaged_state_file_says_what_to_do(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "platform.json"
+    path.write_text(text)
+    with pytest.raises(TidehubError, match="damaged") as refused:
+        read_state(path)
+    assert "remove it" in str(refused.value)
+
+
+def test_durations() -> None:
+    assert [duration(value) for value in (0, 59.9, 3600, 3725, 90061)] == [
+        "0 s",
+        "59 s",
+        "1 h",
+        "1 h 2 min",
+        "1 d 1 h",
+    ]
+
+
+def test_status_in_words() -> None:
+    status = {
+        "state": "running",
+        "address": "http://127.0.0.1:8000/",
+        "pid": 5,
+        "uptime": 60,
+        "state_dir": "/state",
+        "parts": [
+            {"name": "hub", "state": "ready", "pid": 7, "restarts": 2, "since": 100.0, "why": ""},
+            {
+                "name": "proxy",
+                "state": "restarting",
+                "pid": None,
+                "restarts": 0,
+                "since": 100.0,
+                "why": "hung",
+            },
+        ],
+        "servers": [{"user": "alice", "server": ""}],
+        "gaps": ["disk space of homes is not limited"],
+    }
+    text = "\n".join(status_lines(status, now=160.0))
+    assert "running at http://127.0.0.1:8000/  (process 5, for 1 min)" in text
+    assert "pid 7, restarted 2 times" in text
+    assert "restarting" in text
+    assert "hung" in text
+    assert "alice" in text
+    assert "disk space of homes" in text
+
+
+@pytest.mark.parametrize("state", ["none", "stopped", "crashed", "silent", "preparing"])
+def test_each_state_without_a_running_platform_has_its_words(state: str) -> None:
+    (line,) = status_lines({"state": state, "state_dir": "/state", "logs": "/state/logs", "pid": 5})
+    assert "/state" in line

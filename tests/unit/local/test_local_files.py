@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from tidehub.errors import TidehubError
+from tidehub.local import files
+from tidehub.local.files import read_private, write_private
+
+
+def test_a_file_is_replaced_whole_and_private(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("old")
+    path.chmod(0o644)
+    write_private(path, "new")
+    assert read_private(path) == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [found.name for found in tmp_path.iterdir()] == ["secret"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "secret"
+    write_private(path, "old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(TidehubError, match="the disk is full"):
+        write_private(path, "new")
+    assert path.read_text() == "old"
+    assert [found.name for found in tmp_path.iterdir()] == ["secret"]
+
+
+def test_a_missing_directory_is_a_fault_in_words(tmp_path: Path) -> None:
+    with pytest.raises(TidehubError, match="cannot write"):
+        write_private(tmp_path / "none" / "secret", "x")
+
+
+def test_reading_nothing_and_reading_nonsense(tmp_path: Path) -> None:
+    assert read_private(tmp_path / "none") is None
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    with pytest.raises(TidehubError, match="damaged"):
+        read_private(tmp_path / "bytes")

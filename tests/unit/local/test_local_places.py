@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tidehub.errors import TidehubError
+from tidehub.local import places as module
+from tidehub.local.places import LONGEST_RUN_DIRECTORY, Places, default_state_dir
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def made(state: Path) -> Places:
+    return Places.of(state).ensure(other_users=False)
+
+
+def test_of_makes_nothing(state: Path) -> None:
+    places = Places.of(state)
+    assert not places.exists
+    assert not state.exists()
+
+
+def test_ensure_makes_everything_with_its_mode_whatever_the_umask(state: Path) -> None:
+    before = os.umask(0)
+    try:
+        places = made(state)
+    finally:
+        os.umask(before)
+    try:
+        assert mode(places.state) == mode(places.homes) == mode(places.services) == mode(places.run) == 0o711
+        assert mode(places.private) == mode(places.logs) == mode(places.server_logs) == 0o700
+        assert mode(places.id_file) == 0o600
+        assert mode(places.own("identity")) == 0o700
+    finally:
+        places.remove_run()
+    assert not places.run.exists()
+
+
+def test_the_id_stays_and_moves_with_the_state(state: Path, tmp_path: Path) -> None:
+    first = made(state)
+    first.remove_run()
+    again = made(state)
+    assert again.platform_id == first.platform_id
+    assert len(first.platform_id) == 8
+    assert again.run == first.run
+    again.remove_run()
+    moved = tmp_path / "moved"
+    state.rename(moved)
+    assert Places.of(moved).platform_id == first.platform_id
+
+
+def test_two_states_have_two_run_directories_short_and_lower_case(tmp_path: Path) -> None:
+    one, two = made(tmp_path / "One"), made(tmp_path / "Two")
+    try:
+        assert one.run != two.run
+        for places in (one, two):
+            assert str(places.run) == str(places.run).lower()
+            assert len(str(places.run)) <= LONGEST_RUN_DIRECTORY
+    finally:
+        one.remove_run()
+        two.remove_run()
+
+
+def test_modes_that_somebody_changed_are_repaired(state: Path) -> None:
+    places = made(state)
+    places.private.chmod(0o755)
+    made(state).remove_run()
+    assert mode(places.private) == 0o700
+
+
+def test_foreign_files_are_refused_and_left_alone(state: Path) -> None:
+    state.mkdir()
+    (state / "thesis.tex").write_text("years of work")
+    with pytest.raises(TidehubError, match=r"thesis\.tex") as refused:
+        made(state)
+    assert "--state" in str(refused.value)
+    assert sorted(path.name for path in state.iterdir()) == ["thesis.tex"]
+
+
+def test_an_interrupted_first_set_up_is_resumed(state: Path) -> None:
+    (state / "private").mkdir(parents=True)
+    made(state).remove_run()
+
+
+def test_a_file_in_its_place_is_refused(state: Path) -> None:
+    state.write_text("")
+    with pytest.raises(TidehubError, match="not a directory"):
+        made(state)
+
+
+def test_a_link_in_place_of_the_private_directory_is_refused(state: Path, tmp_path: Path) -> None:
+    state.mkdir()
+    (state / "private").symlink_to(tmp_path)
+    with pytest.raises(TidehubError, match="symbolic link"):
+        made(state)
+
+
+def test_a_parent_that_lets_nobody_through_is_named_in_root_mode(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    with pytest.raises(TidehubError) as refused:
+        Places.of(closed / "state").ensure(other_users=True)
+    # pytest's own directories above may be closed too: the outermost is named, with its remedy.
+    named = str(refused.value).split(" ")[0]
+    assert str(closed).startswith(named)
+    assert f"chmod o+x {named}" in str(refused.value)
+    assert not (closed / "state").exists()
+
+
+def test_a_full_disk_is_said_with_what_is_free(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: SimpleNamespace(free=5 * 2**20))
+    with pytest.raises(TidehubError, match="5 MiB are free"):
+        made(state)
+
+
+def test_another_users_state_is_refused(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state.mkdir()
+    mine = os.geteuid()
+    monkeypatch.setattr(module.os, "geteuid", lambda: mine + 1)
+    with pytest.raises(TidehubError, match=f"belongs to uid {mine}"):
+        made(state)
+
+
+def test_a_damaged_id_says_what_to_do(state: Path) -> None:
+    places = made(state)
+    places.remove_run()
+    places.id_file.write_text("?")
+    with pytest.raises(TidehubError, match="damaged") as refused:
+        made(state)
+    assert "remove it" in str(refused.value)
+
+
+def test_the_default_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    assert default_state_dir() == Path("/home/someone/.local/state/tidehub")
+    monkeypatch.setenv("XDG_STATE_HOME", "relative")
+    assert default_state_dir() == Path("/home/someone/.local/state/tidehub")
+    monkeypatch.setenv("XDG_STATE_HOME", "/elsewhere")
+    assert default_state_dir() == Path("/elsewhere/tidehub")
+    monkeypatch.setattr(module.os, "geteuid", lambda: 0)
+    assert default_state_dir() == Path("/var/lib/tidehub")
