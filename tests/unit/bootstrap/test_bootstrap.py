@@ -1,0 +1,135 @@
+"""`./tidehub` before there is an environment, and when there is one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tidehub.local.software import layout
+from tidehub.release_sets import release
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+CLOSED_PORT = "http://127.0.0.1:9"
+
+
+def tidehub(software: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(CHECKOUT / "tidehub"), *arguments],
+        env={
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(software.parent),
+            "TIDEHUB_SOFTWARE": str(software),
+            "TIDEHUB_PYTHON": sys.executable,
+            **env,
+        },
+        cwd=software.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def made_up_environment(software: Path, kind: str = "control") -> None:
+    """A complete environment whose Python only says how it was started."""
+    lock = release().directory / f"{kind}.txt"
+    directory = software / kind / f"{layout.digest(lock.read_bytes())}-py311"
+    python = directory / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$@" "path=$PYTHONPATH safe=$PYTHONSAFEPATH"\n')
+    python.chmod(0o755)
+    (directory / layout.MARKER).write_text("{}")
+
+
+def test_the_bundled_pip_is_the_released_one() -> None:
+    (wheel,) = (CHECKOUT / "bootstrap").glob("pip-*.whl")
+    stated = (CHECKOUT / "bootstrap" / "README.md").read_text()
+    assert wheel.name in stated
+    assert re.findall(r"sha256 ([0-9a-f]{64})", stated) == [hashlib.sha256(wheel.read_bytes()).hexdigest()]
+
+
+def test_a_complete_environment_is_entered_without_a_word(tmp_path: Path) -> None:
+    software = tmp_path / "software"
+    made_up_environment(software)
+    done = tidehub(software, "up", "--port", "0", PIP_INDEX_URL=CLOSED_PORT)
+    assert (done.returncode, done.stderr) == (0, "")
+    started = re.fullmatch(r"-m tidehub up --port 0 path=(\S+) safe=1\n", done.stdout)
+    assert started
+    assert (Path(started[1]) / "tidehub" / "cli" / "main.py").is_file()
+
+
+def test_an_interrupted_environment_is_not_entered(tmp_path: Path) -> None:
+    software = tmp_path / "software"
+    made_up_environment(software)
+    next((software / "control").glob("*/complete.json")).unlink()
+    done = tidehub(software, "--version", PIP_INDEX_URL=CLOSED_PORT)
+    assert done.returncode == 1
+    assert "path=" not in done.stdout
+
+
+def test_without_the_network_it_says_what_it_needs(tmp_path: Path) -> None:
+    done = tidehub(
+        tmp_path / "software", "--version", PIP_INDEX_URL=f"http://ann:pw1@{CLOSED_PORT[7:]}/simple"
+    )
+    assert done.returncode == 1
+    assert "needs the network" in done.stderr
+    assert "PIP_INDEX_URL" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "pw1" not in done.stderr
+    assert not list((tmp_path / "software").glob("*/*/complete.json"))
+
+
+def test_a_software_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = tidehub(tmp_path / "file" / "software", "--version", HOME=str(tmp_path))
+    assert done.returncode == 1
+    assert "cannot be made" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def find_python(script: Path, path: str) -> subprocess.CompletedProcess[str]:
+    command = f'. "{script}"; find_python; echo "found $python"'
+    return subprocess.run(
+        ["/bin/sh", "-c", command], env={"PATH": path}, capture_output=True, text=True, timeout=30
+    )
+
+
+def test_a_python_is_found() -> None:
+    found = find_python(CHECKOUT / "bootstrap" / "find-python.sh", os.environ["PATH"])
+    assert re.match(r"found /\S*python3", found.stdout)
+
+
+def test_an_old_python_is_refused_with_what_to_install(tmp_path: Path) -> None:
+    old = tmp_path / "python3"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    script = tmp_path / "find-python.sh"
+    original = (CHECKOUT / "bootstrap" / "find-python.sh").read_text()
+    script.write_text(original.replace("/usr/bin /usr/local/bin", str(tmp_path)))
+    found = find_python(script, str(tmp_path))
+    assert found.returncode == 1
+    assert "no Python 3.11 to 3.14" in found.stderr
+    assert "apt-get install python3" in found.stderr
+
+
+@pytest.mark.parametrize(("name", "kind"), [("tidehub", "control"), ("test", "test")])
+def test_the_scripts_are_found_through_links(name: str, kind: str, tmp_path: Path) -> None:
+    link = tmp_path / name
+    link.symlink_to(CHECKOUT / name)
+    software = tmp_path / "software"
+    made_up_environment(software, kind)
+    done = subprocess.run(
+        [str(link), "word"],
+        env={"PATH": "/usr/bin:/bin", "TIDEHUB_SOFTWARE": str(software), "TIDEHUB_PYTHON": sys.executable},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    assert done.stdout.split()[-3] == "word"
