@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from tidehub.errors import Place, UsageError
 
+MOST_SHOWN = 50
+"""Problems in one message; more than that is another file given by mistake."""
+
 KeyPath = tuple[str | int, ...]
 """Where a value stands in the site: `("notebooks", "profiles", 0, "name")`."""
 
@@ -78,4 +81,7 @@ class SiteError(UsageError):
         super().__init__(f"{file}: the site file cannot be used ({count})")
 
     def __str__(self) -> str:
-        return "\n".join([self.what, *(str(problem) for problem in self.problems)])
+        shown = [str(problem) for problem in self.problems[:MOST_SHOWN]]
+        if len(self.problems) > MOST_SHOWN:
+            shown.append(f"... and {len(self.problems) - MOST_SHOWN} more")
+        return "\n".join([self.what, *shown])

@@ -21,6 +21,8 @@ from tidehub.site.problems import KeyPath, Problem
 
 DEEPEST = 40
 MOST_NODES = 20_000
+LONGEST_LINE = 20_000
+"""Characters. The scanner below takes quadratic time over some lines; nobody writes such lines by hand."""
 _INTEGER = re.compile(r"[-+]?[0-9]{1,40}", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?", re.ASCII)
 _WORDS: dict[str, Any] = {
@@ -61,6 +63,15 @@ class _Stop(Exception):
 def read(text: str, file: str) -> tuple[Node | None, list[Problem]]:
     """The tree of a YAML text, and the problems of its YAML. No tree when it cannot be read at all."""
     builder = _Builder(text, file)
+    for number, written in enumerate(text.split("\n"), start=1):
+        if len(written) > LONGEST_LINE:
+            builder.say(
+                number,
+                1,
+                f"this line is longer than {LONGEST_LINE} characters",
+                "break it, or check the file",
+            )
+            return None, builder.problems
     try:
         return builder.document(), builder.problems
     except _Stop:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -19,6 +21,8 @@ _KINDS = {
     "model_attributes_type": "a mapping of keys and values",
     "int_type": "a whole number",
 }
+
+_SECRET = re.compile(r"secret|passw|token|crypt_?key|api_?key")
 
 
 def problems_of(error: ValidationError) -> list[Problem]:
@@ -37,12 +41,14 @@ def nearest_key(path: KeyPath) -> str | None:
     """What to do about the unknown key at `path`: the likeliest meant key, or the keys that exist there."""
     *parents, unknown = path
     wanted = str(unknown).replace("-", "_").lower()
+    if _SECRET.search(wanted):
+        return "remove it: secrets never stand in the site file, they have a file of their own"
     model = _model_at(tuple(parents))
     known = _keys(model) if model else []
     close = difflib.get_close_matches(wanted, known, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]}?"
-    elsewhere = [key for key in _every_key(Site, "") if key.rsplit(".", 1)[-1] == wanted]
+    elsewhere = [key for key in _all_keys() if key.rsplit(".", 1)[-1] == wanted]
     if len(elsewhere) == 1:
         return f"did you mean {elsewhere[0]}? It belongs there"
     return f"known here: {', '.join(known)}" if known else None
@@ -149,6 +155,11 @@ def _model_at(path: KeyPath) -> type[BaseModel] | None:
 def _description(path: KeyPath) -> str | None:
     info = _field_at(path)
     return info.description if info else f"the key {dotted(path)}"
+
+
+@cache
+def _all_keys() -> tuple[str, ...]:
+    return tuple(_every_key(Site, ""))
 
 
 def _every_key(model: type[BaseModel], prefix: str) -> Iterator[str]:
