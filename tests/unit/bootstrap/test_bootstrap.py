@@ -28,7 +28,7 @@ def tidehub(software: Path, *arguments: str, **env: str) -> subprocess.Completed
             "TIDEHUB_PYTHON": sys.executable,
             **env,
         },
-        cwd=software.parent,
+        cwd=CHECKOUT,
         capture_output=True,
         text=True,
         timeout=120,

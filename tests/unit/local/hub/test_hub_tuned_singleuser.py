@@ -50,7 +50,7 @@ def start(tmp_path: Path, body: str = "pass", without: str = "") -> subprocess.C
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(textwrap.dedent(text).replace("BODY", body))
     return subprocess.run(
-        [sys.executable, "-S", str(TUNED), "--flag"],
+        [sys.executable, *(["-S"] if without else []), str(TUNED), "--flag"],
         env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,

@@ -54,7 +54,7 @@ def test_one_closed_directory_or_file_is_noticed(package: Path) -> None:
     assert not own.readable_by_everyone(package)
     opened = Path(os.__file__).parent / "json"
     assert own.readable_by_everyone(opened) == (
-        os.stat(opened).st_mode & 0o005 == 0o005 and _way_is_open(opened)
+        opened.stat().st_mode & 0o005 == 0o005 and _way_is_open(opened)
     )
 
 
