@@ -1,0 +1,64 @@
+"""Fixtures of the tests on real platforms. One platform serves as many tests as it can: each start takes seconds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from real_platform import UNPRIVILEGED_UID, RealPlatform, running_platform
+
+from tidehub.local.software import layout
+from tidehub.release_sets import release
+
+
+@pytest.fixture(scope="session")
+def platform() -> Iterator[RealPlatform]:
+    """The built-in site, as whoever runs the tests."""
+    with running_platform("site") as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def sandboxed_platform(request: pytest.FixtureRequest) -> Iterator[RealPlatform]:
+    """The built-in site of an unprivileged user, whose people are separated by bubblewrap."""
+    if shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed")
+    if os.geteuid() != 0:
+        yield request.getfixturevalue("platform")
+        return
+    python = _python_for_everybody()
+    if python is None:
+        pytest.skip("no control environment here that another user may run: ./tidehub --version makes one")
+    with running_platform("user", uid=UNPRIVILEGED_UID, python=python) as started:
+        yield started
+
+
+def _python_for_everybody() -> str | None:
+    control = layout.existing_python(
+        layout.default_root() / "control",
+        layout.digest((release().directory / "control.txt").read_bytes()),
+    )
+    for python in (sys.executable, control and str(control)):
+        tried = python and subprocess.run(
+            [python, "-c", "import jupyterhub"],
+            user=UNPRIVILEGED_UID, group=UNPRIVILEGED_UID, extra_groups=[], cwd="/",
+            env={"PATH": "/usr/bin:/bin"}, capture_output=True,
+        )  # fmt: skip
+        if tried and tried.returncode == 0:
+            return python
+    return None
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Shows the logs' ends of the platforms that a failed test used."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if report.failed and report.when in ("setup", "call"):
+        for name, value in getattr(item, "funcargs", {}).items():
+            if isinstance(value, RealPlatform):
+                report.sections.append((f"logs of {name} ({value.state})", value.log_tails()))

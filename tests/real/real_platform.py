@@ -1,0 +1,168 @@
+"""A real platform in a directory of its own: started, asked and stopped by the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tidehub.checks.local_target import local_target
+from tidehub.checks.target import Target
+from tidehub.identity.demo_accounts import read_demo_passwords
+from tidehub.local.places import Places
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SOURCE = REPOSITORY / "src"
+UNPRIVILEGED_UID = 61234
+"""A uid without an account, outside the range that people get."""
+_UP_SECONDS = 900
+"""The first start on a machine brings the software."""
+
+
+@dataclass
+class RealPlatform:
+    """One running platform. `python` and `uid` say as whom its commands run."""
+
+    state: Path
+    python: str = sys.executable
+    uid: int | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    arguments: Sequence[str] = ()
+
+    @property
+    def places(self) -> Places:
+        return Places.of(self.state)
+
+    @property
+    def target(self) -> Target:
+        """What `tidehub check` knows of it."""
+        return local_target(self.places)
+
+    @property
+    def address(self) -> str:
+        return self.target.address
+
+    @property
+    def accounts(self) -> dict[str, str]:
+        """Trial passwords by user name."""
+        return read_demo_passwords(self.places.identity)
+
+    def command(self, *words: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        """`tidehub WORDS --state ...`, whatever its exit code. Standard input is closed, as for a cron job."""
+        line, *rest = words
+        return subprocess.run(
+            [self.python, "-m", "tidehub", line, "--state", str(self.state), *rest],
+            env=self._environment(),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            user=self.uid,
+            group=self.uid,
+            extra_groups=None if self.uid is None else [],
+        )
+
+    def _environment(self) -> dict[str, str]:
+        passed = ("PATH", "LANG", "TIDEHUB_SOFTWARE", "HTTPS_PROXY", "https_proxy", "SSL_CERT_FILE")
+        kept = {name: os.environ[name] for name in passed if name in os.environ}
+        home = os.environ.get("HOME", "/") if self.uid is None else str(self.state.parent)
+        return {**kept, "HOME": home, "PYTHONPATH": str(SOURCE), "PYTHONSAFEPATH": "1", **self.environment}
+
+    def up(self) -> None:
+        """Starts it and waits until it is ready. Fails with everything it said."""
+        done = self.command("up", *self.arguments, "--detach", timeout=_UP_SECONDS)
+        assert done.returncode == 0, f"tidehub up failed:\n{done.stdout}\n{done.stderr}\n{self.log_tails()}"
+
+    def down(self) -> subprocess.CompletedProcess[str]:
+        return self.command("down")
+
+    def status(self) -> dict[str, Any]:
+        """`tidehub status --json`."""
+        found: dict[str, Any] = json.loads(self.command("status", "--json").stdout)
+        return found
+
+    def part(self, name: str) -> dict[str, Any]:
+        """One part of the platform in its status."""
+        return next(part for part in self.status()["parts"] if part["name"] == name)
+
+    def kill(self, part: str) -> int:
+        """`kill -9` of one part; returns the pid it had."""
+        pid = int(self.part(part)["pid"])
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def check(self, *words: str) -> tuple[int, dict[str, Any]]:
+        """`tidehub check --json`: exit code and report."""
+        done = self.command("check", "--json", *words, timeout=900)
+        assert done.stdout, done.stderr
+        report: dict[str, Any] = json.loads(done.stdout)
+        return done.returncode, report
+
+    def log_tails(self, lines: int = 25) -> str:
+        """The end of every log, for a failed test."""
+        shown = []
+        for path in sorted(self.places.logs.rglob("*.log")):
+            with contextlib.suppress(OSError):
+                text = path.read_text(errors="replace").splitlines()[-lines:]
+                shown.append(f"--- {path.relative_to(self.places.logs)}\n" + "\n".join(text))
+        return "\n".join(shown)
+
+
+@contextlib.contextmanager
+def running_platform(
+    name: str, *arguments: str, uid: int | None = None, python: str = sys.executable, **environment: str
+) -> Iterator[RealPlatform]:
+    """A platform in a directory of its own, with a short lower-case path that every uid may walk through."""
+    root = Path(tempfile.mkdtemp(prefix=f"th-{name}-".lower(), dir="/tmp"))
+    root = root.rename(root.with_name(root.name.lower()))
+    root.chmod(0o755)
+    if uid is not None:
+        os.chown(root, uid, uid)
+    platform = RealPlatform(
+        root / "s", python, uid, environment, ["--port", str(free_port()), "--demo-login", *arguments]
+    )
+    try:
+        platform.up()
+        yield platform
+    finally:
+        stopped = platform.down()
+        left = _left_over(platform)
+        shutil.rmtree(root, ignore_errors=True)
+    assert stopped.returncode == 0, f"tidehub down failed:\n{stopped.stdout}\n{stopped.stderr}"
+    assert not left, f"processes outlived tidehub down: {left}"
+
+
+def _left_over(platform: RealPlatform) -> list[str]:
+    """Command lines that still name the state directory, a few seconds after its end."""
+    deadline = time.monotonic() + 5
+    while left := [line for line in _command_lines() if f"{platform.state}/" in line]:
+        if time.monotonic() > deadline:
+            return left
+        time.sleep(0.1)
+    return []
+
+
+def _command_lines() -> Iterator[str]:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if int(path.parent.name) != os.getpid():
+                yield path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
