@@ -41,7 +41,7 @@ def service(name: str, port: int, *arguments: str, probe: Probe | None = None, *
         argv=[sys.executable, str(HERE), "serve", str(port), *arguments],
         env={**environment(), "NAME": name},
         ready=http_check(f"http://127.0.0.1:{port}/"),
-        probe=probe or Probe(interval=0.2, timeout=0.5, failures=2),
+        probe=probe or Probe(interval=0.2, timeout=1.5, failures=2),
         **more,  # type: ignore[arg-type]
     )
 

@@ -102,6 +102,9 @@ class Supervisor:
         }
         try:
             while readiness:
+                # Parts that were waiting for the last one begin in the loop's next round.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
                 waiting = [name for name, keeper in self._keepers.items() if not keeper.first_ready.is_set()]
                 begun = [name for name in waiting if self._keepers[name].state is PartState.STARTING]
                 progress(", ".join(begun or waiting))
