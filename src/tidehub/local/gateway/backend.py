@@ -182,6 +182,14 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
             why = self.why(known) if known is not None else ""
             raise PublicException(f"{error}: {why}" if why else str(error)) from None
 
+    async def stop_cluster(self, cluster_name: str, failed: bool = False) -> None:
+        cluster = self.db.get_cluster(cluster_name)
+        if failed and cluster is not None and cluster.target == JobStatus.RUNNING:
+            # Upstream ends a cluster that does not answer, maybe before the watcher saw why.
+            why = self.watcher.scheduler_words(cluster) or "Its scheduler did not answer"
+            self.db.update_cluster(cluster, state={**(cluster.state or {}), "why": why})
+        await super().stop_cluster(cluster_name, failed=failed)
+
     async def on_cluster_heartbeat(self, cluster_name: str, msg: dict[str, Any]) -> None:
         await super().on_cluster_heartbeat(cluster_name, msg)
         cluster = self.db.get_cluster(cluster_name)

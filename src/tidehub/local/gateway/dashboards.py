@@ -60,7 +60,7 @@ class Gate:
             hub_host="",
             oauth_redirect_uri=f"{settings.prefix}/oauth_callback",
             access_scopes={"access:services", f"access:services!service={settings.service_name}"},
-            cookie_cache_max_age=60,
+            cache_max_age=60,
         )
         self._verdicts: dict[tuple[str, str], tuple[float, int]] = {}
         self._admins: dict[str, tuple[float, bool]] = {}
@@ -150,13 +150,13 @@ class GateHandler(HubOAuthenticated, web.RequestHandler):  # type: ignore[misc]
         self._hub_auth_user_cache = model
         return dict(model)
 
-    async def owner_or_refuse(self, cluster: str) -> bool:
-        """Whether the visitor may see this cluster's dashboards; otherwise answers (a login, a page) or
-        raises.
+    async def admit(self, cluster: str) -> bool:
+        """Whether the visitor may see this cluster's dashboards; False when nobody is logged in.
+
+        Raises `HTTPError` with words for those who may not.
         """
         model = await self.visitor()
         if model is None:
-            self._send_to_login()
             return False
         self._refuse_foreign_page(str(model["name"]))
         token = self.hub_auth.get_token(self)
@@ -234,13 +234,31 @@ class ApiHandler(GateHandler):
 class DashboardHandler(ApiHandler):
     """Pages of schedulers and workers."""
 
+    _refusal: web.HTTPError | None = None
+    _admitted = False
+
     async def prepare(self) -> None:
         self._body = None
         cluster = self.path_args[0]
-        if not await self.owner_or_refuse(cluster):
-            return
-        self._body = _body_of(self)
-        self._forwarding = asyncio.ensure_future(self._forward_to(cluster))
+        try:
+            self._admitted = await self.admit(cluster)
+        except web.HTTPError as refusal:
+            # Answered when the request has been read: tornado cuts a connection that is answered before, and
+            # the proxy in front would use it once more.
+            self._refusal = refusal
+        if self._admitted:
+            self._body = _body_of(self)
+            self._forwarding = asyncio.ensure_future(self._forward_to(cluster))
+
+    async def _answer(self, *words: str) -> None:
+        if self._refusal is not None:
+            raise self._refusal
+        if self._admitted:
+            await super()._answer(*words)
+        else:
+            self._send_to_login()
+
+    get = head = post = put = patch = delete = options = _answer
 
     async def _forward_to(self, cluster: str) -> None:
         url, headers = _for_cluster(self, cluster)
@@ -265,10 +283,10 @@ class DashboardSocket(GateHandler, websocket.WebSocketHandler):
     _bridge: WebSocketBridge | None = None
 
     async def get(self, cluster: str, *rest: str) -> None:
-        if not self.check_origin(self.request.headers.get("Origin", "")):
+        if not _same_origin(self.request.headers):
             raise web.HTTPError(403, "A page of another site may not open this dashboard.")
-        if not await self.owner_or_refuse(cluster):
-            return
+        if not await self.admit(cluster):
+            self._send_to_login()
         url, headers = _for_cluster(self, cluster)
         self._bridge = await WebSocketBridge.open(self, self.gate.session, url, headers=headers)
         try:
@@ -276,10 +294,6 @@ class DashboardSocket(GateHandler, websocket.WebSocketHandler):
         except BaseException:
             await self._bridge.close()
             raise
-
-    def check_origin(self, origin: str) -> bool:
-        # Clients that are not browsers send none, and carry no cookies either.
-        return not origin or super().check_origin(origin)
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
         return self._bridge.protocol if self._bridge is not None else None
@@ -338,6 +352,12 @@ class Upgrade(Matcher):
 
 def _is_upgrade(request: Any) -> bool:
     return bool(request.headers.get("Upgrade", "").lower() == "websocket")
+
+
+def _same_origin(headers: Any) -> bool:
+    """Whether a WebSocket comes from a page of this address; clients that are no browsers say nothing of it."""
+    origin = headers.get("Origin", "")
+    return not origin or urlsplit(origin).netloc.lower() == headers.get("Host", "").lower()
 
 
 def _body_of(handler: web.RequestHandler) -> Body | None:

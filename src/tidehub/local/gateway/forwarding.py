@@ -88,7 +88,8 @@ async def forward(
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         ) as answer:
             handler.set_status(answer.status, answer.reason)
-            handler.clear_header("Content-Type")
+            for name in ("Content-Type", "Date", "Server"):
+                handler.clear_header(name)
             for name, value in passed_on(answer.headers, without=drop).items():
                 handler.add_header(name, value)
             for name, value in (add or {}).items():

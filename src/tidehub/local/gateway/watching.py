@@ -97,17 +97,19 @@ class Watcher:
         self._told_ended &= names
         self._told_waiting &= {cluster.name for cluster in active}
 
-    def _look_at_scheduler(self, cluster: Cluster) -> None:
-        backend = self._backend
-        handle = backend.handle(cluster)
-        if handle is None or backend.isolation.alive(handle):
-            return
+    def scheduler_words(self, cluster: Cluster) -> str | None:
+        """How the scheduler of a cluster ended; None while it runs."""
+        handle = self._backend.handle(cluster)
+        if handle is None or self._backend.isolation.alive(handle):
+            return None
         limit = cluster.config["scheduler_memory"]
-        words = processes.ending_words("The scheduler of this cluster", backend.ending(cluster), limit)
-        backend.fail(
-            cluster,
-            words + self._log_words(cluster, "scheduler", started=cluster.status > JobStatus.SUBMITTED),
-        )
+        words = processes.ending_words("The scheduler of this cluster", self._backend.ending(cluster), limit)
+        return words + self._log_words(cluster, "scheduler", started=cluster.status > JobStatus.SUBMITTED)
+
+    def _look_at_scheduler(self, cluster: Cluster) -> None:
+        words = self.scheduler_words(cluster)
+        if words:
+            self._backend.fail(cluster, words)
 
     async def _look_at_worker(self, cluster: Cluster, worker: Worker) -> None:
         backend = self._backend

@@ -1,0 +1,283 @@
+"""Dashboards open for the owner of the cluster only: by link, by WebSocket, and through the lab extension."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import aiohttp
+import httpx
+import pytest
+from gateway_platform import Platform, wait_for
+
+pytestmark = pytest.mark.real
+
+HOLD = """
+import sys
+from dask_gateway import GatewayCluster
+cluster = GatewayCluster()
+cluster.scale(1)
+client = cluster.get_client()
+client.wait_for_workers(1, timeout=90)
+info = client.scheduler_info()
+worker = next(iter(info["workers"].values()))
+print("LINK", cluster.dashboard_link, info["services"]["dashboard"], worker["services"]["dashboard"], flush=True)
+sys.stdin.read()
+client.close(); cluster.close()
+"""
+
+
+class Held:
+    """A cluster of alice, held by a notebook of hers."""
+
+    def __init__(self, platform: Platform) -> None:
+        self.platform = platform
+        self.process = platform.notebook_process(HOLD, "alice")
+        words: list[str] = []
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            words = line.split()
+            if words[:1] == ["LINK"]:
+                break
+        assert words[:1] == ["LINK"], platform.tails()
+        self.link, self.scheduler_port, self.worker_port = words[1], int(words[2]), int(words[3])
+        self.name = self.link.split("/clusters/")[1].split("/")[0]
+
+    @property
+    def url(self) -> str:
+        return f"{self.platform.public}{self.link}"
+
+    def end(self) -> None:
+        try:
+            self.process.communicate("", timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def platform() -> Iterator[Platform]:
+    running = Platform(base="/hubs/sea/")
+    try:
+        yield running.start()
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="module")
+def held(platform: Platform) -> Iterator[Held]:
+    cluster = Held(platform)
+    yield cluster
+    cluster.end()
+
+
+@contextmanager
+def browser(platform: Platform, user: str) -> Iterator[httpx.Client]:
+    """A browser in which `user` has logged in at the hub."""
+    with httpx.Client(follow_redirects=True, timeout=30, headers={"Accept": "text/html,*/*"}) as client:
+        page = client.get(f"{platform.public}{platform.base}hub/login")
+        token = re.search(r'name="_xsrf" value="([^"]+)"', page.text)
+        assert token, page.text
+        form = {"username": user, "password": "x", "_xsrf": token.group(1)}
+        answer = client.post(
+            f"{platform.public}{platform.base}hub/login?next={platform.base}hub/home", data=form
+        )
+        assert answer.status_code == 200, answer.text
+        yield client
+
+
+def test_the_owner_sees_it_after_a_login_by_redirect(platform: Platform, held: Held) -> None:
+    with browser(platform, "alice") as alice:
+        page = alice.get(held.url)
+        assert page.status_code == 200
+        assert "bokeh" in page.text
+        assert page.headers["Content-Security-Policy"] == "frame-ancestors 'self'"
+        static = alice.get(f"{platform.public}{platform.prefix}/clusters/{held.name}/static/js/bokeh.min.js")
+        assert static.status_code == 200
+        assert len(static.content) > 100_000
+
+
+def test_nobody_else_sees_it_and_reads_why(platform: Platform, held: Held) -> None:
+    with browser(platform, "bob") as bob:
+        page = bob.get(held.url)
+        assert page.status_code == 403
+        assert "belongs to another person" in page.text
+        assert "<h1>" in page.text
+
+
+def test_an_administrator_may_look(platform: Platform, held: Held) -> None:
+    with browser(platform, "root-admin") as admin:
+        assert admin.get(held.url).status_code == 200
+
+
+def test_whoever_is_not_logged_in_is_sent_to_the_login(platform: Platform, held: Held) -> None:
+    first = httpx.get(held.url)
+    assert first.status_code == 302
+    assert f"{platform.base}hub/api/oauth2/authorize" in first.headers["Location"]
+    last = httpx.get(held.url, follow_redirects=True)
+    assert "/hub/login" in str(last.url)
+
+
+def test_a_script_without_login_gets_403_and_no_login_page(held: Held) -> None:
+    answer = httpx.get(
+        f"{held.url[: -len('status')]}individual-plots.json", headers={"Sec-Fetch-Mode": "cors"}
+    )
+    assert answer.status_code == 403
+
+
+def test_another_persons_page_may_not_open_it(platform: Platform, held: Held) -> None:
+    with browser(platform, "alice") as alice:
+        assert alice.get(held.url).status_code == 200
+        mallory = {"Referer": f"{platform.public}{platform.base}user/mallory/lab"}
+        assert alice.get(held.url, headers=mallory).status_code == 403
+        own = {"Referer": f"{platform.public}{platform.base}user/alice/lab"}
+        assert alice.get(held.url, headers=own).status_code == 200
+
+
+def test_a_token_serves_instead_of_a_cookie(platform: Platform, held: Held) -> None:
+    for user, expected in (("alice", 200), ("bob", 403)):
+        headers = {"Authorization": f"token {platform.token(user)}"}
+        assert httpx.get(held.url, headers=headers, timeout=20).status_code == expected
+    narrow = {"Authorization": f"token {platform.token('alice', ('read:users:name!user',))}"}
+    assert httpx.get(held.url, headers=narrow, timeout=20).status_code == 403
+
+
+def test_the_ports_themselves_are_closed(held: Held) -> None:
+    for port in (held.scheduler_port, held.worker_port):
+        for path in ("/status", "/metrics", "/sitemap.json", "/tidehub/notice", "/static/js/bokeh.min.js"):
+            answer = httpx.get(f"http://127.0.0.1:{port}{path}")
+            assert answer.status_code == 403, (port, path)
+
+
+def test_the_gateways_proxy_alone_opens_nothing(platform: Platform, held: Held) -> None:
+    answer = httpx.get(f"http://{platform.settings.proxy_address}{held.link}")
+    assert answer.status_code == 403
+    assert "only through the hub" in answer.text
+
+
+def test_no_secret_of_the_browser_reaches_the_scheduler(platform: Platform, held: Held) -> None:
+    """The scheduler is the person's own code: it must not learn an administrator's cookies."""
+    code = """
+from dask_gateway import Gateway
+gateway = Gateway()
+name = gateway.list_clusters()[0].name
+cluster = gateway.connect(name)
+client = cluster.get_client()
+def spy(dask_scheduler):
+    from tornado import web
+    class Echo(web.RequestHandler):
+        def get(self):
+            self.set_cookie("planted", "1")
+            self.write({k.lower(): v for k, v in self.request.headers.get_all()})
+    dask_scheduler.http_application.add_handlers(".*$", [("/echo", Echo)])
+client.run_on_scheduler(spy)
+client.close(); cluster.close(); gateway.close()
+"""
+    platform.in_notebook(code, "alice")
+    with browser(platform, "alice") as alice:
+        alice.get(held.url)
+        answer = alice.get(f"{platform.public}{platform.prefix}/clusters/{held.name}/echo")
+        assert answer.status_code == 200, answer.text
+        seen = answer.json()
+        assert "cookie" not in seen
+        assert "authorization" not in seen
+        assert "set-cookie" not in answer.headers
+
+
+def test_the_websocket_of_the_page_carries_the_document(platform: Platform, held: Held) -> None:
+    asyncio.run(_pull_document(platform, held))
+
+
+async def _pull_document(platform: Platform, held: Held) -> None:
+    with browser(platform, "alice") as alice:
+        page = alice.get(held.url)
+        cookies = "; ".join(
+            f"{c.name}={c.value}" for c in alice.cookies.jar if c.path != f"{platform.base}hub/"
+        )
+    token = re.search(r'"token":"([^"]+)"', page.text)
+    assert token, page.text[:2000]
+    url = f"{held.url}/ws".replace("http://", "ws://")
+    offered = ("bokeh", token.group(1))
+    async with aiohttp.ClientSession() as session:
+        headers = {"Cookie": cookies, "Origin": platform.public, "Sec-Fetch-Mode": "websocket"}
+        async with session.ws_connect(
+            url, protocols=offered, headers=headers, compress=15, max_msg_size=0
+        ) as socket:
+            assert socket.protocol == "bokeh"
+            header = {"msgid": "1", "msgtype": "PULL-DOC-REQ"}
+            for part in (header, {}, {}):
+                await socket.send_str(json.dumps(part))
+            assert await _find_reply(socket)
+        for origin, cookie in ((platform.public, ""), ("http://elsewhere.example", cookies)):
+            refused = {"Cookie": cookie, "Origin": origin}
+            with pytest.raises(aiohttp.WSServerHandshakeError) as error:
+                await session.ws_connect(url, protocols=offered, headers=refused)
+            assert error.value.status == 403
+
+
+async def _find_reply(socket: aiohttp.ClientWebSocketResponse) -> bool:
+    """Whether bokeh answers with the document: a header fragment, then the content with the page's models."""
+    for _ in range(30):
+        message = await asyncio.wait_for(socket.receive(), 20)
+        if message.type is not aiohttp.WSMsgType.TEXT:
+            return False
+        if "PULL-DOC-REPLY" in message.data:
+            await socket.receive()
+            content: Any = json.loads((await socket.receive()).data)
+            return bool(content["doc"]["roots"])
+    return False
+
+
+def test_what_does_not_run_is_not_here(platform: Platform) -> None:
+    with browser(platform, "alice") as alice:
+        answer = alice.get(f"{platform.public}{platform.prefix}/clusters/0123456789abcdef/status")
+        assert answer.status_code == 404
+        assert "no such running cluster" in answer.text
+
+
+def test_the_service_page_lists_ones_own_clusters(platform: Platform, held: Held) -> None:
+    with browser(platform, "alice") as alice:
+        page = alice.get(f"{platform.public}{platform.prefix}/")
+        assert page.status_code == 200
+        assert held.link in page.text
+    with browser(platform, "bob") as bob:
+        assert held.name not in bob.get(f"{platform.public}{platform.prefix}/").text
+
+
+def test_the_lab_extension_manages_clusters(platform: Platform) -> None:
+    """The server side of dask-labextension, in a jupyter server with what the spawner gives a notebook."""
+    code = """
+import asyncio, json
+from dask_labextension import manager as m
+async def main():
+    model = await m.manager.start_cluster()
+    print("MODEL", json.dumps(model))
+    await m.manager.scale_cluster(model["id"], 1)
+    for _ in range(300):
+        if m.manager.get_cluster(model["id"])["workers"] == 1:
+            break
+        await asyncio.sleep(0.1)
+    print("WORKERS", m.manager.get_cluster(model["id"])["workers"])
+    await m.manager.close_cluster(model["id"])
+    print("LEFT", len(m.manager.list_clusters()))
+from tornado.ioloop import IOLoop
+IOLoop.current().run_sync(main)
+"""
+    said = platform.in_notebook(code, "carol")
+    model = json.loads(next(line for line in said.splitlines() if line.startswith("MODEL"))[6:])
+    assert model["dashboard_link"].startswith(f"{platform.prefix}/clusters/")
+    assert "WORKERS 1" in said
+    assert "LEFT 0" in said
+
+
+def test_a_dashboard_ends_with_its_cluster(platform: Platform) -> None:
+    cluster = Held(platform)
+    headers = {"Authorization": f"token {platform.token('alice')}"}
+    assert httpx.get(cluster.url, headers=headers, timeout=20).status_code == 200
+    cluster.end()
+    wait_for("404", lambda: httpx.get(cluster.url, headers=headers, timeout=20).status_code == 404, 30)
