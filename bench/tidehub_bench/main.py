@@ -79,9 +79,10 @@ def run(plan: Plan, json_file: Path | None, *, keep: bool) -> int:
     directory = Path(tempfile.mkdtemp(prefix="tidehub-bench-"))
     directory.chmod(0o711)  # people's own processes pass through it
     began, load_before = time.monotonic(), os.getloadavg()
+    programs = Programs(directory / "logs")
+    ours = Ours(programs, directory / "ours")
     try:
-        with Programs(directory / "logs") as programs:
-            ours = Ours(programs, directory / "ours")
+        with programs:
             plain = Plain(
                 programs,
                 directory / "plain",
@@ -93,6 +94,7 @@ def run(plan: Plan, json_file: Path | None, *, keep: bool) -> int:
             asyncio.run(_measure(bench, plan, environment.python))
             facts = machine.facts(environment.python, proxy, ours.isolation())
     finally:
+        ours.clear()
         if keep:
             print(f"bench: states and logs are in {directory}", file=sys.stderr)
         else:

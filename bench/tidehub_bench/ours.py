@@ -97,6 +97,11 @@ class Ours(Side):
             self._running = None
             self.programs.end(below)
 
+    def clear(self) -> None:
+        """Remove what a failed start may leave outside the state."""
+        if self.places.exists:
+            self.places.remove_run()
+
     def _identity_state(self) -> Path:
         return Path(json.loads(self.places.identity_config.read_text())["state_dir"])
 
