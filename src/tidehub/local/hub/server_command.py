@@ -78,6 +78,8 @@ def server_argv(
         "--KernelManager.transport=ipc",
         "--ServerApp.kernel_websocket_connection_class=kernel_words.WordsOnMemoryKill",
         "--LabApp.extension_manager=readonly",
+        # Its overrides.json keeps JupyterLab from asking people whether it may fetch news and updates.
+        f"--LabApp.app_settings_dir={settings.notebook_side}",
         "--LanguageServerManager.autodetect=False",
         "--ServerApp.terminado_settings=shell_command=['/bin/bash']",
     ]

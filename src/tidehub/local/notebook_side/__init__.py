@@ -14,6 +14,7 @@ from pathlib import Path
 _HERE = Path(__file__).parent
 SOURCES = (
     _HERE / "kernel_words.py",
+    _HERE / "overrides.json",
     _HERE.parent / "hub" / "tuned_singleuser.py",
 )
 
