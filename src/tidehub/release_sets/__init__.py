@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -90,7 +91,8 @@ class Release:
 
 def names() -> tuple[str, ...]:
     """The release sets that this tidehub carries, oldest first."""
-    return tuple(sorted(entry.name for entry in _HERE.iterdir() if (entry / "release.yaml").is_file()))
+    # os.access never raises: a bytecode folder beside the sets may be closed to this user.
+    return tuple(sorted(entry.name for entry in _HERE.iterdir() if os.access(entry / "release.yaml", os.R_OK)))
 
 
 def release(name: str = DEFAULT) -> Release:
