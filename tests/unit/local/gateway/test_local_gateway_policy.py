@@ -1,0 +1,278 @@
+"""The gateway's decisions that need no process: options in words, totals, orphans, command lines, logs, headers."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tornado.httputil import HTTPHeaders
+
+from tidehub.local.gateway import pages, processes, totals, workdirs
+from tidehub.local.gateway.config import GUARD, KEY_HEADER, NOTICES, dashboard_key, derived
+from tidehub.local.gateway.forwarding import passed_on
+from tidehub.local.gateway.options import SiteOptions
+from tidehub.local.gateway.reaper import Orphans
+from tidehub.local.isolation import Ending
+from tidehub.site.load import load_text
+from tidehub.site.model import Site
+
+MIB, GIB = 1 << 20, 1 << 30
+
+SITE = """
+site: {name: Testing}
+login: {provider: demo, allow: {everyone: true}}
+notebooks:
+  profiles: [{name: Main, default: true, image: "quay.io/x/main:1"}, {name: Next, image: "quay.io/x/next:1"}]
+dask:
+  worker:
+    cores: {min: 1, max: 2, default: 1}
+    memory: {min: 1 GiB, max: 6 GiB, default: 4 GiB}
+  scheduler: {cores: 1, memory: 1 GiB}
+  cluster: {max_workers: 3, max_cores: 5, max_memory: 24 GiB}
+  per_user: {max_clusters: 2, max_cores: 7, max_memory: 20 GiB}
+"""
+
+
+@pytest.fixture
+def site() -> Site:
+    return load_text(SITE, "tidehub.yaml").site
+
+
+# --- options --------------------------------------------------------------------------------------------
+
+
+def test_the_widget_gets_the_sites_ranges_and_profiles(site: Site) -> None:
+    spec = {field["field"]: field for field in SiteOptions(site).get_specification()}
+    assert spec["worker_cores"]["spec"] == {"type": "int", "min": 1, "max": 2}
+    assert spec["worker_memory"]["spec"] == {"type": "float", "min": 1.0, "max": 6.0}
+    assert spec["worker_memory"]["label"] == "Worker memory (GiB)"
+    assert spec["profile"]["spec"]["options"] == ["main", "next"]
+    assert spec["profile"]["default"] == "main"
+
+
+def test_choices_become_traits_in_bytes(site: Site) -> None:
+    options = SiteOptions(site)
+    chosen = options.parse_options({"worker_cores": 2, "worker_memory": 6, "profile": "next"})
+    config = options.get_configuration(chosen, None)
+    assert (config["worker_cores"], config["worker_memory"], config["profile"]) == (2, 6 * GIB, "next")
+    assert config["cluster_max_memory"] == 24 * GIB
+    assert config["idle_timeout"] == 1200.0
+
+
+def test_an_image_stands_for_the_profile_that_has_it(site: Site) -> None:
+    assert SiteOptions(site).parse_options({"image": "quay.io/x/next:1"})["profile"] == "next"
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        ({"worker_cores": 3}, "this site allows 1 to 2 cores"),
+        ({"worker_memory": 0.5}, "this site allows 1 GiB to 6 GiB"),
+        ({"image": "quay.io/x/other:1"}, "Choose profile: main, next"),
+        ({"profile": "gone"}, "there is no profile 'gone'; you may choose: main, next"),
+        ({"colour": "red"}, "there is no cluster option colour"),
+    ],
+)
+def test_wrong_choices_are_refused_in_words(site: Site, request_: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=r".") as error:
+        SiteOptions(site).parse_options(request_)
+    assert words in str(error.value)
+
+
+# --- totals ---------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class FakeWorker:
+    cluster: Any
+    holds: bool = True
+
+
+@dataclass(eq=False)
+class FakeCluster:
+    worker_cores: int = 1
+    worker_memory: int = 4 * GIB
+    workers: list[FakeWorker] = field(default_factory=list)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {
+            "scheduler_cores": 1,
+            "scheduler_memory": GIB,
+            "worker_cores": self.worker_cores,
+            "worker_memory": self.worker_memory,
+        }
+
+    def active_workers(self) -> list[FakeWorker]:
+        return self.workers
+
+    def grow(self, count: int, *, holds: bool = True) -> FakeCluster:
+        self.workers += [FakeWorker(self, holds) for _ in range(count)]
+        return self
+
+
+def test_a_third_cluster_is_refused_with_the_limit(site: Site) -> None:
+    refused = totals.refused_cluster(site.dask, [FakeCluster(), FakeCluster()], {})
+    assert refused is not None
+    assert "dask.per_user.max_clusters" in refused
+    assert totals.refused_cluster(site.dask, [FakeCluster()], {}) is None
+
+
+def test_a_worker_counts_only_when_it_holds_memory(site: Site) -> None:
+    cluster = FakeCluster().grow(4, holds=True)
+    late = FakeWorker(cluster, holds=False)
+    cluster.workers.append(late)
+    assert totals.refused_worker(site.dask, [cluster], late, lambda w: w.holds) is not None
+    cluster.workers[0].holds = False
+    assert totals.refused_worker(site.dask, [cluster], late, lambda w: w.holds) is None
+
+
+def test_scaling_is_bound_by_what_the_other_clusters_leave(site: Site) -> None:
+    first, second = FakeCluster().grow(3), FakeCluster()
+    alone = totals.most_workers(site.dask, [second], second)
+    assert (alone.workers, alone.bound_by) == (3, "dask.cluster.max_workers")
+    beside = totals.most_workers(site.dask, [first, second], second)
+    assert (beside.workers, beside.bound_by) == (1, "dask.per_user.max_memory")
+    words = totals.limit_words(site.dask, beside)
+    assert "dask.per_user.max_memory: 20 GiB for all clusters of one person together" in words
+    assert "a worker of yours has 1 core and 4 GiB" in words
+
+
+# --- orphans --------------------------------------------------------------------------------------------
+
+
+def test_clusters_end_after_the_grace_without_a_server() -> None:
+    orphans = Orphans(grace=60)
+    assert orphans.due(["ada", "bob"], ["bob"], now=0) == set()
+    assert orphans.due(["ada", "bob"], ["bob"], now=59) == set()
+    assert orphans.due(["ada", "bob"], ["bob"], now=60) == {"ada"}
+
+
+def test_coming_back_begins_the_grace_again() -> None:
+    orphans = Orphans(grace=60)
+    orphans.due(["ada"], [], now=0)
+    orphans.due(["ada"], ["ada"], now=50)
+    assert orphans.due(["ada"], [], now=70) == set()
+    assert orphans.due(["ada"], [], now=130) == {"ada"}
+
+
+def test_a_hub_that_cannot_be_asked_ends_nothing_and_stops_the_clock() -> None:
+    orphans = Orphans(grace=60)
+    orphans.due(["ada"], [], now=0)
+    assert orphans.due(["ada"], None, now=100) == set()
+    assert orphans.due(["ada"], [], now=101) == set()
+    assert orphans.due(["ada"], [], now=161) == {"ada"}
+
+
+def test_no_grace_ends_at_the_first_look() -> None:
+    assert Orphans(grace=0).due(["ada"], [], now=5) == {"ada"}
+
+
+# --- processes ------------------------------------------------------------------------------------------
+
+
+def test_our_preloads_come_before_the_one_with_arguments(tmp_path: Path) -> None:
+    upstream = ["dask", "scheduler", "--preload", "dask_gateway.scheduler_preload", "--dg-api-address", "x:0"]
+    command = processes.preloaded(upstream, tmp_path, scheduler=True)
+    assert command == [
+        *upstream[:2],
+        *("--preload", str(tmp_path / GUARD.name), "--preload", str(tmp_path / NOTICES.name)),
+        *upstream[2:],
+    ]
+    worker = processes.preloaded(["dask", "worker", "tls://x:1"], tmp_path, scheduler=False)
+    assert worker[-2:] == ["--preload", str(tmp_path / GUARD.name)]
+    assert not any(NOTICES.name in word for word in worker)
+
+
+def test_the_nanny_ends_a_worker_before_the_kernel_does() -> None:
+    assert processes.terminate_fraction(32 * GIB) == 0.95
+    one_gib = processes.terminate_fraction(GIB)
+    assert one_gib * GIB + processes.NANNY_MEMORY <= GIB * 1.001
+    assert processes.terminate_fraction(256 * MIB) == 0.82
+
+
+def test_an_ending_by_memory_names_limit_and_remedy() -> None:
+    ending = Ending(out_of_memory=True, limit=GIB)
+    assert processes.ending_words("A Dask worker", ending, 0) == (
+        "A Dask worker was stopped because it used more than its memory limit of 1 GiB. "
+        "Choose a larger worker_memory, or smaller chunks."
+    )
+    assert "fewer tasks" in processes.ending_words("The scheduler of this cluster", ending, 0)
+    assert (
+        processes.ending_words("A Dask worker", Ending(code=3), 0) == "A Dask worker ended with exit code 3."
+    )
+
+
+def test_the_end_of_a_log_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "x.log").write_text("one\ntwo\n\nthree\n")
+    assert processes.log_tail(tmp_path / "x.log", 2) == "three"
+    assert processes.log_tail(tmp_path / "none.log") == ""
+
+
+def test_each_cluster_has_its_own_key() -> None:
+    assert dashboard_key("s", "a") != dashboard_key("s", "b")
+    assert dashboard_key("s", "a") != dashboard_key("t", "a")
+    assert derived("s", "cookies") != derived("s", "dashboard keys")
+    assert f'"{KEY_HEADER}"' in GUARD.read_text()
+
+
+# --- directories ----------------------------------------------------------------------------------------
+
+
+def _logs(root: Path, name: str, *, size: int, when: float) -> None:
+    file = workdirs.log_file(root, name, "scheduler")
+    file.write_bytes(b"x" * size)
+    os.utime(file, (when, when))
+
+
+def test_logs_go_when_old_or_too_large_and_never_those_of_running_clusters(tmp_path: Path) -> None:
+    _logs(tmp_path, "running", size=500, when=10)
+    _logs(tmp_path, "old", size=1, when=10)
+    _logs(tmp_path, "large", size=400, when=900)
+    _logs(tmp_path, "new", size=300, when=950)
+    removed = workdirs.tidy_logs(tmp_path, running={"running"}, age=500, size=900, now=1000)
+    assert removed == ["old", "large"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["new", "running"]
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+
+
+def test_only_directories_of_clusters_are_removed(tmp_path: Path) -> None:
+    clusters, other = tmp_path / "clusters", tmp_path / "other"
+    for path in (clusters / "a", clusters / "b", other):
+        path.mkdir(parents=True)
+    workdirs.remove_workdir(clusters, other)
+    (clusters / "link").symlink_to(other)
+    workdirs.remove_workdir(clusters, clusters / "link")
+    assert other.is_dir()
+    (clusters / "link").unlink()
+    assert workdirs.remove_strays(clusters, {"a"}) == ["b"]
+    assert [entry.name for entry in clusters.iterdir()] == ["a"]
+
+
+# --- the gate -------------------------------------------------------------------------------------------
+
+
+def test_hop_by_hop_headers_stay_here() -> None:
+    headers = HTTPHeaders()
+    for name, value in (
+        *(("Connection", "close, X-Named"), ("X-Named", "1"), ("Host", "hub"), ("Cookie", "a=1")),
+        *(("Accept", "x"), ("X-Twice", "1"), ("X-Twice", "2"), ("Transfer-Encoding", "chunked")),
+    ):
+        headers.add(name, value)
+    kept = passed_on(headers, without=frozenset({"cookie"}))
+    assert sorted(kept.items()) == [("Accept", "x"), ("X-Twice", "1"), ("X-Twice", "2")]
+
+
+def test_pages_escape_what_comes_from_outside() -> None:
+    cluster = {
+        "name": "<b>", "status": "pending", "profile": "<i>", "reason": "<script>",
+        "workers": {"running": 0, "wanted": 1, "waiting": [{"reason": "<u>"}]},
+    }
+    page = pages.clusters("<Site>", "/", "/services/dask-gateway", [cluster])
+    for bad in ("<b>", "<i>", "<script>", "<u>", "<Site>"):
+        assert bad not in page
+    assert "&lt;script&gt;" in page
