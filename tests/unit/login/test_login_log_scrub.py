@@ -10,7 +10,7 @@ from tidehub.login.log_scrub import ScrubFilter, scrub
 @pytest.mark.parametrize(
     ("line", "clean"),
     [
-        ("GET /hub/oauth_callback?code=abc.def&state=xyz (127.0.0.1)", "GET /hub/oauth_callback?code=[hidden]&state=[hidden] (127.0.0.1)"),
+        ("GET /cb?code=abc.def&state=xyz (127.0.0.1)", "GET /cb?code=[hidden]&state=[hidden] (127.0.0.1)"),
         ("client_secret=s3cr3t&grant_type=authorization_code", "client_secret=[hidden]&grant_type=authorization_code"),
         ("id_token_hint=eyJ.a.b", "id_token_hint=[hidden]"),
         ("postcode=12345", "postcode=12345"),
