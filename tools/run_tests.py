@@ -38,16 +38,21 @@ def checks() -> list[tuple[str, list[str]]]:
     ]
 
 
+def passed(name: str, argv: list[str], env: dict[str, str]) -> bool:
+    """Run one check and say how it went."""
+    began = time.monotonic()
+    good = subprocess.run(argv, cwd=CHECKOUT, env=env).returncode == 0
+    print(f"{name}: {'ok' if good else 'FAILED'} ({time.monotonic() - began:.1f} s)", flush=True)
+    return good
+
+
 def main(arguments: list[str]) -> int:
-    """The exit code of the first check that failed, else pytest's."""
+    """0, 1 when a check failed, or pytest's exit code. All checks run, pytest only after they passed."""
     env = environment()
     if arguments in ([], ["unit"]):
-        for name, argv in checks():
-            began = time.monotonic()
-            failed = subprocess.run(argv, cwd=CHECKOUT, env=env).returncode
-            print(f"{name}: {'FAILED' if failed else 'ok'} ({time.monotonic() - began:.1f} s)", flush=True)
-            if failed:
-                return failed
+        results = [passed(name, argv, env) for name, argv in checks()]
+        if not all(results):
+            return 1
         arguments = [f"tests/{word}" for word in arguments]
     pytest = [str(PYTHON), "-m", "pytest", *arguments]
     return subprocess.run(pytest, cwd=CHECKOUT, env=env).returncode

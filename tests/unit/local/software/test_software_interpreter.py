@@ -88,6 +88,16 @@ def test_an_unreadable_file_is_found(tmp_path: Path) -> None:
     assert interpreter.closed_to_others(Path("/usr/bin/env")) is None
 
 
+def test_an_environment_in_a_closed_place_is_closed(tmp_path: Path) -> None:
+    closed = tmp_path / "environment" / "bin"
+    closed.mkdir(parents=True)
+    (closed / "python").symlink_to("/usr/bin/env")
+    closed.chmod(0o700)
+    found = interpreter.closed_to_others(closed / "python")
+    assert found is not None
+    assert closed.is_relative_to(found)
+
+
 def test_one_python_can_be_demanded() -> None:
     assert list(interpreter.candidates({"TIDEHUB_PYTHON": "/x/python", "PATH": "/usr/bin"})) == [
         Path("/x/python")
