@@ -8,12 +8,14 @@ import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import httpx
 import pytest
-from gateway_platform import Platform, wait_for
+from gateway_platform import Platform, free_ports, wait_for
 
 pytestmark = pytest.mark.real
 
@@ -273,6 +275,68 @@ IOLoop.current().run_sync(main)
     assert model["dashboard_link"].startswith(f"{platform.prefix}/clusters/")
     assert "WORKERS 1" in said
     assert "LEFT 0" in said
+
+
+def test_plots_open_inside_jupyterlab(platform: Platform) -> None:
+    """A jupyter server with our extension shows plots of a cluster started in the sidebar, and checks pasted links."""
+    import tidehub.local
+
+    side = Path(tidehub.local.__file__).with_name("notebook_side")
+    port = free_ports(1)[0]
+    env = {**platform.client_env("dave"), "PYTHONPATH": str(side), "JUPYTER_TOKEN": "lab-token"}
+    home = Path(env["HOME"])
+    home.mkdir(parents=True, exist_ok=True)
+    argv = [
+        *(f"{platform.notebook}/bin/python", "-m", "jupyter_server", "--no-browser", "--allow-root"),
+        *(f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--ServerApp.base_url=/user/dave/"),
+        "--ServerApp.jpserver_extensions=dask_dashboards=True",
+    ]
+    with (platform.root / "lab.log").open("wb") as log:
+        server = subprocess.Popen(argv, env=env, cwd=home, stdout=log, stderr=log)
+    base = f"http://127.0.0.1:{port}/user/dave"
+    lab = httpx.Client(headers={"Authorization": "token lab-token"}, timeout=60)
+    try:
+        wait_for("jupyter server", lambda: _status(lab, f"{base}/api/status") == 200, 60)
+        made = lab.put(f"{base}/dask/clusters/")
+        assert made.status_code == 200, made.text + platform.tails()
+        model = made.json()
+        plots = lab.get(f"{base}/dask/dashboard/{model['id']}/individual-plots.json")
+        assert plots.status_code == 200, plots.text
+        page = lab.get(f"{base}/dask/dashboard/{model['id']}{plots.json()['Individual Task Stream']}")
+        assert page.status_code == 200
+        assert "bokeh" in page.text
+        token = re.search(r'"token":"([^"]+)"', page.text)
+        assert token
+        url = f"ws://127.0.0.1:{port}/user/dave/dask/dashboard/{model['id']}/individual-task-stream/ws"
+        assert asyncio.run(_bokeh_answers(url, token.group(1)))
+        link = f"{platform.public}{model['dashboard_link']}"
+        for shown, active in ((model["dashboard_link"], True), (link, False)):
+            # The page's host is the server's own here, so a link with the hub's host is somebody else's.
+            answer = lab.get(f"{base}/dask/dashboard-check/{quote(shown, safe='')}")
+            assert answer.json()["isActive"] is active, answer.text
+        assert lab.delete(f"{base}/dask/clusters/{model['id']}").status_code == 204
+    finally:
+        lab.close()
+        server.terminate()
+        server.wait(20)
+
+
+async def _bokeh_answers(url: str, token: str) -> bool:
+    headers = {"Authorization": "token lab-token"}
+    async with aiohttp.ClientSession() as session:
+        async with session.ws_connect(
+            url, protocols=("bokeh", token), headers=headers, max_msg_size=0
+        ) as socket:
+            for part in ({"msgid": "1", "msgtype": "PULL-DOC-REQ"}, {}, {}):
+                await socket.send_str(json.dumps(part))
+            return await _find_reply(socket)
+
+
+def _status(client: httpx.Client, url: str) -> int:
+    try:
+        return client.get(url).status_code
+    except httpx.HTTPError:
+        return 0
 
 
 def test_a_dashboard_ends_with_its_cluster(platform: Platform) -> None:

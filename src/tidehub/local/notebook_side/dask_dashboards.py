@@ -1,0 +1,116 @@
+"""A Jupyter server extension: Dask's plots inside JupyterLab, through the gate before the dashboards.
+
+dask-labextension 7 shows a cluster's plots through the notebook server, but keeps only host and port of the
+dashboard's link (`DaskDashboardHandler._get_parsed`), where a gateway's link has a path; and it has no login
+to show to anybody. So for links of our gateway, and for no others, the path is kept and the server's own
+token is presented. This file runs in the notebook environment: it imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from dask_labextension import dashboardhandler
+from dask_labextension.manager import manager
+from jupyter_server_proxy.handlers import ProxyHandler
+from tornado import httpclient, web
+
+
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    return [{"module": "dask_dashboards"}]
+
+
+def _load_jupyter_server_extension(server_app: Any) -> None:
+    _change(dashboardhandler.DaskDashboardHandler, dashboardhandler.DaskDashboardCheckHandler)
+
+
+def behind_the_gate(link: str, host: str) -> str | None:
+    """The dashboard of `link` at the gate's own address, without `/status`; None when it is not our
+    gateway's.
+
+    `host` is that of the page: a link to another host never gets our token.
+    """
+    public = os.environ.get("DASK_GATEWAY__PUBLIC_ADDRESS", "").rstrip("/")
+    gate = os.environ.get("DASK_GATEWAY__ADDRESS", "").rstrip("/")
+    parts = urlsplit(link)
+    if not public or not gate or (parts.netloc and parts.netloc != host):
+        return None
+    prefix = f"{urlsplit(public).path}/clusters/"
+    name, _, rest = parts.path.removeprefix(prefix).partition("/")
+    if not parts.path.startswith(prefix) or not name.isalnum() or rest.strip("/") not in ("", "status"):
+        return None
+    return f"{gate}/clusters/{name}"
+
+
+def token_header() -> dict[str, str]:
+    """The notebook server's own token, which has access to the gateway."""
+    return {"Authorization": f"token {os.environ.get('JUPYTERHUB_API_TOKEN', '')}"}
+
+
+def _change(dashboard: Any, check: Any) -> None:
+    if getattr(dashboard, "_tidehub_changed", False):
+        return
+    proxied, opened, headers_of, checked = (
+        dashboard.proxy,
+        dashboard.open,
+        dashboard.proxy_request_headers,
+        check.get,
+    )
+
+    def target(handler: Any, cluster_id: str) -> tuple[str, int, str] | None:
+        model = manager.get_cluster(cluster_id)
+        found = behind_the_gate(model["dashboard_link"], handler.request.host) if model else None
+        if found is None:
+            return None
+        handler._tidehub_gate = True
+        parts = urlsplit(found)
+        return parts.hostname or "", parts.port or 80, parts.path
+
+    def proxy(self: Any, cluster_id: str, proxied_path: str) -> Any:
+        found = target(self, cluster_id)
+        if found is None:
+            return proxied(self, cluster_id, proxied_path)
+        host, port, prefix = found
+        return ProxyHandler.proxy(self, host, port, prefix + proxied_path)
+
+    async def open_(self: Any, cluster_id: str, proxied_path: str) -> Any:
+        found = target(self, cluster_id)
+        if found is None:
+            return await opened(self, cluster_id, proxied_path)
+        host, port, prefix = found
+        return await ProxyHandler.proxy_open(self, host, port, prefix + proxied_path)
+
+    def proxy_request_headers(self: Any) -> Any:
+        headers = headers_of(self)
+        if getattr(self, "_tidehub_gate", False):
+            headers.update(token_header())
+            for name in ("Cookie", "X-Xsrftoken"):
+                headers.pop(name, None)
+        return headers
+
+    @web.authenticated
+    async def get(self: Any, url: str) -> None:
+        link = unquote(url)
+        found = behind_the_gate(link, self.request.host)
+        if found is None:
+            await checked(self, url)
+            return
+        plots, active = {}, False
+        try:
+            request = httpclient.HTTPRequest(
+                f"{found}/individual-plots.json", headers=token_header(), follow_redirects=False
+            )
+            plots = json.loads((await httpclient.AsyncHTTPClient().fetch(request)).body)
+            active = True
+        except (httpclient.HTTPClientError, OSError, ValueError) as error:
+            self.log.debug("No dashboard at %s: %s", link, error)
+        link = link.removesuffix("/status")
+        self.finish(json.dumps({"url": link, "isActive": active, "effectiveUrl": None, "plots": plots}))
+
+    dashboard.proxy, dashboard.open = proxy, open_
+    dashboard.proxy_request_headers = proxy_request_headers
+    dashboard._tidehub_changed = True
+    check.get = get
