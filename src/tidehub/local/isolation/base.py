@@ -15,7 +15,7 @@ import subprocess
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tidehub.errors import TidehubError
@@ -285,7 +285,8 @@ class Isolation(ABC):
             group.kill()
         else:
             sweep.kill_all(handle, known)
-        ending = ending or self.ending(handle)
+        # What lived until now was ended by us, whatever the kernel killed in it before.
+        ending = ending or replace(self.ending(handle), out_of_memory=False)
         with self._lock:
             child = self._children.pop((handle.pid, handle.started), None)
             self._endings[(handle.pid, handle.started)] = ending
