@@ -169,6 +169,18 @@ class Ledger:
             rows = db.execute("SELECT id, process FROM claims WHERE process IS NOT NULL").fetchall()
         return {row["id"]: json.loads(row["process"]) for row in rows}
 
+    def interrupted(self, kind: str) -> dict[str, dict[str, Any]]:
+        """Processes of one kind that were starting when whoever started them was killed, by claim.
+
+        Nobody waits for them any more, and nobody knows them but this book.
+        """
+        with self._transaction() as db:
+            rows = db.execute(
+                "SELECT id, asker, process FROM claims WHERE kind = ? AND state = ? AND process IS NOT NULL",
+                (kind, _STARTING),
+            ).fetchall()
+        return {row["id"]: json.loads(row["process"]) for row in rows if not _is_running(row["asker"])}
+
     def reconcile(self, alive: Callable[[dict[str, Any]], bool]) -> list[str]:
         """Drop claims whose process is gone; gives their ids.
 

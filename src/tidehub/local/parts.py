@@ -13,7 +13,7 @@ from tidehub.local.front.proxy import FrontDoor, front_door
 from tidehub.local.front.routes import restore_routes
 from tidehub.local.places import Places
 from tidehub.local.secrets import PlatformSecrets
-from tidehub.local.supervisor.component import Component, Probe
+from tidehub.local.supervisor.component import Component, Hook, Probe
 from tidehub.local.supervisor.readiness import http_check
 from tidehub.site.model import Site
 
@@ -90,7 +90,7 @@ def base_environment(setting: Setting) -> dict[str, str]:
     }
 
 
-def hub(setting: Setting, client_secret: str) -> Component:
+def hub(setting: Setting, client_secret: str, *, before_start: Hook) -> Component:
     """JupyterHub. Ready when its API answers through the front door, routes included."""
     config = Path(__file__).parent / "hub" / "jupyterhub_config.py"
     own = f"{setting.hub_url}hub/api"
@@ -104,6 +104,7 @@ def hub(setting: Setting, client_secret: str) -> Component:
         },
         ready=http_check(f"{setting.door.local_url}{setting.front.base_path}hub/api"),
         after=("proxy", *(("dashboards",) if setting.site.dask.engine == "gateway" else ())),
+        before_start=before_start,
         cwd=setting.places.private,
         probe=Probe(check=http_check(own)),
         start_timeout=120,

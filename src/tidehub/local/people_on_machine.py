@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from tidehub.capacity.ledger import Ledger
+from tidehub.capacity.queue import NOTEBOOK
 from tidehub.local.isolation import Isolation, ProcessHandle
 from tidehub.local.parts import Setting
 
@@ -30,6 +31,20 @@ def end_everybody(ledger: Ledger, isolation: Isolation) -> Callable[[float], Awa
             await asyncio.gather(*(isolation.stop(handle, grace) for handle in running.values()))
             for claim in running:
                 ledger.release(claim)
+
+    return end
+
+
+def end_interrupted_starts(ledger: Ledger, isolation: Isolation) -> Callable[[], Awaitable[None]]:
+    """The hook before every start of the hub: ends servers that a killed hub was starting and never wrote down."""
+
+    async def end() -> None:
+        for claim, state in ledger.interrupted(NOTEBOOK).items():
+            handle = ProcessHandle.from_state(state)
+            if isolation.alive(handle):
+                await isolation.stop(handle, 2.0)
+            ledger.release(claim)
+        ledger.reconcile(lambda state: isolation.alive(ProcessHandle.from_state(state)))
 
     return end
 

@@ -25,7 +25,7 @@ from tidehub.local.identity_part import DemoLogin, prepare_identity
 from tidehub.local.isolation import Isolation, choose_isolation
 from tidehub.local.isolation.people import proxy_uid, services_uid
 from tidehub.local.machine import machine_cores, machine_memory
-from tidehub.local.people_on_machine import end_everybody, observe
+from tidehub.local.people_on_machine import end_everybody, end_interrupted_starts, observe
 from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
 from tidehub.local.software import Software
@@ -94,7 +94,7 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
         parts.proxy(setting, prepared.proxy, uid=own_uid, gid=own_uid),
         *dask_parts(setting, roots, prepared.isolation.kind, prepared.capacity, readable),
         *([parts.identity(setting)] if login else []),
-        parts.hub(setting, client_secret),
+        parts.hub(setting, client_secret, before_start=end_interrupted_starts(ledger, prepared.isolation)),
         *([culler] if (culler := parts.culler(setting)) else []),
     ]
     secrets = tuple(setting.secrets)
