@@ -30,6 +30,14 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+def two_free_ports() -> tuple[int, int]:
+    """Different ones: both are held until both are known."""
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1]), int(other.getsockname()[1])
+
+
 def environment() -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "PYTHONPATH": ":".join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -121,7 +129,7 @@ def up(arguments: argparse.Namespace) -> int:
         return Platform(
             components=[
                 service("first", arguments.port),
-                service("second", arguments.port + 1, *extra, after=["first"]),
+                service("second", arguments.other_port, *extra, after=["first"]),
             ],
             address=f"http://127.0.0.1:{arguments.port}/",
             gaps=["nothing is limited here"],
@@ -151,10 +159,10 @@ def up(arguments: argparse.Namespace) -> int:
 class Up:
     """A supervisor in a process of its own, and what it said."""
 
-    def __init__(self, state: Path, port: int, *arguments: str) -> None:
+    def __init__(self, state: Path, ports: tuple[int, int], *arguments: str) -> None:
         self.state = state
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE), "up", str(state), str(port), *arguments],
+            [sys.executable, str(HERE), "up", str(state), *map(str, ports), *arguments],
             env=environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -195,6 +203,7 @@ def main() -> int:
     upping = commands.add_parser("up")
     upping.add_argument("state", type=Path)
     upping.add_argument("port", type=int)
+    upping.add_argument("other_port", type=int)
     upping.add_argument("--detach", action="store_true")
     upping.add_argument("--slow-people", action="store_true")
     upping.add_argument("--prepare", type=float, default=0.0)

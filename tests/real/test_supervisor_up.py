@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from supervisor_dummies import Up, alive, environment, free_port, until
+from supervisor_dummies import Up, alive, environment, two_free_ports, until
 
 from tidehub.errors import TidehubError
 from tidehub.local.places import Places
@@ -26,11 +26,11 @@ class Ups:
 
     def __init__(self, state: Path) -> None:
         self.state = state
-        self.port = free_port()
+        self.ports = two_free_ports()
         self._started: list[Up] = []
 
     def __call__(self, *arguments: str) -> Up:
-        started = Up(self.state, self.port, *arguments)
+        started = Up(self.state, self.ports, *arguments)
         self._started.append(started)
         return started
 

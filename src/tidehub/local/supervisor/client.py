@@ -13,7 +13,7 @@ from tidehub.errors import FAILED, TidehubError
 from tidehub.local.places import Places
 from tidehub.local.supervisor.control import ask_supervisor
 from tidehub.local.supervisor.lock import holder
-from tidehub.local.supervisor.state import PlatformState, read_state
+from tidehub.local.supervisor.state import PlatformState, read_state, start_ticks
 
 STOP_TIMEOUT = 120.0
 """Seconds without a word from a supervisor that stops, after which `down` gives up waiting."""
@@ -80,7 +80,7 @@ def stop_platform(places: Places, said: Callable[[str], None], *, now: bool = Fa
 
 
 def _stop_by_request(places: Places, said: Callable[[str], None], *, now: bool) -> int:
-    clean = False
+    clean, pid = False, holder(places.lock)
     try:
         for answer in ask_supervisor(places.control, {"do": "stop", "hurry": now}, timeout=STOP_TIMEOUT):
             if "said" in answer:
@@ -92,7 +92,7 @@ def _stop_by_request(places: Places, said: Callable[[str], None], *, now: bool) 
         raise TidehubError(
             f"the platform did not end in {STOP_TIMEOUT:g} s", fix="kill what is left: tidehub down --now"
         ) from error
-    _await_release(places, _RELEASE_TIMEOUT)
+    _await_release(places, pid, _RELEASE_TIMEOUT)
     return 0 if clean else FAILED
 
 
@@ -106,13 +106,14 @@ def _stop_by_signal(places: Places, said: Callable[[str], None]) -> int:
             os.kill(pid, signal.SIGTERM)
         except PermissionError as error:
             raise TidehubError(f"process {pid} belongs to another user", fix="run as that user") from error
-    _await_release(places, STOP_TIMEOUT)
+    _await_release(places, pid, STOP_TIMEOUT)
     return FAILED if read_state(places.platform) else 0
 
 
-def _await_release(places: Places, patience: float) -> None:
+def _await_release(places: Places, pid: int | None, patience: float) -> None:
+    """Wait until the lock is free and the process that held it is gone."""
     deadline = time.monotonic() + patience
-    while (pid := holder(places.lock)) is not None:
+    while holder(places.lock) is not None or (pid and start_ticks(pid) is not None):
         if time.monotonic() > deadline:
             raise TidehubError(
                 f"process {pid} did not end in {patience:g} s", fix=f"look into {places.supervisor_log}"
