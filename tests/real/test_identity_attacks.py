@@ -359,9 +359,9 @@ def test_guessing_one_account_from_many_claimed_addresses(provider: RunningProvi
 
 def test_spoofed_forwarded_for_does_not_escape_the_address_limit(provider: RunningProvider) -> None:
     """The proxy appends the address it saw; what the client wrote before it changes nothing."""
-    for number in range(21):
-        if number == 20:
-            count_failures(provider, "address", 20, 24)
+    for number in range(3):
+        if number == 2:
+            count_failures(provider, "address", 2, 24)
         browser = Browser(provider, f"192.0.2.{number}, 198.18.0.1")
         answer = browser.submit(browser.authorize(pkce()[1]), f"guess{number}", "guess")
         assert answer.status_code == 403, number

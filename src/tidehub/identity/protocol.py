@@ -112,11 +112,13 @@ def _trusted_return(parameters: Parameters, clients: Clients) -> tuple[Client, s
     uris = [value for name, value in parameters if name == "redirect_uri"]
     client = clients.get(ids[0]) if len(ids) == 1 else None
     if client is None:
-        raise RefusedHere("The application that sent you here is not registered (client_id).")
+        raise RefusedHere(
+            "The application that sent you here is not registered (client_id). Its operator can change that."
+        )
     if len(uris) != 1 or uris[0] not in client.config.redirect_uris:
         raise RefusedHere(
             "The address to return to is not registered for this application (redirect_uri). "
-            "It must be the same, character by character."
+            "Its operator can change that: both must be the same, character by character."
         )
     return client, uris[0]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import re
 import signal
 import socket
 import sys
@@ -31,8 +32,8 @@ _PATIENCE = 5.0
 def make_app(provider: Provider) -> Application:
     """The application below the issuer's path. The proxy in front hands on whole paths."""
     endpoints: dict[str, type[RequestHandler]] = {
-        "/": browser.AccountPage,
-        "/.well-known/openid-configuration": programs.Discovery,
+        "/?": browser.AccountPage,
+        r"/\.well-known/openid-configuration": programs.Discovery,
         "/jwks": programs.Jwks,
         "/authorize": browser.Authorize,
         "/login": browser.Login,
@@ -41,12 +42,12 @@ def make_app(provider: Provider) -> Application:
         "/revoke": programs.Revoke,
         "/userinfo": programs.UserInfo,
         "/health": programs.Health,
-        "/static/style.css": programs.Style,
+        r"/static/style\.css": programs.Style,
     }
     arguments: dict[str, Any] = {"provider": provider}
     return Application(
         [
-            (_exactly(provider.config.prefix + path), handler, arguments)
+            (f"{re.escape(provider.config.prefix)}{path}$", handler, arguments)
             for path, handler in endpoints.items()
         ],
         default_handler_class=programs.Missing,
@@ -98,10 +99,6 @@ def _bind(config: IdentityConfig) -> list[socket.socket]:
             + ("another program does." if taken else f"{error.strerror}."),
             fix="choose another listen.port" if taken else "choose another listen.host or listen.port",
         ) from None
-
-
-def _exactly(path: str) -> str:
-    return "".join(f"\\{c}" if c in ".+*?()[]{}^$|\\" else c for c in path) + "$"
 
 
 def _log_request(handler: RequestHandler) -> None:
