@@ -42,15 +42,25 @@ def _python_for_everybody() -> str | None:
         layout.default_root() / "control",
         layout.digest((release().directory / "control.txt").read_bytes()),
     )
-    for python in (sys.executable, control and str(control)):
-        tried = python and subprocess.run(
+    return next(
+        (python for python in (sys.executable, control and str(control)) if python and _runs(python)), None
+    )
+
+
+def _runs(python: str) -> bool:
+    try:
+        tried = subprocess.run(
             [python, "-c", "import jupyterhub"],
-            user=UNPRIVILEGED_UID, group=UNPRIVILEGED_UID, extra_groups=[], cwd="/",
-            env={"PATH": "/usr/bin:/bin"}, capture_output=True,
-        )  # fmt: skip
-        if tried and tried.returncode == 0:
-            return python
-    return None
+            user=UNPRIVILEGED_UID,
+            group=UNPRIVILEGED_UID,
+            extra_groups=[],
+            cwd="/",
+            env={"PATH": "/usr/bin:/bin"},
+            capture_output=True,
+        )
+    except PermissionError:
+        return False
+    return tried.returncode == 0
 
 
 @pytest.hookimpl(hookwrapper=True)

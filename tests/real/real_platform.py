@@ -45,6 +45,11 @@ class RealPlatform:
         return Places.of(self.state)
 
     @property
+    def run(self) -> Path:
+        """Where its sockets are; `Places.run` would name the directory of whoever runs the tests."""
+        return Path(self.status()["run"])
+
+    @property
     def target(self) -> Target:
         """What `tidehub check` knows of it."""
         return local_target(self.places)
