@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar, NoReturn
 
 import typer
 from typer.exceptions import Abort, TyperException
 
 from tidehub import __version__
-from tidehub.cli import check, down, logs, status, up
 from tidehub.cli.console import print_lines
+from tidehub.cli.lazy import SETTINGS, LazyGroup
 from tidehub.errors import INTERRUPTED, TidehubError
+
+
+class _Commands(LazyGroup):
+    """Every command, in the order of `--help`: `module:function`, or `module:app` for one with subcommands."""
+
+    homes: ClassVar[Mapping[str, str]] = {
+        "up": "tidehub.cli.up:up",
+        "status": "tidehub.cli.status:status",
+        "logs": "tidehub.cli.logs:logs",
+        "down": "tidehub.cli.down:down",
+        "check": "tidehub.cli.check:check",
+    }
+
 
 app = typer.Typer(
     name="tidehub",
+    cls=_Commands,
     help="JupyterHub and Dask Gateway for a research community, from one site file.",
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    **SETTINGS,
 )
-app.command()(up.up)
-app.command()(status.status)
-app.command()(logs.logs)
-app.command()(down.down)
-app.command()(check.check)
 
 
 def _print_version(wanted: bool) -> None:
