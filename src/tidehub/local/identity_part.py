@@ -46,6 +46,8 @@ def prepare_identity(setting: Setting, *, allow_public: bool) -> DemoLogin:
             }
         ],
         "allow_public": allow_public,
+        # Addresses of the operator's own proxies are not people: throttling looks behind them.
+        "trusted_proxies": list(setting.site.machine.trusted_proxies),
     }
     _write_for(places.identity_config, config, service.uid, service.gid)
     login = setting.site.login

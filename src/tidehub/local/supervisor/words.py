@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
+from tidehub.site.units import about_size
+
 _PHASES = {
     "none": "No platform was set up in {state_dir}. Start one: tidehub up",
     "stopped": "Nothing runs in {state_dir}. Start it: tidehub up",
@@ -63,14 +65,29 @@ def _table(rows: Sequence[Mapping[str, object]], now: float) -> list[str]:
 
 def _people(status: Mapping[str, object]) -> list[str]:
     lines = []
-    for title, key in (("servers", "servers"), ("clusters", "clusters")):
-        found = _rows(status.get(key))
+    for title in ("servers", "clusters"):
+        found = _rows(status.get(title))
         if found:
             lines += ["", f"{title}:"]
-            lines += [f"  {'  '.join(str(value) for value in row.values() if value)}" for row in found]
+            lines += [
+                f"  {row.get('id')!s:<44} {_size(row.get('memory')):>10}  pid {row.get('pid')}"
+                for row in found
+            ]
+    queue = _rows(status.get("queue"))
+    if queue:
+        lines += ["", "waiting:"]
+        lines += [f"  {row.get('place')}. {row.get('id')}: {row.get('reason')}" for row in queue]
+    memory = status.get("memory")
+    if isinstance(memory, Mapping):
+        given, capacity = _size(memory.get("guaranteed")), _size(memory.get("capacity"))
+        lines += ["", f"memory guaranteed to people: {given} of {capacity}"]
     if status.get("not_observed"):
         lines += ["", f"people's servers are not known now: {status['not_observed']}"]
     return lines
+
+
+def _size(value: object) -> str:
+    return about_size(value) if isinstance(value, int) else ""
 
 
 def _rows(value: object) -> list[Mapping[str, object]]:

@@ -152,7 +152,9 @@ def test_status_in_words() -> None:
                 "why": "hung",
             },
         ],
-        "servers": [{"user": "alice", "server": ""}],
+        "servers": [{"id": "server:alice:", "memory": 3 * 2**29, "pid": 9, "processes": 2}],
+        "queue": [{"id": "server:bob:", "owner": "bob", "place": 1, "reason": "waiting for memory"}],
+        "memory": {"guaranteed": 2**30, "capacity": 2**32},
         "gaps": ["disk space of homes is not limited"],
     }
     text = "\n".join(status_lines(status, now=160.0))
@@ -160,7 +162,10 @@ def test_status_in_words() -> None:
     assert "pid 7, restarted 2 times" in text
     assert "restarting" in text
     assert "hung" in text
-    assert "alice" in text
+    assert "server:alice:" in text
+    assert "1.5 GiB  pid 9" in text
+    assert "1. server:bob:: waiting for memory" in text
+    assert "memory guaranteed to people: 1 GiB of 4 GiB" in text
     assert "disk space of homes" in text
 
 
