@@ -1,0 +1,155 @@
+"""Programs that stand for people's work, and the ground they run on; shared by the isolation tests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from tidehub.local.isolation import Isolation, LaunchSpec, Limits, Person, ProcessHandle
+
+PROBE = Path(__file__).with_name("isolation_probe.py")
+MIB = 1 << 20
+_FIRST = 300_000 + os.getpid() % 10_000 * 200
+UIDS = range(_FIRST, _FIRST + 200)
+"""Of this run alone: other platforms may run on the machine with the usual range."""
+TOKEN = "token-of-alice"
+
+SERVER = """
+import os, socket, subprocess, sys
+home, path = sys.argv[1:3]
+open(home + "/secret", "w").write("secret")
+listener = socket.socket(socket.AF_UNIX); listener.bind(path); os.chmod(path, 0o660); listener.listen()
+open(home + "/ready", "w").close()
+while True:
+    connection, _ = listener.accept()
+    connection.sendall(b"hello"); connection.close()
+"""
+
+FAMILY = """
+import os, subprocess, sys, time
+sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+middle = "import subprocess, sys; subprocess.Popen(sys.argv[1:], start_new_session=True)"
+subprocess.Popen(sleep, start_new_session=True)
+subprocess.run([sys.executable, "-c", middle, *sleep], check=True)
+open("ready", "w").close()
+{then}
+"""
+"""One child in a session of its own, one more that was orphaned as well."""
+
+
+def python() -> str:
+    """An interpreter that every user of this machine can run."""
+    found = shutil.which("python3", path="/usr/bin:/usr/local/bin")
+    assert found, "the system's own python3 is needed: programs of people run on it"
+    return found
+
+
+def places(root: Path) -> Any:
+    root.chmod(0o711)
+    made = SimpleNamespace(
+        private=root / "private", homes=root / "homes", run=root / "run", platform_id=root.name
+    )
+    for path, mode in ((made.private, 0o700), (made.homes, 0o711), (made.run, 0o711)):
+        path.mkdir(exist_ok=True)
+        path.chmod(mode)
+    return made
+
+
+def spec(
+    isolation: Isolation, person: Person, code: str, *words: str, name: str = "lab", **more: Any
+) -> LaunchSpec:
+    """A Python program as this person."""
+    made = LaunchSpec(
+        name,
+        person,
+        [python(), "-c", code, *words],
+        {"PATH": "/usr/bin:/bin"},
+        person.home,
+        isolation.ground.private / f"{name}.log",
+    )
+    return replace(made, **more)
+
+
+def server_spec(isolation: Isolation, person: Person, **more: Any) -> tuple[LaunchSpec, Path]:
+    socket = isolation.person_run_dir(person) / "lab.sock"
+    made = spec(isolation, person, SERVER, str(person.home), str(socket), **more)
+    return replace(made, env={**made.env, "JUPYTERHUB_API_TOKEN": TOKEN}), socket
+
+
+async def appears(path: Path, seconds: float = 60.0) -> Path:
+    """Wait for a file that another process makes."""
+    until = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < until, f"{path} did not appear"
+        await asyncio.sleep(0.02)
+    return path
+
+
+async def holds(what: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait until something is true of a process that cannot tell us itself."""
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until, "this never came true"
+        await asyncio.sleep(0.02)
+
+
+async def ended(isolation: Isolation, handle: ProcessHandle, seconds: float = 60.0) -> None:
+    await holds(lambda: not isolation.alive(handle), seconds)
+
+
+async def probe(
+    isolation: Isolation, person: Person, victim: Person, handle: ProcessHandle, socket: Path
+) -> dict[str, Any]:
+    """What `person` can reach of `victim`."""
+    target = {
+        "home": str(victim.home),
+        "private": str(isolation.ground.private),
+        "pid": handle.pid,
+        "socket": str(socket),
+        "cgroups": [
+            f"{directory}/{file}"
+            for directory in handle.cgroup
+            for file in ("memory.limit_in_bytes", "memory.max")
+        ],
+        "token": TOKEN,
+    }
+    result = person.home / "probe.json"
+    code = PROBE.read_text()
+    made = spec(
+        isolation,
+        person,
+        code,
+        str(result),
+        json.dumps(target),
+        name="probe",
+        limits=Limits(memory=512 * MIB),
+    )
+    running = await isolation.start(made)
+    await ended(isolation, running)
+    log = made.log.read_text()
+    assert result.exists(), f"{isolation.ending(running).words()}: {log}"
+    isolation.clean(running)
+    found: dict[str, Any] = json.loads(result.read_text())
+    return found
+
+
+def processes_with(word: str, uids: Sequence[int]) -> list[int]:
+    """Pids of these users whose command line holds `word`; zombies have none."""
+    found = []
+    for process in Path("/proc").iterdir():
+        try:
+            mine = process.name.isdigit() and process.stat().st_uid in uids
+            line = (process / "cmdline").read_bytes() if mine else b""
+        except OSError:
+            continue
+        if line and word.encode() in line:
+            found.append(int(process.name))
+    return found
