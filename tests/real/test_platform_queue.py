@@ -1,0 +1,130 @@
+"""A machine that is too small for everybody: people wait in line, are told why, and nobody is turned away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from real_person import Person, eventually, login
+from real_platform import RealPlatform, running_platform
+
+from tidehub.identity.accounts import Account, AccountStore
+from tidehub.identity.passwords import generate_password, hash_password
+from tidehub.local.machine import machine_memory
+
+pytestmark = pytest.mark.real
+
+GROUP = "urn:mace:egi.eu:group:vo.tide.example:role=member#aai.tide.example"
+MANY = 20
+_SITE = """
+site: {{name: Small machine}}
+login:
+  provider: demo
+  allow: {{groups: ["{group}"]}}
+notebooks:
+  cpu: {{guarantee: 0.1, limit: 2}}
+  memory: {{guarantee: 64 MiB, limit: 1 GiB}}
+  profiles:
+    - {{name: Small, default: true}}
+    - {{name: Large, memory: {{guarantee: {large} B, limit: {large} B}}}}
+dask: {{engine: none}}
+machine: {{reserve_memory: 512 MiB}}
+"""
+
+
+@pytest.fixture(scope="module")
+def small_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPlatform]:
+    """Two large servers fit, a third does not; small ones fit in any number that people start here."""
+    site = tmp_path_factory.mktemp("site") / "tidehub.yaml"
+    large = int((machine_memory() - 2**29) * 0.4)
+    site.write_text(_SITE.format(group=GROUP, large=large))
+    with running_platform("small", "--site", str(site)) as started:
+        yield started
+
+
+async def test_who_does_not_fit_waits_and_is_told_the_reason_and_the_place(
+    small_machine: RealPlatform,
+) -> None:
+    async with AsyncExitStack() as stack:
+        alice, bob, olga, ada = [
+            await stack.enter_async_context(login(small_machine, name))
+            for name in ("alice", "bob", "olga", "ada")
+        ]
+        await asyncio.gather(alice.start("large"), bob.start("large"))
+        third = asyncio.create_task(olga.start("large"))
+        await eventually(lambda: _told(olga, "Waiting"), within=30, saying="olga is told that she waits")
+        fourth = asyncio.create_task(ada.start("large"))
+        await eventually(lambda: _told(ada, "place 2"), within=30, saying="ada is told her place")
+        assert "place 1" in olga.news[-1] and "memory" in olga.news[-1], olga.news
+        assert not third.done() and not fourth.done()
+        queue = small_machine.status()["queue"]
+        assert [(each["owner"], each["place"]) for each in queue] == [("olga", 1), ("ada", 2)]
+        await alice.stop()
+        async with asyncio.timeout(60):
+            await third
+        assert not fourth.done(), "the machine holds two, not three"
+        await eventually(lambda: _told(ada, "place 1"), within=30, saying="ada moves up")
+        await bob.stop()
+        async with asyncio.timeout(60):
+            await fourth
+        assert (await ada.run("print(6 * 7)")).stdout == "42\n"
+
+
+async def test_who_stops_waiting_frees_the_place(small_machine: RealPlatform) -> None:
+    async with AsyncExitStack() as stack:
+        alice, bob, olga = [
+            await stack.enter_async_context(login(small_machine, name)) for name in ("alice", "bob", "olga")
+        ]
+        await asyncio.gather(alice.start("large"), bob.start("large"))
+        waiting = asyncio.create_task(olga.start("large"))
+        await eventually(lambda: _told(olga, "place 1"), within=30, saying="olga waits")
+        await small_machine_cancel(olga, waiting)
+        assert small_machine.status()["queue"] == []
+
+
+async def small_machine_cancel(person: Person, waiting: asyncio.Task[None]) -> None:
+    """The person gives up: the page's stop button, then nothing of the start is left."""
+    await person.stop()
+    with pytest.raises(Exception):  # noqa: B017  (the words are the hub's; what counts is the empty queue)
+        await waiting
+
+
+async def test_twenty_people_at_once_all_get_their_server(small_machine: RealPlatform) -> None:
+    passwords = _enrol(small_machine.places.identity, MANY)
+    began = time.monotonic()
+
+    async def one(stack: AsyncExitStack, name: str) -> Person:
+        person = await stack.enter_async_context(login(small_machine, name, passwords[name]))
+        await person.start("small")
+        return person
+
+    async with AsyncExitStack() as stack:
+        people = await asyncio.gather(*(one(stack, name) for name in passwords))
+        seconds = time.monotonic() - began
+        print(f"{MANY} people at once: all have their server after {seconds:.1f} s")
+        assert len(small_machine.status()["servers"]) == MANY
+        assert len({person.name for person in people}) == MANY
+        last = people[-1]
+        assert (await last.run("import getpass, os; print(os.environ['USER'])")).stdout.strip() == last.name
+    assert small_machine.status()["servers"] == []
+
+
+async def _told(person: Person, words: str) -> bool:
+    return bool(person.news) and words in person.news[-1]
+
+
+def _enrol(identity: Path, count: int) -> dict[str, str]:
+    """More accounts at the embedded provider, with its own tools."""
+    passwords = {f"person{number:02}": generate_password() for number in range(count)}
+    with ThreadPoolExecutor(2) as pool:
+        hashes = list(pool.map(hash_password, passwords.values()))
+    with AccountStore.open(identity) as store:
+        for name, hashed in zip(passwords, hashes, strict=True):
+            account = Account(name, name.title(), f"{name}@demo.example.org", entitlements=(GROUP,))
+            store.add_hashed(account, hashed)
+    return passwords
