@@ -39,7 +39,9 @@ def test_the_committed_reference_is_what_the_code_gives(generator: ModuleType, n
     assert committed == generator.pages()[name], "run tools/docs"
 
 
-def test_check_tells_a_stale_page(generator: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_tells_a_stale_page(
+    generator: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(generator, "HERE", tmp_path)
     monkeypatch.setattr(generator, "REFERENCE", tmp_path)
     assert generator.main(["--check"]) == 1
@@ -103,4 +105,6 @@ def test_site_keys_exist(page: Path, generator: ModuleType) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for key in re.findall(rf"`((?:{sections})\.[a-z_]+(?:\.[a-z_]+)*)`", text):
         inner = any(name.startswith(f"{key}.") for name in known)
-        assert key in known or inner or key.endswith((".json", ".log", ".sqlite", ".py")), f"{page.name}: {key}"
+        assert key in known or inner or key.endswith((".json", ".log", ".sqlite", ".py")), (
+            f"{page.name}: {key}"
+        )
