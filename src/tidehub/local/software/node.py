@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from tidehub.local import process
@@ -42,6 +43,21 @@ def install_node(root: Path, release: Release, installer: Installer, python: Pat
     return node_program(directories.build_once(root, directory, build, progress=installer.progress))
 
 
+def trusted_by_this_machine(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The file with the certificates that the machine trusts; Node.js by itself knows only its own list.
+
+    `SSL_CERT_FILE`, or where Debian, Fedora or SUSE keep it (as Go's crypto/x509 lists them).
+    """
+    usual = (
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/etc/pki/tls/certs/ca-bundle.crt",
+        "/etc/ssl/ca-bundle.pem",
+    )
+    return next(
+        (file for file in (environ.get("SSL_CERT_FILE"), *usual) if file and Path(file).is_file()), None
+    )
+
+
 def proxy_directory(root: Path, release: Release) -> Path:
     lock = (release.proxy / "package-lock.json").read_bytes()
     return root / "proxy" / digest(lock, release.node.read_bytes())
@@ -63,7 +79,7 @@ def install_proxy(root: Path, release: Release, node: Path, progress: Progress) 
         npm = node.parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
         env = {**os.environ, "PATH": f"{node.parent}:/usr/bin:/bin", "NO_COLOR": "1"}
         env.setdefault("npm_config_cache", str(root / "cache" / "npm"))
-        if certificates := os.environ.get("SSL_CERT_FILE"):
+        if certificates := trusted_by_this_machine():
             env.setdefault("NODE_EXTRA_CA_CERTS", certificates)
         try:
             process.run(

@@ -37,11 +37,13 @@ def readable_by_everyone(package: Path) -> bool:
     )
 
 
-def readable_package(root: Path, package: Path = PACKAGE) -> Path:
+def readable_package(root: Path, package: Path = PACKAGE, *, everyone: bool | None = None) -> Path:
     """The folder to put on Python's path for `package`: its own where every uid can read it, else that of a
     copy.
     """
-    if os.geteuid() != 0 or readable_by_everyone(package):
+    if everyone is None:
+        everyone = os.geteuid() == 0
+    if not everyone or readable_by_everyone(package):
         return package.parent
     import shutil  # not at the top: the quick start of ./tidehub passes here
 
@@ -59,7 +61,7 @@ def readable_package(root: Path, package: Path = PACKAGE) -> Path:
             place = copied / file.relative_to(package)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, place)
-            shutil.copymode(file, place)
+            place.chmod(0o755 if file.stat().st_mode & 0o100 else 0o644)
         return {"from": str(package)}
 
     return directories.build_once(root, root / "code" / key, build, progress=Silent())

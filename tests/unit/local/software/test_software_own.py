@@ -20,34 +20,25 @@ def package(tmp_path: Path) -> Path:
     return package
 
 
-def test_a_package_that_others_cannot_read_is_copied(
-    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    folder = own.readable_package(tmp_path / "software", package)
+def test_a_package_that_others_cannot_read_is_copied(package: Path, tmp_path: Path) -> None:
+    folder = own.readable_package(tmp_path / "software", package, everyone=True)
     copied = folder / "parcel"
     assert (copied / "__init__.py").read_text() == "x = 1\n"
     assert (copied / "__init__.py").stat().st_mode & 0o777 == 0o644
     assert [path.name for path in copied.iterdir() if path.is_dir()] == ["data"]
-    assert own.readable_package(tmp_path / "software", package) == folder
+    assert own.readable_package(tmp_path / "software", package, everyone=True) == folder
 
 
-def test_a_changed_package_is_copied_anew(
-    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    first = own.readable_package(tmp_path / "software", package)
+def test_a_changed_package_is_copied_anew(package: Path, tmp_path: Path) -> None:
+    first = own.readable_package(tmp_path / "software", package, everyone=True)
     (package / "__init__.py").write_text("x = 2\n")
-    second = own.readable_package(tmp_path / "software", package)
+    second = own.readable_package(tmp_path / "software", package, everyone=True)
     assert first != second
     assert (first / "parcel" / "__init__.py").read_text() == "x = 1\n"
 
 
-def test_without_other_users_it_runs_where_it_lies(
-    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert own.readable_package(tmp_path / "software", package) == package.parent
+def test_without_other_users_it_runs_where_it_lies(package: Path, tmp_path: Path) -> None:
+    assert own.readable_package(tmp_path / "software", package, everyone=False) == package.parent
 
 
 def test_one_closed_directory_or_file_is_noticed(package: Path) -> None:
