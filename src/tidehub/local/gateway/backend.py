@@ -25,6 +25,7 @@ from traitlets import Float, Unicode
 
 from tidehub.capacity.ledger import Ledger
 from tidehub.capacity.queue import never_fits
+from tidehub.errors import TidehubError
 from tidehub.local.gateway import api, processes, reaper, totals, watching, workdirs
 from tidehub.local.gateway.admission import Admission, Entry
 from tidehub.local.gateway.config import GatewaySettings, dashboard_key
@@ -71,6 +72,7 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
         self.ledger = Ledger(Places.of(settings.state_dir).ledger, settings.capacity)
         self.admission = Admission(self.ledger, self.log)
         self.notices = Notices(self.session, self.key_secret, self.log)
+        self.last_fault: dict[str, str] = {}
         await self.adopt_running()
         known = {c.name for c in self.db.name_to_cluster.values() if c.status < JobStatus.STOPPED}
         workdirs.remove_strays(settings.clusters_dir, known)
@@ -257,6 +259,14 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
         return str(self.settings.environments[self.profile(cluster)] / "bin" / "python")
 
     async def do_start_cluster(self, cluster: Cluster) -> AsyncIterator[dict[str, Any]]:
+        try:
+            async for state in self._start_scheduler(cluster):
+                yield state
+        except TidehubError as error:
+            yield {**(cluster.state or {}), "why": f"The scheduler could not be started: {error.what}"}
+            raise
+
+    async def _start_scheduler(self, cluster: Cluster) -> AsyncIterator[dict[str, Any]]:
         person = self.isolation.person(cluster.username)
         workdir = workdirs.make_workdir(
             self.settings.clusters_dir,
@@ -286,14 +296,18 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
         command = [self._python(cluster), "-m", "distributed.cli.dask_worker"]
         command += self.get_worker_command(cluster, worker.name)[len(cluster.config.worker_cmd) :]
         memory = cluster.config.worker_memory
-        handle = await self._launch(
-            cluster,
-            f"worker-{worker.name}",
-            processes.preloaded(command, Path(cluster.state["workdir"]), scheduler=False),
-            {**self.get_worker_env(cluster), **processes.worker_memory_settings(memory)},
-            memory=memory,
-            cores=cluster.config.worker_cores,
-        )
+        try:
+            handle = await self._launch(
+                cluster,
+                f"worker-{worker.name}",
+                processes.preloaded(command, Path(cluster.state["workdir"]), scheduler=False),
+                {**self.get_worker_env(cluster), **processes.worker_memory_settings(memory)},
+                memory=memory,
+                cores=cluster.config.worker_cores,
+            )
+        except TidehubError as error:
+            self.last_fault[cluster.name] = error.what
+            raise
         yield {"process": handle.to_state()}
         await asyncio.to_thread(self.ledger.launched, self.claim(worker).id, handle)
 
@@ -324,7 +338,17 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
         )
         return await self.isolation.start(spec)
 
+    async def _check_cluster_scale(self, cluster: Cluster) -> None:
+        failures = cluster.worker_start_failure_count
+        if failures >= self.worker_start_failure_limit and cluster.target == JobStatus.RUNNING:
+            # Upstream fails the cluster here too, and tells nobody why.
+            fault = self.last_fault.get(cluster.name, "")
+            self.fail(cluster, f"{failures} workers in a row could not be started. {fault}".strip())
+            return
+        await super()._check_cluster_scale(cluster)
+
     async def do_stop_cluster(self, cluster: Cluster) -> None:
+        self.last_fault.pop(cluster.name, None)
         await self._stop(cluster, SCHEDULER_GRACE)
         workdir = (cluster.state or {}).get("workdir")
         if workdir:

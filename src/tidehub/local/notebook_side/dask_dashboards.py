@@ -13,9 +13,9 @@ import os
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from dask_labextension import dashboardhandler
-from dask_labextension.manager import manager
-from jupyter_server_proxy.handlers import ProxyHandler
+from dask_labextension import dashboardhandler  # type: ignore[import-not-found, unused-ignore]
+from dask_labextension.manager import manager  # type: ignore[import-not-found, unused-ignore]
+from jupyter_server_proxy.handlers import ProxyHandler  # type: ignore[import-not-found, unused-ignore]
 from tornado import httpclient, web
 
 
