@@ -92,7 +92,9 @@ class Release:
 def names() -> tuple[str, ...]:
     """The release sets that this tidehub carries, oldest first."""
     # os.access never raises: a bytecode folder beside the sets may be closed to this user.
-    return tuple(sorted(entry.name for entry in _HERE.iterdir() if os.access(entry / "release.yaml", os.R_OK)))
+    return tuple(
+        sorted(entry.name for entry in _HERE.iterdir() if os.access(entry / "release.yaml", os.R_OK))
+    )
 
 
 def release(name: str = DEFAULT) -> Release:
