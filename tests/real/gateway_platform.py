@@ -94,7 +94,6 @@ class Platform:
         self.notebook = notebook_environment()
         self.root = Path(tempfile.mkdtemp(prefix="tidehub-gateway-"))
         self.root.chmod(0o711)
-        (self.root / "tidehub.yaml").write_text(site)
         public, hub, gate, http, tcp, gateway, self.proxy_api = free_ports(7)
         self.public = f"http://127.0.0.1:{public}"
         self.base = base
@@ -102,9 +101,9 @@ class Platform:
         self.secrets = load_secrets(self.places.secrets)
         self.hub_port = hub
         self.gate_address = f"127.0.0.1:{gate}"
-        loaded = load_site(
-            self.root / "tidehub.yaml", overrides=(("site.url", f"http://127.0.0.1:{public}{base}"),)
-        )
+        address = f"site: {{name: Testing, url: 'http://127.0.0.1:{public}{base}'}}"
+        (self.root / "tidehub.yaml").write_text(site.replace("site: {name: Testing}", address))
+        loaded = load_site(self.root / "tidehub.yaml")
         settings = config.gateway_settings(
             loaded,
             self.places,

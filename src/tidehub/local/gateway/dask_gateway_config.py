@@ -49,6 +49,7 @@ c.Proxy.externally_managed = True
 c.TidehubBackend.settings = settings
 c.TidehubBackend.key_secret = derived(secrets.gate_secret.reveal(), "dashboard keys")
 c.TidehubBackend.reaper_token = secrets.reaper_token.reveal()
+c.TidehubBackend.reap_period = settings.reap_period
 c.TidehubBackend.db_url = settings.database_url
 c.TidehubBackend.db_encrypt_keys = [secrets.gateway_database_key.reveal()]
 c.TidehubBackend.stop_clusters_on_shutdown = False

@@ -269,7 +269,10 @@ def test_hop_by_hop_headers_stay_here() -> None:
 
 def test_pages_escape_what_comes_from_outside() -> None:
     cluster = {
-        "name": "<b>", "status": "pending", "profile": "<i>", "reason": "<script>",
+        "name": "<b>",
+        "status": "pending",
+        "profile": "<i>",
+        "reason": "<script>",
         "workers": {"running": 0, "wanted": 1, "waiting": [{"reason": "<u>"}]},
     }
     page = pages.clusters("<Site>", "/", "/services/dask-gateway", [cluster])
