@@ -6,7 +6,7 @@ Every failure that tidehub foresees is a `TidehubError`: what is wrong, where, w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 FAILED = 1
 """Exit code: a problem was found, or the work failed."""
@@ -23,6 +23,9 @@ class Place:
     file: str
     line: int = 0
     column: int = 0
+    end_line: int = field(default=0, compare=False)
+    end_column: int = field(default=0, compare=False)
+    """Where it ends: the column after its last character."""
 
     def __str__(self) -> str:
         if not self.line:

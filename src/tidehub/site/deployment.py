@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
+from tidehub.site.quantities import Size
 from tidehub.site.section import KubernetesName, Line, Section, as_bool
 
 Flag = Annotated[bool, BeforeValidator(as_bool)]
@@ -77,6 +78,9 @@ class Cloud(Section):
     )
     project_id: Line | None = Field(default=None, description="OpenStack project id.")
     network: Line | None = Field(default=None, description="OpenStack network that the machines join.")
+    storage: Size | None = Field(
+        default=None, description="Volume storage that the project may use; homes are checked against it."
+    )
 
 
 class Infrastructure(Section):

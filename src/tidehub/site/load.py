@@ -1,28 +1,26 @@
-"""Reading a site file: every problem in one run, each with file, line and column; then one frozen `Site`."""
+"""Reading a site: all its problems in one run, each with its place; or one frozen `Site` and its values' sources."""
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from tidehub.errors import Place
-from tidehub.site import coherence
+from tidehub.site import coherence, presets
+from tidehub.site.files import text_of
 from tidehub.site.model import Site
-from tidehub.site.problems import KeyPath, Problem, SiteError
+from tidehub.site.problems import KeyPath, Problem, SiteError, dotted
 from tidehub.site.quantities import WRITTEN
+from tidehub.site.recovery import read_all
+from tidehub.site.sources import DEFAULT, PREFIX, Layers, Source, path_of, path_of_variable
+from tidehub.site.syntax import WHOLE_FILE
 from tidehub.site.tree import Entries, Node, locate, read, to_data
 from tidehub.site.words import problems_of
-
-LARGEST_FILE = 2**20
-"""Bytes. Real site files have a few thousand; anything larger is another file given by mistake."""
 
 Override = tuple[str, Any]
 """A dotted key and the value it gets, from a command line: `("machine.port", 8443)`, `("site.url", None)`."""
@@ -30,54 +28,144 @@ Override = tuple[str, Any]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A site, what a person should know about it, and where each written key stands."""
+    """A site, what a person should know about it, and where its values were set."""
 
     site: Site
     warnings: tuple[Problem, ...]
-    places: dict[KeyPath, Place]
+    sources: Mapping[KeyPath, Source]
+    """Of every value that was set anywhere; what is not here has its default."""
+
+    @property
+    def places(self) -> dict[KeyPath, Place]:
+        """Where each key of the file stands."""
+        return {path: source.place for path, source in self.sources.items() if source.place is not None}
+
+    def source_of(self, path: KeyPath) -> Source:
+        """What set the value at a path, or a mapping or list at it."""
+        return self.sources.get(path, DEFAULT)
 
 
-def load_site(path: str | Path, *, overrides: Iterable[Override] = ()) -> Site:
-    """The site that a file states. Raises `SiteError` with every problem of the file."""
-    return load(path, overrides=overrides).site
+def load_site(
+    path: str | Path, *, overrides: Iterable[Override] = (), environ: Mapping[str, str] | None = None
+) -> Site:
+    """The site that a file states. Raises `SiteError` with every problem."""
+    return load(path, overrides=overrides, environ=environ).site
 
 
-def load(path: str | Path, *, overrides: Iterable[Override] = ()) -> Loaded:
-    """The site with its warnings and the places of its keys. Raises `SiteError` with every problem."""
-    file = str(path)
-    return load_text(_text_of(Path(path), file), file, overrides=overrides, base=Path(path).absolute().parent)
+def load(
+    path: str | Path, *, overrides: Iterable[Override] = (), environ: Mapping[str, str] | None = None
+) -> Loaded:
+    """The site with its warnings and sources. Raises `SiteError` with every problem.
+
+    `environ` holds variables `TIDEHUB__SECTION__KEY`, which replace what the file says; `overrides` replace both.
+    """
+    text = text_of(Path(path), str(path))
+    return load_text(text, str(path), overrides=overrides, environ=environ, base=Path(path).absolute().parent)
 
 
 def load_text(
-    text: str, file: str, *, overrides: Iterable[Override] = (), base: Path | None = None
+    text: str,
+    file: str,
+    *,
+    overrides: Iterable[Override] = (),
+    environ: Mapping[str, str] | None = None,
+    base: Path | None = None,
 ) -> Loaded:
     """As `load`, from text. `file` names it in messages; `base` is what relative file names start from."""
-    root, problems = read(text, file)
+    root, problems, broken = read_all(text, file)
     if root is None:
-        if not problems:
-            problems = [_empty(file)]
-        raise SiteError(file, problems)
+        raise SiteError(file, problems or [_empty(file)])
     if not isinstance(root, Entries):
+        if problems and root.value is None:
+            raise SiteError(file, problems)
         empty = root.value is None and root.size == 1
         raise SiteError(file, [*problems, _empty(file) if empty else _not_a_mapping(file, root)])
-    data = to_data(root)
-    overridden = [_override(data, key, value) for key, value in overrides]
-    if base is not None:
-        problems += _resolve_files(data, base)
-    site, found = _validated(data)
-    problems += found
-    places = {path: Place(file, node.line, node.column) for path, node in _walk(root, ())}
-    placed = _in_order([_placed(problem, root, file, overridden) for problem in problems])
-    if site is None or any(problem.severity == "error" for problem in placed):
-        raise SiteError(file, placed)
-    return Loaded(site, tuple(placed), places)
+    return _loaded(_File(root, file), problems, broken, overrides, environ or {}, base)
 
 
 @cache
 def builtin_site() -> Site:
     """The site of a bare `tidehub up`: demo accounts, two profiles, Dask clusters that suit a laptop."""
-    text = resources.files("tidehub.site").joinpath("builtin.yaml").read_text(encoding="utf-8")
-    return load_text(text, "the built-in site").site
+    return load_preset("laptop").site
+
+
+def load_preset(
+    name: str, *, overrides: Iterable[Override] = (), environ: Mapping[str, str] | None = None
+) -> Loaded:
+    """A preset as a site. Raises `KeyError` for a name that is none, `SiteError` for what was put over it."""
+    presets.text_of(name)
+    root = Entries(0, 0, items={"preset": (Node(0, 0, "preset"), Node(0, 0, name))})
+    return _loaded(_File(root, f"the preset {name}"), [], frozenset(), overrides, environ or {}, None)
+
+
+@dataclass(frozen=True)
+class _File:
+    root: Entries
+    name: str
+
+
+def _loaded(
+    file: _File,
+    problems: list[Problem],
+    broken: frozenset[str],
+    overrides: Iterable[Override],
+    environ: Mapping[str, str],
+    base: Path | None,
+) -> Loaded:
+    layers = Layers()
+    settings = [*_variables(environ, problems), *_options(overrides)]
+    written = to_data(file.root)
+    _preset_below(layers, written, settings)
+    places = dict(_walk(file))
+    layers.merge(written, lambda path: Source("file", place=places[path]))
+    for path, value, source in settings:
+        refused = layers.put(path, value, source)
+        if refused is not None:
+            problems.append(refused.of(source))
+    if base is not None:
+        problems += _resolve_files(layers.data, base)
+    site, found = _validated(layers.data)
+    # What was taken out to read on makes its section incomplete, so only its syntax is spoken of.
+    problems += [problem for problem in found if not _within(problem, broken)]
+    placed = _in_order([_placed(problem, file, layers) for problem in problems])
+    if site is None or any(problem.severity == "error" for problem in placed):
+        raise SiteError(file.name, placed)
+    return Loaded(site, tuple(placed), layers.sources)
+
+
+def _preset_below(layers: Layers, written: Any, settings: list[tuple[KeyPath, Any, Source]]) -> None:
+    name = next(
+        (value for path, value, _ in reversed(settings) if path == ("preset",)), written.get("preset")
+    )
+    if name not in presets.NAMES:
+        return  # None, or refused by the model
+    root, _, _ = read(presets.text_of(name), name)
+    assert root is not None
+    layers.merge(to_data(root), lambda path: Source("preset", name))
+
+
+def _variables(environ: Mapping[str, str], problems: list[Problem]) -> Iterator[tuple[KeyPath, Any, Source]]:
+    for name in sorted(environ):
+        if name.startswith(PREFIX):
+            source, path = Source("environment", name), path_of_variable(name)
+            value, faults = value_of(environ[name], str(source))
+            problems += [replace(fault, path=path).of(source) for fault in faults]
+            if not faults:
+                yield path, value, source
+
+
+def _options(overrides: Iterable[Override]) -> Iterator[tuple[KeyPath, Any, Source]]:
+    for key, value in overrides:
+        path = path_of(key)
+        yield path, value, Source("command line", f"--set {dotted(path)}")
+
+
+def value_of(text: str, name: str) -> tuple[Any, list[Problem]]:
+    """A value given outside of the file, written as in YAML: `8 GiB`, `true`, `[openid, email]`. And what is wrong."""
+    node, problems, _ = read(text, name)
+    if node is None and not problems:
+        return None, []
+    return (None, problems) if node is None or problems else (to_data(node), [])
 
 
 def _validated(data: dict[str, Any]) -> tuple[Site | None, list[Problem]]:
@@ -114,29 +202,19 @@ def _has(data: Any, part: str | int) -> bool:
     return isinstance(data, list) and isinstance(part, int) and part < len(data)
 
 
-def _override(root: dict[str, Any], key: str, value: Any) -> KeyPath:
-    data: Any = root
-    path: KeyPath = tuple(int(part) if part.isdigit() else part for part in key.split("."))
-    for part in path[:-1]:
-        if isinstance(data, dict) and not isinstance(data.get(part), (dict, list)):
-            data[str(part)] = {}
-        data = data[part] if _has(data, part) else {}
-    if isinstance(data, dict):
-        data[str(path[-1])] = value
-    elif _has(data, path[-1]):
-        data[path[-1]] = value
-    return path
+def _within(problem: Problem, broken: frozenset[str]) -> bool:
+    return bool(broken) and (WHOLE_FILE in broken or not problem.path or problem.path[0] in broken)
 
 
 def _resolve_files(data: dict[str, Any], base: Path) -> list[Problem]:
-    """Make file names absolute: they are written relative to the site file. Lock files must exist."""
+    """Make file names absolute: they are written relative to the site file. Says which are not there."""
     problems = []
     notebooks = data.get("notebooks")
     profiles = notebooks.get("profiles") if isinstance(notebooks, dict) else None
     for index, profile in enumerate(profiles if isinstance(profiles, list) else []):
         if isinstance(profile, dict) and isinstance(profile.get("lock"), str) and profile["lock"]:
             profile["lock"] = str(base / profile["lock"])
-            if not Path(profile["lock"]).is_file():
+            if not _is_file(profile["lock"]):
                 path: KeyPath = ("notebooks", "profiles", index, "lock")
                 problems.append(Problem(f"there is no file {profile['lock']}", path, expected="a lock file"))
     machine = data.get("machine")
@@ -144,16 +222,27 @@ def _resolve_files(data: dict[str, Any], base: Path) -> list[Problem]:
     for name in ("certificate", "key"):
         if isinstance(tls, dict) and isinstance(tls.get(name), str) and tls[name]:
             tls[name] = str(base / tls[name])
+            if not _is_file(tls[name]):
+                # A warning: the file may be checked elsewhere than on the machine that serves the site.
+                what, fix = f"there is no file {tls[name]} on this machine", "`tidehub up` needs it"
+                problems.append(Problem(what, ("machine", "tls", name), fix=fix, severity="warning"))
     return problems
 
 
-def _placed(problem: Problem, root: Node, file: str, overridden: list[KeyPath]) -> Problem:
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _placed(problem: Problem, file: _File, layers: Layers) -> Problem:
     if problem.where is not None:
         return problem
-    if any(problem.path[: len(path)] == path for path in overridden):
-        return replace(problem, where=Place("the command line"))
-    node = locate(root, problem.path, key="not known" in problem.what)
-    return problem.at(Place(file, node.line, node.column))
+    source = layers.source_of(problem.path)
+    if source.kind not in ("file", "default"):
+        return problem.of(source)
+    return problem.at(locate(file.root, problem.path, key="not known" in problem.what).place(file.name))
 
 
 def _in_order(problems: list[Problem]) -> list[Problem]:
@@ -162,18 +251,21 @@ def _in_order(problems: list[Problem]) -> list[Problem]:
     )
 
 
-def _walk(node: Node, path: KeyPath) -> Iterator[tuple[KeyPath, Node]]:
-    yield path, node
-    if isinstance(node, Entries):
-        for key, (_, value) in node.items.items():
-            yield from _walk(value, (*path, key))
-    else:
-        for index, item in enumerate(getattr(node, "items", [])):
-            yield from _walk(item, (*path, index))
+def _walk(file: _File) -> Iterator[tuple[KeyPath, Place]]:
+    def below(node: Node, path: KeyPath) -> Iterator[tuple[KeyPath, Place]]:
+        yield path, node.place(file.name)
+        if isinstance(node, Entries):
+            for key, (_, value) in node.items.items():
+                yield from below(value, (*path, key))
+        else:
+            for index, item in enumerate(getattr(node, "items", [])):
+                yield from below(item, (*path, index))
+
+    return below(file.root, ())
 
 
 def _empty(file: str) -> Problem:
-    fix = "start with the sections site, login and notebooks; the examples show how"
+    fix = "start with the sections site, login and notebooks; `tidehub init` writes an example"
     return Problem("the file is empty", where=Place(file, 1, 1), fix=fix)
 
 
@@ -182,45 +274,3 @@ def _not_a_mapping(file: str, root: Node) -> Problem:
     return Problem(
         "this is not a site file", where=where, expected="sections such as site:, login: and notebooks:"
     )
-
-
-def _text_of(path: Path, file: str) -> str:
-    def refuse(what: str, fix: str | None = None, line: int = 0, column: int = 0) -> SiteError:
-        return SiteError(file, [Problem(what, where=Place(file, line, column), fix=fix)])
-
-    try:
-        # Not blocking: opening a named pipe by mistake must not hang.
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise refuse("there is no such file", "check the name given with --site") from None
-    except (OSError, ValueError) as error:
-        raise refuse(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    try:
-        mode = os.fstat(handle).st_mode
-        if stat.S_ISDIR(mode):
-            raise refuse("this is a directory", "give the site file inside it")
-        if not stat.S_ISREG(mode):
-            raise refuse("this is not a regular file", "give a file with the site's YAML")
-        content = _read_all(handle, LARGEST_FILE + 1)
-    except OSError as error:
-        raise refuse(f"cannot be read ({error.strerror or error})") from None
-    finally:
-        os.close(handle)
-    if len(content) > LARGEST_FILE:
-        raise refuse("the file is larger than 1 MiB", "a site file has a few kilobytes: is it another file?")
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise refuse("the file is UTF-16", "save it as UTF-8", 1, 1)
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = content[: error.start]
-        column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
-        what = f"the byte 0x{content[error.start]:02x} is not UTF-8"
-        raise refuse(what, "save the file as UTF-8", before.count(b"\n") + 1, column) from None
-
-
-def _read_all(handle: int, most: int) -> bytes:
-    content = b""
-    while len(content) < most and (piece := os.read(handle, most - len(content))):
-        content += piece
-    return content

@@ -29,6 +29,7 @@ __all__ = [
     "Dask",
     "Database",
     "Dns",
+    "Endpoints",
     "Exposure",
     "Home",
     "Hub",
@@ -87,6 +88,13 @@ class SiteSection(Section):
     contact: Line | None = Field(
         default=None, description="Where people get help: a mail or web address, shown on error pages."
     )
+    people: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        strict=True,
+        description="How many people the platform is for; storage is checked against it.",
+    )
 
     @property
     def base_path(self) -> str:
@@ -123,6 +131,20 @@ class Admins(Section):
     groups: Lines = Field(default=(), description="Entitlements whose holders are administrators, as URNs.")
 
 
+class Endpoints(Section):
+    """Addresses of an identity provider that has no discovery document, or a wrong one."""
+
+    authorize: Url = Field(description="Where people are sent to sign in.")
+    token: Url = Field(description="Where the hub exchanges the code for a token.")
+    userinfo: Url = Field(description="Where the hub asks who a person is.")
+    end_session: Url | None = Field(default=None, description="Where people are sent to sign out.")
+
+    def by_name(self) -> dict[str, str]:
+        """The addresses that are stated."""
+        stated = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: url for name, url in stated.items() if url is not None}
+
+
 class Login(Section):
     """Who people are, and who may enter."""
 
@@ -139,6 +161,15 @@ class Login(Section):
     client_id: Line | None = Field(
         default=None,
         description="Client id of the registration. The client secret lives in the secrets file.",
+    )
+    callback_url: Url | None = Field(
+        default=None,
+        description="Redirect address as it was registered with the identity provider. It follows from site.url; "
+        "stated here, it is compared with that.",
+    )
+    endpoints: Endpoints | None = Field(
+        default=None,
+        description="Addresses of the provider, where its discovery document is missing or wrong.",
     )
     scopes: Lines = Field(
         ("openid", "profile", "email", "entitlements"), description="Scopes that are asked for at login."
@@ -294,6 +325,9 @@ class Machine(Section):
     reserve_memory: AnySize = Field(
         default=GIB, description="Memory kept for the system and the platform's own processes."
     )
+    storage: Size | None = Field(
+        default=None, description="Disk space for people's homes; homes are checked against it."
+    )
     database_url: Line | None = Field(
         default=None,
         description="PostgreSQL address of the hub's database; none means a file in the state directory.",
@@ -316,6 +350,11 @@ class Hub(Section):
 class Site(Section):
     """Everything a community states about its platform."""
 
+    preset: Literal["laptop", "egi-pangeo", "protocoast"] | None = Field(
+        default=None,
+        description="Start from this complete site; what the file states replaces the preset's. "
+        "A `login` section or a list replaces the preset's as a whole.",
+    )
     site: SiteSection = Field(description="The community and its address.")
     login: Login = Field(description="Who people are, and who may enter.")
     notebooks: Notebooks = Field(description="Notebook servers and their profiles.")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tidehub.errors import Place, UsageError
+
+if TYPE_CHECKING:
+    from tidehub.site.sources import Source
 
 MOST_SHOWN = 50
 """Problems in one message; more than that is another file given by mistake."""
@@ -25,7 +28,10 @@ def dotted(path: KeyPath) -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong (`error`) or that a person should know (`warning`)."""
+    """One thing that is wrong (`error`) or that a person should know (`warning`).
+
+    `source` is known for values that were not written in the file: a preset's, a variable's, an option's.
+    """
 
     what: str
     path: KeyPath = ()
@@ -33,6 +39,7 @@ class Problem:
     expected: str | None = None
     fix: str | None = None
     severity: Literal["error", "warning"] = "error"
+    source: Source | None = None
 
     @property
     def key(self) -> str:
@@ -43,14 +50,25 @@ class Problem:
         """The same problem, with its place in a file."""
         return replace(self, where=where)
 
+    def of(self, source: Source) -> Problem:
+        """The same problem, with the source of the value."""
+        return replace(self, source=source, where=source.place or Place(str(source)))
+
     def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
+        """For `--json`: every key is always there. Places count from 1; the end is after the last character."""
+        foreign = self.source is not None and self.source.kind != "file"
+        where = None if foreign else self.where
         return {
             "severity": self.severity,
             "key": self.key,
-            "file": self.where.file if self.where else None,
-            "line": self.where.line if self.where else None,
-            "column": self.where.column if self.where else None,
+            "path": list(self.path),
+            "file": where.file if where else None,
+            "line": (where.line or None) if where else None,
+            "column": (where.column or None) if where else None,
+            "end_line": (where.end_line or None) if where else None,
+            "end_column": (where.end_column or None) if where else None,
+            "source": self.source.kind if self.source else "file",
+            "source_name": (self.source.name or None) if self.source else None,
             "what": self.what,
             "expected": self.expected,
             "fix": self.fix,

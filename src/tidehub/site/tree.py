@@ -1,4 +1,4 @@
-"""A YAML file as a tree that knows where everything stands.
+"""A YAML text as a tree that knows where everything stands.
 
 Built from ruamel.yaml's events rather than its constructors: that keeps the position of every key, finds all
 duplicate keys in one run, bounds depth and size before anything is expanded, and constructs nothing but text,
@@ -18,6 +18,7 @@ from ruamel.yaml.reader import ReaderError
 
 from tidehub.errors import Place
 from tidehub.site.problems import KeyPath, Problem
+from tidehub.site.syntax import is_unclosed, words_of
 
 DEEPEST = 40
 MOST_NODES = 20_000
@@ -40,6 +41,12 @@ class Node:
     column: int
     value: Any = None
     size: int = 1
+    end: tuple[int, int] = (0, 0)
+    """Line and column after the last character of a scalar; unknown for collections."""
+
+    def place(self, file: str) -> Place:
+        """Where it stands, for a message."""
+        return Place(file, self.line, self.column, *self.end)
 
 
 @dataclass(frozen=True)
@@ -60,36 +67,36 @@ class _Stop(Exception):
     """Reading cannot go on; the problem is recorded."""
 
 
-def read(text: str, file: str) -> tuple[Node | None, list[Problem]]:
-    """The tree of a YAML text, and the problems of its YAML. No tree when it cannot be read at all."""
+def read(text: str, file: str) -> tuple[Node | None, list[Problem], int | None]:
+    """The tree of a YAML text, the problems of its YAML, and the line where reading stopped for a syntax error.
+
+    There is no tree when it could not be read to its end; the last problem then says why. The line is None when
+    nothing is gained by reading on without it (a text too deep, too long, or of several documents).
+    """
     builder = _Builder(text, file)
     for number, written in enumerate(text.split("\n"), start=1):
         if len(written) > LONGEST_LINE:
-            builder.say(
-                number,
-                1,
-                f"this line is longer than {LONGEST_LINE} characters",
-                "break it, or check the file",
-            )
-            return None, builder.problems
+            what = f"this line is longer than {LONGEST_LINE} characters"
+            builder.say(number, 1, what, "break it, or check the file")
+            return None, builder.problems, None
+    stopped = None
     try:
-        return builder.document(), builder.problems
+        return builder.document(), builder.problems, None
     except _Stop:
         pass
     except ReaderError as error:
-        line, column = _position(text, error.position)
-        builder.say(
-            line,
-            column,
-            f"the character {text[error.position : error.position + 1]!r} is not allowed in YAML",
-        )
+        stopped, column = _position(text, error.position)
+        shown = text[error.position : error.position + 1]
+        builder.say(stopped, column, f"the character {shown!r} is not allowed in YAML")
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        unclosed = is_unclosed(str(error.problem or error.context))
+        mark = (unclosed and error.context_mark) or error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        builder.say(line, column, *_words_of(text, line, column, str(error.problem or error.context)))
+        builder.say(line, column, *words_of(text, line, column, str(error.problem or error.context)))
+        stopped = line or None
     except (YAMLError, ValueError, RecursionError) as error:
         builder.say(0, 0, f"the file is not YAML: {str(error).splitlines()[0]}")
-    return None, builder.problems
+    return None, builder.problems, stopped
 
 
 def to_data(node: Node) -> Any:
@@ -161,7 +168,8 @@ class _Builder:
             )
         if kind == "ScalarEvent":
             value = event.value if event.style else _plain(event.value)
-            node: Node = Node(line, column, value)
+            mark = event.end_mark
+            node: Node = Node(line, column, value, end=(mark.line + 1, mark.column + 1))
         elif kind == "SequenceStartEvent":
             node = self.list(path, depth, line, column)
         else:
@@ -192,7 +200,7 @@ class _Builder:
             value = self.node(below := next(self.events), (*path, written), depth + 1)
             if getattr(below, "value", None) == "" and not below.style:
                 # Nothing is written: the parser places it on a later line, a person looks at the key.
-                value = replace(value, line=key.line, column=key.column)
+                value = replace(value, line=key.line, column=key.column, end=key.end)
             if type(event).__name__ != "ScalarEvent":
                 self.say(key.line, key.column, "a key must be plain text", path=path)
             elif merge:
@@ -231,20 +239,3 @@ def _plain(text: str) -> Any:
 def _position(text: str, index: int) -> tuple[int, int]:
     before = text[:index]
     return before.count("\n") + 1, index - (before.rfind("\n") + 1) + 1
-
-
-def _words_of(text: str, line: int, column: int, problem: str) -> tuple[str, str | None]:
-    lines = text.splitlines()
-    here = lines[line - 1] if 0 < line <= len(lines) else ""
-    if "\t" in here[: max(column, 1)] and not here[: column - 1].strip():
-        return "a tab indents this line", "indent with spaces"
-    if "mapping values are not allowed" in problem and ":" in here[: column - 1]:
-        return "a second ':' in this place", "quote the value, or check the indentation of this line"
-    if "cannot start any token" in problem:
-        character = here[column - 1 : column] or "this character"
-        return f"{character!r} cannot start a value", "quote the value"
-    if "<stream end>" in problem or "unexpected end of stream" in problem:
-        return "something opened before (a quote, [ or {) is never closed", "close it"
-    if any(sign in problem for sign in ("<block end>", "expected ':'", "could not find", "mapping values")):
-        return "this line does not fit the lines above it", "check its indentation, and the ':' after its key"
-    return f"this is not YAML ({problem})", None

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tidehub.errors import USAGE, Place
-from tidehub.site.load import LARGEST_FILE, load, load_site, load_text
+from tidehub.site.files import LARGEST_FILE
+from tidehub.site.load import load, load_site, load_text
 from tidehub.site.problems import Problem, SiteError
 
 GOOD = """\
@@ -248,7 +249,7 @@ MUTATIONS = [
     ("  name: Coast\n", "  name: Coast\n  name: Shore\n", "site.name", 3, "a second time"),
     ("  name: Coast", "\tname: Coast", "", 2, "a tab indents"),
     ("  name: Coast", "  name: Coast: x", "", 2, "a second ':'"),
-    ("  name: Coast", "  name: 'Coast", "", 28, "never closed"),
+    ("  name: Coast", "  name: 'Coast", "", 2, "the ' that opens here is never closed"),
     ("  name: Coast", "  name: @Coast", "", 2, "'@' cannot start"),
     ("  name: Coast", "  name: *Coast", "", 2, "not defined above"),
     ("  name: Coast", "  name: !!python/object:os.system Coast", "", 2, "the tag"),
@@ -404,7 +405,7 @@ def test_an_unreadable_file_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def denied(*_: object, **__: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("tidehub.site.load.os.open", denied)
+    monkeypatch.setattr("tidehub.site.files.os.open", denied)
     assert "Permission denied" in said(path)
 
 
@@ -436,7 +437,10 @@ def test_overrides_are_checked_like_the_file(tmp_path: Path) -> None:
     )
     with pytest.raises(SiteError) as caught:
         load_site(path, overrides=[("machine.port", "x"), ("machine.prot", 1)])
-    assert {str(problem.where) for problem in caught.value.problems} == {"the command line"}
+    assert {str(problem.where) for problem in caught.value.problems} == {
+        "the command line (--set machine.port)",
+        "the command line (--set machine.prot)",
+    }
 
 
 def test_load_says_where_each_key_stands(tmp_path: Path) -> None:
