@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +18,7 @@ from tidehub.checks.report import PhaseFailed
 _PROTOCOL = "5.4"
 """Jupyter messaging protocol (jupyter_client, "Messaging in Jupyter")."""
 _SHOWN_LINES = 6
+_RESTART_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,13 @@ class Kernel:
     async def stop(self) -> None:
         """Ends the kernel. Raises `PhaseFailed` when the server refuses."""
         self.disconnect()
-        answer = await self._browser.call("DELETE", f"{self._base}api/kernels/{self.ident}")
+        patience = time.monotonic() + _RESTART_SECONDS
+        while True:
+            answer = await self._browser.call("DELETE", f"{self._base}api/kernels/{self.ident}")
+            # jupyter_client 8 answers a stop during a restart with 500 (InvalidStateError): the restart ends soon.
+            if answer.status_code != 500 or time.monotonic() > patience:
+                break
+            await asyncio.sleep(0.5)
         if answer.status_code not in (204, 404):
             raise PhaseFailed(f"the kernel cannot be stopped: {_words(answer.text, answer.status_code)}")
 
