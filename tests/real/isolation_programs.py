@@ -35,7 +35,7 @@ while True:
 
 FAMILY = """
 import os, subprocess, sys, time
-sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+sleep = [sys.executable, "-c", "import time; time.sleep(600)", sys.argv[-1]]
 middle = "import subprocess, sys; subprocess.Popen(sys.argv[1:], start_new_session=True)"
 subprocess.Popen(sleep, start_new_session=True)
 subprocess.run([sys.executable, "-c", middle, *sleep], check=True)
@@ -66,11 +66,11 @@ def places(root: Path) -> Any:
 def spec(
     isolation: Isolation, person: Person, code: str, *words: str, name: str = "lab", **more: Any
 ) -> LaunchSpec:
-    """A Python program as this person."""
+    """A Python program as this person; its last argument is their home, by which its processes can be found."""
     made = LaunchSpec(
         name,
         person,
-        [python(), "-c", code, *words],
+        [python(), "-c", code, *words, str(person.home)],
         {"PATH": "/usr/bin:/bin"},
         person.home,
         isolation.ground.private / f"{name}.log",

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -42,12 +44,9 @@ pytestmark = [
 
 
 @pytest.fixture
-async def isolation(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Isolation]:
-    root = tmp_path_factory.mktemp("iso")
-    # People must be able to walk to their homes; pytest's own directories are private.
-    for above in [root, *root.parents]:
-        if above.stat().st_uid == os.getuid() and not above.stat().st_mode & stat.S_IXOTH:
-            above.chmod(0o711)
+async def isolation() -> AsyncIterator[Isolation]:
+    # Not pytest's own temporary directories: people could not walk through them to their homes.
+    root = Path(tempfile.mkdtemp(prefix="iso-"))
     chosen = choose_isolation(places(root), uids=UIDS)
     assert chosen.kind == "root"
     yield chosen
@@ -57,6 +56,7 @@ async def isolation(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[I
     if chosen.ground.cgroups is not None:
         left = [base / chosen.ground.cgroups.name for base in chosen.ground.cgroups.bases]
         assert not any(path.exists() for path in left)
+    shutil.rmtree(root)
 
 
 RANGE = json.dumps([UIDS.start, UIDS.stop])
@@ -90,7 +90,9 @@ print(json.dumps({"uids": os.getresuid(), "gids": os.getresgid(), "groups": os.g
     assert said["account"] is None and said["groups"] in ([], [person.gid])
     assert said["umask"] == 0o077 and said["cwd"] == str(person.home)
     assert (said["nnp"], said["caps"], said["blocked"], said["oom"]) == ("1", 0, 0, "300")
-    assert said["session"] and said["stdin"] == "/dev/null" and said["args"] == ["ünï", "a b"]
+    assert (
+        said["session"] and said["stdin"] == "/dev/null" and said["args"] == ["ünï", "a b", str(person.home)]
+    )
     assert said["fds"] in ([0, 1, 2], [0, 1, 2, 3])  # the listing itself is 3
     assert said["env"].pop("LC_CTYPE", "C.UTF-8") == "C.UTF-8"
     assert said["env"] == {
@@ -275,6 +277,17 @@ async def test_a_server_that_ended_leaves_its_kernels_to_clean(isolation: Isolat
     assert len(processes_with("time.sleep(600)", [person.uid])) == 2
     isolation.clean(handle)
     assert processes_with("", [person.uid]) == [] and isolation.ending(handle).code == 7
+
+
+async def test_a_server_started_anew_does_not_meet_its_old_kernels(isolation: Isolation) -> None:
+    person = isolation.person("alice")
+    crashed = isolation.launch(spec(isolation, person, FAMILY.format(then="raise SystemExit(7)")))
+    await ended(isolation, crashed)
+    fresh = isolation.launch(spec(isolation, person, "import time; time.sleep(500)"))
+    assert processes_with("time.sleep(600)", [person.uid]) == [] and isolation.alive(fresh)
+    assert isolation.ending(crashed).code == 7 and not any(
+        Path(directory).exists() for directory in crashed.cgroup
+    )
 
 
 async def test_handles_survive_a_restart(isolation: Isolation) -> None:

@@ -112,6 +112,7 @@ class Isolation(ABC):
         Raises `TidehubError` with the step that failed; then nothing is left of it.
         """
         spec.check()
+        self._clean_former(spec)
         self._admit(spec)
         log = open_log(spec.log)
         group: Group | None = None
@@ -131,6 +132,13 @@ class Isolation(ABC):
             raise
         finally:
             os.close(log)
+
+    def _clean_former(self, spec: LaunchSpec) -> None:
+        """What a former program of this name left behind (a crashed server's kernels) must not live beside it."""
+        for line in self._launches.all(spec.parent):
+            same = (line.person, line.name) == (spec.person.name, spec.name)
+            if same and not self.alive(line.handle):
+                self.clean(line.handle)
 
     def _launch_in(self, spec: LaunchSpec, group: Group | None, log: int) -> ProcessHandle:
         mark = "" if group is not None or self.holds_tree else os.urandom(12).hex()

@@ -93,7 +93,9 @@ def test_relatives_are_descendants_and_their_sessions() -> None:
 
 def test_a_mark_finds_who_detached() -> None:
     """The middle process starts a session and ends: its child descends from nobody in the tree any more."""
-    script = "import subprocess, sys; print(subprocess.Popen(sys.argv[1:], start_new_session=True, stdout=2).pid)"
+    script = (
+        "import subprocess, sys; print(subprocess.Popen(sys.argv[1:], start_new_session=True, stdout=2).pid)"
+    )
     env = {**os.environ, "TIDEHUB_PROCESS": "m4rk"}
     first = subprocess.run(
         [sys.executable, "-c", script, *SLEEP], env=env, stdout=subprocess.PIPE, check=True
