@@ -76,11 +76,11 @@ def dask_parts(
             name="dashboards",
             argv=config.gate_command(places.dashboards_config),
             env=environment | {"HOME": str(places.dashboards)},
-            ready=http_check(f"http://127.0.0.1:{ports['dashboards']}{setting.gateway_prefix}/api/health"),
+            ready=http_check(f"{setting.dashboards_url}{setting.gateway_prefix}/api/health"),
             after=("gateway-proxy",),
             probe=Probe(
                 check=http_check(
-                    f"http://127.0.0.1:{ports['dashboards']}{setting.gateway_prefix}/api/health",
+                    f"{setting.dashboards_url}{setting.gateway_prefix}/api/health",
                     statuses=range(200, 600),
                 )
             ),

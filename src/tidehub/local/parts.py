@@ -71,6 +71,11 @@ class Setting:
         return f"http://127.0.0.1:{self.ports['gateway-proxy']}{self.gateway_prefix}"
 
     @property
+    def dashboards_url(self) -> str:
+        """The gate before the dashboards, on loopback."""
+        return f"http://127.0.0.1:{self.ports['dashboards']}"
+
+    @property
     def identity_url(self) -> str:
         """The embedded identity provider on loopback."""
         return f"http://127.0.0.1:{self.ports['identity']}"

@@ -27,10 +27,12 @@ def end_everybody(ledger: Ledger, isolation: Isolation) -> Callable[[float], Awa
                 if isolation.alive(handle := ProcessHandle.from_state(state))
             }
             if not running:
-                return
+                break
             await asyncio.gather(*(isolation.stop(handle, grace) for handle in running.values()))
             for claim in running:
                 ledger.release(claim)
+        # What no book knows, such as a kernel whose server died a moment ago.
+        await isolation.stop_all(grace=grace)
 
     return end
 
@@ -45,6 +47,8 @@ def end_interrupted_starts(ledger: Ledger, isolation: Isolation) -> Callable[[],
                 await isolation.stop(handle, 2.0)
             ledger.release(claim)
         ledger.reconcile(lambda state: isolation.alive(ProcessHandle.from_state(state)))
+        known = [ProcessHandle.from_state(state) for state in ledger.processes().values()]
+        await isolation.tidy("servers", known, grace=2.0)
 
     return end
 

@@ -219,9 +219,10 @@ def _render_hub(
         base_path=front.base_path,
         hub_port=setting.ports["hub"],
         proxy_api_socket=str(places.proxy_api_socket),
-        gateway_address=setting.gateway_url,
+        # The gate, not the gateway: JupyterLab's Dask extension follows this address to the dashboards.
+        gateway_address=f"{setting.dashboards_url}{setting.gateway_prefix}",
         gateway_scheduler_address=f"gateway://127.0.0.1:{setting.ports['gateway-scheduler']}",
-        dashboards_url=f"http://127.0.0.1:{setting.ports['dashboards']}" if with_dask else None,
+        dashboards_url=setting.dashboards_url if with_dask else None,
         identity_url=setting.identity_url if identity else None,
         login=endpoints,
         environments=dict(prepared.environments),

@@ -21,7 +21,14 @@ def server_scopes(site: Site) -> list[str]:
 def roles(site: Site) -> list[dict[str, Any]]:
     """The hub's `load_roles`: people, and one narrow role a service of ours."""
     user_scopes = ["self"] + ([_DASK_ACCESS] if site.dask.engine == "gateway" else [])
+    gate = {
+        "name": "gate",
+        "description": "Knows which people are administrators: they may look at everybody's dashboards",
+        "scopes": ["read:users"],
+        "services": [DASK_SERVICE],
+    }
     return [
+        *([gate] if site.dask.engine == "gateway" else []),
         {"name": "user", "description": "Everybody who may enter", "scopes": user_scopes},
         {
             "name": "culler",

@@ -66,6 +66,7 @@ def server_argv(
     environment: ProfileEnvironment, settings: HubSettings, place: ServerPlace, hub_args: Sequence[str]
 ) -> list[str]:
     """The command line of a notebook server. It holds no secret: others can read it in the process list."""
+    with_dask = settings.site.dask.engine == "gateway"
     return [
         str(environment.python),
         str(settings.notebook_side / "tuned_singleuser.py"),
@@ -77,6 +78,7 @@ def server_argv(
         # Kernels on TCP would show their output to every local user.
         "--KernelManager.transport=ipc",
         "--ServerApp.kernel_websocket_connection_class=kernel_words.WordsOnMemoryKill",
+        *(["--ServerApp.jpserver_extensions=dask_dashboards=True"] if with_dask else []),
         "--LabApp.extension_manager=readonly",
         # Its overrides.json keeps JupyterLab from asking people whether it may fetch news and updates.
         f"--LabApp.app_settings_dir={settings.notebook_side}",

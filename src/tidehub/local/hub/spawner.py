@@ -126,7 +126,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
             await self._wait_for_turn()
             self._tell(f"Starting {profile.name}")
             place = self._place()
-            self.handle = context.isolation.launch(self._launch_spec(profile, place))
+            self.handle = await context.isolation.start(self._launch_spec(profile, place))
             # The hub saves state only after start() returns; killed before that, `_end_leftover` finds it here.
             context.ledger.launched(self.claim_id, self.handle)
             await self._wait_until_ready(place, profile)
@@ -173,6 +173,8 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         if ending.out_of_memory:
             self.last_words = memory_words(ending, self.mem_limit)
             self.log.warning("%s: %s", self._log_name, self.last_words)
+        # Kernels outlive a server that died by itself; what is left of it goes before its memory is given away.
+        await asyncio.to_thread(self.context.isolation.clean, self.handle)
         self.context.ledger.release(self.claim_id)
         return ending.status
 
@@ -182,8 +184,9 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         await self._clear_up()
 
     async def _clear_up(self) -> None:
-        if self.handle is not None and self.context.isolation.alive(self.handle):
+        if self.handle is not None:
             await self.context.isolation.stop(self.handle, grace=1.0)
+            await asyncio.to_thread(self.context.isolation.clean, self.handle)
         self.context.ledger.release(self.claim_id)
         self.handle = None
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 SOURCES = (
+    _HERE / "dask_dashboards.py",
     _HERE / "kernel_words.py",
     _HERE / "overrides.json",
     _HERE.parent / "hub" / "tuned_singleuser.py",
