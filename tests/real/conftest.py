@@ -33,7 +33,10 @@ def sandboxed_platform(request: pytest.FixtureRequest) -> Iterator[RealPlatform]
     python = _python_for_everybody()
     if python is None:
         pytest.skip("no control environment here that another user may run: ./tidehub --version makes one")
-    with running_platform("user", uid=UNPRIVILEGED_UID, python=python) as started:
+    # The software that the platform of the tests uses: readable by everybody, and complete by now.
+    request.getfixturevalue("platform")
+    software = str(layout.default_root())
+    with running_platform("user", uid=UNPRIVILEGED_UID, python=python, TIDEHUB_SOFTWARE=software) as started:
         yield started
 
 
