@@ -26,7 +26,7 @@ def site(url: str | None = None, **machine: Any) -> Site:
     ("url", "machine", "demo", "public", "listen"),
     [
         (None, {}, True, "http://127.0.0.1:8000/", "127.0.0.1"),
-        ("https://pangeo.example.org/jupyterhub/", {"port": 443}, True, "http://127.0.0.1:8000/jupyterhub/", "127.0.0.1"),
+        ("https://x.example.org/jupyterhub/", {"port": 443}, True, "http://127.0.0.1:8000/jupyterhub/", "127.0.0.1"),
         ("https://pangeo.example.org/jupyterhub", {"address": "0.0.0.0", "trusted_proxies": ["10.0.0.1"]}, False,
          "https://pangeo.example.org/jupyterhub/", "0.0.0.0"),
         ("https://hub.example.org", {}, False, "https://hub.example.org/", "127.0.0.1"),
