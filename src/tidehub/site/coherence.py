@@ -10,44 +10,28 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from tidehub.login.entitlements import parse
 from tidehub.site.dask_coherence import check_dask
+from tidehub.site.deployment_coherence import check_deployment
 from tidehub.site.images import has_tag, is_moving
-from tidehub.site.model import EGI_HOSTS, Bytes, Cores, Login, Machine, Notebooks, Site, SiteSection
-from tidehub.site.problems import KeyPath, Problem
+from tidehub.site.login_coherence import check_login
+from tidehub.site.model import Bytes, Cores, Machine, Notebooks, Site, SiteSection
+from tidehub.site.problems import KeyPath, Problem, is_loopback, warning
 from tidehub.site.units import format_cores, format_size
 
-_PLACEHOLDER = re.compile(r"<.*>|\$\{.*\}|(?i:change[-_ ]?me|todo|fixme|xxx+|your[-_ ].*|client[-_]?id)")
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*/?", re.ASCII)
 _REQUIREMENT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\s*([\[(<>=!~;@].*)?", re.ASCII)
-_ENTITLEMENT_SCOPES = {"entitlements", "eduperson_entitlement"}
 
 
 def check(site: Site) -> list[Problem]:
     """Every contradiction in the site, errors and warnings."""
     return [
         *_address(site.site),
-        *_login(site),
-        *_allow(site.login),
+        *check_login(site),
         *_notebooks(site.notebooks),
         *check_dask(site.dask),
         *_machine(site),
-        *_deployment(site),
+        *check_deployment(site),
     ]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine's own loopback."""
-    if host.lower() == "localhost" or host.lower().endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def _warning(what: str, path: KeyPath, *, expected: str | None = None, fix: str | None = None) -> Problem:
-    return Problem(what, path, expected=expected, fix=fix, severity="warning")
 
 
 def _address(site: SiteSection) -> Iterator[Problem]:
@@ -77,117 +61,6 @@ def _address(site: SiteSection) -> Iterator[Problem]:
             expected="https",
             fix=f"write https{site.url[4:]}",
         )
-
-
-def _login(site: Site) -> Iterator[Problem]:
-    login = site.login
-    if login.provider == "demo":
-        yield from _demo(site)
-        return
-    if site.site.url is None:
-        yield Problem(
-            f"the provider {login.provider} sends people back to the site's address, and there is none",
-            ("site",),
-            fix="add url: with the public address",
-        )
-    if login.client_id is None:
-        yield Problem(
-            "client_id is missing",
-            ("login",),
-            expected="the client id from the registration with the identity provider",
-            fix=f"register the redirect URI {site.site.callback_url or 'of the site'}, then add client_id:",
-        )
-    elif _PLACEHOLDER.fullmatch(login.client_id):
-        yield Problem(
-            f"{login.client_id!r} is a placeholder", ("login", "client_id"), expected="the real client id"
-        )
-    if "openid" not in login.scopes:
-        yield Problem(
-            "the scope openid is missing", ("login", "scopes"), fix="add openid: OpenID Connect needs it"
-        )
-    yield from _issuer(login)
-    yield from _group_scopes(login)
-
-
-def _demo(site: Site) -> Iterator[Problem]:
-    login = site.login
-    if site.site.url is not None and not is_loopback(urlsplit(site.site.url).hostname or ""):
-        yield Problem(
-            "the demo provider is for trying out, and this site has a public address",
-            ("login", "provider"),
-            expected="egi-check-in or oidc on a public address",
-            fix="keep the real provider here, and try the site out with: tidehub up --demo-login",
-        )
-    for name in ("instance", "issuer", "client_id"):
-        if getattr(login, name) is not None:
-            yield _warning("the demo provider does not use this key", ("login", name), fix="remove it")
-
-
-def _issuer(login: Login) -> Iterator[Problem]:
-    if login.provider == "oidc":
-        if login.issuer is None:
-            yield Problem("the provider oidc needs an issuer", ("login",), fix="add issuer: with its address")
-        elif urlsplit(login.issuer).scheme == "http" and not is_loopback(
-            urlsplit(login.issuer).hostname or ""
-        ):
-            yield Problem("the issuer is asked over plain http", ("login", "issuer"), expected="https")
-        if login.instance is not None:
-            yield Problem(
-                "instance belongs to the provider egi-check-in", ("login", "instance"), fix="remove it"
-            )
-    elif login.issuer is not None and login.issuer.rstrip("/") != login.issuer_url_of_instance:
-        yield Problem(
-            f"the issuer {login.issuer} is not that of the {login.instance or 'production'} instance",
-            ("login", "issuer"),
-            expected=login.issuer_url_of_instance,
-            fix="remove issuer: the instance decides it",
-        )
-    host = urlsplit(login.issuer).hostname if login.issuer else None
-    if login.issuer and host in EGI_HOSTS.values() and "/oidc" in urlsplit(login.issuer).path:
-        yield Problem(
-            "the addresses of EGI Check-In with /oidc/ were switched off in 2022",
-            ("login", "issuer"),
-            expected=f"https://{host}/auth/realms/egi",
-        )
-
-
-def _group_scopes(login: Login) -> Iterator[Problem]:
-    if not (login.allow.groups or login.admins.groups) or _ENTITLEMENT_SCOPES & set(login.scopes):
-        return
-    finding = Problem if login.provider == "egi-check-in" else _warning
-    yield finding(
-        "groups decide who may enter, but no scope is asked for that releases them",
-        ("login", "scopes"),
-        expected="entitlements, or eduperson_entitlement where the client is registered for the older name",
-    )
-
-
-def _allow(login: Login) -> Iterator[Problem]:
-    allow = login.allow
-    named = bool(allow.users or allow.groups)
-    if not named and not allow.everyone:
-        yield Problem(
-            "nobody may enter",
-            ("login", "allow"),
-            expected="users: [...], groups: [...] or everyone: true",
-            fix="say who may enter; everyone: true admits all whom the identity provider knows",
-        )
-    if named and allow.everyone:
-        yield Problem(
-            "everyone may enter, and yet users or groups are named",
-            ("login", "allow", "everyone"),
-            fix="keep everyone: true alone, or remove it",
-        )
-    for section, rules in (("allow", allow.groups), ("admins", login.admins.groups)):
-        for index, group in enumerate(rules):
-            try:
-                parse(group)
-            except ValueError as error:
-                yield Problem(
-                    f"{group!r} can never match: {error}",
-                    ("login", section, "groups", index),
-                    expected="an entitlement such as urn:mace:egi.eu:group:vo.example.org:role=member",
-                )
 
 
 def _notebooks(notebooks: Notebooks) -> Iterator[Problem]:
@@ -256,9 +129,9 @@ def _guarantee(amount: Cores | Bytes, path: KeyPath) -> Iterator[Problem]:
 
 def _image(image: str, path: KeyPath) -> Iterator[Problem]:
     if not has_tag(image):
-        yield _warning(f"{image} has no tag, so it changes without notice", path, fix=f"write {image}:TAG")
+        yield warning(f"{image} has no tag, so it changes without notice", path, fix=f"write {image}:TAG")
     elif is_moving(image):
-        yield _warning(
+        yield warning(
             f"{image} changes without notice, and its jupyterhub may stop fitting the hub",
             path,
             fix="name a release instead of latest",
@@ -322,19 +195,6 @@ def _database(machine: Machine) -> Iterator[Problem]:
         expected = "postgresql://user@host/database, or nothing for a file in the state directory"
         yield Problem("this is not a PostgreSQL address", path, expected=expected)
     if password:
-        yield _warning(
+        yield warning(
             "it holds a password in readable text", path, fix="use a password file (PGPASSFILE) instead"
         )
-
-
-def _deployment(site: Site) -> Iterator[Problem]:
-    dns = site.infrastructure.dns if site.infrastructure else None
-    host = urlsplit(site.site.url).hostname if site.site.url else None
-    if dns is not None and host is not None and dns.host.lower() != host.lower():
-        what = f"the name kept up to date is {dns.host}, and the site's address has {host}"
-        yield _warning(what, ("infrastructure", "dns", "host"))
-    if site.kubernetes is not None:
-        foreign = {"daskhub"} if site.kubernetes.model == "split" else {"jupyterhub", "dask-gateway"}
-        for chart in sorted(foreign & set(site.kubernetes.charts)):
-            what = f"the chart {chart} is not installed by the model {site.kubernetes.model}"
-            yield Problem(what, ("kubernetes", "charts", chart), fix="remove it, or change the model")

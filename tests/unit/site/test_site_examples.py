@@ -124,10 +124,13 @@ def test_pangeo_carries_its_guide(pangeo: Loaded) -> None:
     assert site.infrastructure.cloud.project_id == "05e0ff6e03774082aadacc75bfc1d783"
 
 
-def test_pangeos_moving_image_is_a_warning(pangeo: Loaded) -> None:
-    (trap,) = pangeo.warnings
-    assert trap.key == "notebooks.profiles[0].image"
-    assert "latest" in trap.what
+def test_pangeos_traps_are_warnings(pangeo: Loaded) -> None:
+    image, chart = pangeo.warnings
+    assert image.key == "notebooks.profiles[0].image"
+    assert "latest" in image.what
+    assert chart.key == "kubernetes.charts.daskhub"
+    assert "JupyterHub 1.5.0" in chart.what
+    assert "JUPYTERHUB_SERVICE_URL" in chart.what
 
 
 @pytest.mark.parametrize("name", ["protocoast", "pangeo"])
