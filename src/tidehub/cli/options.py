@@ -11,3 +11,15 @@ State = Annotated[
     Path | None,
     typer.Option("--state", metavar="DIR", help="The state directory, when it is not the default one."),
 ]
+SiteFile = Annotated[
+    Path | None, typer.Argument(metavar="[FILE]", help="The site file.  [default: tidehub.yaml]")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Replace one value of the site, as in notebooks.memory.limit='8 GiB'. May be given again.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidehub.cli.console import ConsoleSay, make_say, print_lines
-from tidehub.cli.options import State
+from tidehub.cli.options import Settings, State
+from tidehub.cli.site_options import load_site_or_builtin, settings_of
 
 if TYPE_CHECKING:
     from tidehub.local.places import Places
@@ -40,6 +41,7 @@ def up(
     fit: Annotated[
         bool, typer.Option("--fit", help="Shrink the site's sizes in proportion to what this machine has.")
     ] = False,
+    settings: Settings = None,
     demo_login_on_public_address: Annotated[
         bool,
         typer.Option(
@@ -51,7 +53,9 @@ def up(
     """Start the platform on this machine; Ctrl-C stops it, a second Ctrl-C at once."""
     from tidehub.local.places import Places
     from tidehub.local.supervisor.platform import UpOptions
+    from tidehub.local.unsupported import refuse_unsupported
 
+    changed = settings_of(settings)
     options = UpOptions(
         # Absolute, because a detached platform stands elsewhere.
         site_file=site and site.absolute(),
@@ -59,25 +63,21 @@ def up(
         demo_login=demo_login,
         demo_login_on_public_address=demo_login_on_public_address,
         fit=fit,
+        settings=changed,
     )
     places = Places.of(state)
-    warnings = _site_warnings(site)
+    # Read before anything is made, so that a wrong one leaves nothing behind.
+    loaded = load_site_or_builtin(site, changed)
+    refuse_unsupported(loaded.site)
     places.ensure()
     say = make_say()
-    for warning in warnings:
-        say.warn(warning)
+    for warning in loaded.warnings:
+        say.warn(str(warning))
     try:
         code = _detached(places, options, say) if detach else _attached(places, options, say)
     finally:
         say.rest()
     raise typer.Exit(code)
-
-
-def _site_warnings(site_file: Path | None) -> list[str]:
-    """Reads the site before anything is made, so that a wrong one leaves nothing behind."""
-    from tidehub.site.load import load
-
-    return [] if site_file is None else [str(warning) for warning in load(site_file).warnings]
 
 
 def _attached(places: Places, options: UpOptions, say: ConsoleSay) -> int:

@@ -32,8 +32,9 @@ from tidehub.local.software import Software
 from tidehub.local.software.interpreter import closed_to_others
 from tidehub.local.software.own import readable_package
 from tidehub.local.supervisor.platform import Platform, Prepare, Say, UpOptions
+from tidehub.local.unsupported import refuse_unsupported
 from tidehub.login.endpoints import find_endpoints
-from tidehub.site.load import builtin_site, load_site
+from tidehub.site.load import load_preset, load_site
 from tidehub.site.model import Site
 
 
@@ -53,10 +54,18 @@ def prepare(places: Places, options: UpOptions) -> Prepare:
     """The work of `tidehub up` before its parts start; see `supervisor.platform.Prepare`."""
 
     def work(say: Say) -> Platform:
-        site = builtin_site() if options.site_file is None else load_site(options.site_file)
+        site = site_of(options)
+        refuse_unsupported(site)
         return assemble(site, places, options, say)
 
     return work
+
+
+def site_of(options: UpOptions) -> Site:
+    """The site that `up` serves: the file's or the built-in one, with the environment's and the options' values."""
+    if options.site_file is None:
+        return load_preset("laptop", overrides=options.settings, environ=os.environ).site
+    return load_site(options.site_file, overrides=options.settings, environ=os.environ)
 
 
 def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platform:

@@ -37,6 +37,21 @@ def known_endpoints(login: Login) -> Endpoints | None:
     )
 
 
+def stated_endpoints(login: Login) -> Endpoints | None:
+    """The endpoints that the site itself states."""
+    stated = login.endpoints
+    if stated is None:
+        return None
+    return Endpoints(
+        issuer=login.issuer_url or "",
+        authorize_url=stated.authorize,
+        token_url=stated.token,
+        userinfo_url=stated.userinfo,
+        jwks_url="",
+        end_session_url=stated.end_session,
+    )
+
+
 def discovered(issuer: str, document: Any) -> Endpoints:
     """Endpoints from a discovery document (OpenID Connect Discovery 1.0, section 4.2).
 
@@ -69,10 +84,15 @@ def discovered(issuer: str, document: Any) -> Endpoints:
 
 
 def find_endpoints(login: Login, *, deadline: float = 10.0) -> Endpoints:
-    """The endpoints of the site's provider: discovery first, for EGI Check-In what is documented when it is silent.
+    """The endpoints of the site's provider: what the site states, or by discovery.
+
+    EGI Check-In's are also known when discovery is silent.
 
     `deadline` in seconds. Raises `TidehubError`.
     """
+    stated = stated_endpoints(login)
+    if stated is not None:
+        return stated
     import httpx
 
     issuer = login.issuer_url

@@ -88,7 +88,7 @@ class Dask(Section):
     worker: Worker = Field(default=Worker(), description="One worker: what people may choose.")
     scheduler: Scheduler = Field(default=Scheduler(), description="The scheduler of a cluster.")
     cluster: Cluster = Field(
-        default=Cluster(max_workers=4, max_cores=6, max_memory=8 * GIB),
+        default=Cluster(max_workers=4, max_cores=6, max_memory=9 * GIB),
         description="The limits of one cluster.",
     )
     per_user: PerUser = Field(default=PerUser(), description="The limits of one person.")

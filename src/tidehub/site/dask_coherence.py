@@ -66,11 +66,8 @@ def _reachable(dask: Dask) -> Iterator[Problem]:
             _path(never[0].bound_by),
             fix="raise this limit, or lower dask.worker's max",
         )
-    # Larger workers are rightly fewer; a trap is a size that gets less than half, or the default one getting less.
-    few = [row for row in rows if 0 < 2 * row.workers < dask.cluster.max_workers]
-    if default.workers < dask.cluster.max_workers and default not in few:
-        few.insert(0, default)
-    if few:
+    few = [row for row in rows if 0 < row.workers < dask.cluster.max_workers]
+    if any(_is_trap(dask, row) for row in few):
         table = "; ".join(f"{_size(row)}: {row.workers} ({row.bound_by})" for row in few[:6])
         table += f"; and {len(few) - 6} more" if len(few) > 6 else ""
         yield Problem(
@@ -80,6 +77,11 @@ def _reachable(dask: Dask) -> Iterator[Problem]:
             fix="see the whole table with: tidehub limits",
             severity="warning",
         )
+
+
+def _is_trap(dask: Dask, row: Row) -> bool:
+    """Larger workers are rightly fewer. Unexpected is less for workers of the default cores, or less than half."""
+    return row.cores == dask.worker.cores.default or 2 * row.workers < dask.cluster.max_workers
 
 
 def _per_user(dask: Dask) -> Iterator[Problem]:

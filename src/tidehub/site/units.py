@@ -38,6 +38,9 @@ LONGEST_TIME = 3650 * DAY
 MOST_CORES = 4096
 
 _PIECE = re.compile(r"(?P<number>[0-9]{1,20}(?:\.[0-9]{1,12})?)[ \t]*(?P<unit>[A-Za-z]*)", re.ASCII)
+_BOTH = re.compile(
+    r"(?P<size>[0-9.]+[ \t]*[A-Za-z]+)[ \t]*\((?P<bytes>[0-9][0-9, _]*)[ \t]*(?:B|bytes?)?[ \t]*\)", re.ASCII
+)
 _LENGTH = 60
 
 
@@ -61,6 +64,8 @@ def parse_size(text: str) -> int:
 
     Raises `QuantityError` when the unit is missing or ambiguous, or the bytes are not a whole number.
     """
+    if len(text) <= _LENGTH and (both := _BOTH.fullmatch(text.strip())):
+        raise _said_twice(text, parse_size(both["size"]), int(re.sub(r"\D", "", both["bytes"])))
     number, unit = _split(text, _A_SIZE)
     if not unit:
         raise QuantityError(
@@ -118,6 +123,12 @@ def parse_cores(text: str | int | float) -> float:
         if unit not in ("", "m"):
             raise QuantityError(f"{text!r}: {unit!r} is not a unit of cores", expected=_CORES)
         cores = float(Fraction(number) / (1000 if unit else 1))
+    if 0 <= cores <= MOST_CORES and (Fraction(str(cores)) * 1000).denominator != 1:
+        raise QuantityError(
+            f"{text} is finer than a thousandth of a core",
+            expected=_CORES,
+            fix=f"write {max(round(cores, 3), 0.001):g}",
+        )
     if not 0 <= cores <= MOST_CORES:
         raise QuantityError(
             f"{text} is not a possible number of cores", expected=f"{_CORES}, at most {MOST_CORES}"
@@ -177,6 +188,18 @@ def _split(text: str, expected: str) -> tuple[str, str]:
             )
         raise QuantityError(f"{shown!r} cannot be read", expected=expected)
     return piece["number"], piece["unit"]
+
+
+def _said_twice(text: str, size: int, in_bytes: int) -> QuantityError:
+    """A size with its bytes beside it: a habit of tables, and a contradiction when one of them was changed alone."""
+    if size == in_bytes:
+        return QuantityError(f"{text!r} says the size twice", expected=_A_SIZE, fix=f"write {format_size(size)}")
+    return QuantityError(
+        f"{text!r} says two sizes: {format_size(size)} are {size:,} bytes, and {in_bytes:,} bytes are "
+        f"{format_size(in_bytes)}",
+        expected=_A_SIZE,
+        fix=f"write {format_size(size)} or {format_size(in_bytes)}, whichever is meant",
+    )
 
 
 def _unknown_size_unit(unit: str) -> str:

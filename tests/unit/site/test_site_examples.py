@@ -36,7 +36,7 @@ def test_the_builtin_site() -> None:
     assert (site.notebooks.cpu.guarantee, site.notebooks.cpu.limit) == (0.5, 2)
     assert (site.notebooks.memory.guarantee, site.notebooks.memory.limit) == (GIB // 2, 2 * GIB)
     cluster = site.dask.cluster
-    assert (cluster.max_workers, cluster.max_cores, cluster.max_memory) == (4, 6, 8 * GIB)
+    assert (cluster.max_workers, cluster.max_cores, cluster.max_memory) == (4, 6, 17 * GIB // 2)
     assert (cluster.idle_timeout, site.dask.per_user.max_clusters) == (1200.0, 2)
     assert site.dask.scheduler.memory == GIB // 2
     assert (site.login.provider, site.base_path, site.site.callback_url) == ("demo", "/", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tidehub.local.secrets import Secret
 from tidehub.local.supervisor.component import Component
@@ -36,6 +36,8 @@ class UpOptions:
     demo_login: bool = False
     demo_login_on_public_address: bool = False
     fit: bool = False
+    settings: tuple[tuple[str, Any], ...] = ()
+    """Keys of the site and the values that replace the file's (`--set`)."""
 
 
 async def _observe_nothing() -> Mapping[str, object]:
