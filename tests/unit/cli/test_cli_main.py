@@ -26,20 +26,20 @@ def test_wrong_usage_is_2(arguments: list[str]) -> None:
 def test_foreseen_faults_are_words_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fault(site_file: Path | None) -> list[str]:
+    def fault(*_: object) -> None:
         raise TidehubError("the moon is in the way", fix="wait")
 
-    monkeypatch.setattr(up, "_site_warnings", fault)
+    monkeypatch.setattr(up, "load_site_or_builtin", fault)
     assert main.run(["up", "--state", str(tmp_path / "state")]) == 1
     assert capsys.readouterr().err == "tidehub: the moon is in the way\n  to do: wait\n"
     assert not (tmp_path / "state").exists()
 
 
 def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def interrupted(site_file: Path | None) -> list[str]:
+    def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(up, "_site_warnings", interrupted)
+    monkeypatch.setattr(up, "load_site_or_builtin", interrupted)
     assert main.run(["up", "--state", str(tmp_path / "state")]) == 130
 
 
