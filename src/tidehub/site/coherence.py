@@ -15,6 +15,7 @@ from tidehub.site.deployment_coherence import check_deployment
 from tidehub.site.images import has_tag, is_moving
 from tidehub.site.login_coherence import check_login
 from tidehub.site.model import Bytes, Cores, Machine, Notebooks, Site, SiteSection
+from tidehub.site.overrides import check_overrides, used
 from tidehub.site.problems import KeyPath, Problem, is_loopback, warning
 from tidehub.site.units import format_cores, format_size
 
@@ -31,7 +32,15 @@ def check(site: Site) -> list[Problem]:
         *check_dask(site.dask),
         *_machine(site),
         *check_deployment(site),
+        *_overrides(site),
     ]
+
+
+def _overrides(site: Site) -> Iterator[Problem]:
+    if site.overrides is not None:
+        yield from check_overrides(site.overrides, site.kubernetes.model if site.kubernetes else None)
+        for path, what in used(site.overrides):
+            yield warning(what, path)
 
 
 def _address(site: SiteSection) -> Iterator[Problem]:

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from tidehub.site.dask import Choice, Cluster, Dask, Image, PerUser, Scheduler, Worker
 from tidehub.site.deployment import Cloud, Dns, Exposure, Flag, Infrastructure, Kubernetes
+from tidehub.site.overrides import Overrides
 from tidehub.site.quantities import AnySize, CoreCount, Size, Timeout
 from tidehub.site.section import Line, Lines, Section
 from tidehub.site.units import QuantityError
@@ -39,6 +40,7 @@ __all__ = [
     "Login",
     "Machine",
     "Notebooks",
+    "Overrides",
     "PerUser",
     "Profile",
     "Scheduler",
@@ -364,6 +366,9 @@ class Site(Section):
     kubernetes: Kubernetes | None = Field(default=None, description="The platform on a Kubernetes cluster.")
     infrastructure: Infrastructure | None = Field(
         default=None, description="What has to exist before the platform."
+    )
+    overrides: Overrides | None = Field(
+        default=None, description="What the site adds in its own words where no key exists; it counts last."
     )
 
     @property
