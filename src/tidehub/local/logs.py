@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tidehub.errors import TidehubError, UsageError
-from tidehub.local.files import os_fault, read_private
+from tidehub.local.files import os_fault
 from tidehub.local.places import Places
-from tidehub.local.secrets import Secret
+from tidehub.local.secrets import stored_values
 from tidehub.local.supervisor.log import Redactor
 
 _BLOCK = 64 * 2**10
@@ -50,11 +49,7 @@ def choose(places: Places, part: str | None) -> dict[str, Path]:
 
 def redactor(places: Places) -> Callable[[bytes], bytes]:
     """Hides the platform's secrets, also in logs that other programs wrote."""
-    values: list[Secret] = []
-    with contextlib.suppress(TidehubError, ValueError, AttributeError):
-        stored = json.loads(read_private(places.secrets) or "{}")
-        values = [Secret(value) for value in stored.values() if isinstance(value, str) and value]
-    return Redactor(values)
+    return Redactor(stored_values(places.secrets))
 
 
 def last_lines(path: Path, count: int) -> list[bytes]:

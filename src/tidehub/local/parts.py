@@ -15,6 +15,7 @@ from tidehub.local.places import Places
 from tidehub.local.secrets import PlatformSecrets
 from tidehub.local.supervisor.component import Component, Hook, Probe
 from tidehub.local.supervisor.readiness import http_check
+from tidehub.secrets.secret import Secret
 from tidehub.site.model import Site
 
 _INHERITED = (
@@ -95,7 +96,7 @@ def base_environment(setting: Setting) -> dict[str, str]:
     }
 
 
-def hub(setting: Setting, client_secret: str, *, before_start: Hook) -> Component:
+def hub(setting: Setting, client_secret: Secret, *, before_start: Hook) -> Component:
     """JupyterHub. Ready when its API answers through the front door, routes included."""
     config = Path(__file__).parent / "hub" / "jupyterhub_config.py"
     own = f"{setting.hub_url}hub/api"
@@ -105,7 +106,7 @@ def hub(setting: Setting, client_secret: str, *, before_start: Hook) -> Componen
         env=base_environment(setting)
         | {
             "TIDEHUB_HUB_SETTINGS": str(setting.places.hub_config),
-            "TIDEHUB_OIDC_CLIENT_SECRET": client_secret,
+            "TIDEHUB_OIDC_CLIENT_SECRET": client_secret.reveal(),
         },
         ready=http_check(f"{setting.door.local_url}{setting.front.base_path}hub/api"),
         after=("proxy", *(("dashboards",) if setting.site.dask.engine == "gateway" else ())),

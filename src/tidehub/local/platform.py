@@ -15,7 +15,6 @@ from tidehub.capacity.queue import Capacity, capacity_of, reservations
 from tidehub.errors import TidehubError, UsageError
 from tidehub.local import notebook_side, parts
 from tidehub.local.addresses import Front, free_ports, front_of, keep_ports
-from tidehub.local.client_secret import read_client_secret
 from tidehub.local.dask_parts import dask_parts
 from tidehub.local.files import write_private
 from tidehub.local.front.proxy import FrontDoor
@@ -34,6 +33,8 @@ from tidehub.local.software.own import readable_package
 from tidehub.local.supervisor.platform import Platform, Prepare, Say, UpOptions
 from tidehub.local.unsupported import refuse_unsupported
 from tidehub.login.endpoints import find_endpoints
+from tidehub.secrets.secret import Secret
+from tidehub.secrets.site_secrets import require
 from tidehub.site.load import load_preset, load_site
 from tidehub.site.model import Site
 
@@ -106,7 +107,7 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
         parts.hub(setting, client_secret, before_start=end_interrupted_starts(ledger, prepared.isolation)),
         *([culler] if (culler := parts.culler(setting)) else []),
     ]
-    secrets = tuple(setting.secrets)
+    secrets = (*setting.secrets, client_secret)
     return Platform(
         components=components,
         address=front.public_url,
@@ -193,9 +194,11 @@ def _demo_login(setting: parts.Setting, options: UpOptions, demo: bool) -> DemoL
     return prepare_identity(setting, allow_public=options.demo_login_on_public_address)
 
 
-def _login(setting: parts.Setting, login: DemoLogin | None, options: UpOptions) -> tuple[LoginEndpoints, str]:
+def _login(
+    setting: parts.Setting, login: DemoLogin | None, options: UpOptions
+) -> tuple[LoginEndpoints, Secret]:
     if login is not None:
-        return login.endpoints, setting.secrets.demo_client_secret.reveal()
+        return login.endpoints, setting.secrets.demo_client_secret
     found = find_endpoints(setting.site.login)
     if setting.site.login.client_id is None:
         raise UsageError("login.client_id is missing", fix="add the client id of the provider's registration")
@@ -207,7 +210,7 @@ def _login(setting: parts.Setting, login: DemoLogin | None, options: UpOptions) 
         end_session_url=found.end_session_url,
         client_id=setting.site.login.client_id,
     )
-    return endpoints, read_client_secret(options.site_file)
+    return endpoints, require(options.site_file, "client_secret")
 
 
 def _render_hub(

@@ -1,122 +1,164 @@
-"""The platform's own secrets: made on this machine once, kept in `private/secrets.json`, never shown."""
+"""The platform's own secrets: made on this machine once, kept in `private/secrets.json`, never shown.
+
+What each is for, and its form, stands with all others in `tidehub.secrets.declared`.
+"""
 
 from __future__ import annotations
 
-import base64
-import hmac
 import json
-import re
-import secrets
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tidehub.errors import TidehubError
 from tidehub.local.files import read_private, write_private
+from tidehub.secrets.declared import Kept, kept_by
+from tidehub.secrets.private_file import alone
+from tidehub.secrets.secret import REDACTED, Secret
 
-REDACTED = "[secret]"
+__all__ = [
+    "REDACTED",
+    "PlatformSecrets",
+    "Secret",
+    "change_secrets",
+    "load_secrets",
+    "made_at",
+    "stored_values",
+]
 
-
-class Secret:
-    """A text that does not print. `reveal()` gives it, for a child's environment or a 0600 file."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        return self._value
-
-    def __repr__(self) -> str:
-        return REDACTED
-
-    __str__ = __repr__
-
-    def __format__(self, spec: str) -> str:
-        return format(REDACTED, spec)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and hmac.compare_digest(self._value.encode(), other._value.encode())
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-    def __reduce__(self) -> str:
-        raise TypeError("a Secret is not pickled")
-
-
-@dataclass(frozen=True)
-class _Kind:
-    make: Callable[[], str]
-    shape: re.Pattern[str]
-
-
-_HEX_32_BYTES = _Kind(lambda: secrets.token_hex(32), re.compile(r"[0-9a-f]{64}"))
-# Fernet's key format: 32 bytes in URL-safe base64 (cryptography.fernet); db_encrypt_keys takes it.
-_FERNET = _Kind(
-    lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(), re.compile(r"[A-Za-z0-9_-]{43}=")
-)
+MADE = "made"
+"""The entry of the file that says when each value was made."""
+DECLARED = {declared.name: declared for declared in kept_by(Kept.STATE)}
 
 
 @dataclass(frozen=True)
 class PlatformSecrets:
-    """Every secret that the parts share. All are 64 hexadecimal digits but `gateway_database_key`."""
+    """Every secret that the parts share, by its name in `tidehub.secrets.declared`."""
 
     proxy_auth_token: Secret
-    """Between hub and configurable-http-proxy's API."""
     hub_cookie_secret: Secret
     hub_crypt_key: Secret
-    """Encrypts what the identity provider said about a person, in the hub's database."""
     gateway_token: Secret
-    """dask-gateway as a service of the hub."""
     gateway_proxy_token: Secret
-    """Between dask-gateway and its proxy."""
     gateway_database_key: Secret
-    """A Fernet key: encrypts clusters' TLS keys and tokens in the gateway's database."""
     culler_token: Secret
     reaper_token: Secret
     operator_token: Secret
-    """`tidehub status`, `check` and the supervisor's own calls of the hub."""
     gate_secret: Secret
-    """The gate before Dask dashboards: signs its sessions, and is its token as a service of the hub."""
     demo_client_secret: Secret
-    """The hub as a client of the embedded identity provider."""
+    older: Mapping[str, tuple[Secret, ...]] = field(default_factory=dict)
+    """Replaced keys that still decrypt what was encrypted with them."""
 
     def __iter__(self) -> Iterator[Secret]:
-        return (getattr(self, field.name) for field in fields(self))
+        for name in DECLARED:
+            yield from self.ring(name)
 
-
-def _kind(name: str) -> _Kind:
-    return _FERNET if name == "gateway_database_key" else _HEX_32_BYTES
+    def ring(self, name: str) -> list[Secret]:
+        """All values of one secret, the newest first: it encrypts, all decrypt."""
+        return [getattr(self, name), *self.older.get(name, ())]
 
 
 def load_secrets(path: Path) -> PlatformSecrets:
     """The secrets in `path`; makes the file, or what a newer version needs. Raises `TidehubError`."""
     text = read_private(path)
-    kept = _parse(text, path) if text is not None else {}
-    names = [field.name for field in fields(PlatformSecrets)]
-    for name in names:
-        value = kept.get(name)
-        if value is not None and not (isinstance(value, str) and _kind(name).shape.fullmatch(value)):
-            raise _damaged(path, f"{name} has the wrong form")
-    made = {name: _kind(name).make() for name in names if name not in kept}
-    if made:
-        kept |= made
-        write_private(path, json.dumps(kept, indent=2) + "\n")
+    if text is None or DECLARED.keys() - (kept := _parse(text, path)).keys():
+        kept = change_secrets(path, lambda kept: {})
     else:
         path.chmod(0o600)
-    return PlatformSecrets(**{name: Secret(str(kept[name])) for name in names})
+    return _platform_secrets(kept)
 
 
-def _parse(text: str, path: Path) -> dict[str, object]:
+def change_secrets(
+    path: Path, change: Callable[[Mapping[str, list[Secret]]], Mapping[str, list[Secret]]]
+) -> dict[str, list[str]]:
+    """Replace the values that `change` gives for those that are kept, and make what is missing.
+
+    One process at a time; written in one step. Raises `TidehubError`.
+    """
+    with alone(path.parent):
+        text = read_private(path)
+        content: dict[str, object] = _content(text, path) if text is not None else {}
+        kept = _values(content, path)
+        new = {
+            name: [value.reveal() for value in values]
+            for name, values in change({name: list(map(Secret, kept[name])) for name in kept}).items()
+        }
+        new |= {name: [_make(name)] for name in DECLARED if name not in kept and name not in new}
+        if new:
+            times = content.get(MADE)
+            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            content |= {name: values[0] if len(values) == 1 else values for name, values in new.items()}
+            content[MADE] = {**(times if isinstance(times, dict) else {}), **dict.fromkeys(new, now)}
+            write_private(path, json.dumps(content, indent=2) + "\n")
+        return kept | new
+
+
+def made_at(path: Path) -> dict[str, datetime]:
+    """When each value was made, as far as it is known. Raises `TidehubError`."""
+    text = read_private(path)
+    times = _content(text, path).get(MADE) if text is not None else None
+    made = {}
+    for name, moment in (times if isinstance(times, dict) else {}).items():
+        try:
+            made[str(name)] = datetime.fromisoformat(str(moment))
+        except ValueError:
+            continue
+    return made
+
+
+def stored_values(path: Path) -> list[Secret]:
+    """Every value in the file, whatever state it is in: for what must hide them, and must not fail."""
+    try:
+        content = json.loads(read_private(path) or "{}")
+    except (TidehubError, ValueError):
+        return []
+    values = []
+    for name, value in content.items() if isinstance(content, dict) else ():
+        if name != MADE:
+            values += [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
+    return [Secret(value) for value in values if value]
+
+
+def _platform_secrets(kept: Mapping[str, list[str]]) -> PlatformSecrets:
+    newest = {name: Secret(kept[name][0]) for name in DECLARED}
+    older = {name: tuple(map(Secret, kept[name][1:])) for name in DECLARED if len(kept[name]) > 1}
+    return PlatformSecrets(**newest, older=older)
+
+
+def _make(name: str) -> str:
+    make = DECLARED[name].shape.make
+    assert make is not None, "a state holds only what is made here"
+    return make()
+
+
+def _parse(text: str, path: Path) -> dict[str, list[str]]:
+    return _values(_content(text, path), path)
+
+
+def _content(text: str, path: Path) -> dict[str, object]:
     try:
         content = json.loads(text)
-    except ValueError as error:
-        raise _damaged(path, "not JSON") from error
+    except ValueError:
+        raise _damaged(path, "not JSON") from None
     if not isinstance(content, dict):
         raise _damaged(path, "not a JSON object")
     return content
+
+
+def _values(content: Mapping[str, object], path: Path) -> dict[str, list[str]]:
+    """The values by name, the newest first; only what is declared. Raises `TidehubError`."""
+    kept: dict[str, list[str]] = {}
+    for name, declared in DECLARED.items():
+        if name not in content:
+            continue
+        stated = content[name]
+        several = isinstance(stated, list) and declared.rotation.keeps_old and len(stated) > 0
+        values = list(stated) if isinstance(stated, list) and several else [stated]
+        if not all(declared.shape.fits(value) for value in values):
+            raise _damaged(path, f"{name} has the wrong form")
+        kept[name] = [str(value) for value in values]
+    return kept
 
 
 def _damaged(path: Path, why: str) -> TidehubError:

@@ -51,7 +51,7 @@ if settings.identity_url:
 c.JupyterHub.db_url = settings.database_url
 c.JupyterHub.upgrade_db = True
 c.JupyterHub.cookie_secret = bytes.fromhex(secrets.hub_cookie_secret.reveal())
-c.CryptKeeper.keys = [bytes.fromhex(secrets.hub_crypt_key.reveal())]
+c.CryptKeeper.keys = [key.reveal() for key in secrets.ring("hub_crypt_key")]
 c.JupyterHub.cleanup_servers = False
 c.JupyterHub.cleanup_proxy = False
 

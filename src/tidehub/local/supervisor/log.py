@@ -6,29 +6,19 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tidehub.local.secrets import REDACTED, Secret
+from tidehub.secrets.redaction import Redactor
 
 ROTATE_AT = 10 * 2**20
 KEPT = 3
 REMEMBERED_LINES = 200
 LONGEST_LINE = 64 * 2**10
 
+__all__ = ["LogPipe", "Redactor", "RotatingLog", "lines_that_matter"]
+
 _CAUSES = ("Traceback (most recent call last)", "critical", "fatal", "error", "cannot", "failed", "refused")
-
-
-class Redactor:
-    """Replaces the platform's secrets in bytes."""
-
-    def __init__(self, secrets: Iterable[Secret] = ()) -> None:
-        self._needles = sorted({secret.reveal().encode() for secret in secrets}, key=len, reverse=True)
-
-    def __call__(self, line: bytes) -> bytes:
-        for needle in self._needles:
-            line = line.replace(needle, REDACTED.encode())
-        return line
 
 
 class RotatingLog:

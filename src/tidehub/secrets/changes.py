@@ -1,0 +1,240 @@
+"""Changing the secrets file: making what is missing, new values, values that somebody brings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tidehub.errors import Place, TidehubError, UsageError
+from tidehub.secrets import private_file
+from tidehub.secrets.declared import Declared, Kept, find
+from tidehub.secrets.editing import edited
+from tidehub.secrets.git import ensure_ignored, refuse_tracked
+from tidehub.secrets.redaction import known
+from tidehub.secrets.secret import Secret
+from tidehub.secrets.site_secrets import SecretsError
+from tidehub.secrets.sources import Found, Resolved, resolve
+from tidehub.secrets.store import MOST_OLD, Stored, beside, parse
+
+
+@dataclass(frozen=True)
+class Created:
+    """What `create` did. `to_give` are names that somebody else issues; a placeholder stands for each."""
+
+    file: Path
+    made: tuple[str, ...]
+    to_give: tuple[str, ...]
+    gitignore: Path | None
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """A new value and where it is."""
+
+    declared: Declared
+    place: str
+    old_values: int
+    """Old values that still decrypt."""
+
+
+def create(site_file: Path, wanted: Iterable[Declared], environ: Mapping[str, str] = os.environ) -> Created:
+    """Make what is missing of the wanted secrets; what is there stays. Of two processes at once, one makes.
+
+    Raises `SecretsError` when what is there cannot be used, `TidehubError` when the file cannot be written.
+    """
+    path = beside(site_file)
+    with private_file.alone(site_file.absolute().parent):
+        resolved = resolve(site_file, environ)
+        if resolved.problems:
+            raise SecretsError(resolved.problems)
+        missing = [one for one in wanted if one.name not in resolved.found]
+        if missing:
+            _refuse_beside_encrypted(site_file, resolved, [one.name for one in missing])
+        made = {one.name: [Secret(one.shape.make())] for one in missing if one.shape.make}
+        give = {one.name: [Secret(f"<{one.name.upper()}>")] for one in missing if one.given}
+        gitignore = None
+        if missing:
+            gitignore = _write(path, {**give, **made}, title=site_file.name, dated=list(made))
+        elif path.exists():
+            gitignore = ensure_ignored(path)
+        awaited = [one.name for one in wanted if one.given and _awaits(one.name, resolved, give)]
+    return Created(path, tuple(made), tuple(awaited), gitignore)
+
+
+def write(
+    site_file: Path,
+    values: Mapping[str, str | Sequence[str]],
+    *,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    replace: bool = False,
+) -> Path:
+    """Write known values into the secrets file, as an import finds them; `overrides` are chart values by chart.
+
+    Raises `UsageError` for a name or form that is not known, and for a value that is there already and differs,
+    unless `replace`.
+    """
+    path = beside(site_file)
+    kept = {name: _brought(name, value) for name, value in values.items()}
+    with private_file.alone(site_file.absolute().parent):
+        stored = _stored(path)
+        different = [
+            name
+            for name, secrets in kept.items()
+            if name in stored.entries
+            and stored.entries[name].values
+            and stored.entries[name].values != tuple(secrets)
+        ]
+        if different and not replace:
+            raise UsageError(
+                f"the secrets file has other values already: {', '.join(different)}",
+                where=Place(str(path)),
+                fix="remove them there, or keep them and leave these out",
+            )
+        new = {name: one for name, one in kept.items() if name in different or not _has(stored, name)}
+        _write(path, new, title=site_file.name, overrides=overrides)
+    return path
+
+
+def rotate(
+    site_file: Path,
+    name: str,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    accept: str | None = None,
+    forget_old: bool = False,
+) -> Rotated:
+    """A new value for one secret. Old keys stay behind it where they still decrypt, unless `forget_old`.
+
+    Raises `UsageError` when the value comes from elsewhere, somebody else issues it, or its cost was not accepted.
+    """
+    declared = find(name, Kept.SITE)
+    require_accepted(declared, accept, forget_old=forget_old)
+    path = beside(site_file)
+    with private_file.alone(site_file.absolute().parent):
+        resolved = resolve(site_file, environ)
+        if resolved.problems:
+            raise SecretsError(resolved.problems)
+        found = resolved.found.get(name)
+        _require_ours(declared, found, path)
+        assert declared.shape.make is not None
+        old = found.values if found and declared.rotation.keeps_old and not found.is_placeholder else ()
+        old = () if forget_old else old[:MOST_OLD]
+        _write(path, {name: [Secret(declared.shape.make()), *old]}, title=site_file.name, dated=[name])
+    return Rotated(declared, str(path), len(old))
+
+
+def require_accepted(declared: Declared, accept: str | None, *, forget_old: bool = False) -> None:
+    """Raise `UsageError` unless the cost of a rotation was named."""
+    rotation = declared.rotation
+    if forget_old and not rotation.keeps_old:
+        raise UsageError(f"{declared.name} keeps no old values", fix="leave --forget-old out")
+    if rotation.cost == accept:
+        return
+    if rotation.cost is None:
+        raise UsageError(
+            f"rotating {declared.name} costs nothing that is to be accepted", fix="leave --accept out"
+        )
+    raise UsageError(
+        f"rotating {declared.name} has a price: {rotation.effect}",
+        expected=f"--accept {rotation.cost}",
+        fix=f"if that may happen now: tidehub secrets rotate {declared.name} --accept {rotation.cost}",
+    )
+
+
+def _require_ours(declared: Declared, found: Found | None, path: Path) -> None:
+    if declared.given:
+        raise UsageError(
+            f"{declared.name} is issued by somebody else: it {declared.purpose}",
+            fix=f"have a new one made there, then write it to {found.place if found else path}",
+        )
+    if found is None:
+        raise UsageError(f"{declared.name} does not exist yet", fix="make it with `tidehub secrets create`")
+    if found.kind in ("age", "sops"):
+        edit = "sops" if found.kind == "sops" else "decrypt, change and encrypt"
+        raise UsageError(
+            f"{declared.name} is kept in {found.place}, which is encrypted",
+            fix=f"change it there ({edit}); a new value: openssl rand -hex 32",
+        )
+    if found.kind != "file" or found.place.startswith("the file"):
+        raise UsageError(
+            f"{declared.name} comes from {found.place}, which is not tidehub's to change",
+            fix="change it there; a new value: openssl rand -hex 32",
+        )
+
+
+def _awaits(name: str, resolved: Resolved, give: Mapping[str, object]) -> bool:
+    return name in give or (name in resolved.found and resolved.found[name].is_placeholder)
+
+
+def _brought(name: str, value: str | Sequence[str]) -> list[Secret]:
+    from tidehub.secrets.placeholders import is_placeholder
+
+    declared = find(name, Kept.SITE)
+    texts = [value] if isinstance(value, str) else list(value)
+    if not texts or not all(declared.shape.fits(text) or is_placeholder(text) for text in texts):
+        raise UsageError(f"the value of {name} has the wrong form", expected=declared.shape.words)
+    if len(texts) > 1 and not declared.rotation.keeps_old:
+        raise UsageError(f"{name} takes one value")
+    return [Secret(text) for text in texts]
+
+
+def _has(stored: Stored, name: str) -> bool:
+    return name in stored.entries and bool(stored.entries[name].values or stored.entries[name].file)
+
+
+def _stored(path: Path) -> Stored:
+    content = private_file.read(path, "the secrets file")
+    stored = parse(content.data, str(path), path.parent) if content else Stored()
+    if stored.problems:
+        raise SecretsError(stored.problems)
+    return stored
+
+
+def _write(
+    path: Path,
+    values: Mapping[str, Sequence[Secret]],
+    *,
+    title: str,
+    overrides: Mapping[str, Any] | None = None,
+    dated: Collection[str] = (),
+) -> Path | None:
+    """Write values into the file, ignored by git before it exists; returns a `.gitignore` that was changed."""
+    if not values and not overrides:
+        return None
+    for secrets in values.values():
+        known.add(secrets)
+    refuse_tracked(path)
+    gitignore = ensure_ignored(path)
+    content = private_file.read(path, "the secrets file")
+    text = edited(
+        content.data.decode("utf-8-sig") if content else None,
+        values,
+        title=title,
+        now=datetime.now(UTC),
+        overrides=overrides,
+        dated=dated,
+    )
+    private_file.replace(
+        path, text, uid=content.uid if content else None, gid=content.gid if content else None
+    )
+    return gitignore
+
+
+def _refuse_beside_encrypted(site_file: Path, resolved: Resolved, names: list[str]) -> None:
+    from tidehub.secrets.encrypted import encrypted_files
+
+    encrypted = encrypted_files(site_file)
+    if not encrypted or beside(site_file).exists():
+        return
+    one = encrypted[0]
+    how = f"sops {one.path.name}" if one.kind == "sops" else "decrypt it, add them, and encrypt it again"
+    raise TidehubError(
+        f"{one.path.name} lacks {', '.join(names)}, and only you can encrypt",
+        where=Place(str(one.path)),
+        expected="all secrets of the site in the encrypted file",
+        fix=f"add them: {how}; new values: openssl rand -hex 32",
+    )

@@ -1,0 +1,73 @@
+"""Secrets kept out of what is written: known values are replaced wherever they turn up."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+
+from tidehub.secrets.secret import REDACTED, Secret
+
+SHORTEST_HIDDEN = 4
+"""Characters. Replacing shorter values would tear ordinary words apart; no accepted secret is that short."""
+
+
+class Redactor:
+    """Replaces secrets in text and bytes, the longest first, so that no part of a longer one is left."""
+
+    def __init__(self, secrets: Iterable[Secret] = ()) -> None:
+        self._lock = threading.Lock()
+        self._known: frozenset[str] = frozenset()
+        self._texts: tuple[str, ...] = ()
+        self._needles: tuple[bytes, ...] = ()
+        self.add(secrets)
+
+    def add(self, secrets: Iterable[Secret]) -> None:
+        """Hide these from now on, too. Several threads may add."""
+        with self._lock:
+            new = {secret.reveal() for secret in secrets}
+            self._known |= {value for value in new if len(value) >= SHORTEST_HIDDEN}
+            self._texts = tuple(sorted(self._known, key=len, reverse=True))
+            self._needles = tuple(text.encode() for text in self._texts)
+
+    def __call__(self, line: bytes) -> bytes:
+        for needle in self._needles:
+            line = line.replace(needle, REDACTED.encode())
+        return line
+
+    def text(self, text: str) -> str:
+        for known in self._texts:
+            text = text.replace(known, REDACTED)
+        return text
+
+
+known = Redactor()
+"""What this process has read from a source of secrets."""
+
+
+class RedactingFilter(logging.Filter):
+    """Takes known secrets out of log records: message, arguments, traceback and stack."""
+
+    def __init__(self, redactor: Redactor = known) -> None:
+        super().__init__()
+        self._redactor = redactor
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        try:
+            message = record.getMessage()
+        except Exception:  # a record whose arguments do not fit: logging would print them in its complaint
+            message = f"a log record could not be formatted ({record.name})"
+        if record.exc_info and not record.exc_text:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+        record.msg, record.args = self._redactor.text(message), None
+        record.exc_text = self._redactor.text(record.exc_text) if record.exc_text else record.exc_text
+        record.exc_info = None
+        record.stack_info = self._redactor.text(record.stack_info) if record.stack_info else None
+        return True
+
+
+def install(redactor: Redactor = known) -> None:
+    """Let every handler of the root logger hide what `redactor` knows. Calling it again changes nothing."""
+    for handler in logging.getLogger().handlers:
+        if not any(isinstance(one, RedactingFilter) for one in handler.filters):
+            handler.addFilter(RedactingFilter(redactor))
