@@ -124,6 +124,10 @@ class Allow(Section):
     everyone: Flag = Field(
         default=False, description="Whether everyone whom the identity provider knows may enter."
     )
+    assurance: Lines = Field(
+        default=(),
+        description="Values of eduperson_assurance, one of which everybody needs beside that, administrators too.",
+    )
 
 
 class Admins(Section):
