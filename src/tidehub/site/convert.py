@@ -82,8 +82,16 @@ def to_whole_seconds(seconds: float) -> int:
 
 
 def to_cgroup_cpu_max(cores: float) -> str:
-    """Cores as the kernel's `cpu.max`: microseconds of processor time, and of the period they are counted in."""
-    return f"{round(cores * CPU_PERIOD)} {CPU_PERIOD}"
+    """Cores as the kernel's `cpu.max`: microseconds of processor time, and of the period they are counted in.
+
+    The kernel takes no less than 1000 (sched-bwc.rst).
+    """
+    return f"{max(1000, round(cores * CPU_PERIOD))} {CPU_PERIOD}"
+
+
+def to_cgroup_weight(cores: float) -> int:
+    """Guaranteed cores as the kernel's `cpu.weight`, 1 to 10000 (cgroup-v2.rst): a hundred for each core."""
+    return min(10_000, max(1, round(cores * 100)))
 
 
 def split_image(image: str) -> tuple[str, str]:

@@ -20,6 +20,10 @@ class Choice(Section, Generic[Quantity]):
     max: Quantity = Field(description="The largest choice.")
     default: Quantity = Field(description="What a cluster gets when nothing is chosen.")
 
+    def as_tuple(self) -> tuple[Quantity, Quantity, Quantity]:
+        """Smallest, largest, default."""
+        return self.min, self.max, self.default
+
 
 class Worker(Section):
     """One Dask worker."""

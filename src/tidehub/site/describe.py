@@ -52,7 +52,7 @@ class Key:
 
 
 @cache
-def keys() -> tuple[Key, ...]:
+def all_keys() -> tuple[Key, ...]:
     """Every key and section, in the order of the model."""
     return tuple(_keys("", Site, {}))
 
@@ -62,7 +62,7 @@ def find(path: KeyPath) -> Key | None:
     name = ""
     for part in path:
         name += "[]" if isinstance(part, int) else f".{part}" if name else part
-    known = {key.name: key for key in keys()}
+    known = {key.name: key for key in all_keys()}
     found = known.get(name) or known.get(f"{name}[]")
     if found is None and path and (above := known.get(name.removesuffix("[]"))) and name.endswith("[]"):
         # An entry of a list of texts.
@@ -76,7 +76,7 @@ def find(path: KeyPath) -> Key | None:
 def below(key: Key | None) -> Iterator[Key]:
     """The keys right below a section; the sections of the whole file for None."""
     prefix = f"{key.name}." if key else ""
-    for known in keys():
+    for known in all_keys():
         rest = known.name.removeprefix(prefix) if known.name.startswith(prefix) else ""
         if rest and "." not in rest and known != key:
             yield known

@@ -1,0 +1,285 @@
+"""Where keys go, against the real charts' schemas, the real option classes and the traits of the real programs."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import jsonschema
+import pytest
+from dask_gateway_server.backends.base import ClusterConfig
+from jupyterhub.app import JupyterHub
+from jupyterhub.spawner import Spawner
+from oauthenticator.generic import GenericOAuthenticator
+from site_chart_schemas import schema
+from traitlets.config import Config
+
+from tidehub.gateway.limits import workers_of
+from tidehub.login.authenticator import SiteAuthenticator
+from tidehub.site import describe
+from tidehub.site.destinations import Destination, destinations, helm_fragments, leaves, value_at
+from tidehub.site.helm_values import RULES as HELM
+from tidehub.site.hub_traits import RULES as HUB
+from tidehub.site.load import load_text
+from tidehub.site.machine_settings import RULES as MACHINE
+from tidehub.site.model import Site
+from tidehub.site.presets import NAMES, text_of
+from tidehub.site.problems import KeyPath
+
+GIB = 2**30
+LIMIT: KeyPath = ("notebooks", "memory", "limit")
+
+
+def site(preset: str = "protocoast", **values: Any) -> Site:
+    overrides = [(key.replace("__", "."), value) for key, value in values.items()]
+    return load_text(text_of(preset), preset, overrides=overrides).site
+
+
+def found(site: Site, path: KeyPath, where: str) -> list[Destination]:
+    return [one for one in destinations(site, path) if one.where == where]
+
+
+def check(values: dict[str, Any], chart: str, version: str) -> None:
+    jsonschema.Draft7Validator(schema(chart, version)).validate(values)
+
+
+@pytest.mark.parametrize("version", ["4.4.0", "3.3.8"])
+def test_protocoasts_hub_values_pass_the_real_schema(version: str) -> None:
+    check(
+        helm_fragments(site(kubernetes__charts={"jupyterhub": version}))["jupyterhub"], "jupyterhub", version
+    )
+
+
+@pytest.mark.parametrize("version", ["2026.3.0", "2022.6.1"])
+def test_protocoasts_gateway_values_pass_the_real_schema(version: str) -> None:
+    check(helm_fragments(site())["dask-gateway"], "dask-gateway", version)
+
+
+def test_pangeos_values_pass_the_schemas_one_level_down() -> None:
+    # daskhub 2022.6.0 holds jupyterhub 1.2.0, whose schema is not at hand; what it refuses is tested below.
+    values = helm_fragments(site("egi-pangeo"))["daskhub"]
+    assert set(values) == {"jupyterhub", "dask-gateway"}
+    check(values["dask-gateway"], "dask-gateway", "2022.6.1")
+    check(values["jupyterhub"], "jupyterhub", "3.3.8")
+
+
+@pytest.mark.parametrize("preset", NAMES)
+@pytest.mark.parametrize("kind", ["ingress", "gateway-api", "load-balancer"])
+def test_every_preset_and_exposure_passes(preset: str, kind: str) -> None:
+    kubernetes = {"exposure": {"kind": kind, "class": "nginx"}}
+    values = helm_fragments(site(preset, kubernetes=kubernetes))
+    check(values["jupyterhub"], "jupyterhub", "4.4.0")
+    check(values["dask-gateway"], "dask-gateway", "2026.3.0")
+
+
+def test_the_schemas_would_notice() -> None:
+    values = helm_fragments(site())["jupyterhub"]
+    values["singleuser"]["memory"]["limt"] = "10G"
+    with pytest.raises(jsonschema.ValidationError, match="limt"):
+        check(values, "jupyterhub", "4.4.0")
+
+
+def test_protocoasts_values_are_those_of_its_deployment() -> None:
+    values = helm_fragments(site())
+    hub, gateway = values["jupyterhub"], values["dask-gateway"]["gateway"]
+    single = hub["singleuser"]
+    assert single["cpu"] == {"guarantee": 1, "limit": 2}
+    assert single["memory"] == {"guarantee": "5G", "limit": "10G"}
+    assert single["extraResource"] == {
+        "guarantees": {"ephemeral-storage": "4Gi"},
+        "limits": {"ephemeral-storage": "8Gi"},
+    }
+    assert single["storage"] == {
+        "type": "dynamic",
+        "capacity": "50Gi",
+        "dynamic": {"storageClass": "csi-cinder-sc-delete"},
+    }
+    assert single["image"] == {"name": "quay.io/globalcoast/protocoast-notebook", "tag": "main"}
+    assert [profile["display_name"] for profile in single["profileList"]] == [
+        "ProtoCoast - main",
+        "ProtoCoast - develop",
+    ]
+    assert hub["hub"]["db"] == {
+        "type": "sqlite-pvc",
+        "pvc": {"storage": "1Gi", "storageClassName": "csi-cinder-sc-delete"},
+    }
+    assert hub["ingress"] == {
+        "enabled": True,
+        "ingressClassName": "nginx",
+        "annotations": {"cert-manager.io/cluster-issuer": "letsencrypt-prod"},
+        "hosts": ["protocoast.vm.fedcloud.eu"],
+        "tls": [{"hosts": ["protocoast.vm.fedcloud.eu"], "secretName": "protocoast.vm.fedcloud.eu"}],
+    }
+    assert hub["scheduling"]["userScheduler"]["enabled"] is False
+    assert hub["cull"] == {"enabled": True, "timeout": 3600}
+    assert hub["hub"]["config"]["GenericOAuthenticator"]["oauth_callback_url"].endswith(
+        ".eu/hub/oauth_callback"
+    )
+    assert gateway["prefix"] == "/services/dask-gateway"
+    assert gateway["backend"]["worker"] == {
+        "cores": {"request": 1, "limit": 1},
+        "memory": {"request": "4G", "limit": "4G"},
+    }
+    assert gateway["backend"]["image"] == {"name": "quay.io/globalcoast/protocoast-notebook", "tag": "main"}
+
+
+def test_pangeos_old_chart_gets_old_names() -> None:
+    hub = helm_fragments(site("egi-pangeo"))["daskhub"]["jupyterhub"]
+    assert hub["ingress"]["annotations"]["kubernetes.io/ingress.class"] == "nginx"
+    assert "ingressClassName" not in hub["ingress"]
+    assert hub["hub"]["baseUrl"] == "/jupyterhub/"
+    login = hub["hub"]["config"]["GenericOAuthenticator"]
+    assert (login["username_key"], login["claim_groups_key"]) == (
+        "preferred_username",
+        "eduperson_entitlement",
+    )
+    assert "manage_groups" not in login
+    assert "username_claim" not in login
+
+
+def test_the_real_authenticator_takes_the_login() -> None:
+    values = helm_fragments(site())["jupyterhub"]["hub"]["config"]["GenericOAuthenticator"]
+    config = Config()
+    config.GenericOAuthenticator.update(values)
+    authenticator = GenericOAuthenticator(config=config)
+    assert authenticator.manage_groups
+    assert authenticator.allowed_groups == set(site().login.allow.groups)
+    assert authenticator.username_claim == "preferred_username"
+    assert set(values) <= set(GenericOAuthenticator.class_traits(config=True))
+
+
+def test_memory_reaches_the_real_spawner_unchanged() -> None:
+    config = Config()
+    values = helm_fragments(site())["jupyterhub"]["singleuser"]["memory"]
+    config.Spawner.mem_limit, config.Spawner.mem_guarantee = values["limit"], values["guarantee"]
+    spawner = Spawner(config=config)
+    assert (spawner.mem_limit, spawner.mem_guarantee) == (10 * GIB, 5 * GIB)
+
+
+def run(code: dict[str, str]) -> Any:
+    """What dask-gateway does with `extraConfig`: the entries in the order of their names."""
+    c = Config()
+    for name in sorted(code):
+        exec(compile(code[name], name, "exec"), {"c": c})
+    return c
+
+
+def test_the_gateways_python_says_what_the_site_says() -> None:
+    stated = site()
+    c = run(helm_fragments(stated)["dask-gateway"]["gateway"]["extraConfig"])
+    assert dict(c.KubeClusterConfig) == {
+        "scheduler_cmd": ["dask", "scheduler"],
+        "worker_cmd": ["dask", "worker"],
+        "cluster_max_cores": 4.0,
+        "cluster_max_memory": 24 * GIB,
+        "cluster_max_workers": 3,
+        "idle_timeout": 1200.0,
+    }
+    options = c.Backend.cluster_options
+    for cores, gib in ((1, 4), (1, 6), (2, 4)):
+        chosen = options.parse_options({"worker_cores": cores, "worker_memory": gib})
+        given = options.get_configuration(chosen, SimpleNamespace(name="ada", groups=[], admin=False))
+        limits = {key: value for key, value in c.KubeClusterConfig.items() if not key.endswith("_cmd")}
+        real = ClusterConfig(**limits, **{key: value for key, value in given.items() if key != "image"})
+        assert real.cluster_max_workers == workers_of(stated.dask, cores, gib * GIB).workers
+
+
+def test_the_gateways_python_refuses_what_the_site_refuses() -> None:
+    options = run(helm_fragments(site())["dask-gateway"]["gateway"]["extraConfig"]).Backend.cluster_options
+    user = SimpleNamespace(name="ada", groups=[], admin=False)
+    with pytest.raises(ValueError, match="worker_cores"):
+        options.parse_options({"worker_cores": 3})
+    for image in ("quay.io/x/y", "host:5000/y", "y:"):
+        with pytest.raises(ValueError, match="without a tag"):
+            options.get_configuration(options.parse_options({"image": image}), user)
+    chosen = options.get_configuration(options.parse_options({"image": "host:5000/y:1"}), user)
+    assert chosen["image"] == "host:5000/y:1"
+
+
+@pytest.mark.parametrize("choice", ["fixed", "any"])
+def test_other_choices_of_images(choice: str) -> None:
+    c = run(helm_fragments(site(dask__image__choice=choice))["dask-gateway"]["gateway"]["extraConfig"])
+    names = {field.field for field in c.Backend.cluster_options.fields}
+    assert ("image" in names) == (choice == "any")
+
+
+def test_what_a_name_holds_stays_text() -> None:
+    code = helm_fragments(site(dask__image__default='x"); import os; ("y:1'))["dask-gateway"]["gateway"][
+        "extraConfig"
+    ]
+    options = run(code).Backend.cluster_options
+    assert options.parse_options({})["image"] == 'x"); import os; ("y:1'
+
+
+def test_one_key_on_all_sides() -> None:
+    stated = site()
+    assert [(one.where, one.key, one.value) for one in destinations(stated, LIMIT)] == [
+        ("hub", "Spawner.mem_limit", 10 * GIB),
+        ("helm", "singleuser.memory.limit", "10G"),
+        ("machine", "memory.max", 10 * GIB),
+        ("machine", "memory.swap.max", 0),
+    ]
+    (helm,) = found(site("egi-pangeo"), LIMIT, "helm")
+    assert (helm.chart, helm.key) == ("daskhub", "jupyterhub.singleuser.memory.limit")
+
+
+def test_no_dask_leads_nowhere() -> None:
+    stated = site(dask__engine="none")
+    assert destinations(stated, ("dask", "cluster", "max_cores")) == []
+    assert helm_fragments(stated).get("dask-gateway", {}).get("gateway", {}).keys() <= {"prefix"}
+
+
+def test_servers_that_never_idle_out_have_no_culler() -> None:
+    stated = site(notebooks__idle_timeout="never")
+    assert helm_fragments(stated)["jupyterhub"]["cull"] == {"enabled": False}
+
+
+@pytest.mark.parametrize("rules", [HUB, HELM, MACHINE], ids=["hub", "helm", "machine"])
+def test_every_rule_is_of_a_key_that_exists(rules: dict[str, Any]) -> None:
+    known = {key.name for key in describe.all_keys() if key.section is None}
+    assert set(rules) <= known
+
+
+def test_every_key_goes_somewhere_or_is_for_tidehub_itself() -> None:
+    ours = {
+        "preset", "site.people", "login.callback_url", "machine.storage", "dask.image.choice",
+        "kubernetes.namespace", "kubernetes.release_set", "kubernetes.model", "kubernetes.charts",
+    }  # fmt: skip
+    leftover = {
+        key.name
+        for key in describe.all_keys()
+        if key.section is None
+        and key.name not in {*HUB, *HELM, *MACHINE, *ours}
+        and not key.name.startswith(("infrastructure.", "overrides"))
+    }
+    assert leftover == set()
+
+
+def test_hub_traits_are_real() -> None:
+    stated = site()
+    names = {one.key for path in leaves(stated) for one in found(stated, path, "hub")}
+    real = {"ClusterConfig": ClusterConfig, "JupyterHub": JupyterHub, "SiteAuthenticator": SiteAuthenticator}
+    for name in names - {"Spawner.user_options.profile", "SiteAuthenticator.site"}:
+        owner, trait = name.split(".")[:2]
+        assert trait.split()[0] in real.get(owner, Spawner).class_traits(config=True) or owner == "Backend", (
+            name
+        )
+    assert {"Spawner.mem_limit", "ClusterConfig.cluster_max_cores"} <= names
+
+
+@pytest.mark.parametrize("preset", NAMES)
+def test_every_leaf_has_a_value(preset: str) -> None:
+    stated = site(preset)
+    paths = list(leaves(stated))
+    assert len(paths) == len(set(paths)) > 40
+    for path in paths:
+        value_at(stated, path)
+        destinations(stated, path)
+
+
+@pytest.mark.parametrize(
+    "path", [("nonsense",), ("site", "nonsense"), ("notebooks", "profiles", 9, "name"), ("site", "name", "x")]
+)
+def test_paths_that_lead_nowhere(path: KeyPath) -> None:
+    with pytest.raises(KeyError):
+        value_at(site(), path)
