@@ -24,6 +24,7 @@ class _Commands(LazyGroup):
         "logs": "tidehub.cli.logs:logs",
         "down": "tidehub.cli.down:down",
         "check": "tidehub.cli.check:check",
+        "secrets": "tidehub.cli.secrets:app",
     }
 
 

@@ -81,15 +81,21 @@ class Declared:
         """The environment variable that gives it."""
         return f"TIDEHUB_SECRET_{self.name.upper()}"
 
-    def goes(self) -> list[str]:
-        """Where it goes, one line a place."""
-        places = [f"one machine: {self.machine}"] if self.machine else []
-        return places + [f"Kubernetes: {value.release}: {value.dotted}" for value in self.charts]
+    def machine_of(self, keeper: Kept) -> str | None:
+        """Where `keeper`'s value goes on one machine: what the state keeps itself is not taken from the site."""
+        return self.machine if keeper is Kept.STATE or Kept.STATE not in self.kept else None
+
+    def goes(self, keeper: Kept) -> list[str]:
+        """Where `keeper`'s value goes, one line a place."""
+        machine = self.machine_of(keeper)
+        places = [f"one machine: {machine}"] if machine else []
+        charts = self.charts if keeper is Kept.SITE else ()
+        return places + [f"Kubernetes: {value.release}: {value.dotted}" for value in charts]
 
 
 _BOTH = (Kept.SITE, Kept.STATE)
 _LOGOUTS = "everyone logs in again; servers and clusters go on"
-_UNNOTICED = "people notice nothing but the restart"
+_UNNOTICED = "nobody notices more than the restart"
 
 SECRETS: tuple[Declared, ...] = (
     Declared(
@@ -125,7 +131,7 @@ SECRETS: tuple[Declared, ...] = (
         ("hub",),
         _BOTH,
         Rotation(
-            "people notice nothing: the old key stays second, and each login is encrypted anew",
+            "nobody notices: the old key stays second, and each login is encrypted anew",
             keeps_old=True,
         ),
         machine="CryptKeeper.keys",
@@ -197,7 +203,7 @@ SECRETS: tuple[Declared, ...] = (
         ("gateway",),
         (Kept.STATE,),
         Rotation(
-            "people notice nothing: the old key stays second, and new clusters are encrypted with the new one",
+            "nobody notices: the old key stays second, and new clusters are encrypted with the new one",
             keeps_old=True,
         ),
         machine="Backend.db_encrypt_keys",

@@ -29,7 +29,7 @@ def edited(
     text would not say the same as before otherwise.
     """
     from ruamel.yaml import YAML
-    from ruamel.yaml.comments import CommentedMap
+    from ruamel.yaml.comments import CommentedMap, CommentedSeq
     from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
     yaml = YAML(typ="rt")
@@ -44,7 +44,11 @@ def edited(
 
     def quoted(secrets: Sequence[Secret]) -> Any:
         texts = [DoubleQuotedScalarString(secret.reveal()) for secret in secrets]
-        return texts if len(texts) > 1 else texts[0]
+        if len(texts) == 1:
+            return texts[0]
+        ring = CommentedSeq(texts)
+        ring.fa.set_flow_style()
+        return ring
 
     for name, secrets in values.items():
         if name in tree:
@@ -72,7 +76,7 @@ def edited(
 def _header(title: str) -> str:
     return (
         f"# Secrets of {title}: for its owner only, and never for git.\n"
-        "# What each is for and where it goes: tidehub secrets show\n"
+        "# What each is for and where it goes: tidehub secrets show\n\n"
     )
 
 

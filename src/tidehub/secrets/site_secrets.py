@@ -99,7 +99,7 @@ def placeholder_problem(found: Found) -> Problem:
     """The problem that a value is still to come; the value itself stays unsaid."""
     declared = found.declared
     return Problem(
-        f"the value in {found.place} is a placeholder",
+        "this value is a placeholder" if found.where else f"the value in {found.place} is a placeholder",
         (declared.name,),
         found.where,
         expected=declared.shape.words,

@@ -46,6 +46,8 @@ class Found:
     kind: Kind
     place: str
     made: datetime | None = None
+    unchanged_since: datetime | None = None
+    """When the file that holds it was last changed: an unknown age is at least that."""
     where: Place | None = None
 
     @property
@@ -173,9 +175,8 @@ def _take_stored(resolved: Resolved, stored: Stored, kind: Kind, name: str, modi
         if entry.file is not None:
             _take_file(resolved, entry.declared, entry.file, kind, mounted=False, entry=entry)
         elif entry.values:
-            made = entry.made or modified
             place = f"{name}:{entry.where.line}"
-            resolved.take(Found(entry.declared, entry.values, kind, place, made, entry.where))
+            resolved.take(Found(entry.declared, entry.values, kind, place, entry.made, modified, entry.where))
     if stored.overrides:
         known.add(texts(stored.overrides))
         resolved.overrides = {**stored.overrides, **resolved.overrides}
@@ -213,8 +214,8 @@ def _take_file(
         what = f"the file {path} is empty"
         resolved.problems.append(Problem(what, (declared.name,), where, expected=declared.shape.words))
         return
-    made = entry.made if entry and entry.made else datetime.fromtimestamp(content.modified, UTC)
-    _take_text(resolved, declared, text, kind, f"the file {path}", made, Place(str(path)))
+    modified = datetime.fromtimestamp(content.modified, UTC)
+    _take_text(resolved, declared, text, kind, f"the file {path}", modified, Place(str(path)))
 
 
 def _take_text(
@@ -223,7 +224,7 @@ def _take_text(
     text: str,
     kind: Kind,
     place: str,
-    made: datetime | None = None,
+    modified: datetime | None = None,
     where: Place | None = None,
 ) -> None:
     pieces = list(_pieces(declared, text))
@@ -233,7 +234,7 @@ def _take_text(
         what = f"the value in {place} ({len(text)} characters) has the wrong form"
         resolved.problems.append(Problem(what, (declared.name,), where, expected=declared.shape.words))
         return
-    resolved.take(Found(declared, tuple(map(Secret, pieces)), kind, place, made, where))
+    resolved.take(Found(declared, tuple(map(Secret, pieces)), kind, place, None, modified, where))
 
 
 def _pieces(declared: Declared, text: str) -> Iterator[str]:

@@ -82,7 +82,12 @@ def test_commands_and_options_exist(page: Path) -> None:
             assert set(words[1:]) <= {"--version", "--help", "-h"}, f"{page.name}: {line}"
             continue
         assert name in group.commands, f"{page.name}: {line}"
-        known = {option for param in group.commands[name].params for option in param.opts} | {"--help", "-h"}
+        command = group.commands[name]
+        if hasattr(command, "commands"):
+            below = next((word for word in words[words.index(name) + 1 :] if not word.startswith("-")), None)
+            assert below is None or below in command.commands, f"{page.name}: {line}"
+            command = command.commands[below] if below else command
+        known = {option for param in command.params for option in param.opts} | {"--help", "-h"}
         used = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
         assert used <= known, f"{page.name}: {line}"
 

@@ -1,0 +1,160 @@
+"""`tidehub secrets`: which there are and where they go, making, replacing and checking them. No value ever shows."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tidehub.cli.console import print_lines
+from tidehub.cli.lazy import SETTINGS
+from tidehub.cli.options import AsJson, SiteFile
+from tidehub.cli.site_options import DEFAULT_FILE, load_given
+from tidehub.errors import FAILED
+
+if TYPE_CHECKING:
+    from tidehub.secrets.words import Line
+    from tidehub.site.model import Site
+
+app = typer.Typer(
+    help="Show, make and replace the secrets of a site, or of a platform's state. Values are never shown.",
+    no_args_is_help=True,
+    **SETTINGS,
+)
+
+StateOf = Annotated[
+    Path | None,
+    typer.Option(
+        "--state", metavar="DIR", help="The platform's own secrets in this state directory instead."
+    ),
+]
+
+
+@app.command()
+def show(file: SiteFile = None, state: StateOf = None, as_json: AsJson = False) -> None:
+    """List each secret: where its value comes from, how old it is, and where it goes."""
+    from datetime import UTC, datetime
+
+    from tidehub.secrets.words import shown
+
+    now = datetime.now(UTC)
+    lines = _lines_of_state(state) if state else _lines_of_site(file)
+    if as_json:
+        print_lines([json.dumps({"secrets": [line.as_dict(now) for line in lines]}, indent=2)])
+    else:
+        print_lines(shown(lines, now) or ["This site needs no secrets of its own."])
+
+
+@app.command()
+def create(file: SiteFile = None, as_json: AsJson = False) -> None:
+    """Make what is missing in the secrets file beside the site file; what is there stays."""
+    from tidehub.secrets.changes import create
+    from tidehub.secrets.site_secrets import needed
+    from tidehub.secrets.words import created_lines
+
+    created = create(file or DEFAULT_FILE, needed(_site(file)))
+    if as_json:
+        answer = {"file": str(created.file), "made": created.made, "to_give": created.to_give}
+        print_lines([json.dumps(answer, indent=2)])
+    else:
+        print_lines(created_lines(created))
+
+
+@app.command()
+def rotate(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The secret's name, as show lists it.")],
+    file: SiteFile = None,
+    state: StateOf = None,
+    accept: Annotated[
+        str | None,
+        typer.Option(
+            "--accept", metavar="PRICE", help="What the rotation takes away, where it does: logouts."
+        ),
+    ] = None,
+    forget_old: Annotated[
+        bool,
+        typer.Option(
+            "--forget-old", help="Drop old keys, too: what is encrypted with them can never be read again."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Replace a secret by a new value, and say what that does to people and what to start anew."""
+    from tidehub.secrets.declared import Kept
+    from tidehub.secrets.words import restarts, rotated_lines
+
+    if state:
+        from tidehub.local.places import Places
+        from tidehub.local.secret_rotation import rotate_in_state
+
+        keeper = Kept.STATE
+        rotated = rotate_in_state(Places.of(state), name, accept=accept, forget_old=forget_old)
+    else:
+        from tidehub.secrets.changes import rotate
+
+        keeper = Kept.SITE
+        _site(file)
+        rotated = rotate(file or DEFAULT_FILE, name, accept=accept, forget_old=forget_old)
+    if as_json:
+        answer = {
+            "name": name,
+            "place": rotated.place,
+            "effect": rotated.declared.rotation.effect,
+            "old_values": rotated.old_values,
+            "restart": restarts(rotated.declared, keeper),
+        }
+        print_lines([json.dumps(answer, indent=2)])
+    else:
+        print_lines(rotated_lines(rotated, keeper=keeper))
+
+
+@app.command()
+def check(file: SiteFile = None, as_json: AsJson = False) -> None:
+    """Say what is wrong or missing, all of it at once; exit code 0 when every needed secret is there."""
+    from tidehub.secrets.site_secrets import needed, problems_of, resolve
+
+    wanted = needed(_site(file))
+    resolved = resolve(file or DEFAULT_FILE, os.environ)
+    problems = problems_of(resolved, wanted)
+    missing = [one.name for one in wanted if one.name not in resolved.found]
+    good = not missing and all(problem.severity == "warning" for problem in problems)
+    if as_json:
+        answer: dict[str, Any] = {"ok": good, "missing": missing, "placeholders": resolved.placeholders}
+        answer["problems"] = [problem.as_dict() for problem in problems]
+        print_lines([json.dumps(answer, indent=2)])
+    else:
+        count = len(wanted)
+        closing = f"{count} needed, all there." if good else "The secrets are not complete."
+        print_lines(
+            [*map(str, problems), closing if count or not good else "This site needs no secrets of its own."]
+        )
+    raise typer.Exit(0 if good else FAILED)
+
+
+def _site(file: Path | None) -> Site:
+    return load_given(file).site
+
+
+def _lines_of_site(file: Path | None) -> list[Line]:
+    from tidehub.secrets.site_secrets import needed, resolve
+    from tidehub.secrets.words import lines_of
+
+    site = _site(file)
+    return lines_of(resolve(file or DEFAULT_FILE, os.environ), needed(site))
+
+
+def _lines_of_state(state: Path) -> list[Line]:
+    from tidehub.local.places import Places
+    from tidehub.local.secret_rotation import state_secrets
+    from tidehub.secrets.declared import Kept
+    from tidehub.secrets.words import Line
+
+    places = Places.of(state)
+    place = places.secrets.name
+    return [
+        Line(one.declared, "set", place, "state", one.made, one.values, keeper=Kept.STATE)
+        for one in state_secrets(places)
+    ]
