@@ -89,6 +89,10 @@ class Dask(Section):
         default="gateway",
         description="Dask Gateway, the Dask operator (Kubernetes only), or no clusters at all.",
     )
+    access: Literal["everyone", "groups"] = Field(
+        default="everyone",
+        description="Who may start clusters: everyone who may enter, or only groups that login.groups enables.",
+    )
     worker: Worker = Field(default=Worker(), description="One worker: what people may choose.")
     scheduler: Scheduler = Field(default=Scheduler(), description="The scheduler of a cluster.")
     cluster: Cluster = Field(

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from tidehub.login.entitlements import Entitlement, parse
+from tidehub.site.group_coherence import check_groups
 from tidehub.site.model import EGI_HOSTS, Login, Site
 from tidehub.site.problems import KeyPath, Problem, is_loopback, warning
 
 _PLACEHOLDER = re.compile(r"<.*>|\$\{.*\}|(?i:change[-_ ]?me|todo|fixme|xxx+|your[-_ ].*|client[-_]?id)")
-_ENTITLEMENT_SCOPES = {"entitlements", "eduperson_entitlement"}
-_EGI_NAMESPACE = "mace:egi.eu"
 
 
 def check_login(site: Site) -> list[Problem]:
     """Contradictions in the login, and who may enter."""
-    return [*_login(site), *_allow(site.login)]
+    return [*_login(site), *_allow(site.login), *check_groups(site)]
 
 
 def _login(site: Site) -> Iterator[Problem]:
@@ -50,7 +47,6 @@ def _login(site: Site) -> Iterator[Problem]:
     yield from _issuer(login)
     yield from _endpoints(login)
     yield from _callback(site)
-    yield from _group_scopes(login)
 
 
 def _demo(site: Site) -> Iterator[Problem]:
@@ -164,17 +160,6 @@ def _in_the_clear(url: str) -> bool:
     return urlsplit(url).scheme == "http" and not is_loopback(urlsplit(url).hostname or "")
 
 
-def _group_scopes(login: Login) -> Iterator[Problem]:
-    if not (login.allow.groups or login.admins.groups) or _ENTITLEMENT_SCOPES & set(login.scopes):
-        return
-    finding = Problem if login.provider == "egi-check-in" else warning
-    yield finding(
-        "groups decide who may enter, but no scope is asked for that releases them",
-        ("login", "scopes"),
-        expected="entitlements, or eduperson_entitlement where the client is registered for the older name",
-    )
-
-
 def _allow(login: Login) -> Iterator[Problem]:
     allow = login.allow
     named = bool(allow.users or allow.groups)
@@ -191,37 +176,3 @@ def _allow(login: Login) -> Iterator[Problem]:
             ("login", "allow", "everyone"),
             fix="keep everyone: true alone, or remove it",
         )
-    for section, rules in (("allow", allow.groups), ("admins", login.admins.groups)):
-        yield from _groups(rules, ("login", section, "groups"), egi=login.provider == "egi-check-in")
-
-
-def _groups(rules: tuple[str, ...], path: KeyPath, *, egi: bool) -> Iterator[Problem]:
-    seen: dict[Entitlement, int] = {}
-    for index, group in enumerate(rules):
-        try:
-            known = parse(group)
-        except ValueError as error:
-            yield Problem(
-                f"{group!r} can never match: {error}",
-                (*path, index),
-                expected="an entitlement such as urn:mace:egi.eu:group:vo.example.org:role=member",
-            )
-            continue
-        if (first := seen.setdefault(known, index)) != index:
-            yield warning(f"it says the same as entry {first}", (*path, index), fix="remove one of them")
-        near = difflib.SequenceMatcher(None, known.namespace, _EGI_NAMESPACE).ratio()
-        if egi and known.namespace != _EGI_NAMESPACE and near > 0.7:
-            yield warning(
-                f"EGI Check-In's own groups begin with urn:{_EGI_NAMESPACE}:group:, and this with "
-                f"urn:{known.namespace}:group:",
-                (*path, index),
-                fix=f"did you mean urn:{_EGI_NAMESPACE}:group:{known.canonical.partition(':group:')[2]}?",
-            )
-        if known.role is None and (
-            roleish := [name for name in (known.group, *known.subgroups) if "=" in name]
-        ):
-            yield warning(
-                f"{roleish[-1]!r} is the name of a group here, not a role",
-                (*path, index),
-                expected=f"a role is written at the end, as in {known.canonical.rpartition(':')[0]}:role=member",
-            )

@@ -14,8 +14,9 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from tidehub.site.dask import Choice, Cluster, Dask, Image, PerUser, Scheduler, Worker
 from tidehub.site.deployment import Cloud, Dns, Exposure, Flag, Infrastructure, Kubernetes
+from tidehub.site.group_rules import GroupRule, ProfileAllow
 from tidehub.site.overrides import Overrides
-from tidehub.site.quantities import AnySize, CoreCount, Size, Timeout
+from tidehub.site.quantities import AnySize, CoreCount, Seconds, Size, Timeout
 from tidehub.site.section import Line, Lines, Section
 from tidehub.site.units import QuantityError
 
@@ -32,6 +33,7 @@ __all__ = [
     "Dns",
     "Endpoints",
     "Exposure",
+    "GroupRule",
     "Home",
     "Hub",
     "Image",
@@ -43,6 +45,7 @@ __all__ = [
     "Overrides",
     "PerUser",
     "Profile",
+    "ProfileAllow",
     "Scheduler",
     "Site",
     "SiteSection",
@@ -143,6 +146,10 @@ class Endpoints(Section):
     authorize: Url = Field(description="Where people are sent to sign in.")
     token: Url = Field(description="Where the hub exchanges the code for a token.")
     userinfo: Url = Field(description="Where the hub asks who a person is.")
+    jwks: Url | None = Field(
+        default=None,
+        description="Where the provider's public keys are; needed where discovery does not say.",
+    )
     end_session: Url | None = Field(default=None, description="Where people are sent to sign out.")
 
     def by_name(self) -> dict[str, str]:
@@ -185,9 +192,30 @@ class Login(Section):
     )
     allow: Allow = Field(description="Who may enter: users, groups or everyone.")
     admins: Admins = Field(default=Admins(), description="Who administers the hub.")
+    groups: tuple[GroupRule, ...] = Field(
+        default=(), description="What holders of single memberships have beyond everybody who may enter."
+    )
     enrolment_url: Url | None = Field(
         default=None,
         description="Where a person asks for the membership that is missing; shown on the refusal page.",
+    )
+    refresh: Seconds = Field(
+        default=300.0,
+        description="How often the provider is asked about everybody with a server or a token: a lost membership "
+        "ends sessions, tokens, servers and clusters within this time.",
+    )
+    grace: Seconds = Field(
+        default=86400.0,
+        description="How long people go on while the provider does not answer, or cannot without a new sign-in.",
+    )
+    block: Lines = Field(
+        default=(),
+        description="User names or subjects (the claim sub) that may not enter, whatever the rule says.",
+    )
+    names: dict[Line, Line] = Field(
+        default={},
+        description="Subject (the claim sub) to user name, where the operator decides: another name for the second "
+        "of two people who claim one, or an old name for a person with a new account.",
     )
 
     @property
@@ -261,6 +289,9 @@ class Profile(Section):
         default=None, description="Processor time, where it differs from notebooks.cpu."
     )
     memory: Bytes | None = Field(default=None, description="Memory, where it differs from notebooks.memory.")
+    allow: ProfileAllow | None = Field(
+        default=None, description="Who sees it and may start it; none means everybody who may enter."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -323,6 +354,14 @@ class Machine(Section):
     )
     tls: Tls | None = Field(
         default=None, description="Certificate and key files; none means plain HTTP, on loopback only."
+    )
+    scheduler_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        strict=True,
+        description="Port for Dask clients outside this machine, on the machine's address; the connection is "
+        "encrypted by certificates of each cluster. None: clients in notebooks only.",
     )
     trusted_proxies: Lines = Field(
         default=(),
