@@ -8,9 +8,11 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tidehub.local.files import read_private, write_private
 from tidehub.site.model import Site
+from tidehub.site.problems import is_loopback
 
 PARTS = ("hub", "identity", "dashboards", "gateway", "gateway-proxy", "gateway-scheduler")
 """Parts that listen on a loopback port of their own."""
@@ -38,12 +40,13 @@ def front_of(
     """The front door of `site` on this machine. `port` overrides the site's; `free_port` stands for port 0.
 
     The demo login serves on loopback whatever address the site names, because its accounts are for trying out;
-    `demo_in_public` keeps the site's address. Whether it is safe to serve there is `FrontDoor.check`'s question.
+    `demo_in_public` keeps the site's address, and so does an address of this machine alone (with its certificate).
+    Whether it is safe to serve there is `FrontDoor.check`'s question.
     """
     machine = site.machine
     chosen = (machine.port if port is None else port) or free_port
     listen = machine.address
-    if demo and not demo_in_public:
+    if demo and not demo_in_public and not (on_this_machine(site) and is_loopback(listen)):
         if port is None and machine.port in (80, 443):
             chosen = 8000
         return Front("127.0.0.1", chosen, f"http://127.0.0.1:{chosen}{site.base_path}", site.base_path)
@@ -54,6 +57,11 @@ def front_of(
         host = listen if listen not in ("0.0.0.0", "::") else socket.getfqdn()
         public = f"{scheme}://{f'[{host}]' if ':' in host else host}:{chosen}{site.base_path}"
     return Front(listen, chosen, public, site.base_path, tls=machine.tls is not None)
+
+
+def on_this_machine(site: Site) -> bool:
+    """Whether the site's public address is one that only this machine reaches."""
+    return site.site.url is None or is_loopback(urlsplit(site.site.url).hostname or "")
 
 
 def keep_ports(file: Path, wanted: Sequence[str] = PARTS) -> Mapping[str, int]:

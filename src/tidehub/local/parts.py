@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tidehub.local.addresses import Front
+from tidehub.local.databases import database_environment
 from tidehub.local.front.proxy import FrontDoor, front_door
 from tidehub.local.front.routes import restore_routes
 from tidehub.local.places import Places
@@ -104,6 +105,7 @@ def hub(setting: Setting, client_secret: Secret, *, before_start: Hook) -> Compo
         name="hub",
         argv=[sys.executable, "-m", "jupyterhub", "-f", str(config)],
         env=base_environment(setting)
+        | (database_environment() if setting.site.machine.database_url else {})
         | {
             "TIDEHUB_HUB_SETTINGS": str(setting.places.hub_config),
             "TIDEHUB_OIDC_CLIENT_SECRET": client_secret.reveal(),
@@ -118,8 +120,15 @@ def hub(setting: Setting, client_secret: Secret, *, before_start: Hook) -> Compo
     )
 
 
-def proxy(setting: Setting, program: Sequence[str], *, uid: int | None, gid: int | None) -> Component:
-    """configurable-http-proxy at the front door."""
+def proxy(
+    setting: Setting,
+    program: Sequence[str],
+    *,
+    uid: int | None,
+    gid: int | None,
+    tell: Callable[[str], None],
+) -> Component:
+    """configurable-http-proxy at the front door. `tell` gets what the operator should know of a changed certificate."""
     return front_door(
         setting.door,
         program=program,
@@ -130,6 +139,7 @@ def proxy(setting: Setting, program: Sequence[str], *, uid: int | None, gid: int
         restore=restore_routes(f"{setting.hub_url}hub", setting.secrets.operator_token),
         uid=uid,
         gid=gid,
+        tell=tell,
     )
 
 

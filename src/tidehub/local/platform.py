@@ -14,8 +14,9 @@ from tidehub.capacity.ledger import Ledger
 from tidehub.capacity.queue import Capacity, capacity_of, reservations
 from tidehub.errors import TidehubError, UsageError
 from tidehub.local import notebook_side, parts
-from tidehub.local.addresses import Front, free_ports, front_of, keep_ports
+from tidehub.local.addresses import Front, free_ports, front_of, keep_ports, on_this_machine
 from tidehub.local.dask_parts import dask_parts
+from tidehub.local.databases import check_databases, check_hub_database, hub_database_url
 from tidehub.local.files import write_private
 from tidehub.local.front.proxy import FrontDoor
 from tidehub.local.front.tls import TlsFiles
@@ -79,6 +80,9 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
     door = _door(site, front, options)
     for warning in door.check():
         say.warn(warning)
+    check_databases(places)
+    if site.machine.database_url:
+        check_hub_database(site.machine.database_url)
     prepared = _prepare(site, places, options, say)
     site = prepared.site
     setting = parts.Setting(
@@ -101,7 +105,7 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
     own_uid = proxy_uid() if os.geteuid() == 0 else None
     roots = {slug: environment.python.parent.parent for slug, environment in prepared.environments.items()}
     components = [
-        parts.proxy(setting, prepared.proxy, uid=own_uid, gid=own_uid),
+        parts.proxy(setting, prepared.proxy, uid=own_uid, gid=own_uid, tell=say.warn),
         *dask_parts(setting, roots, prepared.isolation.kind, prepared.capacity, readable),
         *([parts.identity(setting)] if login else []),
         parts.hub(setting, client_secret, before_start=end_interrupted_starts(ledger, prepared.isolation)),
@@ -127,7 +131,12 @@ def _front(site: Site, options: UpOptions, demo: bool) -> Front:
         demo_in_public=options.demo_login_on_public_address,
         free_port=free_ports(1)[0],
     )
-    if demo and site.login.provider == "demo" and site.site.url and not options.demo_login_on_public_address:
+    if (
+        demo
+        and site.login.provider == "demo"
+        and not on_this_machine(site)
+        and not options.demo_login_on_public_address
+    ):
         raise UsageError(
             f"the site's address is {site.site.url}, and its login is the embedded one for trying out",
             expected="login.provider: egi-check-in or oidc for a public address",
@@ -240,7 +249,9 @@ def _render_hub(
         environments=dict(prepared.environments),
         notebook_side=side,
         readable=readable,
-        database_url=setting.site.machine.database_url or f"sqlite:///{places.hub_database}",
+        database_url=hub_database_url(
+            setting.site.machine.database_url or f"sqlite:///{places.hub_database}"
+        ),
         isolation=prepared.isolation.kind,
         capacity=prepared.capacity,
     )

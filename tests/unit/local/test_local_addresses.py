@@ -30,6 +30,11 @@ def site(url: str | None = None, **machine: Any) -> Site:
         ("https://pangeo.example.org/jupyterhub", {"address": "0.0.0.0", "trusted_proxies": ["10.0.0.1"]}, False,
          "https://pangeo.example.org/jupyterhub/", "0.0.0.0"),
         ("https://hub.example.org", {}, False, "https://hub.example.org/", "127.0.0.1"),
+        ("https://localhost:8443/b", {"port": 8443, "tls": {"certificate": "c", "key": "k"}}, True,
+         "https://localhost:8443/b/", "127.0.0.1"),
+        (None, {"port": 8443, "tls": {"certificate": "c", "key": "k"}}, True, "https://127.0.0.1:8443/", "127.0.0.1"),
+        (None, {"address": "0.0.0.0", "tls": {"certificate": "c", "key": "k"}}, True,
+         "http://127.0.0.1:8000/", "127.0.0.1"),
         (None, {"port": 9000}, False, "http://127.0.0.1:9000/", "127.0.0.1"),
     ],
 )  # fmt: skip

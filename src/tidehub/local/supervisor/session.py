@@ -66,7 +66,7 @@ class _Session:
         self._write_state()
         try:
             with _stop_signals_interrupt():
-                platform = prepare(self._say)
+                platform = prepare(_LoggedSay(self._say, self._tell_log))
         except BaseException as error:
             self._put_back(before)
             if isinstance(error, KeyboardInterrupt):
@@ -274,6 +274,24 @@ class _Session:
     def _tell_log(self, text: str) -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._log.write(f"{stamp} {text}\n".encode())
+
+
+class _LoggedSay:
+    """What should be known or acted on goes to the supervisor's log too: a detached platform has no terminal."""
+
+    def __init__(self, say: Say, log: Callable[[str], None]) -> None:
+        self._log = log
+        self._said = say
+        self.step = say.step
+        self.done = say.done
+
+    def note(self, text: str) -> None:
+        self._log(text)
+        self._said.note(text)
+
+    def warn(self, text: str) -> None:
+        self._log(f"warning: {text}")
+        self._said.warn(text)
 
 
 @contextlib.contextmanager
