@@ -1,0 +1,62 @@
+"""`tidehub import`: existing Helm values become a site file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tidehub.cli.console import print_lines
+from tidehub.errors import FAILED
+
+
+def import_values(
+    values: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="VALUES...", help="Values files in the order of `helm -f`; an Ingress object, too."
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="DIR", help="Directory for tidehub.yaml and its secrets."),
+    ] = Path(),
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", metavar="NAME", help="Namespace of the releases.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Name of the site, as people see it.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a site file that is there.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the site file; write nothing.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List what was understood, too.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the account of every value as JSON.")
+    ] = False,
+) -> None:
+    """Make a site file of Helm values of daskhub, jupyterhub and dask-gateway, and say what became of every value.
+
+    Exit code 1: written, but the site file still lacks something that the values do not state.
+    """
+    # Imported here, so that the other commands do not pay for it.
+    from tidehub.importing.command import import_files
+    from tidehub.importing.report import as_json as account
+    from tidehub.importing.report import lines, summary
+
+    done = import_files(values, output, namespace=namespace, name=name, force=force, write_nothing=dry_run)
+    if as_json:
+        print_lines([json.dumps(account(done.imported, done.problems, done.written), indent=2)])
+    else:
+        if dry_run:
+            print_lines([done.text])
+        print_lines(lines(done.imported, done.problems, verbose=verbose))
+        print_lines(["", summary(done.imported)])
+        for what, path in done.written.items():
+            words = {"site": "site file", "secrets": "secrets, mode 0600", "gitignore": "ignores the secrets"}
+            print_lines([f"  {path}  ({words[what]})"])
+        if not done.is_complete:
+            print_lines(["The site file is not complete yet: see what `tidehub validate` says above."])
+    if not done.is_complete:
+        raise typer.Exit(FAILED)
