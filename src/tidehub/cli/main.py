@@ -29,6 +29,7 @@ class _Commands(LazyGroup):
 
 
 app = typer.Typer(
+        "import": "tidehub.cli.import_values:import_values",
     name="tidehub",
     cls=_Commands,
     help="JupyterHub and Dask Gateway for a research community, from one site file.",

@@ -61,3 +61,11 @@ c.TidehubBackend.cluster_heartbeat_period = HEARTBEAT
 c.TidehubBackend.cluster_heartbeat_timeout = HEARTBEAT_TIMEOUT
 # Straight to the gateway: clusters keep their heartbeats when its proxy is restarted.
 c.TidehubBackend.api_url = f"http://{settings.address}/api"
+
+# --- the site's own words ---------------------------------------------------------------
+if settings.site.overrides is not None and settings.site.overrides.gateway_config is not None:
+    # The operator's own code, last, as in a dask_gateway_config.py of their own; its names are its own too.
+    exec(
+        compile(settings.site.overrides.gateway_config, "overrides.gateway_config", "exec"),
+        {"c": c, "__name__": "overrides.gateway_config"},
+    )
