@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +20,7 @@ from tidehub.errors import FAILED
 if TYPE_CHECKING:
     from tidehub.secrets.words import Line
     from tidehub.site.model import Site
+    from tidehub.site.problems import Problem
 
 app = typer.Typer(
     help="Show, make and replace the secrets of a site, or of a platform's state. Values are never shown.",
@@ -41,11 +44,15 @@ def show(file: SiteFile = None, state: StateOf = None, as_json: AsJson = False) 
     from tidehub.secrets.words import shown
 
     now = datetime.now(UTC)
-    lines = _lines_of_state(state) if state else _lines_of_site(file)
+    lines, problems = (_lines_of_state(state), ()) if state else _lines_of_site(file)
     if as_json:
-        print_lines([json.dumps({"secrets": [line.as_dict(now) for line in lines]}, indent=2)])
+        answer: dict[str, Any] = {"secrets": [line.as_dict(now) for line in lines]}
+        answer["problems"] = [problem.as_dict() for problem in problems]
+        print_lines([json.dumps(answer, indent=2)])
     else:
         print_lines(shown(lines, now) or ["This site needs no secrets of its own."])
+        print_lines([f"tidehub: {problem}" for problem in problems], sys.stderr)
+    raise typer.Exit(FAILED if problems else 0)
 
 
 @app.command()
@@ -138,12 +145,13 @@ def _site(file: Path | None) -> Site:
     return load_given(file).site
 
 
-def _lines_of_site(file: Path | None) -> list[Line]:
+def _lines_of_site(file: Path | None) -> tuple[list[Line], Sequence[Problem]]:
     from tidehub.secrets.site_secrets import needed, resolve
     from tidehub.secrets.words import lines_of
 
     site = _site(file)
-    return lines_of(resolve(file or DEFAULT_FILE, os.environ), needed(site))
+    resolved = resolve(file or DEFAULT_FILE, os.environ)
+    return lines_of(resolved, needed(site)), resolved.problems
 
 
 def _lines_of_state(state: Path) -> list[Line]:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tidehub.errors import Place, TidehubError, UsageError
+from tidehub.errors import Place, UsageError
 from tidehub.secrets import private_file
 from tidehub.secrets.declared import Declared, Kept, find
-from tidehub.secrets.editing import edited
-from tidehub.secrets.git import ensure_ignored, refuse_tracked
-from tidehub.secrets.redaction import known
+from tidehub.secrets.encrypted import Encrypted, encrypted_files
+from tidehub.secrets.git import ensure_ignored
+from tidehub.secrets.placeholders import is_placeholder
 from tidehub.secrets.secret import Secret
 from tidehub.secrets.site_secrets import SecretsError
 from tidehub.secrets.sources import Found, Resolved, resolve
 from tidehub.secrets.store import MOST_OLD, Stored, beside, parse
+from tidehub.secrets.writing import write_encrypted, write_plain
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,18 @@ def create(site_file: Path, wanted: Iterable[Declared], environ: Mapping[str, st
         if resolved.problems:
             raise SecretsError(resolved.problems)
         missing = [one for one in wanted if one.name not in resolved.found]
-        if missing:
-            _refuse_beside_encrypted(site_file, resolved, [one.name for one in missing])
         made = {one.name: [Secret(one.shape.make())] for one in missing if one.shape.make}
         give = {one.name: [Secret(f"<{one.name.upper()}>")] for one in missing if one.given}
-        gitignore = None
+        gitignore: Path | None = None
         if missing:
-            gitignore = _write(path, {**give, **made}, title=site_file.name, dated=list(made))
+            target = _encrypted_target(site_file)
+            if target:
+                path = target.path
+                write_encrypted(
+                    target, {**give, **made}, title=site_file.name, dated=list(made), environ=environ
+                )
+            else:
+                gitignore = write_plain(path, {**give, **made}, title=site_file.name, dated=list(made))
         elif path.exists():
             gitignore = ensure_ignored(path)
         awaited = [one.name for one in wanted if one.given and _awaits(one.name, resolved, give)]
@@ -95,7 +100,7 @@ def write(
                 fix="remove them there, or keep them and leave these out",
             )
         new = {name: one for name, one in kept.items() if name in different or not _has(stored, name)}
-        _write(path, new, title=site_file.name, overrides=overrides)
+        write_plain(path, new, title=site_file.name, overrides=overrides)
     return path
 
 
@@ -123,7 +128,15 @@ def rotate(
         assert declared.shape.make is not None
         old = found.values if found and declared.rotation.keeps_old and not found.is_placeholder else ()
         old = () if forget_old else old[:MOST_OLD]
-        _write(path, {name: [Secret(declared.shape.make()), *old]}, title=site_file.name, dated=[name])
+        new = {name: [Secret(declared.shape.make()), *old]}
+        encrypted = next(
+            (one for one in encrypted_files(site_file) if found and one.kind == found.kind), None
+        )
+        if encrypted:
+            path = encrypted.path
+            write_encrypted(encrypted, new, title=site_file.name, dated=[name], environ=environ)
+        else:
+            write_plain(path, new, title=site_file.name, dated=[name])
     return Rotated(declared, str(path), len(old))
 
 
@@ -153,13 +166,7 @@ def _require_ours(declared: Declared, found: Found | None, path: Path) -> None:
         )
     if found is None:
         raise UsageError(f"{declared.name} does not exist yet", fix="make it with `tidehub secrets create`")
-    if found.kind in ("age", "sops"):
-        edit = "sops" if found.kind == "sops" else "decrypt, change and encrypt"
-        raise UsageError(
-            f"{declared.name} is kept in {found.place}, which is encrypted",
-            fix=f"change it there ({edit}); a new value: openssl rand -hex 32",
-        )
-    if found.kind != "file" or found.place.startswith("the file"):
+    if found.kind not in ("file", "age", "sops") or found.elsewhere:
         raise UsageError(
             f"{declared.name} comes from {found.place}, which is not tidehub's to change",
             fix="change it there; a new value: openssl rand -hex 32",
@@ -171,8 +178,6 @@ def _awaits(name: str, resolved: Resolved, give: Mapping[str, object]) -> bool:
 
 
 def _brought(name: str, value: str | Sequence[str]) -> list[Secret]:
-    from tidehub.secrets.placeholders import is_placeholder
-
     declared = find(name, Kept.SITE)
     texts = [value] if isinstance(value, str) else list(value)
     if not texts or not all(declared.shape.fits(text) or is_placeholder(text) for text in texts):
@@ -194,47 +199,7 @@ def _stored(path: Path) -> Stored:
     return stored
 
 
-def _write(
-    path: Path,
-    values: Mapping[str, Sequence[Secret]],
-    *,
-    title: str,
-    overrides: Mapping[str, Any] | None = None,
-    dated: Collection[str] = (),
-) -> Path | None:
-    """Write values into the file, ignored by git before it exists; returns a `.gitignore` that was changed."""
-    if not values and not overrides:
-        return None
-    for secrets in values.values():
-        known.add(secrets)
-    refuse_tracked(path)
-    gitignore = ensure_ignored(path)
-    content = private_file.read(path, "the secrets file")
-    text = edited(
-        content.data.decode("utf-8-sig") if content else None,
-        values,
-        title=title,
-        now=datetime.now(UTC),
-        overrides=overrides,
-        dated=dated,
-    )
-    private_file.replace(
-        path, text, uid=content.uid if content else None, gid=content.gid if content else None
-    )
-    return gitignore
-
-
-def _refuse_beside_encrypted(site_file: Path, resolved: Resolved, names: list[str]) -> None:
-    from tidehub.secrets.encrypted import encrypted_files
-
-    encrypted = encrypted_files(site_file)
-    if not encrypted or beside(site_file).exists():
-        return
-    one = encrypted[0]
-    how = f"sops {one.path.name}" if one.kind == "sops" else "decrypt it, add them, and encrypt it again"
-    raise TidehubError(
-        f"{one.path.name} lacks {', '.join(names)}, and only you can encrypt",
-        where=Place(str(one.path)),
-        expected="all secrets of the site in the encrypted file",
-        fix=f"add them: {how}; new values: openssl rand -hex 32",
-    )
+def _encrypted_target(site_file: Path) -> Encrypted | None:
+    """The encrypted file, where the site has one and no plain file."""
+    found = encrypted_files(site_file)
+    return found[0] if found and not beside(site_file).exists() else None

@@ -11,6 +11,7 @@ templates/gateway/secret.yaml of the dask-gateway chart.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -75,6 +76,14 @@ class Declared:
     def given(self) -> bool:
         """Whether somebody else issues it."""
         return self.shape.make is None
+
+    def pieces(self, text: str) -> list[str]:
+        """The values that one text states. Several keys are written as JupyterHub takes them (JUPYTERHUB_CRYPT_KEY):
+        with ; between them, or one a line.
+        """
+        if not self.rotation.keeps_old:
+            return [text]
+        return [piece.strip() for piece in re.split(r"[;\n]", text) if piece.strip()]
 
     @property
     def variable(self) -> str:

@@ -28,7 +28,9 @@ _AGE_FAULTS = {
     "unexpected EOF": "the file is cut off",
 }
 _SOPS_FAULTS = {
+    "flag provided but not defined": "this release is too old to take values from a pipe",
     "metadata not found": "the file holds no SOPS metadata",
+    "message authentication failed": "the file was changed after it was encrypted",
     "mac mismatch": "the file was changed after it was encrypted",
     "failed to verify data integrity": "the file was changed after it was encrypted",
     "data key": "none of its keys is at hand",
@@ -68,12 +70,16 @@ def decrypt(one: Encrypted, environ: Mapping[str, str]) -> bytes:
             raise _not_encrypted(one, "sops -e -i")
         # By its name, because SOPS chooses nothing by content; the name is no secret.
         argv, given = ["sops", "--input-type", "yaml", "--output-type", "yaml", "-d", str(one.path)], None
-    answer = _ask(one, argv, given, environ)
-    if answer.code != 0:
-        raise _failed(one, answer)
-    if len(answer.output) > private_file.LARGEST:
+    output = run(one, argv, given, environ, doing="decrypt")
+    if len(output) > private_file.LARGEST:
         raise UsageError(f"{what} is too large", where=Place(str(one.path)))
-    return answer.output
+    return output
+
+
+def starts_armored(path: Path) -> bool:
+    """Whether an age file is text."""
+    with path.open("rb") as stream:
+        return stream.read(64).lstrip().startswith(_AGE_STARTS[1])
 
 
 def age_identity(environ: Mapping[str, str]) -> Path:
@@ -110,9 +116,12 @@ def age_identity(environ: Mapping[str, str]) -> Path:
     return path
 
 
-def _ask(one: Encrypted, argv: list[str], given: bytes | None, environ: Mapping[str, str]) -> Answer:
+def run(
+    one: Encrypted, argv: list[str], given: bytes | None, environ: Mapping[str, str], *, doing: str
+) -> bytes:
+    """What age or sops writes when told to `doing` ("decrypt"). Raises `UsageError`, `TidehubError`."""
     try:
-        return ask(argv, deadline=DEADLINE, given=given, env=environ)
+        answer = ask(argv, deadline=DEADLINE, given=given, env=environ)
     except NotInstalled:
         how = {
             "age": "apt install age, or https://age-encryption.org",
@@ -129,16 +138,19 @@ def _ask(one: Encrypted, argv: list[str], given: bytes | None, environ: Mapping[
             where=Place(str(one.path)),
             fix=f"see what it waits for: {_by_hand(one)}",
         ) from None
+    if answer.code != 0:
+        raise _failed(one, answer, doing)
+    return answer.output
 
 
-def _failed(one: Encrypted, answer: Answer) -> TidehubError:
+def _failed(one: Encrypted, answer: Answer, doing: str) -> TidehubError:
     complaint = answer.complaint.lower()
     faults = _AGE_FAULTS if one.kind == "age" else _SOPS_FAULTS
     why = next(
         (words for sign, words in faults.items() if sign.lower() in complaint), f"exit code {answer.code}"
     )
     return TidehubError(
-        f"{one.kind} cannot decrypt: {why}",
+        f"{one.kind} cannot {doing} the file: {why}",
         where=Place(str(one.path)),
         fix=f"see what it says: {_by_hand(one)}",
     )

@@ -100,8 +100,10 @@ def _bytes_of(handle: int, most: int) -> bytes:
     return data
 
 
-def replace(path: Path, text: str, *, uid: int | None = None, gid: int | None = None) -> None:
-    """Replace a file (the one behind a symbolic link) in one step by one of mode 0600. Raises `TidehubError`.
+def replace(
+    path: Path, content: str | bytes, *, uid: int | None = None, gid: int | None = None, mode: int = 0o600
+) -> None:
+    """Replace a file (the one behind a symbolic link) in one step. Raises `TidehubError`.
 
     As root the new file keeps the owner given; without one it gets its directory's, so that `sudo` leaves no
     file behind that its user cannot read.
@@ -118,8 +120,8 @@ def replace(path: Path, text: str, *, uid: int | None = None, gid: int | None = 
                     above = target.parent.stat()
                     owner = (above.st_uid if uid is None else uid, above.st_gid if gid is None else gid)
                     os.fchown(stream.fileno(), *owner)
-                os.fchmod(stream.fileno(), 0o600)
-                stream.write(text.encode())
+                os.fchmod(stream.fileno(), mode)
+                stream.write(content.encode() if isinstance(content, str) else content)
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.replace(target)

@@ -89,7 +89,7 @@ def problems_of(resolved: Resolved, wanted: Iterable[Declared]) -> list[Problem]
         if _differ(one, resolved)
     ]
     wrong = {problem.path[0] for problem in resolved.problems if problem.path}
-    for declared in wanted:
+    for declared in () if resolved.unread else wanted:
         if declared.name not in resolved.found and declared.name not in wrong:
             found.append(_missing(declared, resolved.file))
     return found
@@ -120,7 +120,7 @@ def _missing(declared: Declared, file: Path | None) -> Problem:
     return Problem(
         f"missing: it {declared.purpose}",
         (declared.name,),
-        Place(str(file)) if file else None,
+        Place(str(file)) if file and file.exists() else None,
         fix=fix,
         severity="warning",
     )

@@ -9,8 +9,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +48,8 @@ class Found:
     unchanged_since: datetime | None = None
     """When the file that holds it was last changed: an unknown age is at least that."""
     where: Place | None = None
+    elsewhere: bool = False
+    """Whether the secrets file only names the file that holds it."""
 
     @property
     def value(self) -> Secret:
@@ -68,7 +69,8 @@ class Resolved:
     shadowed: list[Found] = field(default_factory=list)
     overrides: Overrides = field(default_factory=dict, repr=False)
     problems: list[Problem] = field(default_factory=list)
-    stored: Stored = field(default_factory=Stored)
+    unread: bool = False
+    """Whether a file that may hold more could not be read, so that nobody knows what is missing."""
 
     @property
     def placeholders(self) -> list[str]:
@@ -149,9 +151,9 @@ def _from_file(resolved: Resolved, path: Path, environ: Mapping[str, str]) -> No
         refuse_tracked(path)
     except TidehubError as error:
         resolved.problems.append(problem_of(error))
+        resolved.unread = True
         return
     stored = parse(content.data, str(path), path.absolute().parent)
-    resolved.stored = stored
     resolved.problems += stored.problems
     _take_stored(resolved, stored, "file", path.name, datetime.fromtimestamp(content.modified, UTC))
 
@@ -164,6 +166,7 @@ def _from_encrypted(resolved: Resolved, site_file: Path, environ: Mapping[str, s
         except (TidehubError, OSError) as error:
             problem = problem_of(error) if isinstance(error, TidehubError) else Problem("the file is gone")
             resolved.problems.append(problem)
+            resolved.unread = True
             continue
         stored = parse(data, f"{one.path} (decrypted)", one.path.absolute().parent)
         resolved.problems += stored.problems
@@ -171,6 +174,7 @@ def _from_encrypted(resolved: Resolved, site_file: Path, environ: Mapping[str, s
 
 
 def _take_stored(resolved: Resolved, stored: Stored, kind: Kind, name: str, modified: datetime) -> None:
+    resolved.unread = resolved.unread or bool(stored.problems and not stored.entries)
     for entry in stored.entries.values():
         if entry.file is not None:
             _take_file(resolved, entry.declared, entry.file, kind, mounted=False, entry=entry)
@@ -215,7 +219,9 @@ def _take_file(
         resolved.problems.append(Problem(what, (declared.name,), where, expected=declared.shape.words))
         return
     modified = datetime.fromtimestamp(content.modified, UTC)
-    _take_text(resolved, declared, text, kind, f"the file {path}", modified, Place(str(path)))
+    _take_text(
+        resolved, declared, text, kind, f"the file {path}", modified, Place(str(path)), entry is not None
+    )
 
 
 def _take_text(
@@ -226,20 +232,13 @@ def _take_text(
     place: str,
     modified: datetime | None = None,
     where: Place | None = None,
+    elsewhere: bool = False,
 ) -> None:
-    pieces = list(_pieces(declared, text))
+    pieces = declared.pieces(text)
     wrong = [piece for piece in pieces if not (declared.shape.fits(piece) or is_placeholder(piece))]
     if wrong or not 1 <= len(pieces) <= MOST_OLD + 1:
         known.add([Secret(piece) for piece in pieces])
         what = f"the value in {place} ({len(text)} characters) has the wrong form"
         resolved.problems.append(Problem(what, (declared.name,), where, expected=declared.shape.words))
         return
-    resolved.take(Found(declared, tuple(map(Secret, pieces)), kind, place, None, modified, where))
-
-
-def _pieces(declared: Declared, text: str) -> Iterator[str]:
-    """Several keys are written as JupyterHub takes them (JUPYTERHUB_CRYPT_KEY): with ; between them, or one a line."""
-    if not declared.rotation.keeps_old:
-        yield text
-        return
-    yield from (piece.strip() for piece in re.split(r"[;\n]", text) if piece.strip())
+    resolved.take(Found(declared, tuple(map(Secret, pieces)), kind, place, None, modified, where, elsewhere))

@@ -131,6 +131,8 @@ class _Reader:
                 expected=f"1 to {MOST_OLD + 1} values, the newest first",
             )
             return None
+        if isinstance(value.value, str) and not isinstance(value, Items):
+            items = [replace(value, value=piece) for piece in declared.pieces(value.value) or [""]]
         values = [self.value(declared, item, key) for item in items]
         kept = tuple(Secret(one) for one in values if one is not None)
         return replace(entry, values=kept) if len(kept) == len(items) else None

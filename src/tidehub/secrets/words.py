@@ -11,7 +11,7 @@ from tidehub.secrets.changes import Created, Rotated
 from tidehub.secrets.declared import Declared, Kept, kept_by
 from tidehub.secrets.sources import Resolved
 
-State = Literal["set", "placeholder", "missing", "wrong"]
+State = Literal["set", "placeholder", "missing", "wrong", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def lines_of(resolved: Resolved, wanted: Sequence[Declared]) -> list[Line]:
     for declared in shown:
         found = resolved.found.get(declared.name)
         if found is None:
-            state: State = "wrong" if declared.name in wrong else "missing"
+            state: State = "wrong" if declared.name in wrong else "unknown" if resolved.unread else "missing"
             lines.append(Line(declared, state, None, None, None))
         else:
             state = "placeholder" if found.is_placeholder else "set"
@@ -138,6 +138,8 @@ def _state_words(line: Line, now: datetime) -> str:
     if line.state == "missing":
         how = "to be given by you" if line.declared.given else "tidehub secrets create makes it"
         return f"MISSING ({how})"
+    if line.state == "unknown":
+        return "UNKNOWN (a file that may hold it cannot be read)"
     if line.state == "wrong":
         return "UNUSABLE (tidehub secrets check says why)"
     told = f"{'PLACEHOLDER' if line.state == 'placeholder' else 'set'} in {line.place}"
@@ -145,8 +147,8 @@ def _state_words(line: Line, now: datetime) -> str:
         return told
     if line.made:
         told += f", {age_words((now - line.made).total_seconds())} old"
-    elif line.unchanged_since:
-        told += f", at least {age_words((now - line.unchanged_since).total_seconds())} old"
+    elif line.unchanged_since and (age := (now - line.unchanged_since).total_seconds()) >= 60:
+        told += f", at least {age_words(age)} old"
     if line.values > 1:
         told += f", {line.values - 1} older behind it"
     return told if line.needed else f"{told} (this site does not need it)"
