@@ -19,17 +19,22 @@ class _Commands(LazyGroup):
     """Every command, in the order of `--help`: `module:function`, or `module:app` for one with subcommands."""
 
     homes: ClassVar[Mapping[str, str]] = {
+        "init": "tidehub.cli.init:init",
+        "validate": "tidehub.cli.validate:validate",
+        "explain": "tidehub.cli.explain:explain",
+        "limits": "tidehub.cli.limits:limits",
+        "schema": "tidehub.cli.schema:schema",
         "up": "tidehub.cli.up:up",
         "status": "tidehub.cli.status:status",
         "logs": "tidehub.cli.logs:logs",
         "down": "tidehub.cli.down:down",
         "check": "tidehub.cli.check:check",
+        "import": "tidehub.cli.import_values:import_values",
         "secrets": "tidehub.cli.secrets:app",
     }
 
 
 app = typer.Typer(
-        "import": "tidehub.cli.import_values:import_values",
     name="tidehub",
     cls=_Commands,
     help="JupyterHub and Dask Gateway for a research community, from one site file.",

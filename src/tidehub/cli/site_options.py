@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 from tidehub.errors import UsageError
 
 if TYPE_CHECKING:
+    from tidehub.errors import TidehubError
+    from tidehub.site.checked import Checked
     from tidehub.site.load import Loaded
+    from tidehub.site.problems import Problem
 
 DEFAULT_FILE = Path("tidehub.yaml")
 
@@ -47,13 +50,47 @@ def load_given(file: Path | None, settings: ParsedSettings = ()) -> Loaded:
     """The site of a command that works on a file, `tidehub.yaml` by default. Raises `UsageError`."""
     from tidehub.site.load import load
 
-    if file is None and not DEFAULT_FILE.exists():
-        raise UsageError(
-            "there is no site file here",
-            expected=f"{DEFAULT_FILE} in {Path.cwd()}",
-            fix="name the file, or write one with: tidehub init",
-        )
     return load(file or DEFAULT_FILE, overrides=settings, environ=os.environ)
+
+
+def check_given(file: Path | None, settings: ParsedSettings = ()) -> Checked:
+    """The problems of a site file, and of the secrets beside it where there are any. Raises nothing for them."""
+    from tidehub.site.checked import Checked
+    from tidehub.site.load import load
+    from tidehub.site.problems import SiteError
+
+    path = file or DEFAULT_FILE
+    try:
+        loaded = load(path, overrides=settings, environ=os.environ)
+    except SiteError as error:
+        return Checked(str(path), error.problems)
+    return Checked(str(path), (*loaded.warnings, *_secrets_problems(path, loaded)))
+
+
+def _secrets_problems(path: Path, loaded: Loaded) -> list[Problem]:
+    """Nothing where there are no secrets yet: a site is also checked where they are not."""
+    if not any(path.parent.glob(f"{path.stem}.secrets.*")):
+        return []
+    from tidehub.secrets.site_secrets import problems
+
+    return problems(path, loaded.site)
+
+
+def load_for_explaining(
+    file: Path | None, settings: ParsedSettings = ()
+) -> tuple[Loaded | None, TidehubError | None]:
+    """The site, or why there is none: what a key means can be said all the same.
+
+    Without a file, and none in this directory, it is the built-in site.
+    """
+    from tidehub.site.problems import SiteError
+
+    try:
+        if file is None and not DEFAULT_FILE.exists():
+            return load_site_or_builtin(None, settings), None
+        return load_given(file, settings), None
+    except SiteError as error:
+        return None, error
 
 
 def load_site_or_builtin(file: Path | None, settings: ParsedSettings = ()) -> Loaded:

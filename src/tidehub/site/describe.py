@@ -69,7 +69,8 @@ def find(path: KeyPath) -> Key | None:
         return above if above.kind.startswith("list of ") else None
     if found is None and len(path) > 1 and (above := known.get(name.rpartition(".")[0])):
         # An entry of a mapping with names of its own.
-        return above if above.kind.startswith("mapping from ") and path[-1] in above.choices else None
+        known_name = not above.choices or path[-1] in above.choices
+        return above if above.kind.startswith("mapping from ") and known_name else None
     return found
 
 

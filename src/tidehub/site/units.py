@@ -31,6 +31,7 @@ _TIMES = {
     **dict.fromkeys(("d", "day", "days"), DAY),
 }
 
+SIZE_UNITS, TIME_UNITS = tuple(_SIZES), tuple(_TIMES)
 LARGEST_SIZE = 2**63 - 1
 """Bytes. What a signed 64-bit counter, and so every kernel limit below us, can hold."""
 LONGEST_TIME = 3650 * DAY
@@ -193,7 +194,9 @@ def _split(text: str, expected: str) -> tuple[str, str]:
 def _said_twice(text: str, size: int, in_bytes: int) -> QuantityError:
     """A size with its bytes beside it: a habit of tables, and a contradiction when one of them was changed alone."""
     if size == in_bytes:
-        return QuantityError(f"{text!r} says the size twice", expected=_A_SIZE, fix=f"write {format_size(size)}")
+        return QuantityError(
+            f"{text!r} says the size twice", expected=_A_SIZE, fix=f"write {format_size(size)}"
+        )
     return QuantityError(
         f"{text!r} says two sizes: {format_size(size)} are {size:,} bytes, and {in_bytes:,} bytes are "
         f"{format_size(in_bytes)}",

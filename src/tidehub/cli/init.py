@@ -1,0 +1,49 @@
+"""`tidehub init`: a site file to start from."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tidehub.cli.console import print_lines
+
+
+def init(
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="Where to write.  [default: this directory]")
+    ] = None,
+    preset: Annotated[
+        str,
+        typer.Option(
+            "--preset", metavar="NAME", help="The site to start from: laptop, egi-pangeo or protocoast."
+        ),
+    ] = "laptop",
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Replace a site file that is there already. Secrets stay as they are."),
+    ] = False,
+) -> None:
+    """Write a commented site file, and beside it a secrets file that only you can read and git ignores."""
+    from tidehub.secrets.changes import create
+    from tidehub.secrets.site_secrets import needed
+    from tidehub.secrets.words import created_lines
+    from tidehub.site.load import load
+    from tidehub.site.start import start
+
+    started = start(directory or Path(), preset, force=force)
+    wanted = needed(load(started.file).site)
+    made = created_lines(create(started.file, wanted, os.environ)) if wanted else []
+    file = shlex.quote(str(started.file))
+    print_lines(
+        [
+            f"{'replaced' if started.replaced else 'wrote'} {started.file} (preset {preset})",
+            *made,
+            "next:",
+            f"  tidehub validate {file}",
+            f"  tidehub up --site {file}" + (" --demo-login --fit" if preset != "laptop" else ""),
+        ]
+    )

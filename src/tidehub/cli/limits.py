@@ -1,0 +1,17 @@
+"""`tidehub limits`: what people can really have."""
+
+from __future__ import annotations
+
+import json
+
+from tidehub.cli.console import print_lines
+from tidehub.cli.options import AsJson, Settings, SiteFile
+from tidehub.cli.site_options import load_given, settings_of
+
+
+def limits(file: SiteFile = None, as_json: AsJson = False, settings: Settings = None) -> None:
+    """Show what people can really have: for each worker size how many a cluster can hold, and which limit binds."""
+    from tidehub.site.limits_report import limits_report, lines
+
+    report = limits_report(load_given(file, settings_of(settings)).site)
+    print_lines([json.dumps(report, indent=2)] if as_json else lines(report))
