@@ -69,7 +69,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         code = app(args=None if argv is None else list(argv), standalone_mode=False)
         return code if isinstance(code, int) else 0
     except TidehubError as error:
-        print_lines([f"tidehub: {error}"], sys.stderr)
+        print_lines([_without_secrets(f"tidehub: {error}")], sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, Abort):
         print_lines(["Interrupted."], sys.stderr)
@@ -81,3 +81,9 @@ def run(argv: Sequence[str] | None = None) -> int:
         else:
             print_lines([f"tidehub: {error.format_message()}"], sys.stderr)
         return error.exit_code
+
+
+def _without_secrets(text: str) -> str:
+    """No message holds a secret; and if one ever did, what this run has read would still not show."""
+    reading = sys.modules.get("tidehub.secrets.redaction")
+    return str(reading.known.text(text)) if reading else text
