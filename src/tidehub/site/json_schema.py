@@ -41,9 +41,8 @@ def site_schema() -> dict[str, Any]:
     """The schema, with every key's description. Fresh for each call."""
     made = Site.model_json_schema(by_alias=True)
     definitions = made.pop("$defs", {})
-    root = {"$schema": DIALECT, "title": "tidehub site file", **made, "$defs": definitions}
-    root.pop("description", None)
-    root["description"] = "Everything that a community states about its platform."
+    root = {"$schema": DIALECT, **made, "$defs": definitions, "title": "tidehub site file"}
+    _rename(root)
     _complete(root, "", root)
     # A preset brings what is otherwise required.
     required = root.pop("required")
@@ -66,7 +65,7 @@ def _complete(section: dict[str, Any], prefix: str, root: dict[str, Any]) -> Non
             continue
         if key.kind in _QUANTITIES:
             _quantity(field, key)
-        if field.get("default") is None or key.kind in _QUANTITIES:
+        if field.get("default") in (None, "", [], {}) or key.kind in _QUANTITIES:
             field.pop("default", None)
         if key.default not in ("", describe.NONE) and key.kind in _QUANTITIES and not key.only_with_section:
             field["default"] = float(key.default) if key.kind.endswith("cores") else key.default
@@ -97,6 +96,30 @@ def _section_in(field: dict[str, Any], root: dict[str, Any]) -> dict[str, Any] |
         if (found_below := _section_in(inner, root)) is not None:
             return found_below
     return None
+
+
+def _rename(root: dict[str, Any]) -> None:
+    """pydantic names a generic section after all of its type's annotations; people read these names in editors."""
+    names = {}
+    for name in root["$defs"]:
+        section, annotated, kind = name.partition("_Annotated_")
+        if annotated:
+            names[name] = f"{section}Of{'Cores' if kind.startswith('float') else 'Sizes'}"
+    root["$defs"] = {names.get(name, name): value for name, value in root["$defs"].items()}
+    assert len(set(names.values())) == len(names), "two generic sections would share a name"
+    _refer(root, names)
+
+
+def _refer(node: Any, names: dict[str, str]) -> None:
+    if isinstance(node, dict):
+        name = str(node.get("$ref", "")).rpartition("/")[2]
+        if name in names:
+            node["$ref"] = f"#/$defs/{names[name]}"
+        for value in node.values():
+            _refer(value, names)
+    elif isinstance(node, list):
+        for value in node:
+            _refer(value, names)
 
 
 def _drop_titles(node: Any) -> None:

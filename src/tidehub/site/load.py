@@ -124,9 +124,15 @@ def _loaded(
             problems.append(refused.of(source))
     if base is not None:
         problems += _resolve_files(layers.data, base)
+    meant_a_preset = layers.data.get("preset") not in (None, *presets.NAMES)
     site, found = _validated(layers.data)
     # What was taken out to read on makes its section incomplete, so only its syntax is spoken of.
     problems += [problem for problem in found if not _within(problem, broken)]
+    if meant_a_preset:
+        # A preset was meant to bring the sections that are not there.
+        problems = [
+            problem for problem in problems if "is missing" not in problem.what or len(problem.path) > 1
+        ]
     placed = _in_order([_placed(problem, file, layers) for problem in problems])
     if site is None or any(problem.severity == "error" for problem in placed):
         raise SiteError(file.name, placed)
