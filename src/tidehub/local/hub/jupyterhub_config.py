@@ -87,14 +87,6 @@ TidehubSpawner.context = HubContext(
 c.JupyterHub.spawner_class = TidehubSpawner
 c.Spawner.server_token_scopes = server_scopes(site)
 c.Spawner.default_url = "/lab"
-
-# --- the site's own words ---------------------------------------------------------------
-if site.overrides is not None and site.overrides.hub_config is not None:
-    # The operator's own code, last, as in a jupyterhub_config.py of their own; its names are its own too.
-    exec(
-        compile(site.overrides.hub_config, "overrides.hub_config", "exec"),
-        {"c": c, "__name__": "overrides.hub_config"},
-    )
 # Our own queue is fair and says what it waits for; the hub's limits would answer 429.
 c.JupyterHub.concurrent_spawn_limit = 0
 c.JupyterHub.last_activity_interval = 60
@@ -105,3 +97,11 @@ c.JupyterHub.services = services(settings, secrets)
 c.JupyterHub.template_paths = [str(Path(__file__).with_name("templates"))]
 c.JupyterHub.template_vars = {"site_name": site.site.name, "site_contact": site.site.contact}
 c.JupyterHub.load_groups = {}
+
+# --- the site's own words ---------------------------------------------------------------
+if site.overrides is not None and site.overrides.hub_config is not None:
+    # The operator's own code, last, as in a jupyterhub_config.py of their own; its names are its own too.
+    exec(
+        compile(site.overrides.hub_config, "overrides.hub_config", "exec"),
+        {"c": c, "__name__": "overrides.hub_config"},
+    )
