@@ -60,6 +60,11 @@ def prepare_identity(setting: Setting, *, allow_public: bool) -> DemoLogin:
     return DemoLogin(
         endpoints=LoginEndpoints(
             service_name="a demo account of this machine",
+            issuer=issuer,
+            # Its address changes with the port, its people do not.
+            realm="the embedded identity provider",
+            issuer_in_answers=True,
+            jwks_url=f"{inside}/jwks",
             authorize_url=f"{issuer}/authorize",
             token_url=f"{inside}/token",
             userinfo_url=f"{inside}/userinfo",

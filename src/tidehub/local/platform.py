@@ -34,6 +34,7 @@ from tidehub.local.software.own import readable_package
 from tidehub.local.supervisor.platform import Platform, Prepare, Say, UpOptions
 from tidehub.local.unsupported import refuse_unsupported
 from tidehub.login.endpoints import find_endpoints
+from tidehub.login.entitled import largest_servers
 from tidehub.secrets.secret import Secret
 from tidehub.secrets.site_secrets import require
 from tidehub.site.load import load_preset, load_site
@@ -177,7 +178,7 @@ def _prepare(site: Site, places: Places, options: UpOptions, say: Say) -> Prepar
     proxy = software.proxy()
     isolation = choose_isolation(places)
     given = memory_to_give(memory, site)
-    largest = max(site.notebooks.memory_of(p).guarantee for p in site.notebooks.profiles)
+    largest = max(server.memory.guarantee for server in largest_servers(site))
     with_dask = site.dask.engine == "gateway"
     reserved = reservations(
         given,
@@ -213,6 +214,9 @@ def _login(
         raise UsageError("login.client_id is missing", fix="add the client id of the provider's registration")
     endpoints = LoginEndpoints(
         service_name=setting.site.login.title,
+        issuer=found.issuer,
+        issuer_in_answers=found.issuer_in_answers,
+        jwks_url=found.jwks_url,
         authorize_url=found.authorize_url,
         token_url=found.token_url,
         userinfo_url=found.userinfo_url,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +20,8 @@ class Endpoints:
     userinfo_url: str
     jwks_url: str
     end_session_url: str | None = None
+    issuer_in_answers: bool = False
+    """Whether answers to the browser always carry `iss` (RFC 9207)."""
 
 
 def known_endpoints(login: Login) -> Endpoints | None:
@@ -47,7 +49,7 @@ def stated_endpoints(login: Login) -> Endpoints | None:
         authorize_url=stated.authorize,
         token_url=stated.token,
         userinfo_url=stated.userinfo,
-        jwks_url="",
+        jwks_url=stated.jwks or "",
         end_session_url=stated.end_session,
     )
 
@@ -80,19 +82,36 @@ def discovered(issuer: str, document: Any) -> Endpoints:
         userinfo_url=document["userinfo_endpoint"],
         jwks_url=document["jwks_uri"],
         end_session_url=end_session if isinstance(end_session, str) else None,
+        issuer_in_answers=document.get("authorization_response_iss_parameter_supported") is True,
     )
 
 
 def find_endpoints(login: Login, *, deadline: float = 10.0) -> Endpoints:
-    """The endpoints of the site's provider: what the site states, or by discovery.
+    """The endpoints of the site's provider: what the site states, the rest by discovery.
 
-    EGI Check-In's are also known when discovery is silent.
-
-    `deadline` in seconds. Raises `TidehubError`.
+    EGI Check-In's are also known when discovery is silent. `deadline` in seconds. Raises `TidehubError`.
     """
     stated = stated_endpoints(login)
-    if stated is not None:
+    if stated is None:
+        return _asked(login, deadline)
+    if stated.issuer and stated.jwks_url:
         return stated
+    if login.issuer_url is None:
+        raise TidehubError(
+            "login.issuer is missing",
+            expected="the issuer that the provider writes into its ID tokens (iss)",
+            fix="add it: nobody's ID token could be believed otherwise",
+        )
+    rest = _asked(login, deadline)
+    return replace(
+        stated,
+        issuer=rest.issuer,
+        jwks_url=stated.jwks_url or rest.jwks_url,
+        end_session_url=stated.end_session_url or rest.end_session_url,
+    )
+
+
+def _asked(login: Login, deadline: float) -> Endpoints:
     import httpx
 
     issuer = login.issuer_url

@@ -23,6 +23,7 @@ from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
 from tidehub.login import log_scrub
 from tidehub.login.authenticator import SiteAuthenticator
+from tidehub.login.hub_traits import traits_of
 
 c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821  # given by traitlets
 
@@ -57,25 +58,14 @@ c.JupyterHub.cleanup_proxy = False
 
 # --- login ------------------------------------------------------------------------------
 login = settings.login
-SiteAuthenticator.site = site
-SiteAuthenticator.end_session_url = login.end_session_url
 c.JupyterHub.authenticator_class = SiteAuthenticator
-c.SiteAuthenticator.client_id = login.client_id
+for name, value in traits_of(
+    site, login, with_offline=bool(settings.identity_url), gateway_url=settings.gateway_address
+).items():
+    c.SiteAuthenticator[name] = value
 c.SiteAuthenticator.client_secret = os.environ["TIDEHUB_OIDC_CLIENT_SECRET"]
 c.SiteAuthenticator.oauth_callback_url = f"{settings.public_url}hub/oauth_callback"
-c.SiteAuthenticator.authorize_url = login.authorize_url
-c.SiteAuthenticator.token_url = login.token_url
-c.SiteAuthenticator.userdata_url = login.userinfo_url
-c.SiteAuthenticator.login_service = login.service_name
-c.SiteAuthenticator.scope = list(site.login.scopes)
-c.SiteAuthenticator.username_claim = site.login.username_claim
-c.SiteAuthenticator.basic_auth = True
-c.SiteAuthenticator.manage_groups = True
-c.SiteAuthenticator.enable_auth_state = True
-c.SiteAuthenticator.auth_refresh_age = 300
-c.SiteAuthenticator.allow_existing_users = False
-if login.end_session_url:
-    c.SiteAuthenticator.logout_redirect_url = login.end_session_url
+c.SiteAuthenticator.signed_out_url = f"{settings.public_url}hub/login"
 
 # --- servers ----------------------------------------------------------------------------
 TidehubSpawner.context = HubContext(

@@ -21,6 +21,11 @@ class LoginEndpoints(_Frozen):
     """Where the identity provider is. Browser addresses and the hub's own may differ for the embedded one."""
 
     service_name: str
+    issuer: str
+    realm: str = ""
+    """Stands for the issuer in the table of people; empty for the issuer itself."""
+    issuer_in_answers: bool = False
+    jwks_url: str
     authorize_url: str
     token_url: str
     userinfo_url: str
