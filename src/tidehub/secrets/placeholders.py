@@ -12,7 +12,7 @@ _BRACKETS = re.compile(
 )
 _WORDS = re.compile(
     r"""(please[-_ ]?)?change[-_ ]?(me|it|this)([-_ ]?(now|please))?\W*
-      | (please[-_ ]?)?(replace|update|set|fill|insert|enter|put)[-_ ]?(me|it|this|in|with|your|the|here)\b.*
+      | (please[-_ ]?)?(replace|update|set|fill|insert|enter|put)[-_ ]?(me|it|this|in|with|your|the|here)(?![a-z0-9]).*
       | replace[-_ ]?(me|this)\W*
       | (to[-_ ]?do|fix[-_ ]?me|tbd|tba|n/?a|none|null|unset|empty|undefined)\W*
       | (redacted|hidden|placeholder|dummy|sample|example)\W*

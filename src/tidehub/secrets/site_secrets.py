@@ -51,8 +51,9 @@ def require(site_file: Path | None, name: str, environ: Mapping[str, str] = os.e
     """One secret that is needed now. Raises `SecretsError` for files that cannot be used, `UsageError` without it."""
     declared = BY_NAME[name]
     resolved = resolve(site_file, environ, enough=[name])
+    placeholders = [placeholder_problem(one) for one in resolved.found.values() if one.is_placeholder]
     if resolved.problems:
-        raise SecretsError(resolved.problems)
+        raise SecretsError([*resolved.problems, *placeholders])
     found = resolved.found.get(name)
     if found is None:
         place = f"`{name}: ...` in {beside(site_file)} (mode 0600), or " if site_file else ""
@@ -63,7 +64,7 @@ def require(site_file: Path | None, name: str, environ: Mapping[str, str] = os.e
             + (", or try the site out with --demo-login" if name == "client_secret" else ""),
         )
     if found.is_placeholder:
-        raise SecretsError(placeholder_problem(one) for one in resolved.found.values() if one.is_placeholder)
+        raise SecretsError(placeholders)
     return found.value
 
 

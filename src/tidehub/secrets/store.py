@@ -24,6 +24,8 @@ CHARTS = ("jupyterhub", "dask-gateway", "daskhub")
 MOST_OLD = 9
 """Old keys that stay readable behind the newest."""
 
+_ANCHOR = re.compile(r":\s+&")
+
 Overrides = Mapping[str, Mapping[str, Any]]
 
 
@@ -75,13 +77,14 @@ def parse(data: bytes, file: str, base: Path) -> Stored:
             Problem(what, where=_place(file, root), expected="lines such as client_secret: VALUE", fix=fix)
         )
         return Stored(problems=tuple(problems))
-    reader = _Reader(file, base, problems)
+    reader = _Reader(text, file, base, problems)
     entries = reader.entries(root)
     return Stored(entries, reader.overrides(root), tuple(problems))
 
 
 class _Reader:
-    def __init__(self, file: str, base: Path, problems: list[Problem]) -> None:
+    def __init__(self, text: str, file: str, base: Path, problems: list[Problem]) -> None:
+        self.lines = text.splitlines()
         self.file = file
         self.base = base
         self.problems = problems
@@ -118,6 +121,10 @@ class _Reader:
         if isinstance(value, Entries):
             return self.from_file(entry, value)
         if not isinstance(value, Items) and value.value in (None, ""):
+            line = self.lines[key.line - 1] if key.line <= len(self.lines) else ""
+            if _ANCHOR.search(line):
+                what = "a value that begins with & means something else in YAML"
+                self.say(key, what, declared.name, fix="put the value between quotes")
             return entry
         items = value.items if isinstance(value, Items) else [value]
         if isinstance(value, Items) and not declared.rotation.keeps_old:
@@ -146,12 +153,20 @@ class _Reader:
             self.say(key, "no value is written", declared.name, expected=declared.shape.words)
             return None
         if not isinstance(value, str):
+            written = self.written(node)
+            if is_placeholder(written):
+                return written
             kind = "true or false" if isinstance(value, bool) else "a number"
             self.say(
                 node, f"YAML reads this value as {kind}", declared.name, fix="put the value between quotes"
             )
             return None
         return self.shaped(declared, node, value)
+
+    def written(self, node: Node) -> str:
+        """The text of a plain value on its line: sixty-four zeros are a number to YAML, and a placeholder to us."""
+        line = self.lines[node.line - 1] if 0 < node.line <= len(self.lines) else ""
+        return re.split(r"[\s,\]}]", line[node.column - 1 :], maxsplit=1)[0]
 
     def shaped(self, declared: Declared, node: Node, value: str) -> str | None:
         if declared.shape.fits(value) or is_placeholder(value):
