@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import time
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -19,6 +20,7 @@ POLL = 0.02
 """Seconds between two looks of the API client that waits for one server."""
 POLL_MANY = 0.1
 """Seconds between two looks at the list of all servers."""
+GAVE_UP = "the hub gave up"
 GIVE_UP = 300.0
 """Seconds after which a start that neither succeeded nor failed counts as failed."""
 
@@ -121,8 +123,8 @@ class Hub:
                 state = (user.get("servers") or {}).get("")
                 if state and state["ready"]:
                     return Start(time.monotonic() - began)
-                if answered and (refused := asked.result() or ("" if state else "the hub gave up")):
-                    return Start(None, refused)
+                if answered and (refused := asked.result() or ("" if state else GAVE_UP)):
+                    return Start(None, await self._explained(name, refused))
                 await asyncio.sleep(POLL)
             return Start(None, f"not ready after {GIVE_UP:.0f} s")
         finally:
@@ -146,9 +148,9 @@ class Hub:
                     if state and state["ready"]:
                         ended[name] = Start(now)
                     elif name in answered:
-                        refused = asked[name].result() or ("" if state else "the hub gave up")
+                        refused = asked[name].result() or ("" if state else GAVE_UP)
                         if refused:
-                            ended[name] = Start(None, refused)
+                            ended[name] = Start(None, await self._explained(name, refused))
                 await asyncio.sleep(POLL_MANY)
         finally:
             for task in asked.values():
@@ -179,6 +181,19 @@ class Hub:
         except httpx.HTTPError as error:
             return f"{type(error).__name__} while asking for the server"
         return "" if answer.status_code in (201, 202) else f"{answer.status_code}: {_words(answer)}"
+
+    async def _explained(self, name: str, refused: str) -> str:
+        """Why a start failed, in the hub's own words where it has some; addresses and names left out."""
+        if refused != GAVE_UP:
+            return refused
+        with contextlib.suppress(httpx.HTTPError, ValueError):
+            answer = await self.http.get(
+                self._url(f"users/{name}/server/progress"), headers=self._auth(name), timeout=10
+            )
+            events = [line for line in answer.text.splitlines() if line.startswith("data: ")]
+            told = json.loads(events[-1].removeprefix("data: ")).get("message", "") if events else ""
+            return re.sub(r"http\S+", "its address", str(told)) or refused
+        return refused
 
     async def _get(self, name: str, path: str) -> httpx.Response:
         answer = await self.http.get(self._url(path), headers=self._auth(name))

@@ -37,10 +37,11 @@ class Plan:
     people: int
     rounds_at_once: int
     clusters: int
+    idle_servers: int
 
 
-FULL = Plan(starts=5, spawns=20, people=20, rounds_at_once=1, clusters=6)
-QUICK = Plan(starts=2, spawns=6, people=8, rounds_at_once=1, clusters=2)
+FULL = Plan(starts=4, spawns=20, people=20, rounds_at_once=1, clusters=5, idle_servers=4)
+QUICK = Plan(starts=2, spawns=6, people=8, rounds_at_once=1, clusters=2, idle_servers=2)
 
 
 def main() -> None:
@@ -127,6 +128,7 @@ async def _measure(bench: Bench, plan: Plan, python: Path) -> None:
         await bench.log_everybody_in()
         await bench.spawns(plan.spawns)
         await bench.clusters(python, plan.clusters)
+        await bench.idle_memory(plan.idle_servers)
         await bench.people_at_once(plan.rounds_at_once)
     finally:
         for side in bench.sides:

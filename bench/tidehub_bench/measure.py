@@ -102,8 +102,20 @@ class Bench:
                 shown = f"{start.seconds:.2f} s" if start.seconds is not None else f"failed: {start.failure}"
                 self.say(f"spawn {number}/{rounds} {side.name}: {shown}")
 
+    async def idle_memory(self, servers: int) -> None:
+        """Memory of so many idle servers of each side, the other side having none: shared pages would count less."""
+        for side in self.sides:
+            names = [person.name for person in side.people[:servers]]
+            started = [name for name in names if (await side.hub.start(name)).seconds is not None]
+            await asyncio.sleep(SETTLE)
+            found = [memory.of_processes(memory.server_processes(name)) for name in started]
+            self.results[side.name].memory.extend(found)
+            await asyncio.gather(*(side.hub.stop(name) for name in names), return_exceptions=True)
+            shown = ", ".join(f"{one.pss / 2**20:.0f} MiB" for one in found)
+            self.say(f"idle servers, {side.name}: PSS {shown}")
+
     async def people_at_once(self, rounds: int) -> None:
-        """All at once with default time limits; then the memory of the idle servers, the other side having none."""
+        """All at once, with default time limits."""
         for number in range(rounds):
             for side in self._order(number):
                 names = [person.name for person in side.people]
@@ -122,10 +134,6 @@ class Bench:
                 results.together.append(round_)
                 wall = f"{round_.wall:.1f} s" if round_.wall is not None else "-"
                 self.say(f"{len(names)} at once, {side.name}: {round_.succeeded} succeeded, wall {wall}")
-                await asyncio.sleep(SETTLE)
-                for name, start in started.items():
-                    if start.seconds is not None:
-                        results.memory.append(memory.of_processes(memory.server_processes(name)))
                 await asyncio.gather(*(side.hub.stop(name) for name in names), return_exceptions=True)
 
     async def clusters(self, python: Path, rounds: int) -> None:

@@ -49,6 +49,21 @@ async def test_a_server_that_vanished_is_a_failure() -> None:
     assert (start.seconds, start.failure) == (None, "the hub gave up")
 
 
+async def test_the_hubs_own_words_are_told_without_addresses() -> None:
+    states = answering(iter([False, None, None, None]))
+    event = (
+        'data: {"failed": true, "message": "Spawn failed: Server at http://127.0.0.1:1/ann/ did not respond"}'
+    )
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/progress"):
+            return httpx.Response(200, text=f"\n\n{event}\n\n")
+        return states(request)
+
+    start = await hub_with(answer, "ann").start("ann")
+    assert start.failure == "Spawn failed: Server at its address did not respond"
+
+
 async def test_a_refusal_is_told_in_the_hubs_words() -> None:
     hub = hub_with(answering(iter([None] * 50), post=429), "ann")
     start = await hub.start("ann")
