@@ -7,12 +7,14 @@ c.Backend.cluster_options = Options(Integer("worker_cores", 1, min=1, max=2), ..
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from tidehub.importing.options_handler import Chosen, Handler, Unclear, name_of
 from tidehub.importing.python_reading import NotLiteral, Statements, literal, names_loaded, setting_of
 from tidehub.importing.quantities import kubernetes_cores, trait_bytes
 
@@ -27,7 +29,6 @@ _FIELDS = {
     "Select": ("options", "default", "label", "target"),
     "Mapping": ("default", "label", "target"),
 }
-_SUFFIXES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 @dataclass(frozen=True)
@@ -60,19 +61,6 @@ class _Field:
     values: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class _Chosen:
-    """What a person chose for a field, times a factor."""
-
-    field: str
-    factor: Fraction = Fraction(1)
-    is_text: bool = False
-
-
-class _Unclear(ValueError):
-    """Why the options cannot be stated in a site file; said to the person."""
-
-
 def recover(statements: Statements) -> Recovered:
     """Read limits and options; takes the statements that are fully understood."""
     found = Recovered()
@@ -94,10 +82,11 @@ def recover(statements: Statements) -> Recovered:
             found.options_found = True
             try:
                 _options(value, statements, found)
-            except _Unclear as reason:
+            except Unclear as reason:
                 found.remarks.append(
                     f"line {statement.lineno}: the cluster options stay as they are: {reason}"
                 )
+                _partly(value, statements, found)
             else:
                 statements.take(statement)
     return found
@@ -145,23 +134,65 @@ def _options(value: ast.expr, statements: Statements, found: Recovered) -> None:
             value, functions = _returned_options(function)
         else:
             value = statements.assigned(name) or value
-    if not isinstance(value, ast.Call) or _name(value.func) != "Options":
-        raise _Unclear("they are not made by Options(...)")
+    if not isinstance(value, ast.Call) or name_of(value.func) != "Options":
+        raise Unclear("they are not made by Options(...)")
     fields: dict[str, _Field] = {}
     for argument in value.args:
         made = _field(argument, statements.names)
         fields[made.name] = made
     traits: dict[str, Any] = {
-        str(one.values.get("target") or one.name): _Chosen(one.name) for one in fields.values()
+        str(one.values.get("target") or one.name): Chosen(one.name) for one in fields.values()
     }
     tagged = False
     for keyword in value.keywords:
         if keyword.arg != "handler":
-            raise _Unclear(f"Options has {keyword.arg or '**'}=")
+            raise Unclear(f"Options has {keyword.arg or '**'}=")
         targets = {str(one.values.get("target") or one.name): one.name for one in fields.values()}
         traits, tagged = _handled(keyword.value, functions, statements, targets)
     # Complete or not: what the fields say is the best there is to know.
     _ranges(fields, traits, tagged, found)
+
+
+def _partly(value: ast.expr, statements: Statements, found: Recovered) -> None:
+    """Ranges that are plain although the whole is not: they go into the site file, and the code stays."""
+    functions: dict[str, ast.FunctionDef] = {}
+    if isinstance(value, ast.Name):
+        function = statements.function(value.id)
+        body = function.body if function else []
+        functions = {item.name: item for item in body if isinstance(item, ast.FunctionDef)}
+        returned = [item.value for item in body if isinstance(item, ast.Return) and item.value is not None]
+        value = returned[-1] if returned else (statements.assigned(value.id) or value)
+    if not isinstance(value, ast.Call) or name_of(value.func) != "Options":
+        return
+    fields: dict[str, _Field] = {}
+    for argument in value.args:
+        try:
+            one = _field(argument, statements.names)
+        except Unclear:
+            continue
+        fields[one.name] = one
+    targets = {str(one.values.get("target") or one.name): one.name for one in fields.values()}
+    traits: dict[str, Any] = {target: Chosen(field) for target, field in targets.items()}
+    tagged = False
+    for keyword in value.keywords:
+        name = name_of(keyword.value)
+        handler = functions.get(name) or statements.function(name)
+        if keyword.arg == "handler" and handler is not None:
+            try:
+                traits, tagged = Handler(handler.args, statements.names, targets, lenient=True).run(
+                    handler.body
+                )
+            except Unclear:
+                return
+    for trait in ("worker_cores", "worker_memory", "image"):
+        chosen = traits.get(trait)
+        if isinstance(chosen, Chosen):
+            with contextlib.suppress(Unclear):
+                part = Recovered()
+                _ranges({chosen.field: fields[chosen.field]}, {trait: chosen}, tagged, part)
+                found.cores, found.memory = part.cores or found.cores, part.memory or found.memory
+                if trait == "image":
+                    found.image, found.image_choice = part.image, part.image_choice
 
 
 def _returned_options(function: ast.FunctionDef) -> tuple[ast.expr, dict[str, ast.FunctionDef]]:
@@ -176,28 +207,28 @@ def _returned_options(function: ast.FunctionDef) -> tuple[ast.expr, dict[str, as
                 continue
             case ast.Return(value=ast.Call() as call):
                 if any(arguments & names_loaded(part) for part in [call, *inner.values()]):
-                    raise _Unclear("they depend on the person")
+                    raise Unclear("they depend on the person")
                 return call, inner
             case _:
                 break
-    raise _Unclear(f"the function {function.name} does more than return Options(...)")
+    raise Unclear(f"the function {function.name} does more than return Options(...)")
 
 
 def _field(node: ast.expr, names: Mapping[str, Any]) -> _Field:
-    kind = _name(node.func) if isinstance(node, ast.Call) else ""
+    kind = name_of(node.func) if isinstance(node, ast.Call) else ""
     if not isinstance(node, ast.Call) or kind not in _FIELDS:
-        raise _Unclear("a field is not one of Integer, Float, String, Select")
+        raise Unclear("a field is not one of Integer, Float, String, Select")
     try:
         given = [literal(argument, names) for argument in node.args]
         named = {str(keyword.arg): literal(keyword.value, names) for keyword in node.keywords}
     except NotLiteral:
-        raise _Unclear("the values of a field are computed when it runs") from None
+        raise Unclear("the values of a field are computed when it runs") from None
     names_of = ("field", *_FIELDS[kind])
     if len(given) > len(names_of) or set(named) - set(names_of):
-        raise _Unclear(f"a field {kind} is not as dask-gateway knows it")
+        raise Unclear(f"a field {kind} is not as dask-gateway knows it")
     values = {**dict(zip(names_of, given, strict=False)), **named}
     if not isinstance(values.get("field"), str):
-        raise _Unclear(f"a field {kind} has no name")
+        raise Unclear(f"a field {kind} has no name")
     return _Field(kind, values.pop("field"), values)
 
 
@@ -206,107 +237,12 @@ def _handled(
 ) -> tuple[dict[str, Any], bool]:
     """The traits that a handler returns, and whether it asks for a tag on the image."""
     if isinstance(handler, ast.Lambda):
-        return _Handler(handler.args, statements.names, targets).run([ast.Return(handler.body)])
+        return Handler(handler.args, statements.names, targets).run([ast.Return(handler.body)])
     name = handler.id if isinstance(handler, ast.Name) else ""
     function = functions.get(name) or statements.function(name)
     if function is None:
-        raise _Unclear("its handler is not a function of this code")
-    return _Handler(function.args, statements.names, targets).run(function.body)
-
-
-class _Handler:
-    def __init__(self, arguments: ast.arguments, names: Mapping[str, Any], targets: dict[str, str]) -> None:
-        if not 1 <= len(arguments.args) <= 2:
-            raise _Unclear("its handler takes other arguments")
-        self.options = arguments.args[0].arg
-        self.targets = targets
-        self.names: dict[str, Any] = dict(names)
-
-    def run(self, body: list[ast.stmt]) -> tuple[dict[str, Any], bool]:
-        tagged = False
-        for statement in body:
-            match statement:
-                case ast.Expr(value=ast.Constant()):
-                    continue
-                case ast.If(test=test, body=[ast.Raise()], orelse=[]) if self.asks_for_tag(test):
-                    tagged = True
-                case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                    self.names[name] = self.value(value)
-                case ast.Return(value=ast.Dict(keys=keys, values=values)):
-                    return {
-                        self.key(key): self.value(value) for key, value in zip(keys, values, strict=True)
-                    }, tagged
-                case ast.Return(value=ast.Name(id=name)) if isinstance(self.names.get(name), dict):
-                    return self.names[name], tagged
-                case _:
-                    raise _Unclear(
-                        f"its handler does more than translate (line {statement.lineno} of the code)"
-                    )
-        raise _Unclear("its handler returns nothing")
-
-    def key(self, node: ast.expr | None) -> str:
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            return node.value
-        raise _Unclear("its handler returns computed names")
-
-    def asks_for_tag(self, test: ast.expr) -> bool:
-        match test:
-            case ast.Compare(left=ast.Constant(value=":"), ops=[ast.NotIn()], comparators=[text]):
-                return any(
-                    isinstance(inner, ast.Attribute)
-                    and self.targets.get(inner.attr) is not None
-                    and _name(inner.value) == self.options
-                    for inner in ast.walk(text)
-                )
-        return False
-
-    def value(self, node: ast.expr) -> Any:
-        match node:
-            case ast.Attribute(value=ast.Name(id=owner), attr=target) if owner == self.options:
-                if target not in self.targets:
-                    raise _Unclear(f"its handler reads {target}, which is no field")
-                return _Chosen(self.targets[target])
-            case ast.Name(id=name) if isinstance(self.names.get(name), (_Chosen, dict)):
-                return self.names[name]
-            case ast.Dict(keys=keys, values=values) if keys:
-                return {self.key(key): self.value(value) for key, value in zip(keys, values, strict=True)}
-            case ast.Call(func=ast.Name(id="int" | "float" | "round"), args=[inner], keywords=[]):
-                return self.value(inner)
-            case ast.BinOp(left=ast.Constant(value=str() as pattern), op=ast.Mod(), right=inner):
-                return self.text(pattern, r"%[\d.]*[dfgs]\s?([KMGT]?)", inner)
-            case ast.Call(
-                func=ast.Attribute(value=ast.Constant(value=str() as pattern), attr="format"),
-                args=[inner],
-                keywords=[],
-            ):
-                return self.text(pattern, r"\{(?::[\d.]*[dfg]?)?\}\s?([KMGT]?)", inner)
-            case ast.JoinedStr(values=[ast.FormattedValue(value=inner), *rest]) if len(rest) <= 1:
-                suffix = rest[0].value if rest and isinstance(rest[0], ast.Constant) else ""
-                return self.text(str(suffix), r"\s?([KMGT]?)", inner)
-            case ast.BinOp(left=left, op=ast.Mult(), right=right):
-                return self.times(left, right)
-        try:
-            return literal(node, self.names)
-        except NotLiteral:
-            raise _Unclear("its handler computes more than a unit") from None
-
-    def times(self, left: ast.expr, right: ast.expr) -> Any:
-        a, b = self.value(left), self.value(right)
-        chosen, factor = (a, b) if isinstance(a, _Chosen) else (b, a)
-        number = isinstance(factor, (int, float)) and not isinstance(factor, bool)
-        if isinstance(chosen, _Chosen) and number and not chosen.is_text:
-            return replace(chosen, factor=chosen.factor * Fraction(factor))
-        try:
-            return literal(ast.BinOp(left, ast.Mult(), right), self.names)
-        except NotLiteral:
-            raise _Unclear("its handler computes more than a unit") from None
-
-    def text(self, pattern: str, shape: str, inner: ast.expr) -> _Chosen:
-        found = re.fullmatch(shape, pattern.strip())
-        chosen = self.value(inner)
-        if found is None or not isinstance(chosen, _Chosen):
-            raise _Unclear("its handler makes a text that is no amount")
-        return replace(chosen, factor=chosen.factor * _SUFFIXES[found[1]], is_text=True)
+        raise Unclear("its handler is not a function of this code")
+    return Handler(function.args, statements.names, targets).run(function.body)
 
 
 def _ranges(fields: dict[str, _Field], traits: dict[str, Any], tagged: bool, found: Recovered) -> None:
@@ -315,14 +251,14 @@ def _ranges(fields: dict[str, _Field], traits: dict[str, Any], tagged: bool, fou
     for trait, chosen in traits.items():
         base = trait.removesuffix("_limit")
         if base not in ("worker_cores", "worker_memory", "image"):
-            raise _Unclear(f"they set {trait}, for which a site file has no choice")
+            raise Unclear(f"they set {trait}, for which a site file has no choice")
         if trait != base:
             if traits.get(base) != chosen:
-                raise _Unclear(f"{trait} differs from {base}")
+                raise Unclear(f"{trait} differs from {base}")
             continue
-        if not isinstance(chosen, _Chosen):
+        if not isinstance(chosen, Chosen):
             if trait == "image":
-                raise _Unclear("they set the image without a choice")
+                raise Unclear("they set the image without a choice")
             amount = _amount(trait, chosen, Fraction(1))
             setattr(made, trait.removeprefix("worker_"), Range(amount, amount, amount))
             continue
@@ -334,7 +270,7 @@ def _ranges(fields: dict[str, _Field], traits: dict[str, Any], tagged: bool, fou
         else:
             setattr(made, trait.removeprefix("worker_"), _range(trait, one, chosen.factor, made))
     if set(fields) - used:
-        raise _Unclear(f"nothing is known of the field {sorted(set(fields) - used)[0]}")
+        raise Unclear(f"nothing is known of the field {sorted(set(fields) - used)[0]}")
     found.cores, found.memory = made.cores, made.memory
     found.image, found.image_choice = made.image, made.image_choice
     found.remarks += made.remarks
@@ -343,7 +279,7 @@ def _ranges(fields: dict[str, _Field], traits: dict[str, Any], tagged: bool, fou
 def _image(one: _Field) -> str | None:
     default = one.values.get("default", "")
     if one.kind != "String" or not isinstance(default, str):
-        raise _Unclear("the image is chosen from a list, which a site file cannot state")
+        raise Unclear("the image is chosen from a list, which a site file cannot state")
     return default or None
 
 
@@ -351,7 +287,7 @@ def _range(trait: str, one: _Field, factor: Fraction, made: Recovered) -> Range:
     if one.kind == "Select":
         options = one.values.get("options")
         if not isinstance(options, list) or not options:
-            raise _Unclear(f"the choices of {one.name} cannot be read")
+            raise Unclear(f"the choices of {one.name} cannot be read")
         labels = {str(item[0]): item[1] for item in options if isinstance(item, list) and len(item) == 2}
         amounts = [
             _amount(trait, item[1] if isinstance(item, list) and len(item) == 2 else item, factor)
@@ -363,10 +299,10 @@ def _range(trait: str, one: _Field, factor: Fraction, made: Recovered) -> Range:
             made.remarks.append(f"{one.name}: the list of choices becomes a range")
         return Range(min(amounts), max(amounts), default)
     if one.kind not in ("Integer", "Float"):
-        raise _Unclear(f"{one.name} is a {one.kind}, which has no range")
+        raise Unclear(f"{one.name} is a {one.kind}, which has no range")
     low, high = one.values.get("min"), one.values.get("max")
     if high is None:
-        raise _Unclear(f"{one.name} has no max")
+        raise Unclear(f"{one.name} has no max")
     default = one.values.get("default", 0)
     return Range(
         _amount(trait, default if low is None else low, factor),
@@ -388,8 +324,4 @@ def _amount(trait: str, value: Any, factor: Fraction) -> int:
         if exact.denominator == 1 and 0 < exact < 2**63:
             return int(exact)
     unit = "bytes" if trait.endswith("memory") else "cores"
-    raise _Unclear(f"{value!r} is not a whole number of {unit}"[:120])
-
-
-def _name(node: ast.expr) -> str:
-    return str(getattr(node, "attr", getattr(node, "id", "")))
+    raise Unclear(f"{value!r} is not a whole number of {unit}"[:120])

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from tidehub.importing.charts import Recognised
 from tidehub.importing.draft import Draft, is_line
-from tidehub.importing.fates import ChartValues
+from tidehub.importing.fates import ChartValues, leaves
 from tidehub.importing.login import callback_path
 from tidehub.site.problems import KeyPath
 
@@ -16,21 +16,19 @@ _CLASS = "kubernetes.io/ingress.class"
 _ISSUERS = ("cert-manager.io/cluster-issuer", "certmanager.k8s.io/cluster-issuer")
 _HOST = re.compile(r"(?i:[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)(\.(?i:[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?))*")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
-_BY_HAND = "the Ingress written by hand; tidehub makes one"
+_BY_HAND = "the Ingress written by hand: tidehub makes one that leads to the hub; other ways in stay yours"
 
 
 def import_exposure(found: Recognised, draft: Draft) -> None:
     """Set `site.url` and `kubernetes.exposure`."""
     hub = found.jupyterhub
-    kind = _kind(hub)
+    kind = "ingress" if found.ingress.data else _kind(hub)
+    draft.put("kubernetes.exposure.kind", kind)
     _ingress(hub, draft, issued=bool(_issuer(hub, ("ingress", "annotations"))))
     _by_hand(found.ingress, draft)
     if hub.mapping("httpRoute"):
         _http_route(hub, draft)
     _service(hub, kind)
-    if found.ingress.data:
-        kind = "ingress"
-    draft.put("kubernetes.exposure.kind", kind)
     _url(found, draft)
 
 
@@ -121,11 +119,10 @@ def _by_hand(ingress: ChartValues, draft: Draft) -> None:
             ingress.understood(("spec", "rules", index, "host"), "site.url")
     if ingress.get("spec", "tls"):
         ingress.translated(("spec", "tls"), "kubernetes.exposure.issuer", "tidehub names the Secret itself")
-    for key in ("apiVersion", "kind", "metadata", "spec"):
-        if ingress.has(key):
-            ingress.dropped((key,), _BY_HAND)
     if ingress.has("status"):
         ingress.dropped(("status",), "Kubernetes writes this itself and ignores it here")
+    for leaf in leaves(ingress.data):
+        ingress.dropped(leaf, _BY_HAND)
 
 
 def _http_route(hub: ChartValues, draft: Draft) -> None:

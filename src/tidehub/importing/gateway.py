@@ -112,10 +112,11 @@ class _Code:
                     self.gateway.understood(path, keys)
                 continue
             lines = sum(1 for line in rest.splitlines() if line.strip() and not line.strip().startswith("#"))
-            remark = f"{lines} lines of it" if rest != statements.code else "all of it"
+            amount = "1 line" if lines == 1 else f"{lines} lines"
+            remark = f"{amount} of it" if rest != statements.code else "all of it"
             said = [f"{remark} kept: this Python does more than a site file can say", *part.remarks]
             if _keys(part):
-                said.append(f"understood and taken out: {keys}")
+                said.append(f"understood all the same: {keys}")
             self.gateway.rest[path] = rest
             self.gateway.passed(path, "; ".join(said))
 

@@ -81,12 +81,18 @@ class _Login:
             return "oidc"
         if self.hub.has(*path) and name is not None:
             return "dummy" if isinstance(name, str) and _DUMMY.fullmatch(name.strip()) else str(name)[:80]
+        if "authenticator_class" in str(self.hub.get("hub", "extraConfig")):
+            return "what Python in hub.extraConfig sets"
         if any(section in self.sections for section in _OIDC_SECTIONS[:2]):
             return "oidc"
-        return "dummy"
+        return "dummy" if self.hub.data else "none"
 
     def foreign(self, kind: str) -> None:
         path: KeyPath = ("hub", "config", "JupyterHub", "authenticator_class")
+        if kind == "none":
+            why = "no values of jupyterhub are among these files; the demo provider is for trying out alone"
+            self.draft.choose("login.provider", "demo", why)
+            return
         if kind == "dummy":
             self.draft.choose(
                 "login.provider",

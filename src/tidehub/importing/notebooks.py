@@ -9,6 +9,7 @@ from tidehub.importing.fates import ChartValues
 from tidehub.importing.profiles import import_profiles
 from tidehub.importing.quantities import kubernetes_bytes, kubernetes_cores, trait_bytes
 from tidehub.site.problems import KeyPath
+from tidehub.site.units import format_duration
 
 GIB = 2**30
 _CHART_MEMORY = GIB
@@ -172,8 +173,6 @@ def _cull(hub: ChartValues, draft: Draft) -> None:
 
 def duration(seconds: int | float) -> str:
     """Seconds as a site file has them."""
-    from tidehub.site.units import format_duration
-
     return format_duration(seconds)
 
 

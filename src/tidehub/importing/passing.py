@@ -25,7 +25,7 @@ def overrides_of(values: ChartValues) -> tuple[dict[str, Any], dict[str, Any]]:
         done.add(whole)
         value = values.rest.get(whole, values.get(*whole))
         target = _target(values, whole)
-        if declared or holds_secret(value, str(whole[-1])):
+        if declared or holds_secret(value, str(whole[-1]), code="extraConfig" in whole):
             _hide(values, whole, target)
             _put(secret, target, value)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tidehub.importing.draft import Draft, cores, is_line, size
+from tidehub.importing.draft import Chosen, Draft, cores, is_line, size
 from tidehub.importing.fates import ChartValues
 from tidehub.importing.quantities import kubernetes_bytes, kubernetes_cores, trait_bytes
 from tidehub.site.model import slug_of
@@ -45,9 +45,7 @@ def import_profiles(hub: ChartValues, draft: Draft) -> None:
         _image_remark(hub, ("singleuser", "image", part), f"{_KEY}[0].image", image)
 
 
-def _named(name: str) -> Any:
-    from tidehub.importing.draft import Chosen
-
+def _named(name: str) -> Chosen:
     return Chosen(f"{_KEY}[0].name", name, "the values have no profiles; this is the image's name")
 
 
@@ -155,7 +153,8 @@ class _Profile:
             known = ("display_name", "slug", "default", "description", "kubespawner_override")
             if name not in known:
                 self.hub.passed((*self.path, name), f"a profile of a site file has no {name}; {_WHOLE}")
-        return made
+        order = ("name", "slug", "default", "description", "image", "cpu", "memory")
+        return {key: made[key] for key in order if key in made}
 
     def understood(self, name: str, key: str) -> None:
         self.hub.understood((*self.path, name), f"{self.key}.{key}")

@@ -36,23 +36,30 @@ def is_secret(name: str, value: Any) -> bool:
     return bool(_NAMES.search(plain)) and not _REFERENCES.search(plain) and not is_placeholder(value)
 
 
-def holds_secret(value: Any, name: str = "") -> bool:
-    """Whether any value in it is a secret. Knows lists of `name`/`value` pairs and Python code."""
+def holds_secret(value: Any, name: str = "", *, code: bool = False) -> bool:
+    """Whether any value in it is a secret. Knows lists of `name`/`value` pairs; `code` says that texts are Python."""
     if isinstance(value, dict):
         pair = value.get("name")
         if isinstance(pair, str) and is_secret(pair, value.get("value")):
             return True
-        return any(holds_secret(inner, key) for key, inner in value.items())
+        return any(holds_secret(inner, key, code=code) for key, inner in value.items())
     if isinstance(value, list):
-        return any(holds_secret(inner, name) for inner in value)
-    return is_secret(name, value) or (isinstance(value, str) and "\n" in value and code_holds_secret(value))
+        return any(holds_secret(inner, name, code=code) for inner in value)
+    if not isinstance(value, str):
+        return False
+    return is_secret(name, value) or (code_holds_secret(value) if code else _text_holds_secret(value))
+
+
+def _text_holds_secret(text: str) -> bool:
+    """Whether a configuration file or a command line sets a value under a secret's name."""
+    return any(is_secret(found[1], found[2]) for found in _IN_TEXT.finditer(text))
 
 
 def code_holds_secret(code: str) -> bool:
-    """Whether Python code, or a configuration file, sets a text under a secret's name."""
+    """Whether Python code sets a text under a secret's name."""
     tree = parse(code)
     if tree is None:
-        return bool(_IN_TEXT.search(code))
+        return _text_holds_secret(code)
     for node in ast.walk(tree):
         pairs: list[tuple[ast.expr | str | None, ast.expr]] = []
         if isinstance(node, ast.Assign):
@@ -68,7 +75,7 @@ def code_holds_secret(code: str) -> bool:
     return False
 
 
-_IN_TEXT = re.compile(r"(?im)(secret|passw\w*|token|api_?key)\w*\s*[=:]\s*['\"]?[^\s'\"]{6,}")
+_IN_TEXT = re.compile(r"""([A-Za-z_][\w-]{0,60})['"]?[ \t]*[=:][ \t]*['"]?([^\s'"]{6,200})""")
 
 
 def _name(node: ast.expr | str | None) -> str:

@@ -111,7 +111,9 @@ def _note(path: KeyPath, imported: Imported) -> str | None:
     if any(chosen.key == key for chosen in imported.chosen):
         return f"{path[-1]} chosen" if key.endswith(("guarantee", "limit")) else "chosen"
     place = imported.origins.get(path)
-    return _plain(str(place)) if place is not None else None
+    if place is None:
+        return None
+    return _plain(f"{place.file.rsplit('/', 1)[-1]}:{place.line}:{place.column}")
 
 
 def _plain(text: str) -> str:
