@@ -132,12 +132,16 @@ class ChartValues:
 
     def passed(self, path: KeyPath, remark: str | None = None) -> None:
         """It is kept under `overrides:`."""
-        self.settle(path, Fate(Kind.PASSED, self.override_key(path), remark))
+        if self.has(*path):
+            for leaf in leaves(self.get(*path), path):
+                self.fates.setdefault(leaf, Fate(Kind.PASSED, self.override_key(leaf), remark))
 
     def moved(self, path: KeyPath, target: KeyPath, remark: str) -> None:
         """It is kept under `overrides:`, below the name that it has today."""
         self.moves[path] = target
-        self.settle(path, Fate(Kind.PASSED, self.override_key(target), remark))
+        for leaf in leaves(self.get(*path), path):
+            key = self.override_key((*target, *leaf[len(path) :]))
+            self.fates.setdefault(leaf, Fate(Kind.PASSED, key, remark))
 
     def override_key(self, path: KeyPath) -> str:
         """The key below `overrides` that keeps a value: a list is kept as a whole, because Helm replaces it so."""
