@@ -9,13 +9,17 @@ WHOLE_FILE = ""
 """The section of an error that stands before any section."""
 
 
-def is_unclosed(problem: str) -> bool:
-    """Whether the parser met the end of the text inside something; it began at the error's context."""
-    return "<stream end>" in problem or "unexpected end of stream" in problem
+def is_unclosed(problem: str, same_line: bool) -> bool:
+    """Whether something is not closed, a quote or a bracket; it was opened at the error's context.
+
+    `same_line`: opened on the line where the parser noticed. Inside of brackets on one line rather a comma is missing.
+    """
+    ended = "<stream end>" in problem or "unexpected end of stream" in problem
+    return ended or ("',' or" in problem and not same_line)
 
 
-def words_of(text: str, line: int, column: int, problem: str) -> tuple[str, str | None]:
-    """The parser's `problem` at a place (both count from 1) as what is wrong, and what to do."""
+def words_of(text: str, line: int, column: int, problem: str, same_line: bool) -> tuple[str, str | None]:
+    """The parser's `problem` at a place (both count from 1) as what is wrong, and what to do. `same_line`: see `is_unclosed`."""
     lines = text.splitlines()
     here = lines[line - 1] if 0 < line <= len(lines) else ""
     if "\t" in here[: max(column, 1)] and not here[: column - 1].strip():
@@ -25,15 +29,18 @@ def words_of(text: str, line: int, column: int, problem: str) -> tuple[str, str 
     if "cannot start any token" in problem:
         character = here[column - 1 : column] or "this character"
         return f"{character!r} cannot start a value", "quote the value"
-    if is_unclosed(problem):
+    if "',' or" in problem and same_line:
+        return (
+            "the entries in brackets are not parted before this",
+            "put a , before it, or quote the whole value",
+        )
+    if is_unclosed(problem, same_line):
         opened = here[column - 1 : column]
         if opened and opened in "'\"[{":
             closing = {"[": "]", "{": "}"}.get(opened, opened)
-            return f"the {opened} that opens here is never closed", f"close it with {closing}"
+            comma = ", and part its entries with ," if opened in "[{" else ""
+            return f"the {opened} that opens here is never closed", f"close it with {closing}{comma}"
         return "something opened before (a quote, [ or {) is never closed", "close it"
-    if "',' or" in problem:
-        closing = "]" if "']'" in problem else "}"
-        return "a list or mapping in brackets is not closed before this", f"put a , or {closing} before it"
     if any(sign in problem for sign in ("<block end>", "expected ':'", "could not find", "mapping values")):
         return "this line does not fit the lines above it", "check its indentation, and the ':' after its key"
     return f"this is not YAML ({problem})", None

@@ -89,10 +89,12 @@ def read(text: str, file: str) -> tuple[Node | None, list[Problem], int | None]:
         shown = text[error.position : error.position + 1]
         builder.say(stopped, column, f"the character {shown!r} is not allowed in YAML")
     except MarkedYAMLError as error:
-        unclosed = is_unclosed(str(error.problem or error.context))
-        mark = (unclosed and error.context_mark) or error.problem_mark or error.context_mark
+        problem, noticed, opened = str(error.problem or error.context), error.problem_mark, error.context_mark
+        here = noticed is not None and opened is not None and noticed.line == opened.line
+        # Where it was opened tells more than where the parser noticed.
+        mark = (opened if is_unclosed(problem, here) else None) or noticed or opened
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        builder.say(line, column, *words_of(text, line, column, str(error.problem or error.context)))
+        builder.say(line, column, *words_of(text, line, column, problem, here))
         stopped = line or None
     except (YAMLError, ValueError, RecursionError) as error:
         builder.say(0, 0, f"the file is not YAML: {str(error).splitlines()[0]}")
