@@ -42,7 +42,7 @@ gateway.close()
 async def _ask(platform: Platform) -> None:
     url, token = platform.settings.hub_api_url, platform.secrets.reaper_token.reveal()
     async with aiohttp.ClientSession() as session:
-        assert await people_with_servers(session, url, token) == set()
+        assert await people_with_servers(session, url, token) == {}
         with pytest.raises(HubUnreachable, match="answered 403"):
             await people_with_servers(session, url, "wrong")
         platform.kill("hub")

@@ -9,7 +9,9 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
+from tidehub.login.entitled import largest_servers
 from tidehub.site.dask import Choice, Dask
+from tidehub.site.group_rules import GroupRule
 from tidehub.site.model import Bytes, Cores, Notebooks, Profile, Site
 from tidehub.site.units import about_size, format_cores, format_size
 
@@ -37,7 +39,7 @@ def impossible(site: Site, machine_memory: int, machine_cores: float) -> list[st
         f"machine.reserve_memory keeps {format_size(site.machine.reserve_memory)})"
     )
     found = []
-    for label, memory, cores in _notebook_guarantees(site.notebooks):
+    for label, memory, cores in _notebook_guarantees(site):
         if memory > room:
             found.append(f"{label} guarantees {format_size(memory)} of memory, and {machine}")
         if cores > machine_cores:
@@ -63,7 +65,7 @@ def _impossible_dask(site: Site, room: int, machine: str, machine_cores: float, 
         found.append(
             f"a Dask worker takes {format_cores(cores)} by default, and this machine has {machine_cores:g}"
         )
-    notebook = min(memory for _, memory, _ in _notebook_guarantees(site.notebooks))
+    notebook = min(memory for _, memory, _ in _notebook_guarantees(site))
     together = notebook + scheduler + worker
     if alone and not found and together > room:
         found.append(
@@ -90,9 +92,11 @@ def fit(site: Site, memory: int, cores: float) -> tuple[Site, list[str]]:
     ratio = _ratio(fitted, capacity(memory, fitted))
     notebooks = _fit_notebooks(fitted.notebooks, ratio, cores, changed)
     dask = fitted.dask if site.dask.engine == "none" else _fit_dask(fitted.dask, ratio, cores, changed)
+    groups = _fit_groups(site.login.groups, ratio, cores, changed)
     if not changed:
         return site, []
-    fitted = fitted.model_copy(update={"notebooks": notebooks, "dask": dask})
+    login = site.login.model_copy(update={"groups": groups})
+    fitted = fitted.model_copy(update={"notebooks": notebooks, "dask": dask, "login": login})
     short = _needed(fitted) - capacity(memory, fitted)
     if short > 0:
         changed.append(
@@ -103,7 +107,7 @@ def fit(site: Site, memory: int, cores: float) -> tuple[Site, list[str]]:
 
 
 def _needed(site: Site) -> int:
-    notebook = max(memory for _, memory, _ in _notebook_guarantees(site.notebooks))
+    notebook = max(memory for _, memory, _ in _notebook_guarantees(site))
     if site.dask.engine == "none":
         return PEOPLE * notebook
     return PEOPLE * notebook + site.dask.scheduler.memory + WORKERS * site.dask.worker.memory.default
@@ -112,7 +116,7 @@ def _needed(site: Site) -> int:
 def _ratio(site: Site, room: int) -> Fraction:
     """The largest ratio, in thousandths, at which two people and a cluster fit in `room` bytes; 0 when none does."""
     dask = site.dask
-    notebook = max(memory for _, memory, _ in _notebook_guarantees(site.notebooks))
+    notebook = max(memory for _, memory, _ in _notebook_guarantees(site))
     for thousandths in range(1000, 0, -1):
         ratio = Fraction(thousandths, 1000)
         needed = PEOPLE * _shrunk(notebook, ratio, LEAST_NOTEBOOK)
@@ -124,15 +128,41 @@ def _ratio(site: Site, room: int) -> Fraction:
     return Fraction(0)
 
 
-def _notebook_guarantees(notebooks: Notebooks) -> list[tuple[str, int, float]]:
+def _notebook_guarantees(site: Site) -> list[tuple[str, int, float]]:
+    """Of every profile, as large as a rule for a group can make it."""
     return [
         (
-            f"a notebook server of the profile {profile.name}",
-            notebooks.memory_of(profile).guarantee,
-            notebooks.cpu_of(profile).guarantee,
+            f"a notebook server of the profile {server.profile.name}",
+            server.memory.guarantee,
+            server.cpu.guarantee,
         )
-        for profile in notebooks.profiles
+        for server in largest_servers(site)
     ]
+
+
+def _fit_groups(
+    groups: tuple[GroupRule, ...], ratio: Fraction, cores: float, changed: list[str]
+) -> tuple[GroupRule, ...]:
+    fitted = []
+    for index, group in enumerate(groups):
+        more, update = group.notebooks, dict[str, object]()
+        key = f"login.groups[{index}].notebooks"
+        if more is not None and more.memory is not None:
+            written = Bytes.model_construct(guarantee=more.memory.guarantee or 0, limit=more.memory.limit)
+            amount = _fit_bytes(f"{key}.memory", written, ratio, changed)
+            smaller = {"guarantee": amount.guarantee or None, "limit": amount.limit}
+            update["memory"] = more.memory.model_copy(update=smaller)
+        if more is not None and more.cpu is not None and more.cpu.guarantee is not None:
+            share = _fit_cores(
+                f"{key}.cpu", Cores(guarantee=more.cpu.guarantee, limit=more.cpu.limit), cores, changed
+            )
+            update["cpu"] = more.cpu.model_copy(update={"guarantee": share.guarantee, "limit": share.limit})
+        fitted.append(
+            group.model_copy(update={"notebooks": more.model_copy(update=update)})
+            if more is not None
+            else group
+        )
+    return tuple(fitted)
 
 
 def _fit_notebooks(notebooks: Notebooks, ratio: Fraction, cores: float, changed: list[str]) -> Notebooks:
@@ -158,7 +188,7 @@ def _fit_bytes(key: str, written: Bytes, ratio: Fraction, changed: list[str]) ->
     for name, before, after in (("guarantee", written.guarantee, guarantee), ("limit", written.limit, limit)):
         if before != after:
             changed.append(_line(f"{key}.{name}", before, after))
-    return Bytes(guarantee=guarantee, limit=limit)
+    return Bytes.model_construct(guarantee=guarantee, limit=limit)
 
 
 def _fit_cores(key: str, written: Cores, cores: float, changed: list[str]) -> Cores:

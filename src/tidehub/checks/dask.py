@@ -51,7 +51,7 @@ COMPUTE_DEADLINE = 240.0
 
 def without_dask(journey: Journey) -> str:
     """Why there is no Dask to check, or nothing."""
-    return "" if journey.target.workers else "this site has no Dask clusters"
+    return "" if journey.target.workers else "this person has no Dask clusters here"
 
 
 async def create_cluster(journey: Journey) -> str:

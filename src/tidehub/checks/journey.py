@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tidehub.checks.browser import Browser
 from tidehub.checks.kernel import Kernel
@@ -30,6 +31,12 @@ class Journey:
     dashboard: str = ""
     news: list[str] = field(default_factory=list)
     """What the platform told the person in the running phase."""
+
+    def is_person(self, record: Mapping[str, Any]) -> None:
+        """From here on this person goes the path: the hub's record says who, the site what they are promised."""
+        self.user = str(record["name"])
+        if self.target.for_person is not None:
+            self.target = self.target.for_person(record)
 
     def tell(self, message: str) -> None:
         """Keeps a message of the platform, once."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from tidehub.checks.log_lines import LogFiles
+from tidehub.checks.report import PhaseFailed
 from tidehub.checks.target import Account, Target
 from tidehub.errors import Place, TidehubError
 from tidehub.gateway.limits import workers_of
@@ -15,8 +18,10 @@ from tidehub.local.places import Places
 from tidehub.local.process import redact
 from tidehub.local.secrets import load_secrets
 from tidehub.local.supervisor.state import read_state
+from tidehub.login.entitled import entitled
 from tidehub.login.log_scrub import scrub as scrub_parameters
 from tidehub.site.dask import Dask
+from tidehub.site.model import Site
 
 MEMBERS = ("alice", "bob", "olga", "ada")
 """The trial people whom every site's own rule admits (`tidehub.identity.demo_accounts`), the preferred one first."""
@@ -44,7 +49,7 @@ def local_target(places: Places, *, ask_token: Callable[[str], str | None] = lam
     site = settings.site
     hidden = [secret.reveal() for secret in load_secrets(places.secrets)]
     hidden += [account.password for account in accounts] + ([token] if token else [])
-    return Target(
+    everybody = Target(
         address=settings.public_url,
         accounts=accounts,
         token=token,
@@ -53,6 +58,21 @@ def local_target(places: Places, *, ask_token: Callable[[str], str | None] = lam
         workers=_possible_workers(site.dask),
         logs=LogFiles(places.logs),
         scrub=scrubber(hidden),
+    )
+    return replace(everybody, for_person=lambda record: _promised(everybody, site, record))
+
+
+def _promised(everybody: Target, site: Site, record: Mapping[str, Any]) -> Target:
+    person = entitled(site, str(record["name"]), record.get("groups", ()))
+    if person.default is None:
+        raise PhaseFailed(
+            f"{record['name']} may enter, but start no profile: take another account with --user"
+        )
+    return replace(
+        everybody,
+        profiles=tuple(server.profile.slug for server in person.servers),
+        default_profile=person.default.profile.slug,
+        workers=_possible_workers(person.dask) if person.dask is not None else 0,
     )
 
 

@@ -86,6 +86,7 @@ async def log_in(journey: Journey) -> str:
         await sign_in(journey.browser, account)
         record = await who(journey.browser)
         journey.user, journey.signed_in = str(record["name"]), True
+        journey.is_person(record)
         if not has_server(record):
             return f"{journey.user}, by the identity provider's form" + (
                 f" ({', '.join(busy)} busy)" if busy else ""
@@ -122,6 +123,7 @@ async def _enter_by_token(journey: Journey) -> str:
             f"{journey.user} already has a server running, and a check must not disturb anybody's work: "
             "stop it, or take another person's token"
         )
+    journey.is_person(record)
     return f"{journey.user}, by token: the login itself is not checked"
 
 

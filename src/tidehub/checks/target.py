@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,12 @@ class Target:
     token: str | None = field(default=None, repr=False)
     """A person's hub API token, instead of a login."""
     profiles: tuple[str, ...] = ()
-    """Slugs of the profiles that the site promises."""
+    """Slugs of the profiles that the site promises the person."""
     default_profile: str = ""
     workers: int = 2
-    """How many Dask workers to ask for; 0 where the site has no Dask clusters."""
+    """How many Dask workers to ask for; 0 where the person may have no Dask clusters."""
     logs: Logs = field(default_factory=NoLogs)
     scrub: Callable[[str], str] = str
     """Removes secrets from a text."""
+    for_person: Callable[[Mapping[str, Any]], Target] | None = None
+    """What the site promises one person, by the hub's record of them; none where it promises everybody the same."""

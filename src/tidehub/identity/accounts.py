@@ -118,6 +118,12 @@ class AccountStore:
             raise UsageError(f"entitlements of {username} must be a list, not one text.")
         self._change(username, "entitlements", json.dumps(list(entitlements)))
 
+    def set_assurance(self, username: str, assurance: Iterable[str]) -> None:
+        """Replace the levels of assurance that userinfo states. Raises `UsageError` for an unknown name."""
+        if isinstance(assurance, str):
+            raise UsageError(f"assurance of {username} must be a list, not one text.")
+        self._change(username, "assurance", json.dumps(list(assurance)))
+
     def set_password_hash(self, username: str, password_hash: str) -> None:
         """Replace a password by the result of `passwords.hash_password`; sign the person out everywhere."""
         self._change(username, "password_hash", password_hash, sign_out=True)

@@ -17,6 +17,7 @@ FILE_NAME = "demo-accounts.json"
 DEFAULT_GROUP = "urn:mace:egi.eu:group:vo.example.eu:role=member#aai.egi.eu"
 """The group of a site that requires none."""
 
+_ANY_GROUP = "vo.example.eu"
 _GROUP_URN = re.compile(
     r"(?P<group>urn:[^#]+?:group:[^#]+?)(?::role=(?P<role>[^:#]+))?(?P<authority>#[^#]+)?", re.IGNORECASE
 )
@@ -72,23 +73,31 @@ def demo_entitlements(group: str, *, admin_group: str | None = None) -> dict[str
 
 
 def ensure_demo_accounts(
-    store: AccountStore, group: str | None, *, admin_group: str | None = None
+    store: AccountStore,
+    group: str | None,
+    *,
+    admin_group: str | None = None,
+    assurance: tuple[str, ...] = (),
 ) -> dict[str, str]:
     """Make the missing trial accounts for `group` and return every trial password by user name.
+
+    `assurance` is what the site asks for; every account has it beside the levels of a university's people.
 
     The passwords also stay readable in `demo-accounts.json` (0600) of the private state, so that a later `up`
     can show them again. For the same groups, a second call changes nothing, not even entitlements changed
     since; for other groups the entitlements are set anew. Raises `TidehubError` for a damaged file.
     """
     group = group or DEFAULT_GROUP
+    levels = tuple(dict.fromkeys((*_ASSURANCE, *assurance)))
     kept = _read(store.state_dir)
     passwords = {
         person.username: kept.passwords.get(person.username) or generate_password() for person in PEOPLE
     }
-    if kept != _Kept(group, admin_group, passwords):
+    wanted = _Kept(group, admin_group, passwords, assurance)
+    if kept != wanted:
         # Written first: killed right after this, the next call finds the passwords and makes the accounts.
-        _write(store.state_dir, _Kept(group, admin_group, passwords))
-    regroup = (kept.group, kept.admin_group) != (group, admin_group)
+        _write(store.state_dir, wanted)
+    regroup = (kept.group, kept.admin_group, kept.assurance) != (group, admin_group, assurance)
     existing = {account.username for account in store.all()}
     stale = [
         person
@@ -102,12 +111,13 @@ def ensure_demo_accounts(
     for person in PEOPLE:
         username = person.username
         if username not in existing:
-            store.add_hashed(_account(person, entitlements[username]), hashed[username])
+            store.add_hashed(_account(person, entitlements[username], levels), hashed[username])
             continue
         if username in hashed:
             store.set_password_hash(username, hashed[username])
         if regroup:
             store.set_entitlements(username, entitlements[username])
+            store.set_assurance(username, levels)
     return passwords
 
 
@@ -121,6 +131,7 @@ class _Kept:
     group: str | None
     admin_group: str | None
     passwords: dict[str, str]
+    assurance: tuple[str, ...] = ()
 
 
 def _read(state_dir: Path) -> _Kept:
@@ -130,7 +141,7 @@ def _read(state_dir: Path) -> _Kept:
     try:
         data = json.loads(read_private(path, "The file of trial passwords"))
         passwords = {str(username): str(password) for username, password in data["passwords"].items()}
-        return _Kept(data["group"], data["admin_group"], passwords)
+        return _Kept(data["group"], data["admin_group"], passwords, tuple(data.get("assurance", ())))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise TidehubError(
             "The file of trial passwords is damaged.",
@@ -140,23 +151,30 @@ def _read(state_dir: Path) -> _Kept:
 
 
 def _write(state_dir: Path, kept: _Kept) -> None:
-    data = {"group": kept.group, "admin_group": kept.admin_group, "passwords": kept.passwords}
+    data = {
+        "group": kept.group,
+        "admin_group": kept.admin_group,
+        "assurance": list(kept.assurance),
+        "passwords": kept.passwords,
+    }
     write_private(state_dir / FILE_NAME, json.dumps(data, indent=2) + "\n")
 
 
-def _account(person: DemoPerson, entitlements: tuple[str, ...]) -> Account:
+def _account(person: DemoPerson, entitlements: tuple[str, ...], assurance: tuple[str, ...]) -> Account:
     return Account(
         username=person.username,
         name=person.name,
         email=f"{person.username}@demo.example.org",
         entitlements=entitlements,
         affiliation=(f"{person.affiliation}@demo.example.org",),
-        assurance=_ASSURANCE,
+        assurance=assurance,
     )
 
 
 def _related(group: str) -> tuple[tuple[str, ...], str, str, str]:
     """Membership, an operator's role, an administrator's role, and membership elsewhere."""
+    # A rule may end with :* (this group and all below it); a person's membership names one group.
+    group = group.replace(":group:*", f":group:{_ANY_GROUP}").replace(":*", "")
     match = _GROUP_URN.fullmatch(group)
     if match is None:
         return (group,), f"{group}-vm_operator", f"{group}-admin", "elsewhere"

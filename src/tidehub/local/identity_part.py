@@ -54,7 +54,9 @@ def prepare_identity(setting: Setting, *, allow_public: bool) -> DemoLogin:
     group = login.allow.groups[0] if login.allow.groups else None
     admin_group = login.admins.groups[0] if login.admins.groups else None
     with AccountStore.open(directory) as store:
-        passwords = ensure_demo_accounts(store, group, admin_group=admin_group)
+        passwords = ensure_demo_accounts(
+            store, group, admin_group=admin_group, assurance=login.allow.assurance
+        )
     _give(directory, service.uid, service.gid)
     inside = f"{setting.identity_url}{front.base_path}services/identity"
     return DemoLogin(

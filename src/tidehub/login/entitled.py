@@ -16,9 +16,12 @@ from typing import Any
 from tidehub.login import rule
 from tidehub.login.rule import Entitlement
 from tidehub.site.dask import Dask
-from tidehub.site.group_rules import DaskFor, GroupRule
+from tidehub.site.group_rules import DaskFor, GroupRule, More
 from tidehub.site.model import Bytes, Cores, Profile, Site
 from tidehub.site.units import format_cores, format_size
+
+Rules = list[tuple[str, GroupRule]]
+"""Rules for groups with the keys where they stand."""
 
 EVERYBODY = "everybody"
 """The reason of what every admitted person has."""
@@ -66,15 +69,21 @@ class Entitled:
 def entitled(site: Site, username: str, groups: Iterable[str]) -> Entitled:
     """What a person has. `groups` are memberships as URNs, the hub's groups; what is none gives nothing."""
     held = tuple(_memberships(groups))
-    rules = [
-        (f"login.groups[{index}]", group_rule)
-        for index, group_rule in enumerate(site.login.groups)
-        if rule.holder(held, group_rule.group)
-    ]
+    rules = [(key, one) for key, one in _keyed(site) if rule.holder(held, one.group)]
     grants: list[Grant] = []
-    servers = tuple(_servers(site, username, held, rules, grants))
+    servers = tuple(
+        _server(site, profile, by, rules, grants)
+        for index, profile in enumerate(site.notebooks.profiles)
+        if (by := _why(site, profile, f"notebooks.profiles[{index}].allow", username, held, rules))
+    )
     dask, dask_by = _dask(site.dask, rules, grants)
-    return Entitled(servers, dask, dask_by, tuple(dict.fromkeys(grants)))
+    return Entitled(servers, dask, dask_by, tuple(grants))
+
+
+def largest_servers(site: Site) -> tuple[Server, ...]:
+    """The server of each profile as somebody would have it who holds every membership of `login.groups`."""
+    rules = _keyed(site)
+    return tuple(_server(site, profile, EVERYBODY, rules, []) for profile in site.notebooks.profiles)
 
 
 def is_restricted(site: Site, profile: Profile) -> bool:
@@ -87,6 +96,10 @@ def names(group_rule: GroupRule, profile: Profile) -> bool:
     return bool({profile.slug, profile.name} & set(group_rule.profiles))
 
 
+def _keyed(site: Site) -> Rules:
+    return [(f"login.groups[{index}]", one) for index, one in enumerate(site.login.groups)]
+
+
 def _memberships(groups: Iterable[str]) -> Iterator[Entitlement]:
     for group in groups:
         try:
@@ -97,34 +110,25 @@ def _memberships(groups: Iterable[str]) -> Iterator[Entitlement]:
 
 # --- notebook servers -------------------------------------------------------------------------
 
-Rules = list[tuple[str, GroupRule]]
+
+def _server(site: Site, profile: Profile, by: str, rules: Rules, grants: list[Grant]) -> Server:
+    memory, cpu = site.notebooks.memory_of(profile), site.notebooks.cpu_of(profile)
+    for key, group_rule in rules:
+        more = group_rule.notebooks
+        if more is not None and more.memory is not None:
+            memory = Bytes(**_amounts(memory, more.memory, "notebooks.memory", key, grants))
+        if more is not None and more.cpu is not None:
+            cpu = Cores(**_amounts(cpu, more.cpu, "notebooks.cpu", key, grants))
+    return Server(profile, memory, cpu, by)
 
 
-def _servers(
-    site: Site, username: str, held: tuple[Entitlement, ...], rules: Rules, grants: list[Grant]
-) -> Iterator[Server]:
-    for index, profile in enumerate(site.notebooks.profiles):
-        by = _why(site, profile, f"notebooks.profiles[{index}].allow", username, held, rules)
-        if not by:
-            continue
-        memory, cpu = site.notebooks.memory_of(profile), site.notebooks.cpu_of(profile)
-        for key, group_rule in rules:
-            more = group_rule.notebooks
-            if more is not None and more.memory is not None:
-                memory = Bytes(
-                    guarantee=_most(
-                        memory.guarantee, more.memory.guarantee, "notebooks.memory.guarantee", key, grants
-                    ),
-                    limit=_most(memory.limit, more.memory.limit, "notebooks.memory.limit", key, grants),
-                )
-            if more is not None and more.cpu is not None:
-                cpu = Cores(
-                    guarantee=_most(
-                        cpu.guarantee, more.cpu.guarantee, "notebooks.cpu.guarantee", key, grants
-                    ),
-                    limit=_most(cpu.limit, more.cpu.limit, "notebooks.cpu.limit", key, grants),
-                )
-        yield Server(profile, memory, cpu, by)
+def _amounts(
+    have: Bytes | Cores, more: More[Any], where: str, key: str, grants: list[Grant]
+) -> dict[str, Any]:
+    return {
+        name: _most(getattr(have, name), getattr(more, name), f"{where}.{name}", key, grants)
+        for name in ("guarantee", "limit")
+    }
 
 
 def _why(

@@ -153,7 +153,7 @@ async def test_a_dashboard_that_is_open_to_strangers_fails() -> None:
 async def test_a_site_without_dask_skips_it() -> None:
     report = await go(FakePlatform(), workers=0)
     assert report.ok
-    assert phase(report, "cluster").detail == "this site has no Dask clusters"
+    assert phase(report, "cluster").detail == "this person has no Dask clusters here"
 
 
 async def test_an_interrupted_check_clears_up() -> None:

@@ -60,7 +60,7 @@ def _scaled(backend: TidehubBackend, cluster: Cluster, response: web.Response) -
     said = json.loads(response.text or "{}")
     if not said.get("msg"):
         return response
-    dask = backend.settings.site.dask
+    dask = backend.limits_of(cluster.username)
     row = totals.most_workers(dask, backend.clusters_of(cluster.username), cluster)
     return web.json_response({**said, "msg": f"{said['msg']} {totals.limit_words(dask, row)}"})
 

@@ -21,7 +21,7 @@ from dask_gateway_server.backends.db_base import Cluster, DBBackendBase, JobStat
 from dask_gateway_server.models import User
 from dask_gateway_server.utils import timestamp
 from traitlets import Any as AnyTrait
-from traitlets import Float, Unicode
+from traitlets import Float, List, Unicode
 
 from tidehub.capacity.ledger import Ledger
 from tidehub.capacity.queue import never_fits
@@ -32,6 +32,8 @@ from tidehub.local.gateway.config import GatewaySettings, dashboard_key
 from tidehub.local.gateway.notices import Notices
 from tidehub.local.isolation import Ending, Isolation, ProcessHandle, choose_isolation
 from tidehub.local.places import Places
+from tidehub.login.entitled import Entitled, entitled
+from tidehub.site.dask import Dask
 
 SCHEDULER_GRACE = 5.0
 WORKER_GRACE = 5.0
@@ -41,6 +43,7 @@ class TidehubClusterConfig(ClusterConfig):  # type: ignore[misc]
     """Upstream's cluster configuration, and the profile whose environment the cluster runs in."""
 
     profile = Unicode("", help="The slug of the profile.", config=True)
+    groups = List(Unicode(), help="Memberships of the owner when the cluster was asked for.", config=True)
 
 
 class TidehubBackend(DBBackendBase):  # type: ignore[misc]
@@ -73,6 +76,7 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
         self.admission = Admission(self.ledger, self.log)
         self.notices = Notices(self.session, self.key_secret, self.log)
         self.last_fault: dict[str, str] = {}
+        self.memberships: dict[str, tuple[str, ...]] = {}
         await self.adopt_running()
         known = {c.name for c in self.db.name_to_cluster.values() if c.status < JobStatus.STOPPED}
         workdirs.remove_strays(settings.clusters_dir, known)
@@ -145,6 +149,7 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
     # --- what people ask ------------------------------------------------------------------------------
 
     async def start_cluster(self, user: User, cluster_options: dict[str, Any]) -> str:
+        self.memberships[user.name] = tuple(user.groups)
         config = (await self.process_cluster_options(user, cluster_options))[1].to_dict()
         if config["profile"] not in self.settings.environments:
             raise PublicException(
@@ -157,7 +162,7 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
             never = never_fits(self.settings.capacity, claim)
             if never:
                 raise PublicException(f"this cluster cannot be started: {never}. Choose smaller workers.")
-        refused = totals.refused_cluster(self.settings.site.dask, self.clusters_of(user.name), config)
+        refused = totals.refused_cluster(self.limits_of(user.name), self.clusters_of(user.name), config)
         if refused:
             raise PublicException(refused)
         name: str = await super().start_cluster(user, cluster_options)
@@ -168,9 +173,23 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
         cluster = self.db.get_cluster(cluster_name)
         if model is not None and cluster is not None and cluster.is_active():
             # What upstream's scale and adapt clamp to: the person's totals count too.
-            most = totals.most_workers(self.settings.site.dask, self.clusters_of(cluster.username), cluster)
+            most = totals.most_workers(
+                self.limits_of(cluster.username), self.clusters_of(cluster.username), cluster
+            )
             model.config = {**model.config, "cluster_max_workers": most.workers}
         return model
+
+    def entitled(self, username: str) -> Entitled:
+        """What a person has, by the memberships last heard of: from the hub, or when their clusters were asked for."""
+        groups = self.memberships.get(username)
+        if groups is None:
+            clusters = sorted(self.clusters_of(username), key=lambda cluster: cluster.start_time)
+            groups = tuple(clusters[-1].config.get("groups", ())) if clusters else ()
+        return entitled(self.settings.site, username, groups)
+
+    def limits_of(self, username: str) -> Dask:
+        """A person's limits; everybody's for clusters that are about to be ended."""
+        return self.entitled(username).dask or self.settings.site.dask
 
     def clusters_of(self, username: str) -> list[Cluster]:
         """The clusters of a person that run, start or wait."""
@@ -223,7 +242,10 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
 
         def limit() -> str | None:
             return totals.refused_worker(
-                self.settings.site.dask, self.clusters_of(cluster.username), worker, self.admitted_worker
+                self.limits_of(cluster.username),
+                self.clusters_of(cluster.username),
+                worker,
+                self.admitted_worker,
             )
 
         if self._may_start(worker, limit):

@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from aiohttp import web
 from dask_gateway_server.options import Float, Integer, Options, Select
 
 from tidehub.gateway import limits, options
+from tidehub.login.entitled import Entitled, entitled
+from tidehub.site.dask import Dask
 from tidehub.site.model import Profile, Site
 
 
+class NoClusters(web.HTTPForbidden):
+    """The person may start no clusters. Words for the person; upstream passes the reason on."""
+
+    def __init__(self, site: Site) -> None:
+        contact = f" Questions: {site.site.contact}" if site.site.contact else ""
+        self.words = f"Dask clusters are not open to your account at {site.site.name}.{contact}"
+        super().__init__(reason=self.words)
+
+    def __str__(self) -> str:
+        return self.words
+
+
 class SiteOptions(Options):  # type: ignore[misc]
-    """Upstream's fields for the widget; the checks and their words are the site's.
+    """One person's choices: upstream's fields for the widget; the checks and their words are the site's.
 
     Upstream's own messages (`worker_cores must be <= 2.000000, got 3`) name neither the unit nor the range.
     """
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        fields = [_upstream_field(field) for field in options.fields(site.dask)]
-        slugs = [profile.slug for profile in site.notebooks.profiles]
-        default = site.notebooks.default_profile.slug
-        fields.append(Select("profile", options=slugs, default=default, label="Profile"))
+    def __init__(self, dask: Dask, person: Entitled) -> None:
+        self._dask = dask
+        self._profiles = [server.profile for server in person.servers]
+        self._default = person.default.profile if person.default is not None else None
+        fields = [_upstream_field(field) for field in options.fields(dask)]
+        slugs = [profile.slug for profile in self._profiles]
+        if self._default is not None:
+            fields.append(Select("profile", options=slugs, default=self._default.slug, label="Profile"))
         super().__init__(*fields)
 
     def parse_options(self, request: Any) -> dict[str, Any]:
@@ -31,8 +48,8 @@ class SiteOptions(Options):  # type: ignore[misc]
             raise TypeError(f"cluster options must be a mapping, and this is {type(request).__name__}")
         chosen = dict(request)
         profile = self._profile(chosen)
-        options.to_config(self._site.dask, chosen)
-        defaults = {field.name: field.default for field in options.fields(self._site.dask)}
+        options.to_config(self._dask, chosen)
+        defaults = {field.name: field.default for field in options.fields(self._dask)}
         return {**defaults, **chosen, "profile": profile.slug}
 
     def get_configuration(self, options_chosen: Mapping[str, Any], user: Any) -> dict[str, Any]:
@@ -40,24 +57,24 @@ class SiteOptions(Options):  # type: ignore[misc]
         chosen = dict(options_chosen)
         profile = chosen.pop("profile")
         return {
-            **limits.cluster_config(self._site.dask),
-            **options.to_config(self._site.dask, chosen),
+            **limits.cluster_config(self._dask),
+            **options.to_config(self._dask, chosen),
             "profile": profile,
+            "groups": list(user.groups),
         }
 
     def _profile(self, chosen: dict[str, Any]) -> Profile:
         """Takes `profile` and `image` out of `chosen`; an image stands for the profile that has it."""
-        profiles = self._site.notebooks.profiles
-        image, slug = (
-            chosen.pop("image", ""),
-            chosen.pop("profile", self._site.notebooks.default_profile.slug),
-        )
+        profiles = self._profiles
+        if self._default is None:
+            raise ValueError("no environment here is open to your account, so no cluster can run in one")
+        image, slug = chosen.pop("image", ""), chosen.pop("profile", self._default.slug)
         if image:
             found = next((profile for profile in profiles if profile.image == image), None)
             if found is None:
                 raise ValueError(
-                    f"image is {image!r}, which no profile has; on one machine a cluster runs in the environment of a "
-                    f"profile. Choose profile: {', '.join(profile.slug for profile in profiles)}"
+                    f"image is {image!r}, which no profile of yours has; on one machine a cluster runs in the "
+                    f"environment of a profile. Choose profile: {', '.join(profile.slug for profile in profiles)}"
                 )
             return found
         found = next((profile for profile in profiles if slug in (profile.slug, profile.name)), None)
@@ -72,6 +89,13 @@ def _upstream_field(field: options.OptionField) -> Any:
     return kind(field.name, default=field.default, min=field.min, max=field.max, label=field.label)
 
 
-def cluster_options(site: Site) -> SiteOptions:
-    """The options object of the gateway's backend."""
-    return SiteOptions(site)
+def cluster_options(site: Site) -> Callable[[Any], SiteOptions]:
+    """The options of each person, for the gateway's backend. They raise `NoClusters` for who may start none."""
+
+    def of(user: Any) -> SiteOptions:
+        person = entitled(site, user.name, user.groups)
+        if person.dask is None:
+            raise NoClusters(site)
+        return SiteOptions(person.dask, person)
+
+    return of

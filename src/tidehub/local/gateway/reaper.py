@@ -1,4 +1,4 @@
-"""Ends clusters whose owner has had no notebook server for a while: nobody is there to use or to end them."""
+"""Ends clusters whose owner has had no notebook server for a while, or may not have clusters any more."""
 
 from __future__ import annotations
 
@@ -43,14 +43,17 @@ class HubUnreachable(TidehubError):
     """The hub does not say who has a server."""
 
 
-async def people_with_servers(session: aiohttp.ClientSession, hub_api_url: str, token: str) -> set[str]:
-    """Who has a server that runs, starts or stops, as the hub says (`GET /users?state=active`).
+async def people_with_servers(
+    session: aiohttp.ClientSession, hub_api_url: str, token: str
+) -> dict[str, tuple[str, ...] | None]:
+    """Who has a server that runs, starts or stops, as the hub says (`GET /users?state=active`), and their groups;
+    None where the token may not read them.
 
     Raises `HubUnreachable`. A starting server counts: the hub lists it as pending, not as ready.
     """
     headers = {"Authorization": f"token {token}", "Accept": "application/jupyterhub-pagination+json"}
     timeout = aiohttp.ClientTimeout(total=20)
-    names: set[str] = set()
+    people: dict[str, tuple[str, ...] | None] = {}
     offset = 0
     try:
         while True:
@@ -61,13 +64,17 @@ async def people_with_servers(session: aiohttp.ClientSession, hub_api_url: str, 
                 if answer.status != 200:
                     raise HubUnreachable(f"the hub answered {answer.status} when asked who has a server")
                 page: Any = await answer.json()
-            names.update(user["name"] for user in page["items"])
+            people |= {user["name"]: _groups(user) for user in page["items"]}
             following = page["_pagination"]["next"]
             if not following:
-                return names
+                return people
             offset = int(following["offset"])
     except (TimeoutError, aiohttp.ClientError, KeyError, TypeError, ValueError) as error:
         raise HubUnreachable(f"the hub does not say who has a server: {type(error).__name__}") from error
+
+
+def _groups(user: dict[str, Any]) -> tuple[str, ...] | None:
+    return tuple(user["groups"]) if "groups" in user else None
 
 
 async def reap_forever(backend: TidehubBackend) -> None:
@@ -84,7 +91,7 @@ async def reap_forever(backend: TidehubBackend) -> None:
 async def reap(backend: TidehubBackend, orphans: Orphans) -> None:
     """One look: end the clusters that are due."""
     clusters = list(backend.db.active_clusters())
-    present: set[str] | None = None
+    present: dict[str, tuple[str, ...] | None] | None = None
     try:
         if clusters:
             present = await people_with_servers(
@@ -93,8 +100,13 @@ async def reap(backend: TidehubBackend, orphans: Orphans) -> None:
     except HubUnreachable as error:
         backend.log.info("No cluster is ended for lack of a server: %s", error)
     due = orphans.due({c.username for c in clusters}, present, asyncio.get_running_loop().time())
+    known = {name: groups for name, groups in (present or {}).items() if groups is not None}
+    backend.memberships.update(known)
     for cluster in clusters:
-        if cluster.username in due:
+        if cluster.username in known and backend.entitled(cluster.username).dask is None:
+            backend.log.warning("Cluster %s is ended: its owner may not have clusters now", cluster.name)
+            await backend.stop_cluster(cluster.name)
+        elif cluster.username in due:
             grace = format_duration(orphans.grace)
             backend.log.warning(
                 "Cluster %s is ended: its owner has had no server for %s", cluster.name, grace

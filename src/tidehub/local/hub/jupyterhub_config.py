@@ -75,7 +75,7 @@ TidehubSpawner.context = HubContext(
     ledger=Ledger(places.ledger, settings.capacity),
 )
 c.JupyterHub.spawner_class = TidehubSpawner
-c.Spawner.server_token_scopes = server_scopes(site)
+c.Spawner.server_token_scopes = lambda spawner: server_scopes(with_dask=spawner.entitled().dask is not None)
 c.Spawner.default_url = "/lab"
 # Our own queue is fair and says what it waits for; the hub's limits would answer 429.
 c.JupyterHub.concurrent_spawn_limit = 0

@@ -12,10 +12,10 @@ DASK_SERVICE = "dask-gateway"
 _DASK_ACCESS = f"access:services!service={DASK_SERVICE}"
 
 
-def server_scopes(site: Site) -> list[str]:
+def server_scopes(*, with_dask: bool) -> list[str]:
     """The scopes of the token inside a notebook server. Without Dask access in it no cluster could be started."""
     scopes = ["users:activity!user", "access:servers!server"]
-    return [*scopes, _DASK_ACCESS] if site.dask.engine == "gateway" else scopes
+    return [*scopes, _DASK_ACCESS] if with_dask else scopes
 
 
 def roles(site: Site) -> list[dict[str, Any]]:
@@ -38,8 +38,8 @@ def roles(site: Site) -> list[dict[str, Any]]:
         },
         {
             "name": "reaper",
-            "description": "Knows who has a server running, to end forgotten Dask clusters",
-            "scopes": ["list:users", "read:servers"],
+            "description": "Knows who has a server running and their groups, to end Dask clusters without right",
+            "scopes": ["list:users", "read:servers", "read:users:groups"],
             "services": ["reaper"],
         },
         {

@@ -63,10 +63,14 @@ class ServerPlace:
 
 
 def server_argv(
-    environment: ProfileEnvironment, settings: HubSettings, place: ServerPlace, hub_args: Sequence[str]
+    environment: ProfileEnvironment,
+    settings: HubSettings,
+    place: ServerPlace,
+    hub_args: Sequence[str],
+    *,
+    with_dask: bool,
 ) -> list[str]:
     """The command line of a notebook server. It holds no secret: others can read it in the process list."""
-    with_dask = settings.site.dask.engine == "gateway"
     return [
         str(environment.python),
         str(settings.notebook_side / "tuned_singleuser.py"),
@@ -94,6 +98,8 @@ def server_environment(
     person: Person,
     place: ServerPlace,
     profile: Profile,
+    *,
+    with_dask: bool,
 ) -> dict[str, str]:
     """The environment of a notebook server: the hub's own variables, the person's, and those that make Dask work."""
     base = settings.base_path
@@ -111,7 +117,7 @@ def server_environment(
         "JUPYTERHUB_SINGLEUSER_EXTENSION": "1",
         "JUPYTER_RUNTIME_DIR": str(place.runtime),
     }
-    if settings.site.dask.engine == "gateway":
+    if with_dask:
         env |= {
             "DASK_GATEWAY__ADDRESS": settings.gateway_address,
             "DASK_GATEWAY__PROXY_ADDRESS": settings.gateway_scheduler_address,

@@ -6,52 +6,58 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from tidehub.site.model import Profile, Site
+from tidehub.login.entitled import Entitled, Server
+from tidehub.site.model import Site
 from tidehub.site.units import format_size
 
 FIELD = "profile"
 
 
-def find_profile(site: Site, slug: str | None) -> Profile:
-    """The profile of that slug, the default one for `None`. Raises `ValueError` naming the possible ones."""
-    if slug is None:
-        return site.notebooks.default_profile
-    for profile in site.notebooks.profiles:
-        if profile.slug == slug:
-            return profile
-    known = ", ".join(p.slug for p in site.notebooks.profiles)
-    raise ValueError(f"there is no profile {slug!r} here; possible: {known}")
+def find_server(person: Entitled, slug: str | None) -> Server:
+    """The server of the profile of that slug, the preselected one for `None`.
 
-
-def memory_words(site: Site, profile: Profile) -> str:
-    """What a server of this profile gets, for people: memory and CPU as limit and guarantee."""
-    memory, cores = site.notebooks.memory_of(profile), site.notebooks.cpu_of(profile)
-    return (
-        f"up to {format_size(memory.limit)} memory ({format_size(memory.guarantee)} guaranteed), "
-        f"up to {cores.limit:g} CPU"
-    )
-
-
-def options_form(site: Site, chosen: str | None = None) -> str:
-    """The HTML inside the hub's form: one card a profile, the default (or `chosen`) selected.
-
-    Empty where there is nothing to choose, so that the hub starts the server at once.
+    Raises `ValueError` naming what the person may start. A profile for others only and one that does not exist
+    get the same words: which profiles others have is nobody's business.
     """
-    profiles = site.notebooks.profiles
-    if len(profiles) < 2:
-        return ""
-    selected = (
-        find_profile(site, chosen).slug if _known(site, chosen) else site.notebooks.default_profile.slug
+    server = person.default if slug is None else person.server(slug)
+    if server is not None:
+        return server
+    if not person.servers:
+        raise ValueError("no environment here is open to your account")
+    known = ", ".join(server.profile.slug for server in person.servers)
+    raise ValueError(f"there is no profile {slug!r} that you may start; possible: {known}")
+
+
+def nothing_to_start(site: Site) -> str:
+    """What a person reads who may enter and start nothing."""
+    sentence = f"You may enter {site.site.name}, but none of its environments is open to your account."
+    return f"{sentence} Questions: {site.site.contact}" if site.site.contact else sentence
+
+
+def size_words(server: Server) -> str:
+    """What a server gets, for people: memory and CPU as limit and guarantee."""
+    return (
+        f"up to {format_size(server.memory.limit)} memory ({format_size(server.memory.guarantee)} guaranteed), "
+        f"up to {server.cpu.limit:g} CPU"
     )
-    cards = "\n".join(_card(site, p, p.slug == selected) for p in profiles)
+
+
+def options_form(person: Entitled, chosen: str | None = None) -> str:
+    """The HTML inside the hub's form: one card a profile that the person may start, the default (or `chosen`) selected.
+
+    Empty where there is nothing to choose, so that the hub starts the server at once; not so when the last choice
+    is gone, which the hub would repeat.
+    """
+    gone = chosen is not None and person.server(chosen) is None
+    if len(person.servers) < 2 and not gone:
+        return ""
+    selected = find_server(person, None if gone else chosen)
+    cards = "\n".join(_card(server, server == selected) for server in person.servers)
     return f'<fieldset class="profiles"><legend class="visually-hidden">Environment</legend>\n{cards}\n</fieldset>'
 
 
-def _known(site: Site, slug: str | None) -> bool:
-    return slug is not None and any(p.slug == slug for p in site.notebooks.profiles)
-
-
-def _card(site: Site, profile: Profile, selected: bool) -> str:
+def _card(server: Server, selected: bool) -> str:
+    profile = server.profile
     slug = escape(profile.slug, quote=True)
     checked = " checked" if selected else ""
     description = (
@@ -61,7 +67,7 @@ def _card(site: Site, profile: Profile, selected: bool) -> str:
         f'<label class="profile" for="profile-{slug}">'
         f'<input type="radio" name="{FIELD}" id="profile-{slug}" value="{slug}"{checked} required>'
         f'<span class="profile-text"><span class="profile-name">{escape(profile.name)}</span>{description}'
-        f'<span class="profile-size">{escape(memory_words(site, profile))}</span></span></label>'
+        f'<span class="profile-size">{escape(size_words(server))}</span></span></label>'
     )
 
 

@@ -23,9 +23,10 @@ from tidehub.capacity.queue import NOTEBOOK, Admitted, Claim
 from tidehub.local.hub.http_unix import socket_url
 from tidehub.local.hub.server_command import ServerPlace, server_argv, server_environment
 from tidehub.local.hub.settings import HubSettings
-from tidehub.local.hub.spawn_page import find_profile, options_form, read_form
+from tidehub.local.hub.spawn_page import find_server, nothing_to_start, options_form, read_form
 from tidehub.local.isolation import Ending, Isolation, LaunchSpec, Limits, ProcessHandle
 from tidehub.local.places import Places
+from tidehub.login.entitled import Entitled, Server, entitled
 from tidehub.site.model import Profile
 from tidehub.site.units import format_size
 
@@ -58,6 +59,14 @@ class StartFailed(web.HTTPError):
         self.jupyterhub_message = message
 
 
+class MayNotStart(web.HTTPError):
+    """The person asked for what others may start, or may start nothing. Words for the person."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(403, "%s", message)
+        self.jupyterhub_message = message
+
+
 class TidehubSpawner(Spawner):  # type: ignore[misc]
     """One notebook server on this machine, started in its turn and under its owner's identity."""
 
@@ -68,7 +77,9 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         self.handle: ProcessHandle | None = None
         self.last_words = ""
         self._news = "Server requested"
-        self._apply_profile(find_profile(self.context.settings.site, None))
+        preselected = self.entitled().default
+        if preselected is not None:
+            self._apply_sizes(preselected)
         # Queueing is not failing: the outer deadline never fires, `ready_timeout` counts from the real start.
         self.start_timeout = FOREVER
         self.http_timeout = 60
@@ -78,26 +89,34 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
 
     # --- choices ----------------------------------------------------------------------------
 
+    def entitled(self) -> Entitled:
+        """What the owner of this server has, by the memberships that the hub knows now."""
+        groups = [group.name for group in self.user.groups] if self.user is not None else []
+        return entitled(self.context.settings.site, self.user.name if self.user is not None else "", groups)
+
     def _options_form_default(self) -> Any:
-        return lambda spawner: options_form(
-            self.context.settings.site, (spawner.user_options or {}).get("profile")
-        )
+        return TidehubSpawner._choices
+
+    def _choices(self) -> str:
+        person = self.entitled()
+        if not person.servers:
+            raise MayNotStart(nothing_to_start(self.context.settings.site))
+        return options_form(person, (self.user_options or {}).get("profile"))
 
     def options_from_form(self, form: dict[str, list[str]]) -> dict[str, Any]:
         return read_form(form)
 
-    def _chosen_profile(self) -> Profile:
+    def _chosen(self) -> Server:
+        # Asked again at every start: the form is only one way here, and memberships change.
         try:
-            return find_profile(self.context.settings.site, (self.user_options or {}).get("profile"))
+            return find_server(self.entitled(), (self.user_options or {}).get("profile"))
         except ValueError as error:
-            raise web.HTTPError(400, str(error)) from None
+            raise MayNotStart(str(error)) from None
 
-    def _apply_profile(self, profile: Profile) -> None:
-        notebooks = self.context.settings.site.notebooks
-        memory, cores = notebooks.memory_of(profile), notebooks.cpu_of(profile)
+    def _apply_sizes(self, server: Server) -> None:
         # The hub tells the notebook through MEM_LIMIT and CPU_LIMIT; enforcement is the isolation's.
-        self.mem_limit, self.mem_guarantee = memory.limit, memory.guarantee
-        self.cpu_limit, self.cpu_guarantee = cores.limit, cores.guarantee
+        self.mem_limit, self.mem_guarantee = server.memory.limit, server.memory.guarantee
+        self.cpu_limit, self.cpu_guarantee = server.cpu.limit, server.cpu.guarantee
 
     # --- life of the server -----------------------------------------------------------------
 
@@ -107,8 +126,9 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         return f"server:{self.user.name}:{self.name}"
 
     async def start(self) -> str:
-        profile = self._chosen_profile()
-        self._apply_profile(profile)
+        chosen = self._chosen()
+        profile = chosen.profile
+        self._apply_sizes(chosen)
         self.last_words = ""
         await self._end_leftover()
         context = self.context
@@ -250,12 +270,15 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         context, settings = self.context, self.context.settings
         person = context.isolation.person(self.user.name)
         environment = settings.environments[profile.slug]
+        with_dask = self.entitled().dask is not None
         place.prepare(person)
         return LaunchSpec(
             name=place.unit,
             person=person,
-            argv=server_argv(environment, settings, place, self.get_args()),
-            env=server_environment(self.get_env(), environment, settings, person, place, profile),
+            argv=server_argv(environment, settings, place, self.get_args(), with_dask=with_dask),
+            env=server_environment(
+                self.get_env(), environment, settings, person, place, profile, with_dask=with_dask
+            ),
             cwd=person.home,
             log=place.log,
             limits=Limits(

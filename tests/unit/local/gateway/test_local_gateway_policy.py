@@ -14,7 +14,7 @@ from tornado.httputil import HTTPHeaders
 from tidehub.local.gateway import pages, processes, totals, workdirs
 from tidehub.local.gateway.config import GUARD, KEY_HEADER, NOTICES, dashboard_key, derived
 from tidehub.local.gateway.forwarding import passed_on
-from tidehub.local.gateway.options import SiteOptions
+from tidehub.local.gateway.options import NoClusters, SiteOptions, cluster_options
 from tidehub.local.gateway.reaper import Orphans
 from tidehub.local.isolation import Ending
 from tidehub.site.load import load_text
@@ -42,11 +42,21 @@ def site() -> Site:
     return load_text(SITE, "tidehub.yaml").site
 
 
+@dataclass
+class FakeUser:
+    name: str = "ann"
+    groups: list[str] = field(default_factory=list)
+
+
+def choices(site: Site, *groups: str) -> SiteOptions:
+    return cluster_options(site)(FakeUser(groups=list(groups)))
+
+
 # --- options --------------------------------------------------------------------------------------------
 
 
 def test_the_widget_gets_the_sites_ranges_and_profiles(site: Site) -> None:
-    spec = {field["field"]: field for field in SiteOptions(site).get_specification()}
+    spec = {field["field"]: field for field in choices(site).get_specification()}
     assert spec["worker_cores"]["spec"] == {"type": "int", "min": 1, "max": 2}
     assert spec["worker_memory"]["spec"] == {"type": "float", "min": 1.0, "max": 6.0}
     assert spec["worker_memory"]["label"] == "Worker memory (GiB)"
@@ -55,16 +65,17 @@ def test_the_widget_gets_the_sites_ranges_and_profiles(site: Site) -> None:
 
 
 def test_choices_become_traits_in_bytes(site: Site) -> None:
-    options = SiteOptions(site)
+    options = choices(site)
     chosen = options.parse_options({"worker_cores": 2, "worker_memory": 6, "profile": "next"})
-    config = options.get_configuration(chosen, None)
+    config = options.get_configuration(chosen, FakeUser(groups=["g"]))
+    assert config["groups"] == ["g"]
     assert (config["worker_cores"], config["worker_memory"], config["profile"]) == (2, 6 * GIB, "next")
     assert config["cluster_max_memory"] == 24 * GIB
     assert config["idle_timeout"] == 1200.0
 
 
 def test_an_image_stands_for_the_profile_that_has_it(site: Site) -> None:
-    assert SiteOptions(site).parse_options({"image": "quay.io/x/next:1"})["profile"] == "next"
+    assert choices(site).parse_options({"image": "quay.io/x/next:1"})["profile"] == "next"
 
 
 @pytest.mark.parametrize(
@@ -79,8 +90,57 @@ def test_an_image_stands_for_the_profile_that_has_it(site: Site) -> None:
 )
 def test_wrong_choices_are_refused_in_words(site: Site, request_: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=r".") as error:
-        SiteOptions(site).parse_options(request_)
+        choices(site).parse_options(request_)
     assert words in str(error.value)
+
+
+VO = "urn:mace:egi.eu:group:vo.example.eu"
+FOR_GROUPS = f"""
+login:
+  provider: demo
+  allow: {{everyone: true}}
+  groups:
+    - group: {VO}:role=power
+      profiles: [next]
+      dask: {{enabled: true, worker: {{cores: {{max: 4}}}}, cluster: {{max_cores: 12}}, per_user: {{max_clusters: 5}}}}
+    - group: {VO}:role=dask
+      dask: {{enabled: true}}
+"""
+
+
+@pytest.fixture
+def site_for_groups() -> Site:
+    text = SITE.replace("login: {provider: demo, allow: {everyone: true}}", FOR_GROUPS)
+    return load_text(
+        text.replace("dask:\n  worker", "dask:\n  access: groups\n  worker"), "tidehub.yaml"
+    ).site
+
+
+def test_a_group_has_its_own_choices_and_limits(site_for_groups: Site) -> None:
+    power = choices(site_for_groups, f"{VO}:role=power")
+    chosen = power.parse_options({"worker_cores": 4, "profile": "next"})
+    config = power.get_configuration(chosen, FakeUser(groups=[f"{VO}:role=power"]))
+    assert (config["worker_cores"], config["cluster_max_cores"]) == (4, 12.0)
+    plain = choices(site_for_groups, f"{VO}:role=dask")
+    spec = {one["field"]: one["spec"] for one in plain.get_specification()}
+    assert spec["profile"]["options"] == ["main"]
+    assert spec["worker_cores"]["max"] == 2
+    with pytest.raises(ValueError, match="this site allows 1 to 2 cores"):
+        plain.parse_options({"worker_cores": 4})
+    with pytest.raises(ValueError, match=r"no profile 'next'; you may choose: main$"):
+        plain.parse_options({"profile": "next"})
+    with pytest.raises(ValueError, match=r"Choose profile: main$"):
+        plain.parse_options({"image": "quay.io/x/next:1"})
+
+
+@pytest.mark.parametrize("groups", [[], [VO], [f"{VO}:role=Power"], ["power"], [f"{VO}.evil:role=power"]])
+def test_who_may_start_no_clusters_is_told_so(site_for_groups: Site, groups: list[str]) -> None:
+    with pytest.raises(NoClusters) as refused:
+        choices(site_for_groups, *groups)
+    assert refused.value.status == 403
+    assert (
+        str(refused.value) == refused.value.reason == "Dask clusters are not open to your account at Testing."
+    )
 
 
 # --- totals ---------------------------------------------------------------------------------------------

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tidehub.local.hub.roles import server_scopes
 from tidehub.local.hub.server_command import ServerPlace
-from tidehub.local.hub.spawn_page import find_profile, options_form, read_form
+from tidehub.local.hub.spawn_page import find_server, nothing_to_start, options_form, read_form
 from tidehub.local.isolation import Person
+from tidehub.login.entitled import entitled
 from tidehub.site.model import Site
 
 SITE = Site.model_validate(
@@ -28,8 +30,11 @@ SITE = Site.model_validate(
 )
 
 
+EVERYBODY = entitled(SITE, "ann", [])
+
+
 def test_the_form_shows_every_profile_escaped_with_the_default_selected() -> None:
-    html = options_form(SITE)
+    html = options_form(EVERYBODY)
     assert 'value="main" checked' in html
     assert 'value="develop" required' in html
     assert "Stable &lt;b&gt;version&lt;/b&gt;" in html
@@ -37,21 +42,66 @@ def test_the_form_shows_every_profile_escaped_with_the_default_selected() -> Non
 
 
 def test_the_last_choice_is_preselected_and_a_vanished_one_falls_back() -> None:
-    assert 'value="develop" checked' in options_form(SITE, "develop")
-    assert 'value="main" checked' in options_form(SITE, "gone")
+    assert 'value="develop" checked' in options_form(EVERYBODY, "develop")
+    assert 'value="main" checked' in options_form(EVERYBODY, "gone")
 
 
 def test_one_profile_needs_no_form() -> None:
     one = SITE.model_copy(
         update={"notebooks": SITE.notebooks.model_copy(update={"profiles": SITE.notebooks.profiles[:1]})}
     )
-    assert options_form(one) == ""
+    assert options_form(entitled(one, "ann", [])) == ""
+    # The hub would start the last choice again, which is refused: the form must ask anew.
+    assert 'value="main" checked' in options_form(entitled(one, "ann", []), "develop")
 
 
 def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="main, develop"):
-        find_profile(SITE, "../etc")
-    assert find_profile(SITE, None).slug == "main"
+        find_server(EVERYBODY, "../etc")
+    assert find_server(EVERYBODY, None).profile.slug == "main"
+
+
+VO = "urn:mace:egi.eu:group:vo.example.eu"
+HIDDEN = Site.model_validate(
+    {
+        "site": {"name": "Coast", "contact": "help@example.org"},
+        "login": {"provider": "demo", "allow": {"everyone": True}},
+        "notebooks": {
+            "profiles": [
+                {"name": "Secret GPU", "default": True, "allow": {"groups": [f"{VO}:role=gpu"]}},
+                {"name": "Main", "allow": {"groups": [VO], "users": ["bob"]}},
+            ]
+        },
+    }
+)
+
+
+def test_what_others_may_start_is_neither_shown_nor_named() -> None:
+    member = entitled(HIDDEN, "ann", [f"{VO}:role=member"])
+    assert find_server(member, None).profile.slug == "main"
+    form = options_form(member, "secret-gpu")
+    assert 'value="main" checked' in form
+    assert "ecret" not in form
+    words = []
+    for slug in ("secret-gpu", "none-such"):
+        with pytest.raises(ValueError, match=r"possible: main$") as refused:
+            find_server(member, slug)
+        words.append(str(refused.value).replace(slug, "..."))
+    assert words[0] == words[1]
+
+
+def test_who_may_start_nothing_is_told_so_without_names() -> None:
+    nobody = entitled(HIDDEN, "eve", ["urn:mace:egi.eu:group:vo.evil.eu"])
+    with pytest.raises(ValueError, match="no environment here is open"):
+        find_server(nobody, "main")
+    assert nothing_to_start(HIDDEN).endswith("Questions: help@example.org")
+    assert "Secret" not in nothing_to_start(HIDDEN)
+
+
+def test_only_who_may_use_dask_has_a_token_for_it() -> None:
+    scope = "access:services!service=dask-gateway"
+    assert scope in server_scopes(with_dask=True)
+    assert server_scopes(with_dask=False) == ["users:activity!user", "access:servers!server"]
 
 
 @pytest.mark.parametrize(
