@@ -52,7 +52,7 @@ async def test_who_is_not_a_member_reads_which_membership_is_missing(
         with pytest.raises(PhaseFailed) as refusal:
             await sign_in(browser, Account(name, platform.accounts[name]))
     assert "403" in refusal.value.why and f"signed in as {name}" in refusal.value.why
-    assert "urn:mace:egi.eu:group:vo.pangeo.eu:role=member" in refusal.value.why
+    assert "members of vo.pangeo.eu (role member)" in refusal.value.why
 
 
 async def test_the_spawn_page_is_the_sites(example: tuple[str, RealPlatform]) -> None:

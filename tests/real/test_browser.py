@@ -1,0 +1,213 @@
+"""A person in a real browser: sign in, choose a profile, compute with Dask in a notebook, watch the plots, stop.
+
+`TIDEHUB_CHROMIUM` names another Chromium, `TIDEHUB_SCREENSHOTS` a directory that gets pictures of what was seen.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from real_platform import RealPlatform
+
+pytestmark = [pytest.mark.real, pytest.mark.browser]
+
+_ARGUMENTS = [
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-quic",
+]
+_PATIENCE = 40_000
+"""Milliseconds that the page may take for one step."""
+
+_CLUSTER = """\
+from dask_gateway import GatewayCluster
+cluster = GatewayCluster()
+cluster.scale(2)
+client = cluster.get_client()
+client.wait_for_workers(2)
+print("dashboard", cluster.dashboard_link)"""
+
+_COMPUTE = """\
+import dask.array as da
+waves = da.random.random((4000, 4000), chunks=(500, 500))
+height = (waves + waves.T).mean(axis=0).persist()
+print("total", int(da.ones((1000, 1000), chunks=100).sum().compute()))"""
+
+Picture = Callable[[Any, str], None]
+
+
+@pytest.fixture(scope="module")
+def picture() -> Picture:
+    """Saves what a page shows now, where somebody asked for pictures."""
+    chosen = os.environ.get("TIDEHUB_SCREENSHOTS")
+
+    def save(page: Any, name: str) -> None:
+        if chosen:
+            Path(chosen).mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=Path(chosen) / f"{name}.png")
+
+    return save
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium. Without one the tests are skipped, but never in continuous integration."""
+    chromium = (
+        os.environ.get("TIDEHUB_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    )
+    if chromium is None:
+        missing = "no Chromium: apt-get install chromium, or name one in TIDEHUB_CHROMIUM"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    playwright = pytest.importorskip("playwright.sync_api")
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with playwright.sync_playwright() as started:
+        running = started.chromium.launch(executable_path=chromium, args=[*_ARGUMENTS, *sandbox])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Any, picture: Picture, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A page of a browser without a past. What a failed test saw last is among the pictures."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context.set_default_timeout(_PATIENCE)
+    opened = context.new_page()
+    failed_before = request.session.testsfailed
+    yield opened
+    if request.session.testsfailed > failed_before:
+        picture(opened, f"failed-{request.node.name}")
+    context.close()
+
+
+def test_from_the_login_page_to_the_plots_and_back(
+    page: Any, platform: RealPlatform, picture: Picture
+) -> None:
+    _sign_in(page, platform, "alice", picture)
+    _choose_and_start(page, platform, picture)
+    # As the browser copies it: the extension takes a bare path for one below the notebook server.
+    link = "/".join(platform.address.split("/")[:3]) + _compute_in_a_notebook(page)
+    _dashboard_by_its_link(page, link, picture)
+    _plots_in_the_lab(page, link, picture)
+    _a_cluster_from_the_lab(page)
+    _run(page, "cluster.shutdown()\nprint('the cluster is', 'gone')", "the cluster is gone")
+    _stop(page, platform)
+    page.goto(f"{platform.address}hub/logout")
+    page.goto(f"{platform.address}hub/home")
+    page.wait_for_selector("text=Sign in")
+
+
+def test_who_is_not_a_member_reads_why(page: Any, platform: RealPlatform, picture: Picture) -> None:
+    _sign_in(page, platform, "nora", lambda page, name: None)
+    text = page.inner_text(".error")
+    assert "You are signed in as nora" in text and "(role member)" in text, text
+    picture(page, "refused")
+    page.click("text=Sign in with another account")
+    page.click("button:has-text('Sign out'), input[value='Sign out']")
+    page.wait_for_selector("a:has-text('Sign in')")
+    page.click("a:has-text('Sign in')")
+    page.wait_for_selector("input[type=password]")
+
+
+def _sign_in(page: Any, platform: RealPlatform, name: str, picture: Picture) -> None:
+    page.goto(platform.address)
+    page.wait_for_selector("a:has-text('Sign in')")
+    picture(page, "login-page")
+    page.click("a:has-text('Sign in')")
+    page.fill("input[name=username]", name)
+    page.fill("input[type=password]", platform.accounts[name])
+    assert "/services/identity/" in page.url, "the provider's own form, not the hub's"
+    picture(page, "identity-provider")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/hub/**")
+
+
+def _choose_and_start(page: Any, platform: RealPlatform, picture: Picture) -> None:
+    page.wait_for_selector("#spawn_form")
+    offered = page.eval_on_selector_all(
+        "input[name=profile]", "all => all.map(one => [one.value, one.checked])"
+    )
+    assert offered == [["standard", True], ["minimal", False]]
+    assert "JupyterLab with Dask, NumPy, pandas and xarray" in page.inner_text("#spawn_form")
+    picture(page, "spawn-page")
+    page.click("button:has-text('Start')")
+    page.wait_for_url("**/user/alice/lab**")
+    page.wait_for_selector(".jp-LauncherCard")
+
+
+def _compute_in_a_notebook(page: Any) -> str:
+    page.click(".jp-LauncherCard[data-category=Notebook]")
+    page.wait_for_selector(".jp-Notebook .cm-content")
+    # Before the kernel is there, JupyterLab forgets a cell that is run.
+    page.get_by_text("| Idle").wait_for()
+    shown = _run(page, _CLUSTER, "dashboard /")
+    return next(line.split()[1] for line in shown.splitlines() if line.startswith("dashboard "))
+
+
+def _run(page: Any, code: str, expected: str) -> str:
+    """Puts code into the notebook's active cell, runs it, and returns its output once `expected` is in it."""
+    cell = page.locator(".jp-Notebook .jp-CodeCell").last
+    cell.locator(".cm-content").click()
+    page.wait_for_selector(".jp-Notebook.jp-mod-editMode")
+    # Pasted, not typed: the editor would close brackets and indent by itself.
+    page.keyboard.insert_text(code)
+    cell.get_by_text(code.splitlines()[-1].split("(")[0]).last.wait_for()
+    page.keyboard.press("Shift+Enter")
+    output = page.locator(".jp-OutputArea-output").filter(has_text=expected).last
+    output.wait_for(timeout=_PATIENCE)
+    return str(output.inner_text())
+
+
+def _dashboard_by_its_link(page: Any, link: str, picture: Picture) -> None:
+    shown = page.context.new_page()
+    with shown.expect_websocket() as opened:
+        shown.goto(link)
+    assert opened.value.url.endswith("/status/ws")
+    shown.wait_for_selector(".bk-Figure")
+    picture(shown, "dashboard")
+    shown.close()
+
+
+def _plots_in_the_lab(page: Any, link: str, picture: Picture) -> None:
+    page.click("[data-id=dask-dashboard-launcher]")
+    page.fill(".dask-URLInput input", link)
+    page.keyboard.press("Enter")
+    for plot in ("Workers Memory", "Task Stream"):
+        page.locator(".dask-DashboardListing-item").get_by_text(plot, exact=True).click()
+        frame = page.frame_locator(".dask-DaskDashboard-widget iframe").last
+        frame.locator(".bk-Figure").first.wait_for()
+    tabs = page.locator("#jp-main-dock-panel .lm-TabBar-tab")
+    tabs.filter(has_text="Untitled.ipynb").click()
+    _run(page, _COMPUTE, "total 1000000")
+    picture(page, "notebook")
+    tabs.filter(has_text="Task Stream").click()
+    page.wait_for_timeout(1500)  # the plots draw every few hundred milliseconds; only the picture needs it
+    picture(page, "jupyterlab-dask")
+    tabs.filter(has_text="Untitled.ipynb").click()
+
+
+def _a_cluster_from_the_lab(page: Any) -> None:
+    page.click("jp-button[data-command='dask:launch-cluster']")
+    cluster = (
+        page.locator(".dask-ClusterListingItem").filter(has_text="/services/dask-gateway/clusters/").first
+    )
+    cluster.wait_for(timeout=_PATIENCE)
+    cluster.get_by_text("SHUTDOWN").click()
+    page.locator(".jp-Dialog .jp-mod-accept, .jp-Dialog .jp-mod-warn").first.click()
+    cluster.wait_for(state="detached")
+
+
+def _stop(page: Any, platform: RealPlatform) -> None:
+    page.goto(f"{platform.address}hub/home")
+    page.click("#stop")
+    page.wait_for_selector("#stop", state="hidden")
+    page.wait_for_selector("#start:has-text('Start')")
+    assert platform.status()["servers"] == []
