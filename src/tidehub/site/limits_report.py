@@ -98,7 +98,7 @@ def lines(report: dict[str, Any]) -> list[str]:
 
 
 def _notebook_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
-    rows = [("profile", "cores", "memory", "scratch space", "home")]
+    rows: list[tuple[str, ...]] = [("profile", "cores", "memory", "scratch space", "home")]
     for row in report["notebooks"]:
         scratch, home = row["ephemeral_storage"], row["home"]
         rows.append(

@@ -296,7 +296,7 @@ class Profile(Section):
     @model_validator(mode="before")
     @classmethod
     def _slug_from_name(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(data.get("name"), str) and not data.get("slug"):
+        if isinstance(data, dict) and isinstance(data.get("name"), str) and data.get("slug") in (None, ""):
             return {**data, "slug": slug_of(data["name"])}
         return data
 

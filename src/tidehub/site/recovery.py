@@ -8,7 +8,7 @@ from tidehub.site.tree import Node, read
 
 MOST_ERRORS = 20
 """Syntax errors that are looked for; a file with more is something else."""
-LONGEST = 200_000
+LONGEST = 40_000
 """Characters. Each error costs another reading, so a longer text is read once."""
 
 

@@ -19,7 +19,10 @@ def is_unclosed(problem: str, same_line: bool) -> bool:
 
 
 def words_of(text: str, line: int, column: int, problem: str, same_line: bool) -> tuple[str, str | None]:
-    """The parser's `problem` at a place (both count from 1) as what is wrong, and what to do. `same_line`: see `is_unclosed`."""
+    """The parser's `problem` at a place (both count from 1) as what is wrong, and what to do.
+
+    `same_line`: see `is_unclosed`.
+    """
     lines = text.splitlines()
     here = lines[line - 1] if 0 < line <= len(lines) else ""
     if "\t" in here[: max(column, 1)] and not here[: column - 1].strip():
