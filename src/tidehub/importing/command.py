@@ -64,8 +64,7 @@ def import_files(
             fix="please report this with the file, without its secrets; nothing was written",
         )
     site_file = directory / SITE_FILE
-    text = site_text(imported, [file for file, _ in texts], secrets_file=beside(site_file).name)
-    _require_same(text, imported)
+    text = _text(imported, [file for file, _ in texts], beside(site_file).name)
     problems = _problems(text, directory)
     written = {} if write_nothing else write(directory, text, imported)
     return Done(imported, text, problems, written)
@@ -84,15 +83,19 @@ def _documents(texts: list[tuple[str, str]]) -> list[Document]:
     return documents
 
 
-def _require_same(text: str, imported: Imported) -> None:
-    """The text must say what the data say. A surprise of the YAML library ends here."""
-    root, problems, _ = read(text, SITE_FILE)
-    if root is None or problems or _plain(to_data(root)) != _plain(imported.site):
+def _text(imported: Imported, files: list[str], secrets_file: str) -> str:
+    """The site file's text, which says what the data say. A surprise of the YAML library ends here."""
+    found = ""
+    for only_ascii in (False, True):
+        text = site_text(imported, files, secrets_file=secrets_file, only_ascii=only_ascii)
+        root, problems, _ = read(text, SITE_FILE)
+        if root is not None and not problems and _plain(to_data(root)) == _plain(imported.site):
+            return text
         found = f": {problems[0].what}" if problems else ""
-        raise TidehubError(
-            f"these values cannot be written as a site file{found}",
-            fix="take out what is unusual in them (very long or deep values), and import the rest",
-        )
+    raise TidehubError(
+        f"these values cannot be written as a site file{found}",
+        fix="take out what is unusual in them (very long or deep values), and import the rest",
+    )
 
 
 def _plain(value: object) -> object:

@@ -14,12 +14,18 @@ from tidehub.site.tree import Entries, Node, read
 _FLOW_WIDTH = 70
 
 
-def site_text(imported: Imported, files: Iterable[str], *, secrets_file: str) -> str:
-    """The text of `tidehub.yaml`. `files` are the names of the values files, for the comment at the top."""
+def site_text(
+    imported: Imported, files: Iterable[str], *, secrets_file: str, only_ascii: bool = False
+) -> str:
+    """The text of `tidehub.yaml`. `files` are the names of the values files, for the comment at the top.
+
+    `only_ascii` escapes everything else: some characters end a line in YAML and in no editor.
+    """
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="rt")
     yaml.width = 2**20
+    yaml.allow_unicode = not only_ascii
     yaml.indent(mapping=2, sequence=4, offset=2)
     pieces = [_header(imported, files, secrets_file)]
     for section, content in imported.site.items():

@@ -5,6 +5,7 @@ Helm decodes YAML 1.1 (sigs.k8s.io/yaml): `yes` and `on` are true, `0644` is oct
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -186,8 +187,10 @@ class _Reader:
         if kind == "ScalarEvent":
             node = _Node(self.scalar(event, line, column), line, column)
         elif kind == "SequenceStartEvent":
+            self.tag(event, line, column, "seq")
             node = self.sequence(depth, line, column)
         else:
+            self.tag(event, line, column, "map")
             node = self.mapping(depth, line, column)
         if event.anchor:
             self.anchors[event.anchor] = node
@@ -200,12 +203,17 @@ class _Reader:
         return node
 
     def scalar(self, event: Any, line: int, column: int) -> Any:
-        tag = str(event.tag) if event.tag is not None else ""
-        if tag and not tag.endswith((":str", ":int", ":float", ":bool", ":null")):
-            self.say(line, column, f"the tag {tag[:60]} is not known", "write a plain value")
+        tag = self.tag(event, line, column, "str", "int", "float", "bool", "null")
         if event.style or tag.endswith(":str"):
             return event.value
         return as_helm_reads(event.value)
+
+    def tag(self, event: Any, line: int, column: int, *known: str) -> str:
+        tag = str(event.tag) if event.tag is not None else ""
+        if tag and tag.rsplit(":", 1)[-1] not in known:
+            shown = "".join(character if character.isprintable() else "?" for character in tag[:60])
+            self.say(line, column, f"the tag {shown} is not known", "write a plain value")
+        return tag
 
     def sequence(self, depth: int, line: int, column: int) -> _Node:
         items: list[_Node] = []
@@ -269,7 +277,9 @@ def as_helm_reads(text: str) -> Any:
         return int(octal[1] + digits, 8) if digits else text
     if _HEX.fullmatch(text):
         return int(text.replace("_", ""), 16)
-    return float(text) if _FLOAT.fullmatch(text) else text
+    if _FLOAT.fullmatch(text) and math.isfinite(number := float(text)):
+        return number
+    return text
 
 
 def _start(event: Any) -> tuple[int, int]:
