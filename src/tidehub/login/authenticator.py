@@ -28,6 +28,7 @@ from tornado import web
 from tornado.httpclient import HTTPClientError
 from traitlets import Bool, Dict, Float, Set, Unicode
 
+from tidehub.login import log_scrub
 from tidehub.login import rule as admission
 from tidehub.login.handlers import CallbackHandler, LoginHandler, LogoutHandler, SignInFailed
 from tidehub.login.id_token import InvalidIdToken, KeySet, verify
@@ -110,6 +111,7 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
         self.revocation: Revocation | None = None
 
     def get_handlers(self, app: Any) -> list[Any]:
+        log_scrub.install()
         if self.revocation is None:
             self.revocation = Revocation(self, app)
             self.revocation.begin()
