@@ -135,7 +135,7 @@ def _callback(site: Site) -> Iterator[Problem]:
         why = f"it begins with {theirs.scheme}://, and site.url with {ours.scheme}://"
     elif ours.netloc.lower() != theirs.netloc.lower():
         why = f"it leads to {theirs.netloc}, and the site is at {ours.netloc}"
-    elif ours.path == theirs.path.rstrip("/"):
+    elif ours.path != theirs.path and ours.path == theirs.path.rstrip("/"):
         why = "it ends with a slash too many"
     elif theirs.path.endswith("/hub/oauth_callback"):
         base = theirs.path.removesuffix("hub/oauth_callback")
