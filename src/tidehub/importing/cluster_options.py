@@ -71,12 +71,17 @@ def recover(statements: Statements) -> Recovered:
         owner, trait, value = setting
         if owner in _CONFIG_CLASSES and trait in _TRAITS:
             try:
-                found.settings[trait] = literal(value, statements.names)
+                amount = literal(value, statements.names)
             except NotLiteral:
                 found.remarks.append(
                     f"line {statement.lineno}: the value of {trait} is computed when it runs"
                 )
                 continue
+            if not _TRAITS[trait](amount):
+                what = f"a site file cannot state this value of {trait}"
+                found.remarks.append(f"line {statement.lineno}: {what}")
+                continue
+            found.settings[trait] = amount
             statements.take(statement)
         elif owner in _OPTION_OWNERS and trait == "cluster_options":
             found.options_found = True
