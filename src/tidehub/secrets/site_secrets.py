@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from tidehub.site.model import Site
 
 __all__ = ["SecretsError", "needed", "problems", "require", "resolve"]
+
+
+_PLACEHOLDER = "is a placeholder"
 
 
 class SecretsError(UsageError):
@@ -73,11 +77,11 @@ def problems(
 ) -> list[Problem]:
     """What is wrong with the secrets of a site, in the order of the sources. Raises nothing.
 
-    Errors are files that cannot be used and placeholders; with `site`, a secret that is missing is a warning, because
-    a site is also checked where its secrets are not.
+    Errors are files that cannot be used. Placeholders, and with `site` what is missing, are warnings here: a site is
+    also checked where its secrets are not, and tried out without them.
     """
-    resolved = resolve(site_file, environ)
-    return problems_of(resolved, needed(site) if site else ())
+    found = problems_of(resolve(site_file, environ), needed(site) if site else ())
+    return [replace(one, severity="warning") if one.what.endswith(_PLACEHOLDER) else one for one in found]
 
 
 def problems_of(resolved: Resolved, wanted: Iterable[Declared]) -> list[Problem]:
@@ -100,7 +104,7 @@ def placeholder_problem(found: Found) -> Problem:
     """The problem that a value is still to come; the value itself stays unsaid."""
     declared = found.declared
     return Problem(
-        "this value is a placeholder" if found.where else f"the value in {found.place} is a placeholder",
+        f"this value {_PLACEHOLDER}" if found.where else f"the value in {found.place} {_PLACEHOLDER}",
         (declared.name,),
         found.where,
         expected=declared.shape.words,
