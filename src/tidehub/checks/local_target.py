@@ -9,15 +9,14 @@ from typing import Any
 from tidehub.checks.log_lines import LogFiles
 from tidehub.checks.report import PhaseFailed
 from tidehub.checks.target import Account, Target
-from tidehub.errors import Place, TidehubError
+from tidehub.errors import TidehubError
 from tidehub.gateway.limits import workers_of
 from tidehub.identity.demo_accounts import read_demo_passwords
-from tidehub.local.files import read_private
 from tidehub.local.hub.settings import HubSettings
 from tidehub.local.places import Places
 from tidehub.local.process import redact
+from tidehub.local.running import running_settings
 from tidehub.local.secrets import load_secrets
-from tidehub.local.supervisor.state import read_state
 from tidehub.login.entitled import entitled
 from tidehub.login.log_scrub import scrub as scrub_parameters
 from tidehub.site.dask import Dask
@@ -35,8 +34,7 @@ def local_target(places: Places, *, ask_token: Callable[[str], str | None] = lam
     `ask_token` is called only where people sign in at a real identity provider: it gets the name of the
     environment variable and returns a person's hub API token.
     """
-    _require_running(places)
-    settings = _settings(places)
+    settings = running_settings(places)
     accounts = _trial_accounts(places, settings)
     token = None if accounts else ask_token(TOKEN_VARIABLE)
     if not accounts and not token:
@@ -80,30 +78,6 @@ def scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
     """Removes these secrets and everything that looks like one."""
     known = tuple(secrets)
     return lambda text: redact(scrub_parameters(text), known)
-
-
-def _require_running(places: Places) -> None:
-    if not places.exists:
-        raise TidehubError(f"no platform was set up in {places.state}", fix="run: tidehub up")
-    state = read_state(places.platform)
-    if state is None or not state.alive:
-        raise TidehubError(f"the platform in {places.state} is not running", fix="run: tidehub up")
-
-
-def _settings(places: Places) -> HubSettings:
-    text = read_private(places.hub_config)
-    if text is None:
-        raise TidehubError(
-            f"the platform in {places.state} has not finished starting", fix="look at: tidehub status"
-        )
-    try:
-        return HubSettings.model_validate_json(text)
-    except ValueError as error:
-        raise TidehubError(
-            "the hub's settings are damaged, or another version of tidehub wrote them",
-            where=Place(str(places.hub_config)),
-            fix="run: tidehub down, then tidehub up",
-        ) from error
 
 
 def _trial_accounts(places: Places, settings: HubSettings) -> tuple[Account, ...]:

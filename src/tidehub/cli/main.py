@@ -23,6 +23,7 @@ class _Commands(LazyGroup):
         "validate": "tidehub.cli.validate:validate",
         "explain": "tidehub.cli.explain:explain",
         "limits": "tidehub.cli.limits:limits",
+        "explain-login": "tidehub.cli.explain_login:explain_login",
         "schema": "tidehub.cli.schema:schema",
         "up": "tidehub.cli.up:up",
         "status": "tidehub.cli.status:status",

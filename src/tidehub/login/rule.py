@@ -215,11 +215,19 @@ def _taken_apart(text: Any) -> tuple[str, list[str]]:
     name = _ENCODED.sub(lambda match: match[0].upper(), name)
     head, separator, tail = name.partition(":group:")
     if not separator:
-        raise ValueError("it names no group (there is no ':group:' in it)")
+        raise ValueError(f"it names no group ({_instead_of_a_group(name)})")
     components = tail.split(":")
     if not all(components):
         raise ValueError("one of its parts is empty")
     return head, components
+
+
+def _instead_of_a_group(name: str) -> str:
+    if ":res:" in name:
+        return "it is a capability, AARC-G027, which this site does not use"
+    if ":group:" in name.lower():
+        return "':group:' is written in lower case"
+    return "there is no ':group:' in it"
 
 
 def _spelling(namespace: str, path: Iterable[str], role: str | None) -> str:
@@ -240,7 +248,7 @@ def read(claims: Any) -> Groups:
             try:
                 entitlement = parse(value)
             except ValueError as error:
-                skipped[Skipped(_shown(value), str(error))] = None
+                skipped[Skipped(shown(value), str(error))] = None
                 continue
             understood[entitlement] = None
             last = entitlement.path[-1]
@@ -257,9 +265,9 @@ def read_assurance(claims: Any) -> tuple[tuple[str, ...], tuple[Skipped, ...]]:
     skipped: dict[Skipped, None] = {}
     for value in _values(_of(claims, ASSURANCE_CLAIM), ASSURANCE_CLAIM, skipped):
         if not isinstance(value, str):
-            skipped[Skipped(_shown(value), "it is not text, and so no level of assurance")] = None
+            skipped[Skipped(shown(value), "it is not text, and so no level of assurance")] = None
         elif not value or len(value) > LONGEST or not value.isprintable() or value != value.strip():
-            skipped[Skipped(_shown(value), "it cannot be a level of assurance")] = None
+            skipped[Skipped(shown(value), "it cannot be a level of assurance")] = None
         else:
             found[value] = None
     return tuple(found), tuple(skipped)
@@ -298,7 +306,7 @@ def _values(claim: Any, name: str, skipped: dict[Skipped, None]) -> Sequence[Any
     if isinstance(claim, str):
         return (claim,)
     if not isinstance(claim, (list, tuple, set, frozenset)):
-        skipped[Skipped(_shown(claim), f"the claim {name} is neither a list nor text")] = None
+        skipped[Skipped(shown(claim), f"the claim {name} is neither a list nor text")] = None
         return ()
     values = list(claim)
     if len(values) > MOST:
@@ -307,7 +315,8 @@ def _values(claim: Any, name: str, skipped: dict[Skipped, None]) -> Sequence[Any
     return values[:MOST]
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Something of a stranger's for a log or a terminal: one line, nothing invisible, 200 characters."""
     text = value if isinstance(value, str) else repr(value)
     text = "".join(character if character.isprintable() else "?" for character in text)
     return text if len(text) <= 200 else f"{text[:197]}..."
@@ -340,7 +349,7 @@ def decide(claims: Any, rule: Mapping[str, Any]) -> Decision:
         for name in names
         if len(name) > LONGEST_NAME
     ]
-    required = _requirements((*texts(allow.get("groups")), *texts(admins.get("groups"))))
+    required = requirements((*texts(allow.get("groups")), *texts(admins.get("groups"))))
     return Decision(
         admitted=bool(key),
         admin=admin,
@@ -349,7 +358,7 @@ def decide(claims: Any, rule: Mapping[str, Any]) -> Decision:
         rule=key,
         reason=reason,
         skipped=(*groups.skipped, *too_long, *unusable),
-        remarks=(*groups.remarks, *look_alikes(groups.understood, required)),
+        remarks=(*groups.remarks, *look_alikes(groups.understood, required, roles=not key)),
         assurance=assurance,
     )
 
@@ -357,7 +366,7 @@ def decide(claims: Any, rule: Mapping[str, Any]) -> Decision:
 def holder(held: Iterable[Entitlement], groups: Any) -> Entitlement | None:
     """The first of the memberships `held` that meets one of the rule's GROUPs; None when none does."""
     memberships = tuple(held)
-    for requirement in _requirements(texts(groups)):
+    for requirement in requirements(texts(groups)):
         for membership in memberships:
             if requirement.met_by(membership):
                 return membership
@@ -393,7 +402,7 @@ def _admitting(
 
 
 def _missing_membership(username: str, groups: Groups, allow: Mapping[str, Any]) -> str:
-    required = _requirements(texts(allow.get("groups")))
+    required = requirements(texts(allow.get("groups")))
     if not required:
         return f"{username} is not among the people who may enter this site."
     wanted = _one_of(sorted({requirement.short for requirement in required}))
@@ -423,29 +432,34 @@ def _near(held: Entitlement, required: Requirement) -> bool:
     return held.namespace == required.namespace and held.path[:1] == required.path[:1]
 
 
-def look_alikes(held: Iterable[Entitlement], required: Iterable[Requirement]) -> tuple[str, ...]:
-    """Memberships that look like one the rule asks for, and are another: mistakes, or attempts."""
+def look_alikes(
+    held: Iterable[Entitlement], required: Iterable[Requirement], *, roles: bool = True
+) -> tuple[str, ...]:
+    """Memberships that look like one the rule asks for, and are another: mistakes, or attempts.
+
+    Without `roles`, other roles in the right group are not among them: holders of one have more of these.
+    """
     wanted = tuple(required)
     found: list[str] = []
     for membership in held:
         if any(one.met_by(membership) for one in wanted):
             continue
         for one in wanted:
-            why = _likeness(membership, one)
+            why = _likeness(membership, one, roles)
             if why:
-                found.append(f"{_shown(membership.canonical)} is not {one.canonical}: {why}")
+                found.append(f"{shown(membership.canonical)} is not {one.canonical}: {why}")
                 break
     return tuple(found)
 
 
-def _likeness(held: Entitlement, required: Requirement) -> str:
+def _likeness(held: Entitlement, required: Requirement, roles: bool) -> str:
     if not required.path:
         return ""
     same_names = held.path[: len(required.path)] == required.path
     if held.namespace != required.namespace:
         return f"its namespace is {held.namespace}" if same_names else ""
     if same_names:
-        if required.role is None:
+        if required.role is None or not roles:
             return ""
         if held.path == required.path:
             return f"its role is {held.role}" if held.role is not None else "it states no role"
@@ -460,7 +474,8 @@ def _likeness(held: Entitlement, required: Requirement) -> str:
     return ""
 
 
-def _requirements(groups: tuple[str, ...]) -> list[Requirement]:
+def requirements(groups: Iterable[str]) -> list[Requirement]:
+    """What the rule's GROUPs ask for; those that cannot be read are left out."""
     found = (_requirement(group) for group in groups)
     return [requirement for requirement in found if requirement is not None]
 

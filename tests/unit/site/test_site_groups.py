@@ -25,7 +25,7 @@ notebooks:
     - {name: Main, default: true}
     - {name: Large}
 dask:
-  cluster: {max_workers: 4, max_cores: 6, max_memory: 8 GiB}
+  cluster: {max_workers: 4, max_cores: 10, max_memory: 16 GiB}
 """
 
 
@@ -63,20 +63,20 @@ def test_prefixes_are_understood(group: str) -> None:
             "same membership",
         ),
         ("{name: Large}", "{name: Large, allow: {groups: [nonsense]}}", "notebooks.profiles[1].allow.groups[0]",
-         (15, 37), "error", "can never match"),
+         (15, 38), "error", "can never match"),
         # profiles
         ("[large]", "[larg]", "login.groups[0].profiles[0]", (10, 18), "error", "no profile 'larg'"),
-        ("{name: Large}", "{name: Large, allow: {}}", "notebooks.profiles[1].allow", (15, 27), "error", "nobody may"),
+        ("{name: Large}", "{name: Large, allow: {}}", "notebooks.profiles[1].allow", (15, 28), "error", "nobody may"),
         ("{name: Main, default: true}", "{name: Main, default: true, allow: {users: [ann]}}",
-         "notebooks.profiles", (13, 3), "warning", "can start no server"),
+         "notebooks.profiles", (14, 5), "warning", "can start no server"),
         ("- {name: Main, default: true}\n    - {name: Large}", "- {name: Main}\n    - {name: Large, default: true}",
          "notebooks.profiles[1].default", (15, 30), "warning", "for others 'Main'"),
         # sizes
         ("{limit: 8 GiB}", "{guarantee: 9 GiB, limit: 8 GiB}", "login.groups[0].notebooks.memory.guarantee",
          (11, 39), "error", "more than the limit"),
-        ("{limit: 8 GiB}", "{limit: 1 GiB}", "login.groups[0].notebooks.memory.limit", (11, 36), "warning",
+        ("{limit: 8 GiB}", "{limit: 1 GiB}", "login.groups[0].notebooks.memory.limit", (11, 35), "warning",
          "everybody has 2 GiB already"),
-        ("{limit: 8 GiB}", "{limit: 8}", "login.groups[0].notebooks.memory.limit", (11, 36), "error", "no unit"),
+        ("{limit: 8 GiB}", "{limit: 8}", "login.groups[0].notebooks.memory.limit", (11, 35), "error", "no unit"),
         ("{memory: {limit: 8 GiB}}", "{memry: {limit: 8 GiB}}", "login.groups[0].notebooks.memry", (11, 19), "error",
          "not known"),
         ("      profiles: [large]\n      notebooks: {memory: {limit: 8 GiB}}\n", "",
@@ -125,7 +125,7 @@ def test_a_required_assurance_needs_its_scope() -> None:
 
 
 def test_memberships_of_profiles_need_a_scope_too() -> None:
-    text = TEXT.replace(', entitlements', "").replace('groups: ["VO:role=member"]', "users: [ann]")
+    text = TEXT.replace(", entitlements", "").replace('groups: ["VO:role=member"]', "users: [ann]")
     with pytest.raises(SiteError, match="no scope is asked for that releases them"):
         load_text(text.replace("VO:", f"{VO}:"), "tidehub.yaml")
 

@@ -44,7 +44,7 @@ def roles(site: Site) -> list[dict[str, Any]]:
         },
         {
             "name": "operator",
-            "description": "tidehub status, down and the repair of routes",
+            "description": "tidehub status, down, explain-login and the repair of routes",
             "scopes": [
                 "list:users",
                 "read:users",
@@ -52,6 +52,8 @@ def roles(site: Site) -> list[dict[str, Any]]:
                 "delete:servers",
                 "proxy",
                 "read:hub",
+                # What the provider said of a person, for explain-login. Whoever has this token has the database too.
+                "admin:auth_state",
                 "read:services",
             ],
             "services": ["operator"],

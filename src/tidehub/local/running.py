@@ -1,0 +1,31 @@
+"""The running platform of a state directory, as other commands find it."""
+
+from __future__ import annotations
+
+from tidehub.errors import Place, TidehubError
+from tidehub.local.files import read_private
+from tidehub.local.hub.settings import HubSettings
+from tidehub.local.places import Places
+from tidehub.local.supervisor.state import read_state
+
+
+def running_settings(places: Places) -> HubSettings:
+    """What the hub of the running platform was told. Raises `TidehubError` when nothing runs there."""
+    if not places.exists:
+        raise TidehubError(f"no platform was set up in {places.state}", fix="run: tidehub up")
+    state = read_state(places.platform)
+    if state is None or not state.alive:
+        raise TidehubError(f"the platform in {places.state} is not running", fix="run: tidehub up")
+    text = read_private(places.hub_config)
+    if text is None:
+        raise TidehubError(
+            f"the platform in {places.state} has not finished starting", fix="look at: tidehub status"
+        )
+    try:
+        return HubSettings.model_validate_json(text)
+    except ValueError as error:
+        raise TidehubError(
+            "the hub's settings are damaged, or another version of tidehub wrote them",
+            where=Place(str(places.hub_config)),
+            fix="run: tidehub down, then tidehub up",
+        ) from error
