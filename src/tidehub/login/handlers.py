@@ -89,6 +89,13 @@ class CallbackHandler(OAuthCallbackHandler):  # type: ignore[misc]
                 )
             raise
 
+    def check_state(self) -> None:
+        try:
+            super().check_state()
+        except (AttributeError, TypeError, ValueError):
+            # Base64 of something else than a JSON object, or no ASCII: upstream answers 500.
+            raise SignInFailed("the OAuth state is none of ours", status=400) from None
+
     def check_arguments(self) -> None:
         self.check_state()
         issuer = self.get_argument("iss", None)
