@@ -135,15 +135,15 @@ def _callback(site: Site) -> Iterator[Problem]:
         why = f"it begins with {theirs.scheme}://, and site.url with {ours.scheme}://"
     elif ours.netloc.lower() != theirs.netloc.lower():
         why = f"it leads to {theirs.netloc}, and the site is at {ours.netloc}"
-    elif ours.path != theirs.path and ours.path == theirs.path.rstrip("/"):
+    elif ours.path == theirs.path:
+        why = "the two differ in capital letters, and identity providers compare them byte for byte"
+    elif ours.path == theirs.path.rstrip("/"):
         why = "it ends with a slash too many"
     elif theirs.path.endswith("/hub/oauth_callback"):
         base = theirs.path.removesuffix("hub/oauth_callback")
         why = f"its base path is {base}, and that of site.url is {site.base_path}"
-    elif ours.path != theirs.path:
-        why = "its path is not the base path of site.url followed by hub/oauth_callback"
     else:
-        why = "the two differ in capital letters, and identity providers compare them byte for byte"
+        why = "its path is not the base path of site.url followed by hub/oauth_callback"
     yield Problem(
         f"the identity provider would send people elsewhere: {why}",
         ("login", "callback_url"),
