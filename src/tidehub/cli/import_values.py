@@ -49,10 +49,10 @@ def import_values(
     if as_json:
         print_lines([json.dumps(account(done.imported, done.problems, done.written), indent=2)])
     else:
+        report = [*lines(done.imported, done.problems, verbose=verbose), "", summary(done.imported)]
         if dry_run:
-            print_lines([done.text])
-        print_lines(lines(done.imported, done.problems, verbose=verbose))
-        print_lines(["", summary(done.imported)])
+            report = [done.text, *report]
+        print_lines(report if report[0] else report[1:])
         for what, path in done.written.items():
             words = {"site": "site file", "secrets": "secrets, mode 0600", "gitignore": "ignores the secrets"}
             print_lines([f"  {path}  ({words[what]})"])

@@ -24,6 +24,8 @@ from tidehub.site.problems import KeyPath, Problem
 class Imported:
     """A site, its secrets, and what became of every value."""
 
+    files: tuple[str, ...]
+    """The values files in the order in which they were given."""
     model: Model
     site: dict[str, Any]
     """The data of the site file; quantities are text with units."""
@@ -68,6 +70,7 @@ def import_documents(
         chart.settle_the_rest()
     secret = _overrides(found, draft)
     return Imported(
+        files=tuple(document.file for document in documents),
         model=found.model,
         site={key: value for key, value in draft.data.items() if value},
         origins=draft.origins,

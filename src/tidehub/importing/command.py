@@ -64,7 +64,7 @@ def import_files(
             fix="please report this with the file, without its secrets; nothing was written",
         )
     site_file = directory / SITE_FILE
-    text = _text(imported, [file for file, _ in texts], beside(site_file).name)
+    text = _text(imported, beside(site_file).name)
     problems = _problems(text, directory)
     written = {} if write_nothing else write(directory, text, imported)
     return Done(imported, text, problems, written)
@@ -83,11 +83,11 @@ def _documents(texts: list[tuple[str, str]]) -> list[Document]:
     return documents
 
 
-def _text(imported: Imported, files: list[str], secrets_file: str) -> str:
+def _text(imported: Imported, secrets_file: str) -> str:
     """The site file's text, which says what the data say. A surprise of the YAML library ends here."""
     found = ""
     for only_ascii in (False, True):
-        text = site_text(imported, files, secrets_file=secrets_file, only_ascii=only_ascii)
+        text = site_text(imported, secrets_file=secrets_file, only_ascii=only_ascii)
         root, problems, _ = read(text, SITE_FILE)
         if root is not None and not problems and _plain(to_data(root)) == _plain(imported.site):
             return text

@@ -25,11 +25,9 @@ def lines(imported: Imported, problems: Iterable[Problem], *, verbose: bool = Fa
     for remark in imported.remarks:
         yield str(remark)
     if verbose:
-        yield from _section(
-            "Understood", [leaf for leaf in imported.leaves if leaf.fate.kind is Kind.UNDERSTOOD]
-        )
+        yield from _section("Understood", _of(imported, Kind.UNDERSTOOD))
     for kind, title in _TITLES.items():
-        yield from _section(title, [leaf for leaf in imported.leaves if leaf.fate.kind is kind])
+        yield from _section(title, _of(imported, kind))
     if imported.chosen:
         yield ""
         yield "Chosen, because the values do not say it. Check these:"
@@ -99,10 +97,11 @@ def _leaf(leaf: LeafFate) -> dict[str, Any]:
 
 def _of(imported: Imported, kind: Kind) -> list[LeafFate]:
     """In the order of the files. Placeholders have a section of their own."""
-    files = list(dict.fromkeys(leaf.where.file for leaf in imported.leaves))
     empty = {where for _, where in imported.placeholders} if kind is Kind.SECRET else set()
     found = [leaf for leaf in imported.leaves if leaf.fate.kind is kind and leaf.where not in empty]
-    return sorted(found, key=lambda leaf: (files.index(leaf.where.file), leaf.where.line, leaf.where.column))
+    return sorted(
+        found, key=lambda leaf: (imported.files.index(leaf.where.file), leaf.where.line, leaf.where.column)
+    )
 
 
 def _section(title: str, found: list[LeafFate]) -> Iterator[str]:

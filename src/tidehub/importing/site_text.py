@@ -14,10 +14,8 @@ from tidehub.site.tree import Entries, Node, read
 _FLOW_WIDTH = 70
 
 
-def site_text(
-    imported: Imported, files: Iterable[str], *, secrets_file: str, only_ascii: bool = False
-) -> str:
-    """The text of `tidehub.yaml`. `files` are the names of the values files, for the comment at the top.
+def site_text(imported: Imported, *, secrets_file: str, only_ascii: bool = False) -> str:
+    """The text of `tidehub.yaml`. `secrets_file` is the name of the file beside it.
 
     `only_ascii` escapes everything else: some characters end a line in YAML and in no editor.
     """
@@ -27,7 +25,7 @@ def site_text(
     yaml.width = 2**20
     yaml.allow_unicode = not only_ascii
     yaml.indent(mapping=2, sequence=4, offset=2)
-    pieces = [_header(imported, files, secrets_file)]
+    pieces = [_header(imported, secrets_file)]
     for section, content in imported.site.items():
         stream = io.StringIO()
         yaml.dump(_laid_out({section: content}, ()), stream)
@@ -42,8 +40,8 @@ _OVERRIDES = """\
 """
 
 
-def _header(imported: Imported, files: Iterable[str], secrets_file: str) -> str:
-    names = ", ".join(_plain(name) for name in files)
+def _header(imported: Imported, secrets_file: str) -> str:
+    names = ", ".join(_plain(name) for name in imported.files)
     lines = [f"# Made by `tidehub import` from {names}."]
     if imported.secrets or imported.secret_overrides:
         lines.append(f"# The secrets of these values are in {_plain(secrets_file)}, never here.")
