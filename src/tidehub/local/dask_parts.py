@@ -30,7 +30,7 @@ def dask_parts(
         addresses=(
             f"127.0.0.1:{ports['gateway']}",
             f"127.0.0.1:{ports['gateway-proxy']}",
-            f"127.0.0.1:{ports['gateway-scheduler']}",
+            setting.scheduler_listen,
         ),
         hub_api_url=f"{setting.hub_url}hub/api",
         environments=environments,

@@ -73,6 +73,21 @@ class Setting:
         return f"http://127.0.0.1:{self.ports['gateway-proxy']}{self.gateway_prefix}"
 
     @property
+    def scheduler_listen(self) -> str:
+        """Where Dask schedulers are reached, `host:port`: on loopback, or where the site shows them to others."""
+        port = self.site.machine.scheduler_port
+        if port is None:
+            return f"127.0.0.1:{self.ports['gateway-scheduler']}"
+        host = self.front.listen
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    @property
+    def scheduler_address(self) -> str:
+        """The same for programs on this machine."""
+        host, _, port = self.scheduler_listen.rpartition(":")
+        return f"gateway://{'127.0.0.1' if host in ('0.0.0.0', '[::]') else host}:{port}"
+
+    @property
     def dashboards_url(self) -> str:
         """The gate before the dashboards, on loopback."""
         return f"http://127.0.0.1:{self.ports['dashboards']}"
@@ -103,7 +118,7 @@ def hub(setting: Setting, client_secret: Secret, *, before_start: Hook) -> Compo
     own = f"{setting.hub_url}hub/api"
     return Component(
         name="hub",
-        argv=[sys.executable, "-m", "jupyterhub", "-f", str(config)],
+        argv=[sys.executable, "-m", "tidehub.local.hub.start", "-f", str(config)],
         env=base_environment(setting)
         | (database_environment() if setting.site.machine.database_url else {})
         | {
@@ -111,7 +126,8 @@ def hub(setting: Setting, client_secret: Secret, *, before_start: Hook) -> Compo
             "TIDEHUB_OIDC_CLIENT_SECRET": client_secret.reveal(),
         },
         ready=http_check(f"{setting.door.local_url}{setting.front.base_path}hub/api"),
-        after=("proxy", *(("dashboards",) if setting.site.dask.engine == "gateway" else ())),
+        # Not after the gateway: jupyterhub 5.5 looks for a service at its start once, for a second, and goes on.
+        after=("proxy",),
         before_start=before_start,
         cwd=setting.places.private,
         probe=Probe(check=http_check(own)),

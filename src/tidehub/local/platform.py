@@ -246,7 +246,7 @@ def _render_hub(
         proxy_api_socket=str(places.proxy_api_socket),
         # The gate, not the gateway: JupyterLab's Dask extension follows this address to the dashboards.
         gateway_address=f"{setting.dashboards_url}{setting.gateway_prefix}",
-        gateway_scheduler_address=f"gateway://127.0.0.1:{setting.ports['gateway-scheduler']}",
+        gateway_scheduler_address=setting.scheduler_address,
         dashboards_url=setting.dashboards_url if with_dask else None,
         identity_url=setting.identity_url if identity else None,
         login=endpoints,
