@@ -191,8 +191,24 @@ def _coherence_of_the_rest(data: dict[str, Any], problems: list[Problem]) -> lis
     try:
         site = Site.model_validate(data, context=WRITTEN)
     except ValidationError:
-        return []
+        # A wrong value was required. Whole sections of another site in its place let the others be looked at.
+        sound = _sound_sections()
+        for section in wrong:
+            data.pop(section, None)
+            if section in sound:
+                data[str(section)] = sound[str(section)]
+        try:
+            site = Site.model_validate(data, context=WRITTEN)
+        except ValidationError:
+            return []
     return [finding for finding in coherence.check(site) if not wrong & set(finding.path[:1])]
+
+
+def _sound_sections() -> dict[str, Any]:
+    root, _, _ = read(presets.text_of("laptop"), "laptop")
+    assert root is not None
+    found: dict[str, Any] = to_data(root)
+    return found
 
 
 def _drop(data: Any, path: KeyPath) -> None:

@@ -231,3 +231,10 @@ def test_sixteen_or_twenty_four() -> None:
     said = one("dask.cluster.max_workers", "warning", found())
     assert "1 core and 6 GiB" not in said
     assert "2 cores and 4 GiB: 1 (dask.cluster.max_cores)" in said
+
+
+def test_a_wrong_section_hides_no_other_sections_contradictions() -> None:
+    problems = found(login__provider="egi-checkin", notebooks__cpu__guarantee=9, kubernetes__release_set="x")
+    errors = {problem.key for problem in problems if problem.severity == "error"}
+    assert errors == {"login.provider", "notebooks.cpu.guarantee", "kubernetes.release_set"}
+    assert "dask.cluster.max_workers" in keys(problems)

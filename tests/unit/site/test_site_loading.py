@@ -285,6 +285,7 @@ def test_all_problems_come_in_one_run_and_in_file_order() -> None:
         "site.name",
         "site.nam",
         "notebooks.memory.limit",
+        "dask.cluster.max_cores",
         "machine.port",
     ]
     text = text.replace("nam: Coast", "name: Coast").replace("limit: 2}", "limit: 2}", 1)
