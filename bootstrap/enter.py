@@ -26,9 +26,9 @@ from tidehub.release_sets import release  # noqa: E402
 
 def enter(kind: str, arguments: list[str]) -> NoReturn:
     """Become the program, or end with the reason why its environment could not be made."""
-    root = layout.default_root()
-    lock = release().directory / f"{kind}.txt"
     try:
+        root = layout.default_root()
+        lock = release().directory / f"{kind}.txt"
         python = layout.existing_python(root / kind, layout.digest(lock.read_bytes())) or set_up(
             root, kind, lock
         )

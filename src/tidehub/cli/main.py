@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def run(argv: Sequence[str] | None = None) -> int:
     """The exit code of one command; what it has to say is printed."""
     try:
-        code = app(args=None if argv is None else list(argv), standalone_mode=False)
+        code = app(args=None if argv is None else list(argv), prog_name="tidehub", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except TidehubError as error:
         print_lines([_without_secrets(f"tidehub: {error}")], sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,7 +120,7 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
         secrets=secrets,
         before_stop=end_everybody(ledger, prepared.isolation),
         observe=observe(setting, ledger, prepared.isolation),
-        closing_lines=lambda: closing_lines(setting, login),
+        closing_lines=lambda: closing_lines(setting, login, prepared.isolation.gaps()),
     )
 
 
@@ -262,7 +262,7 @@ def _render_hub(
     write_private(places.hub_config, settings.model_dump_json(indent=2, by_alias=True) + "\n")
 
 
-def closing_lines(setting: parts.Setting, login: DemoLogin | None) -> list[str]:
+def closing_lines(setting: parts.Setting, login: DemoLogin | None, gaps: Sequence[str]) -> list[str]:
     """What the person who ran `up` reads in the end."""
     lines = [f"{setting.site.site.name} is at {setting.front.public_url}"]
     if login:
@@ -272,6 +272,8 @@ def closing_lines(setting: parts.Setting, login: DemoLogin | None) -> list[str]:
             f"  {name:<{width}}  {password}   {login.parts.get(name, '')}".rstrip()
             for name, password in login.passwords.items()
         ]
+    if gaps:
+        lines += ["", "Not enforced on this machine:", *(f"  {gap}" for gap in gaps)]
     state = setting.places.state
     lines += [
         "",

@@ -16,6 +16,7 @@ from tornado.httpclient import AsyncHTTPClient
 from tidehub.capacity.ledger import Ledger
 from tidehub.local.hub.http_unix import UnixSocketHTTPClient, socket_url
 from tidehub.local.hub.roles import roles, server_scopes, services
+from tidehub.local.hub.server_command import activity_interval
 from tidehub.local.hub.settings import HubSettings
 from tidehub.local.hub.spawner import HubContext, TidehubSpawner
 from tidehub.local.isolation import choose_isolation
@@ -79,7 +80,7 @@ c.Spawner.server_token_scopes = lambda spawner: server_scopes(with_dask=spawner.
 c.Spawner.default_url = "/lab"
 # Our own queue is fair and says what it waits for; the hub's limits would answer 429.
 c.JupyterHub.concurrent_spawn_limit = 0
-c.JupyterHub.last_activity_interval = 60
+c.JupyterHub.last_activity_interval = activity_interval(site.notebooks.idle_timeout, 60)
 
 # --- services and pages -----------------------------------------------------------------
 c.JupyterHub.load_roles = roles(site)

@@ -91,6 +91,11 @@ def server_argv(
     ]
 
 
+def activity_interval(idle_timeout: float, usual: int) -> int:
+    """Seconds between reports of activity: far below `idle_timeout` (0: never), or people at work would be culled."""
+    return max(1, min(usual, int(idle_timeout / 4))) if idle_timeout else usual
+
+
 def server_environment(
     hub_env: Mapping[str, str],
     environment: ProfileEnvironment,
@@ -115,6 +120,8 @@ def server_environment(
         # The extension reads address and prefix here; the port is only a stand-in beside the socket.
         "JUPYTERHUB_SERVICE_URL": f"http://127.0.0.1:8888{hub_env['JUPYTERHUB_SERVICE_PREFIX']}",
         "JUPYTERHUB_SINGLEUSER_EXTENSION": "1",
+        # jupyterhub's default is 300, which a short idle timeout would not wait for.
+        "JUPYTERHUB_ACTIVITY_INTERVAL": str(activity_interval(settings.site.notebooks.idle_timeout, 300)),
         "JUPYTER_RUNTIME_DIR": str(place.runtime),
     }
     if with_dask:

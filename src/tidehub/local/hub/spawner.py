@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +20,7 @@ from tornado import web
 
 from tidehub.capacity.ledger import Ledger
 from tidehub.capacity.queue import NOTEBOOK, Admitted, Claim
+from tidehub.errors import TidehubError
 from tidehub.local.hub.http_unix import socket_url
 from tidehub.local.hub.server_command import ServerPlace, server_argv, server_environment
 from tidehub.local.hub.settings import HubSettings
@@ -46,6 +47,8 @@ class HubContext:
     places: Places
     isolation: Isolation
     ledger: Ledger
+    last_words: dict[str, str] = field(default_factory=dict)
+    """Why servers ended, by claim, until they start again: the hub throws a spawner away when its server ends."""
 
 
 class StartFailed(web.HTTPError):
@@ -75,7 +78,6 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.handle: ProcessHandle | None = None
-        self.last_words = ""
         self._news = "Server requested"
         preselected = self.entitled().default
         if preselected is not None:
@@ -125,11 +127,16 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         """The name of this server's claim on the machine's memory."""
         return f"server:{self.user.name}:{self.name}"
 
+    @property
+    def last_words(self) -> str:
+        """Why the server ended, for the pages where its owner meets that; empty when there is nothing to say."""
+        return self.context.last_words.get(self.claim_id, "")
+
     async def start(self) -> str:
         chosen = self._chosen()
         profile = chosen.profile
         self._apply_sizes(chosen)
-        self.last_words = ""
+        self.context.last_words.pop(self.claim_id, None)
         await self._end_leftover()
         context = self.context
         context.ledger.ask(
@@ -150,8 +157,11 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
             # The hub saves state only after start() returns; killed before that, `_end_leftover` finds it here.
             context.ledger.launched(self.claim_id, self.handle)
             await self._wait_until_ready(place, profile)
-        except BaseException:
+        except BaseException as error:
             await self._clear_up()
+            if isinstance(error, TidehubError):
+                # Foreseen, so it has words; the hub would show "unhandled error" instead.
+                raise StartFailed(failure_words(error)) from error
             raise
         context.ledger.started(self.claim_id, self.handle)
         return socket_url(str(place.url_path))
@@ -191,8 +201,10 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
             return None
         ending = self.context.isolation.ending(self.handle)
         if ending.out_of_memory:
-            self.last_words = memory_words(ending, self.mem_limit)
-            self.log.warning("%s: %s", self._log_name, self.last_words)
+            words = memory_words(ending, self.mem_limit)
+            if words != self.last_words:
+                self.log.warning("%s: %s", self._log_name, words)
+            self.context.last_words[self.claim_id] = words
         # Kernels outlive a server that died by itself; what is left of it goes before its memory is given away.
         await asyncio.to_thread(self.context.isolation.clean, self.handle)
         self.context.ledger.release(self.claim_id)
@@ -292,6 +304,12 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
             writable=(place.directory,),
             parent="servers",
         )
+
+
+def failure_words(error: TidehubError) -> str:
+    """What kept a server from starting, in one line for the person who waits."""
+    parts = (error.what, f"Expected: {error.expected}" if error.expected else "", error.fix or "")
+    return " ".join(f"{part.rstrip('.')}." for part in parts if part)
 
 
 def memory_words(ending: Ending, limit: int | None) -> str:

@@ -61,9 +61,10 @@ class SingleIsolation(Isolation):
 
     def gaps(self) -> list[str]:
         """See `Isolation.gaps`."""
-        lines = [
+        only_one = (
             "Only one person at a time can work here: nothing would keep several people's programs apart."
-        ]
+        )
+        lines = [f"{only_one} For several: {self._fix}."]
         lines += self._common_gaps()
         if not self.capabilities.processes:
             lines.append("The number of processes is not limited.")

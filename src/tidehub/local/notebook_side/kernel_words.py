@@ -58,7 +58,10 @@ def memory_kills(events: Path | None) -> int:
 
 def words(limit: str | None) -> str:
     """The sentence for the person; `limit` is the server's limit in bytes as the hub tells it."""
-    size = f" of {int(limit) / 2**30:.3g} GiB" if limit and limit.isdigit() else ""
+    size = ""
+    if limit and limit.isdigit():
+        whole = int(limit)
+        size = f" of {whole / 2**30:.3g} GiB" if whole >= 2**30 else f" of {whole / 2**20:.4g} MiB"
     return (
         f"\nThe kernel was stopped because this server used more than its memory limit{size}. "
         "Variables are lost, files are kept. Load less at once, close other notebooks, or use a Dask cluster.\n"

@@ -10,18 +10,30 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from tidehub.errors import TidehubError
+
 MARKER = "complete.json"
 
 
 def default_root(environ: Mapping[str, str] = os.environ) -> Path:
-    """`TIDEHUB_SOFTWARE`, or `/opt/tidehub` as root, or `$XDG_DATA_HOME/tidehub`."""
+    """`TIDEHUB_SOFTWARE`, or `/opt/tidehub` as root, or `$XDG_DATA_HOME/tidehub`.
+
+    Raises `TidehubError` for a user without a home.
+    """
     if chosen := environ.get("TIDEHUB_SOFTWARE"):
         return Path(chosen).absolute()
     if os.geteuid() == 0:
         return Path("/opt/tidehub")
     data = environ.get("XDG_DATA_HOME", "")
-    base = Path(data) if data.startswith("/") else Path.home() / ".local" / "share"
-    return base / "tidehub"
+    if data.startswith("/"):
+        return Path(data) / "tidehub"
+    try:
+        return Path.home() / ".local" / "share" / "tidehub"
+    except RuntimeError as error:
+        raise TidehubError(
+            "this user has no home directory, where the software would go",
+            fix="set HOME, or name a directory in TIDEHUB_SOFTWARE",
+        ) from error
 
 
 def digest(*parts: bytes) -> str:

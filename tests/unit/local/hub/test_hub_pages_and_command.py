@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tidehub.errors import TidehubError
 from tidehub.local.hub.roles import server_scopes
-from tidehub.local.hub.server_command import ServerPlace
+from tidehub.local.hub.server_command import ServerPlace, activity_interval
 from tidehub.local.hub.spawn_page import find_server, nothing_to_start, options_form, read_form
+from tidehub.local.hub.spawner import failure_words
 from tidehub.local.isolation import Person
 from tidehub.login.entitled import entitled
 from tidehub.site.model import Site
@@ -130,3 +132,16 @@ def test_places_are_made_anew_and_private(tmp_path: Path) -> None:
     assert not place.socket.exists()
     assert stat.S_IMODE(place.runtime.stat().st_mode) == 0o700
     assert not place.directory.stat().st_mode & 0o007
+
+
+@pytest.mark.parametrize(
+    ("idle_timeout", "interval"), [(3600.0, 300), (0.0, 300), (120.0, 30), (30.0, 7), (1.0, 1)]
+)
+def test_activity_is_reported_well_within_the_idle_timeout(idle_timeout: float, interval: int) -> None:
+    assert activity_interval(idle_timeout, 300) == interval
+
+
+def test_a_refused_start_is_told_in_one_line() -> None:
+    error = TidehubError("'ann' is at work", expected="'ann' stops first", fix="install bubblewrap")
+    assert failure_words(error) == "'ann' is at work. Expected: 'ann' stops first. install bubblewrap."
+    assert failure_words(TidehubError("no")) == "no."

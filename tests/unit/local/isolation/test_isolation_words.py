@@ -90,6 +90,7 @@ def test_without_sandboxes_one_person_and_the_reason(tmp_path: Path, monkeypatch
     isolation = choose_isolation(places)
     assert isolation.kind == "single"
     assert "Only one person at a time" in isolation.gaps()[0]
+    assert "apt install bubblewrap" in isolation.gaps()[0]
     assert any("none here" in line for line in isolation.gaps())
     with pytest.raises(TidehubError, match=r"not installed(.*\n)*.*apt install bubblewrap"):
         choose_isolation(places, require="bubblewrap")

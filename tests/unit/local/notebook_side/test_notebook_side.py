@@ -75,3 +75,10 @@ def test_without_cgroups_nothing_is_claimed(tmp_path: Path, kernel_words: Any) -
 def test_the_words_name_the_limit(kernel_words: Any) -> None:
     assert "memory limit of 2 GiB" in kernel_words.words(str(2 * 2**30))
     assert "memory limit." in kernel_words.words(None)
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"), [(600 * 2**20, "of 600 MiB"), (2**30, "of 1 GiB"), (5 * 2**29, "of 2.5 GiB")]
+)
+def test_the_memory_limit_is_said_as_a_person_would(kernel_words: Any, limit: int, said: str) -> None:
+    assert f"memory limit {said}." in kernel_words.words(str(limit))

@@ -161,3 +161,12 @@ def test_where_software_lies_for_root(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_digest_keeps_parts_apart() -> None:
     assert layout.digest(b"ab", b"c") != layout.digest(b"a", b"bc")
     assert len(layout.digest(b"")) == 12
+
+
+def test_a_user_without_a_home_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 4321)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: (_ for _ in ()).throw(KeyError(uid)))
+    monkeypatch.setattr("os.getuid", lambda: 4321)
+    with pytest.raises(TidehubError, match="no home directory"):
+        layout.default_root({})
