@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 from real_person import login
 from real_platform import RealPlatform
 
 from tidehub.checks.browser import Browser
 from tidehub.checks.login import sign_in
+from tidehub.checks.path import check_path
 from tidehub.checks.report import PhaseFailed
 from tidehub.checks.target import Account
 
@@ -40,6 +44,20 @@ def test_check_says_what_was_wrong_with_the_wish(platform: RealPlatform) -> None
     assert code == 1
     failed = [phase for phase in report["phases"] if phase["state"] == "failed"]
     assert [phase["why"] for phase in failed] == ["there is no profile golden; possible: standard, minimal"]
+
+
+async def test_check_by_a_persons_token_leaves_out_only_the_login(platform: RealPlatform) -> None:
+    """How a site with a real identity provider is checked: no password is known there."""
+    async with login(platform, "bob") as bob:
+        answer = await bob.call("POST", "hub/api/users/bob/tokens", json={"note": "check", "expires_in": 900})
+        token = str(answer.json()["token"])
+    report = await check_path(replace(platform.target, accounts=(), token=token))
+    assert report.ok, report.to_json()
+    states = {phase.name: phase.state for phase in report.phases}
+    assert states.pop("logout") == "skipped"
+    assert set(states.values()) == {"ok"}
+    assert report.user == "bob"
+    assert token not in json.dumps(report.to_json())
 
 
 async def test_check_disturbs_nobody(platform: RealPlatform) -> None:
@@ -76,8 +94,9 @@ async def test_a_wrong_password_is_refused(platform: RealPlatform) -> None:
 
 
 async def test_the_spawn_page_shows_profiles_sizes_and_default(platform: RealPlatform) -> None:
-    async with login(platform, "bob") as bob:
-        page = await bob.open("hub/spawn")
+    # Somebody without a past: who chose a profile before finds that one preselected.
+    async with login(platform, "ada") as ada:
+        page = await ada.open("hub/spawn")
     [form] = [form for form in page.contents.forms if form.of_kind("radio")]
     radios = form.of_kind("radio")
     assert [(radio.value, radio.checked) for radio in radios] == [("standard", True), ("minimal", False)]

@@ -21,7 +21,7 @@ class Journey:
     target: Target
     browser: Browser
     profile: str | None = None
-    """The profile to start, by slug; None takes the preselected one."""
+    """The profile to start, by slug; None takes the default one."""
     wanted_user: str | None = None
     user: str = ""
     signed_in: bool = False

@@ -42,7 +42,8 @@ async def spawn_page(journey: Journey) -> str:
         raise PhaseFailed(f"the spawn page offers {', '.join(slugs)}; the site has {', '.join(expected)}")
     selected = [field.value for field in offered if field.checked]
     wanted = journey.target.default_profile
-    if len(selected) != 1 or (wanted and selected != [wanted]):
+    # Who chose another profile last time finds that one preselected.
+    if len(selected) != 1:
         raise PhaseFailed(
             f"preselected is {', '.join(selected) or 'nothing'}; the site's default is {wanted or 'one'}"
         )
@@ -75,7 +76,8 @@ async def start_server(journey: Journey) -> str:
         page = await journey.browser.open("hub/spawn")
     else:
         opened, form = await _spawn(journey)
-        chosen = {PROFILE_FIELD: journey.profile} if journey.profile else {}
+        profile = journey.profile or journey.target.default_profile
+        chosen = {PROFILE_FIELD: profile} if profile else {}
         journey.server_started = True
         page = await journey.browser.submit(opened, form, chosen)
     if page.status >= 400:

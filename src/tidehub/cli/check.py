@@ -20,7 +20,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     state: State = None,
     profile: Annotated[
-        str | None, typer.Option(metavar="SLUG", help="Profile to start instead of the preselected one.")
+        str | None, typer.Option(metavar="SLUG", help="Profile to start instead of the default one.")
     ] = None,
     user: Annotated[
         str | None, typer.Option(metavar="NAME", help="Trial account to use instead of the first free one.")

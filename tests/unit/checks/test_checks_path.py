@@ -88,7 +88,10 @@ async def test_nothing_listens() -> None:
     [
         (FakePlatform(profiles=("main",)), "the spawn page offers main; the site has main, develop"),
         (FakePlatform(selected=()), "preselected is nothing; the site's default is main"),
-        (FakePlatform(selected=("develop",)), "preselected is develop; the site's default is main"),
+        (
+            FakePlatform(selected=("main", "develop")),
+            "preselected is main, develop; the site's default is main",
+        ),
     ],
 )
 async def test_a_wrong_spawn_page(fake: FakePlatform, why: str) -> None:
