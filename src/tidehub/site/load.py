@@ -194,8 +194,8 @@ def _coherence_of_the_rest(data: dict[str, Any], problems: list[Problem]) -> lis
         # A wrong value was required. Whole sections of another site in its place let the others be looked at.
         sound = _sound_sections()
         for section in wrong:
-            data.pop(section, None)
-            if section in sound:
+            data.pop(str(section), None)
+            if str(section) in sound:
                 data[str(section)] = sound[str(section)]
         try:
             site = Site.model_validate(data, context=WRITTEN)
