@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,27 +87,31 @@ def provider(tmp_path: Path) -> Iterator[tuple[RunningProvider, int]]:
     running.kill()
 
 
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that people's uids may walk through, as a state needs it."""
+    made = Path(tempfile.mkdtemp(prefix="th-secret-", dir="/tmp"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
 async def test_the_client_secret_of_a_real_provider(
-    provider: tuple[RunningProvider, int], tmp_path: Path
+    provider: tuple[RunningProvider, int], place: Path
 ) -> None:
     running, port = provider
-    site = tmp_path / "tidehub.yaml"
+    site = place / "tidehub.yaml"
     site.write_text(
         f"site: {{name: Coast, url: 'http://127.0.0.1:{port}/'}}\n"
         f"login: {{provider: oidc, issuer: '{running.issuer}', client_id: {HUB}, allow: {{everyone: true}}}}\n"
         "notebooks: {profiles: [{name: Standard, default: true}]}\n"
     )
-    secrets = tmp_path / "tidehub.secrets.yaml"
+    secrets = place / "tidehub.secrets.yaml"
     platform = RealPlatform(
-        tmp_path / "s",
+        place / "s",
         arguments=["--port", str(port), "--site", str(site)],
-        environment={"HOME": str(tmp_path)},
+        environment={"HOME": str(place)},
     )
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents:
-        if parent.name.startswith("pytest-"):
-            parent.chmod(0o755)
-
     for text, mode, words in (
         (None, 0, "the client secret of the identity provider is missing"),
         ("client_secret: <CLIENT_SECRET>\n", 0o600, "client_secret: this value is a placeholder"),

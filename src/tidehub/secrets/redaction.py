@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from tidehub.secrets.secret import REDACTED, Secret
 
@@ -46,7 +47,7 @@ known = Redactor()
 
 
 class RedactingFilter(logging.Filter):
-    """Takes known secrets out of log records: message, arguments, traceback and stack."""
+    """Takes known secrets out of log records: message, arguments, traceback, stack. Other records stay as they are."""
 
     def __init__(self, redactor: Redactor = known) -> None:
         super().__init__()
@@ -55,19 +56,37 @@ class RedactingFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         try:
             message = record.getMessage()
-        except Exception:  # a record whose arguments do not fit: logging would print them in its complaint
-            message = f"a log record could not be formatted ({record.name})"
+        except Exception:  # logging itself would print the arguments in its complaint
+            record.msg, record.args = "a log record of %s could not be formatted", (record.name,)
+            return True
+        if (clean := self._redactor.text(message)) != message:
+            record.msg, record.args = clean, None
         if record.exc_info and not record.exc_text:
-            record.exc_text = logging.Formatter().formatException(record.exc_info)
-        record.msg, record.args = self._redactor.text(message), None
-        record.exc_text = self._redactor.text(record.exc_text) if record.exc_text else record.exc_text
-        record.exc_info = None
-        record.stack_info = self._redactor.text(record.stack_info) if record.stack_info else None
+            told = logging.Formatter().formatException(record.exc_info)
+            if self._redactor.text(told) != told:
+                record.exc_text, record.exc_info = told, None
+        if record.exc_text:
+            record.exc_text = self._redactor.text(record.exc_text)
+        if record.stack_info:
+            record.stack_info = self._redactor.text(record.stack_info)
         return True
 
 
+class _Records:
+    """Makes log records and clears them: no handler that is added later goes past it."""
+
+    def __init__(self, make: Callable[..., logging.LogRecord], redactor: Redactor) -> None:
+        self._make = make
+        self._filter = RedactingFilter(redactor)
+
+    def __call__(self, *words: Any, **more: Any) -> logging.LogRecord:
+        record = self._make(*words, **more)
+        self._filter.filter(record)
+        return record
+
+
 def install(redactor: Redactor = known) -> None:
-    """Let every handler of the root logger hide what `redactor` knows. Calling it again changes nothing."""
-    for handler in logging.getLogger().handlers:
-        if not any(isinstance(one, RedactingFilter) for one in handler.filters):
-            handler.addFilter(RedactingFilter(redactor))
+    """Clear every log record of this process of what `redactor` knows. Calling it again changes nothing."""
+    make = logging.getLogRecordFactory()
+    if not isinstance(make, _Records):
+        logging.setLogRecordFactory(_Records(make, redactor))

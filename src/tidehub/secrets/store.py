@@ -109,12 +109,12 @@ class _Reader:
         return entries
 
     def unknown(self, name: str, key: Node) -> None:
+        # The name is not repeated: it may be half of a secret.
         meant = nearest(name, [*self.known, MADE, OVERRIDES])
-        if meant is None:
-            # Not repeated: it may be half of a secret.
-            self.say(key, "this name is not known", expected=", ".join(self.known))
-        else:
-            self.say(key, f"{name[:60]!r} is not known", fix=f"did you mean {meant}?")
+        expected = None if meant else ", ".join(self.known)
+        self.say(
+            key, "this name is not known", expected=expected, fix=f"did you mean {meant}?" if meant else None
+        )
 
     def entry(self, declared: Declared, key: Node, value: Node) -> Entry | None:
         entry = Entry(declared, _place(self.file, key))

@@ -60,16 +60,26 @@ def test_short_values_do_not_tear_words_apart() -> None:
     assert Redactor([Secret("a"), Secret("")]).text("banana") == "banana"
 
 
-def test_installed_once_on_every_handler() -> None:
-    handler = logging.NullHandler()
-    root = logging.getLogger()
-    root.addHandler(handler)
+def test_other_records_stay_as_they_are(written: tuple[logging.Logger, io.StringIO]) -> None:
+    logger, _ = written
+    record = logger.makeRecord("n", logging.INFO, "f", 1, "%s", ("plain",), None)
+    RedactingFilter(Redactor([Secret(VALUE)])).filter(record)
+    assert (record.msg, record.args) == ("%s", ("plain",))
+
+
+def test_installed_once_and_for_handlers_to_come() -> None:
+    before = logging.getLogRecordFactory()
+    logger, stream = logging.getLogger("test of installing"), io.StringIO()
     try:
+        install(Redactor([Secret(VALUE)]))
+        once = logging.getLogRecordFactory()
         install(Redactor())
-        install(Redactor())
-        assert sum(isinstance(one, RedactingFilter) for one in handler.filters) == 1
+        assert logging.getLogRecordFactory() is once
+        handler = logging.StreamHandler(stream)
+        logger.addHandler(handler)
+        logger.propagate = False
+        logger.error("with %s", VALUE)
+        assert stream.getvalue() == f"with {REDACTED}\n"
     finally:
-        root.removeHandler(handler)
-        for other in root.handlers:
-            for one in [found for found in other.filters if isinstance(found, RedactingFilter)]:
-                other.removeFilter(one)
+        logging.setLogRecordFactory(before)
+        logger.handlers.clear()

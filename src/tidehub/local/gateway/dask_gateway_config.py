@@ -23,11 +23,14 @@ from tidehub.local.gateway.config import (
 from tidehub.local.gateway.options import cluster_options
 from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
+from tidehub.secrets import redaction
 
 c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821  # given by traitlets
 
 settings = GatewaySettings.model_validate_json(Path(os.environ["TIDEHUB_GATEWAY_SETTINGS"]).read_bytes())
 secrets = load_secrets(Places.of(settings.state_dir).secrets)
+redaction.known.add(secrets)
+redaction.install()
 
 c.DaskGateway.address = settings.address
 c.DaskGateway.authenticator_class = HubAuthenticator

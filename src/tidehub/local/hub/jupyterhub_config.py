@@ -25,6 +25,8 @@ from tidehub.local.secrets import load_secrets
 from tidehub.login import log_scrub
 from tidehub.login.authenticator import SiteAuthenticator
 from tidehub.login.hub_traits import traits_of
+from tidehub.secrets import redaction
+from tidehub.secrets.secret import Secret
 
 c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821  # given by traitlets
 
@@ -37,6 +39,8 @@ site = settings.site
 sys.modules.setdefault("pycurl", None)  # type: ignore[arg-type]
 AsyncHTTPClient.configure(UnixSocketHTTPClient)
 log_scrub.install()
+redaction.known.add([*secrets, Secret(os.environ["TIDEHUB_OIDC_CLIENT_SECRET"])])
+redaction.install()
 
 # --- addresses --------------------------------------------------------------------------
 c.JupyterHub.bind_url = settings.public_url
