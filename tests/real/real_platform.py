@@ -127,16 +127,29 @@ class RealPlatform:
 
 @contextlib.contextmanager
 def running_platform(
-    name: str, *arguments: str, uid: int | None = None, python: str = sys.executable, **environment: str
+    name: str,
+    *arguments: str,
+    uid: int | None = None,
+    python: str = sys.executable,
+    demo: bool = True,
+    port: int | None = None,
+    **environment: str,
 ) -> Iterator[RealPlatform]:
-    """A platform in a directory of its own, with a short lower-case path that every uid may walk through."""
+    """A platform in a directory of its own, with a short lower-case path that every uid may walk through.
+
+    Without `demo` people sign in at the site's own provider.
+    """
     root = Path(tempfile.mkdtemp(prefix=f"th-{name}-".lower(), dir="/tmp"))
     root = root.rename(root.with_name(root.name.lower()))
     root.chmod(0o755)
     if uid is not None:
         os.chown(root, uid, uid)
     platform = RealPlatform(
-        root / "s", python, uid, environment, ["--port", str(free_port()), "--demo-login", *arguments]
+        root / "s",
+        python,
+        uid,
+        environment,
+        ["--port", str(port or free_port()), *(["--demo-login"] if demo else []), *arguments],
     )
     try:
         platform.up()
