@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import pickle
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
@@ -69,3 +71,21 @@ def test_a_damaged_value_is_not_shown(tmp_path: Path) -> None:
         load_secrets(path)
     assert "operator_token" in str(refused.value)
     assert "visible" not in str(refused.value)
+
+
+def _load(path: str, results: Any) -> None:
+    results.put([value.reveal() for value in load_secrets(Path(path))])
+
+
+def test_processes_that_start_at_once_share_one_set(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    results: Any = context.Queue()
+    path = tmp_path / "secrets.json"
+    children = [context.Process(target=_load, args=(str(path), results)) for _ in range(4)]
+    for child in children:
+        child.start()
+    answers = [results.get(timeout=120) for _ in children]
+    for child in children:
+        child.join(30)
+    assert all(answer == answers[0] for answer in answers)
+    assert answers[0] == [value.reveal() for value in load_secrets(path)]
