@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tidehub.errors import UsageError
@@ -16,6 +17,8 @@ from tidehub.site.model import Site
 from tidehub.site.problems import KeyPath, dotted
 from tidehub.site.sources import DEFAULT, Source, path_of
 
+_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^\s]*@")
+"""The password in an address such as postgresql://user:password@host/database."""
 _PLACES = {"hub": "hub configuration", "helm": "Helm values", "machine": "one machine"}
 _KINDS = {
     "size": "a size with a unit: KiB, MiB, GiB, TiB (powers of 1024), kB, MB, GB, TB (powers of 1000), B",
@@ -91,13 +94,27 @@ def _values(loaded: Loaded, key: Key, chosen: tuple[int, ...]) -> Iterator[Value
     for path in _paths(loaded.site, key):
         if tuple(part for part in path if isinstance(part, int))[: len(chosen)] != chosen:
             continue
-        value = value_at(loaded.site, path)
+        value = _without_secrets(key, value_at(loaded.site, path))
         written = describe.written(value, key.kind)
         source = loaded.source_of(path)
         if source == DEFAULT and path[-1] == "slug":
             source = loaded.source_of((*path[:-1], "name"))
-        becomes = tuple(destinations(loaded.site, path)) if _exists(loaded.site, path) else ()
+        becomes = destinations(loaded.site, path) if _exists(loaded.site, path) else []
+        becomes = tuple(replace(one, value=_without_password(one.value)) for one in becomes)
         yield Value(path, written, source, becomes, value)
+
+
+def _without_secrets(key: Key, value: Any) -> Any:
+    """A value as it may be shown. Overrides are somebody's own words, and may hold anything: only their keys are."""
+    if not key.name.startswith("overrides."):
+        return _without_password(value)
+    if isinstance(value, str):
+        return f"{len(value.splitlines())} lines of Python"
+    return tuple(sorted(value)) if isinstance(value, dict) else value
+
+
+def _without_password(value: Any) -> Any:
+    return _PASSWORD.sub(r"\1[secret]@", value) if isinstance(value, str) else value
 
 
 def _paths(site: Site, key: Key) -> Iterator[KeyPath]:

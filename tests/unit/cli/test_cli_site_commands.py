@@ -278,14 +278,41 @@ def test_explain_helps_with_a_file_that_cannot_be_used(tidehub: Tidehub, protoco
     assert "has no unit" in told.err
 
 
-def test_every_key_can_be_explained(tidehub: Tidehub, protocoast: Path) -> None:
+def test_every_key_can_be_explained(protocoast: Path) -> None:
     from tidehub.site.describe import all_keys
+    from tidehub.site.explain import as_dict, explain, lines
+    from tidehub.site.load import load
 
+    loaded = load(protocoast)
     for key in all_keys():
-        told = tidehub("explain", key.name.replace("[]", ""))
-        assert told.code == 0, (key.name, told.err)
-        assert key.description in told.out
-        assert tidehub("explain", key.name, "--json").json["key"] == key.name
+        for name in (key.name, key.name.replace("[]", "")):
+            found = explain(name, loaded)
+            assert found.key == key
+            assert any(key.description in line for line in lines(found))
+            json.dumps(as_dict(found))
+
+
+def test_no_secret_is_explained(tidehub: Tidehub, protocoast: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEHUB__MACHINE__DATABASE_URL", "postgresql://hub:hunter2@db/hub")
+    monkeypatch.setenv("TIDEHUB__OVERRIDES__HUB_CONFIG", "c.JupyterHub.x = 'hunter2'")
+    monkeypatch.setenv("TIDEHUB__OVERRIDES__HELM__JUPYTERHUB", "{hub: {config: {X: {password: hunter2}}}}")
+    for key in (
+        "machine.database_url",
+        "machine",
+        "overrides",
+        "overrides.helm.jupyterhub",
+        "overrides.hub_config",
+    ):
+        for more in ([], ["--json"]):
+            told = tidehub("explain", key, *more)
+            assert told.code == 0, told.err
+            assert "hunter2" not in told.out + told.err
+    assert "postgresql://hub:[secret]@db/hub" in tidehub("explain", "machine.database_url").out
+    assert "hunter2" not in tidehub("validate", "--json").out
+    monkeypatch.setenv("TIDEHUB__LOGIN__CLIENT_SECRET", "hunter2")
+    told = tidehub("validate")
+    assert (told.code, "hunter2" in told.out) == (2, False)
+    assert "secrets never stand in the site file" in told.out
 
 
 # --- limits, schema -------------------------------------------------------------------------------------------
