@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tidehub.errors import Place, UsageError
 from tidehub.secrets.declared import BY_NAME, Declared
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["SecretsError", "needed", "problems", "require", "resolve"]
 
 
-_PLACEHOLDER = "is a placeholder"
+Severity = Literal["error", "warning"]
 
 
 class SecretsError(UsageError):
@@ -80,14 +79,16 @@ def problems(
     Errors are files that cannot be used. Placeholders, and with `site` what is missing, are warnings here: a site is
     also checked where its secrets are not, and tried out without them.
     """
-    found = problems_of(resolve(site_file, environ), needed(site) if site else ())
-    return [replace(one, severity="warning") if one.what.endswith(_PLACEHOLDER) else one for one in found]
+    wanted = needed(site) if site else ()
+    return problems_of(resolve(site_file, environ), wanted, incomplete="warning")
 
 
-def problems_of(resolved: Resolved, wanted: Iterable[Declared]) -> list[Problem]:
-    """The problems of what was found; see `problems`."""
+def problems_of(
+    resolved: Resolved, wanted: Iterable[Declared], *, incomplete: Severity = "error"
+) -> list[Problem]:
+    """The problems of what was found; see `problems`. `incomplete` grades placeholders and what is missing."""
     found = [*resolved.problems]
-    found += [placeholder_problem(one) for one in resolved.found.values() if one.is_placeholder]
+    found += [placeholder_problem(one, incomplete) for one in resolved.found.values() if one.is_placeholder]
     found += [
         _shadowed(one, resolved.found[one.declared.name])
         for one in resolved.shadowed
@@ -96,39 +97,37 @@ def problems_of(resolved: Resolved, wanted: Iterable[Declared]) -> list[Problem]
     wrong = {problem.path[0] for problem in resolved.problems if problem.path}
     for declared in () if resolved.unread else wanted:
         if declared.name not in resolved.found and declared.name not in wrong:
-            found.append(_missing(declared, resolved.file))
+            found.append(_missing(declared, resolved.file, incomplete))
     return found
 
 
-def placeholder_problem(found: Found) -> Problem:
+def placeholder_problem(found: Found, severity: Severity = "error") -> Problem:
     """The problem that a value is still to come; the value itself stays unsaid."""
     declared = found.declared
+    if declared.name == "client_secret":
+        fix = "write the value of the identity provider's registration"
+    elif declared.given:
+        fix = "write the real value"
+    else:
+        fix = f"remove the line and run `tidehub secrets create`, or write the value: it {declared.purpose}"
     return Problem(
-        f"this value {_PLACEHOLDER}" if found.where else f"the value in {found.place} {_PLACEHOLDER}",
+        "this value is a placeholder" if found.where else f"the value in {found.place} is a placeholder",
         (declared.name,),
         found.where,
         expected=declared.shape.words,
-        fix="write the value of the identity provider's registration"
-        if declared.name == "client_secret"
-        else "write the real value"
-        if declared.given
-        else f"remove the line and run `tidehub secrets create`, or write the value: it {declared.purpose}",
+        fix=fix,
+        severity=severity,
     )
 
 
-def _missing(declared: Declared, file: Path | None) -> Problem:
+def _missing(declared: Declared, file: Path | None, severity: Severity) -> Problem:
     fix = (
         f"write it into {file.name if file else 'the secrets file'}, or set {declared.variable}"
         if declared.given
         else "make it with `tidehub secrets create`"
     )
-    return Problem(
-        f"missing: it {declared.purpose}",
-        (declared.name,),
-        Place(str(file)) if file and file.exists() else None,
-        fix=fix,
-        severity="warning",
-    )
+    where = Place(str(file)) if file and file.exists() else None
+    return Problem(f"missing: it {declared.purpose}", (declared.name,), where, fix=fix, severity=severity)
 
 
 def _shadowed(found: Found, used: Found) -> Problem:
