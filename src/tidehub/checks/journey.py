@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tidehub.checks.browser import Browser
@@ -36,7 +36,8 @@ class Journey:
         """From here on this person goes the path: the hub's record says who, the site what they are promised."""
         self.user = str(record["name"])
         if self.target.for_person is not None:
-            self.target = self.target.for_person(record)
+            promised = self.target.for_person(record)
+            self.target = replace(promised, accounts=self.target.accounts, token=self.target.token)
 
     def tell(self, message: str) -> None:
         """Keeps a message of the platform, once."""

@@ -124,7 +124,7 @@ async def _enter_by_token(journey: Journey) -> str:
             "stop it, or take another person's token"
         )
     journey.is_person(record)
-    return f"{journey.user}, by token: the login itself is not checked"
+    return f"{journey.user}, whose token was given; the login itself is not checked"
 
 
 async def log_out(journey: Journey) -> str:

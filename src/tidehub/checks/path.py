@@ -10,10 +10,15 @@ from tidehub.checks.journey import Journey, Step, take
 from tidehub.checks.report import Phase, Report
 from tidehub.checks.target import Target
 
+
+def _without_login(journey: Journey) -> str:
+    return "needs a login, and a token was given" if journey.target.token else ""
+
+
 STEPS: tuple[Step, ...] = (
     Step("front", "front page", login.front_page, 30, ("hub", "proxy", "supervisor")),
     Step("login", "sign in", login.log_in, 90, ("hub", "identity")),
-    Step("spawn_page", "spawn page", server.spawn_page, 30),
+    Step("spawn_page", "spawn page", server.spawn_page, 30, skip=_without_login),
     Step("spawn", "start a server", server.start_server, 600, ("hub", "servers")),
     Step("lab", "JupyterLab", server.open_lab, 60, ("hub", "servers")),
     Step("kernel", "kernel", server.start_kernel, 60, ("servers",)),
@@ -53,7 +58,7 @@ STEPS: tuple[Step, ...] = (
         login.log_out,
         30,
         ("hub", "identity"),
-        skip=lambda journey: "signed in by token" if journey.target.token else "",
+        skip=_without_login,
         leftover=lambda journey: journey.signed_in or bool(journey.target.token),
     ),
 )

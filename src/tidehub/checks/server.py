@@ -67,6 +67,8 @@ async def _spawn(journey: Journey) -> tuple[Page, Form]:
 
 async def start_server(journey: Journey) -> str:
     """Starts the server from the form and follows the progress that the person sees."""
+    if journey.target.token:
+        return await _start_by_api(journey)
     if len(journey.target.profiles) == 1:
         if journey.profile not in (None, *journey.target.profiles):
             raise PhaseFailed(
@@ -84,6 +86,19 @@ async def start_server(journey: Journey) -> str:
         raise PhaseFailed(f"the hub refused the start: {page.words}")
     await _follow_progress(journey)
     return journey.profile or journey.target.default_profile
+
+
+async def _start_by_api(journey: Journey) -> str:
+    """The hub's pages take no token, its API does."""
+    profile = journey.profile or journey.target.default_profile
+    journey.server_started = True
+    path = f"hub/api/users/{quote(journey.user, safe='@~')}/server"
+    answer = await journey.browser.call("POST", path, json={PROFILE_FIELD: profile})
+    if answer.status_code not in (201, 202):
+        raise PhaseFailed(f"the hub refused the start: {answer.status_code} {_message(answer.content)}")
+    if answer.status_code == 202:
+        await _follow_progress(journey)
+    return profile
 
 
 async def _follow_progress(journey: Journey) -> None:
