@@ -29,6 +29,7 @@ from .model import Ending, LaunchSpec, Person, Usage
 from .people import DEFAULT_UIDS, Entry, People, proxy_uid
 from .process import ProcessHandle, boot_id, handle_alive, read_stat, send, wait_end
 from .spawning import Gate, StartError
+from .uid_claims import UidClaims
 
 _COLLECT_SECONDS = 2.0
 _REMEMBERED = 500
@@ -48,6 +49,7 @@ class Ground:
     """Why there are none, in words."""
     uids: range = DEFAULT_UIDS
     proxy_gid: int | None = None
+    claims: UidClaims | None = None
 
     @property
     def people_file(self) -> Path:
@@ -63,7 +65,7 @@ class Isolation(ABC):
 
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
-        self.people = People(ground.people_file, homes=ground.homes, uids=ground.uids)
+        self.people = People(ground.people_file, homes=ground.homes, uids=ground.uids, claims=ground.claims)
         self._launches = Launches(self.people)
         self._groups = ground.cgroups or Cgroups((), 0, "")
         self.capabilities = ground.cgroups.capabilities() if ground.cgroups else Capabilities()

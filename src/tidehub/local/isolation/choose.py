@@ -14,6 +14,7 @@ from .cgroups import find_cgroups
 from .people import DEFAULT_UIDS
 from .root import RootIsolation, root_refusal
 from .single import SingleIsolation
+from .uid_claims import UidClaims
 
 KINDS = ("root", "bubblewrap", "single")
 
@@ -45,6 +46,7 @@ def choose_isolation(
     """
     if require is not None and require not in KINDS:
         raise UsageError(f"there is no isolation {require!r}", expected=" or ".join(KINDS))
+    superuser = os.geteuid() == 0
     cgroups, why = find_cgroups(places.platform_id)
     ground = Ground(
         private=places.private,
@@ -54,8 +56,8 @@ def choose_isolation(
         no_cgroups=why,
         uids=uids,
         proxy_gid=proxy_gid,
+        claims=UidClaims(places.private.parent, places.platform_id) if superuser else None,
     )
-    superuser = os.geteuid() == 0
     if require == "root" or (require is None and superuser):
         refusal = root_refusal(ground) if superuser else "tidehub was not started as root"
         if not refusal:

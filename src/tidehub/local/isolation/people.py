@@ -23,6 +23,8 @@ from pathlib import Path
 
 from tidehub.errors import Place, TidehubError
 
+from .uid_claims import UidClaims
+
 DEFAULT_UIDS = range(70000, 80000)
 """Above what distributions give to accounts (60000), below the usual subordinate ids (100000)."""
 
@@ -82,7 +84,9 @@ class People:
         homes: Path,
         uids: range = DEFAULT_UIDS,
         taken: Callable[[int], bool] = _has_account,
+        claims: UidClaims | None = None,
     ) -> None:
+        self.claims = claims
         self.path = path
         self.homes = homes
         self.uids = uids
@@ -96,6 +100,8 @@ class People:
         _check_name(name)
         with self.transaction() as db:
             known = self._find(db, name)
+            if known and self.claims:
+                self.claims.take(known.number)
             return known or self._add(db, name)
 
     def find(self, name: str) -> Entry | None:
@@ -187,8 +193,10 @@ class People:
 
     def _add(self, db: sqlite3.Connection, name: str) -> Entry:
         number = max(db.execute("SELECT next FROM counter").fetchone()[0], self.uids.start)
-        while number in self.uids and self._taken(number):
+        while number in self.uids and (self._taken(number) or not self._claimed(number)):
             number += 1
+        if number not in self.uids:
+            number = self._abandoned(db) or number
         if number not in self.uids:
             raise TidehubError(
                 f"no uid is left for {name!r}: all of {self.uids.start}-{self.uids.stop - 1} were given out",
@@ -199,9 +207,20 @@ class People:
         used = db.execute("SELECT 1 FROM people WHERE directory = ?", (directory,)).fetchone()
         if used:
             directory = f"{directory.split('---')[0]}---{number}"
-        db.execute("UPDATE counter SET next = ?", (number + 1,))
+        db.execute("UPDATE counter SET next = MAX(next, ?)", (number + 1,))
         db.execute("INSERT INTO people (number, name, directory) VALUES (?, ?, ?)", (number, name, directory))
         return Entry(name, number, directory)
+
+    def _claimed(self, number: int) -> bool:
+        return self.claims is None or self.claims.take(number)
+
+    def _abandoned(self, db: sqlite3.Connection) -> int | None:
+        """A number of a platform that is gone, which this one never gave out either."""
+        if self.claims is None:
+            return None
+        mine = {row[0] for row in db.execute("SELECT number FROM people")}
+        free = (uid for uid in self.uids if uid not in mine and not self._taken(uid))
+        return next((uid for uid in free if self.claims.take_abandoned(uid)), None)
 
 
 def _check_name(name: str) -> None:
