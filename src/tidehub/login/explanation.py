@@ -195,7 +195,7 @@ def _size(server: Any) -> str:
 
 
 def _because(by: str) -> str:
-    return "for everybody" if by == EVERYBODY else f"by {by}"
+    return "open to everybody" if by == EVERYBODY else f"by {by}"
 
 
 def _dask(found: Explanation, person: Entitled) -> Iterator[str]:
