@@ -30,13 +30,18 @@ def edited(
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.comments import CommentedMap, CommentedSeq
+    from ruamel.yaml.error import YAMLError
     from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
     yaml = YAML(typ="rt")
     yaml.preserve_quotes = True
     yaml.width = 2**20
     before = (text or "").removeprefix("\ufeff")
-    tree = yaml.load(before)
+    try:
+        tree = yaml.load(before)
+    except (YAMLError, ValueError, TypeError, AttributeError):
+        # What it says quotes the text; a date such as 2026-99-99 is among the causes.
+        raise _cannot_change() from None
     start = ""
     if tree is None:
         tree, start = CommentedMap(), before if before.strip() else _header(title)
@@ -69,7 +74,7 @@ def edited(
     stream = io.StringIO()
     yaml.dump(tree, stream)
     after = start + stream.getvalue()
-    _require_same(before, after, values)
+    _require_same(before, after, values, overridden=bool(overrides))
     return after
 
 
@@ -97,7 +102,9 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _require_same(before: str, after: str, values: Mapping[str, Sequence[Secret]]) -> None:
+def _require_same(
+    before: str, after: str, values: Mapping[str, Sequence[Secret]], *, overridden: bool
+) -> None:
     """The new text must say what the old one said, and the new values. A surprise of the YAML library ends here."""
     old, new = parse(before.encode(), "", Path()), parse(after.encode(), "", Path())
     kept = {name: entry for name, entry in old.entries.items() if name not in values}
@@ -107,9 +114,14 @@ def _require_same(before: str, after: str, values: Mapping[str, Sequence[Secret]
         for name, entry in kept.items()
     )
     written = all(name in new.entries and new.entries[name].values == tuple(values[name]) for name in values)
+    same = same and (overridden or old.overrides == new.overrides)
     if not same or not written or len(new.problems) > len(old.problems):
-        raise TidehubError(
-            "the secrets file cannot be changed without changing what else it says",
-            expected="one line a secret: NAME: 'VALUE'",
-            fix="write it without anchors, tags and merges",
-        )
+        raise _cannot_change()
+
+
+def _cannot_change() -> TidehubError:
+    return TidehubError(
+        "the secrets file cannot be changed without changing what else it says",
+        expected="one line a secret: NAME: 'VALUE'",
+        fix="write it without anchors, tags and merges, and put every value between quotes",
+    )

@@ -306,6 +306,23 @@ def test_other_values_in_any_text(text: str | None) -> None:
         assert not mark or f"#{comment}" in after
 
 
+@pytest.mark.parametrize(
+    "odd",
+    ["2026-01-01", "2026-99-99", "2026-11-22T06:30:00Z", "0o17", "0x1f", "1_000", "1e3", ".inf", "yes", "~", "007",
+     "12:30:45", "=", "<<", "'quoted'", "[a, b]", "2026-11-22 06:30:00 +01:00", "1.0", "1.10", "+1"],
+)  # fmt: skip
+def test_odd_values_elsewhere_stay_or_the_change_is_refused(odd: str) -> None:
+    text = f"client_secret: a-Client-9\noverrides: {{jupyterhub: {{a: {odd}, b: c}}}}\n"
+    before = parse(text.encode(), "", Path())
+    try:
+        after = edited(text, {"gateway_token": [Secret(HEX)]}, title="t", now=NOW, dated=["gateway_token"])
+    except TidehubError as error:
+        assert "between quotes" in str(error)
+        assert odd not in str(error) or len(odd) < 4
+        return
+    assert parse(after.encode(), "", Path()).overrides == before.overrides
+
+
 @given(
     st.dictionaries(
         st.sampled_from(["client_secret", "database_password"]),
@@ -320,3 +337,33 @@ def test_whatever_a_value_holds_it_is_read_back(values: dict[str, str], text: st
     after = edited(text, wrapped, title="t.yaml", now=NOW)
     found = parse(after.encode(), "", Path())
     assert {name: found.entries[name].values[0].reveal() for name in values} == values
+
+
+PIECES = st.sampled_from(
+    ["client_secret: ", "hub_crypt_key: ", "gateway_token: ", "made: ", "overrides: ", "jupyterhub: ", "file", ": ",
+     " ", "\n", "- ", "[", "]", "{", "}", "'", '"', "&a ", "*a", "<<: ", "|\n", "# c", "---\n", "~", HEX, "a-Client-9",
+     "2026-99-99", "  ", ",", "1e9", "? ", "!x "]
+)  # fmt: skip
+
+
+@given(st.lists(PIECES, max_size=25).map("".join))
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+def test_any_text_is_changed_rightly_or_not_at_all(text: str) -> None:
+    before = parse(text.encode(), "", Path())
+    if before.problems:
+        return
+    try:
+        after = edited(
+            text, {"proxy_auth_token": [Secret(OTHER)]}, title="t", now=NOW, dated=["proxy_auth_token"]
+        )
+    except TidehubError:
+        return
+    found = parse(after.encode(), "", Path())
+    assert found.problems == ()
+    assert found.entries["proxy_auth_token"].values == (Secret(OTHER),)
+    assert found.overrides == before.overrides
+    assert all(
+        found.entries[name].values == entry.values
+        for name, entry in before.entries.items()
+        if name != "proxy_auth_token"
+    )
