@@ -168,7 +168,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
 
     async def _wait_for_turn(self) -> None:
         while not isinstance(turn := self.context.ledger.turn(self.claim_id), Admitted):
-            self._tell(f"Waiting for your turn: {turn.reason}")
+            self._tell(turn.reason[:1].upper() + turn.reason[1:])
             await asyncio.sleep(QUEUE_POLL)
 
     async def _wait_until_ready(self, place: ServerPlace, profile: Profile) -> None:
