@@ -47,9 +47,15 @@ def import_values(
 
     done = import_files(values, output, namespace=namespace, name=name, force=force, write_nothing=dry_run)
     if as_json:
-        print_lines([json.dumps(account(done.imported, done.problems, done.written), indent=2)])
+        print_lines(
+            [json.dumps(account(done.imported, done.problems, done.written, done.otherwise), indent=2)]
+        )
     else:
-        report = [*lines(done.imported, done.problems, verbose=verbose), "", summary(done.imported)]
+        report = [
+            *lines(done.imported, done.problems, done.otherwise, verbose=verbose),
+            "",
+            summary(done.imported),
+        ]
         if dry_run:
             report = [done.text, *report]
         print_lines(report if report[0] else report[1:])

@@ -11,11 +11,12 @@ from tidehub.errors import TidehubError, UsageError
 from tidehub.importing.build import Imported, import_documents
 from tidehub.importing.draft import is_line
 from tidehub.importing.files import SITE_FILE, read_texts, refuse_existing, write
-from tidehub.importing.round_trip import unaccounted
+from tidehub.importing.round_trip import Otherwise, rendered_otherwise, unaccounted
 from tidehub.importing.site_text import site_text
 from tidehub.importing.values_yaml import Document, ValuesError, read_values
 from tidehub.secrets.store import beside
 from tidehub.site.load import load_text
+from tidehub.site.model import Site
 from tidehub.site.problems import Problem, SiteError
 from tidehub.site.tree import read, to_data
 
@@ -28,6 +29,8 @@ class Done:
     text: str
     problems: tuple[Problem, ...]
     written: dict[str, str]
+    otherwise: tuple[Otherwise, ...] = ()
+    """Understood values that come out of the site in other words; known when the site is complete."""
 
     @property
     def is_complete(self) -> bool:
@@ -65,9 +68,10 @@ def import_files(
         )
     site_file = directory / SITE_FILE
     text = _text(imported, beside(site_file).name)
-    problems = _problems(text, directory)
+    site, problems = _checked(text, directory)
+    otherwise = tuple(rendered_otherwise(imported, documents, site)) if site is not None else ()
     written = {} if write_nothing else write(directory, text, imported)
-    return Done(imported, text, problems, written)
+    return Done(imported, text, problems, written, otherwise)
 
 
 def _documents(texts: list[tuple[str, str]]) -> list[Document]:
@@ -104,8 +108,9 @@ def _plain(value: object) -> object:
     return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
-def _problems(text: str, directory: Path) -> tuple[Problem, ...]:
+def _checked(text: str, directory: Path) -> tuple[Site | None, tuple[Problem, ...]]:
     try:
-        return load_text(text, str(directory / SITE_FILE), base=directory.absolute()).warnings
+        loaded = load_text(text, str(directory / SITE_FILE), base=directory.absolute())
     except SiteError as error:
-        return error.problems
+        return None, error.problems
+    return loaded.site, loaded.warnings

@@ -77,7 +77,11 @@ class _Login:
         path: KeyPath = ("hub", "config", "JupyterHub", "authenticator_class")
         name = self.hub.get(*path)
         if isinstance(name, str) and _GENERIC.fullmatch(name.strip()):
-            self.hub.understood(path, "login.provider")
+            if name.strip() == "generic-oauth":
+                self.hub.understood(path, "login.provider")
+            else:
+                remark = "tidehub's own class serves EGI Check-In and OpenID Connect alike (generic-oauth)"
+                self.hub.translated(path, "login.provider", remark)
             return "oidc"
         if self.hub.has(*path) and name is not None:
             return "dummy" if isinstance(name, str) and _DUMMY.fullmatch(name.strip()) else str(name)[:80]
@@ -227,6 +231,8 @@ class _Login:
             if not (isinstance(scopes, list) and scopes and all(is_line(scope) for scope in scopes)):
                 continue
             key = "login.scopes"
+            if isinstance(value, str):
+                self.hub.translated(path, key, "a text becomes a list; openid is added where it is missing")
             if "openid" not in scopes:
                 scopes = ["openid", *scopes]
                 self.hub.translated(path, key, "openid is added: OpenID Connect needs it")

@@ -43,34 +43,80 @@ class Handler:
         self.options = arguments.args[0].arg
         self.targets = targets
         self.lenient = lenient
+        self.tagged = False
+        self.pieces: dict[str, set[str]] = {}
         self.names: dict[str, Any] = dict(names)
 
     def run(self, body: list[ast.stmt]) -> tuple[dict[str, Any], bool]:
-        tagged = False
+        """The traits that the handler returns, and whether it asks for a tag on the image. Raises `Unclear`."""
+        returned = self.block(body)
+        if returned is None:
+            raise Unclear("its handler returns nothing")
+        return returned, self.tagged
+
+    def block(self, body: list[ast.stmt]) -> dict[str, Any] | None:
         for statement in body:
             match statement:
                 case ast.Expr(value=ast.Constant()):
                     continue
                 case ast.If(test=test, body=[ast.Raise()], orelse=[]) if self.asks_for_tag(test):
-                    tagged = True
+                    self.tagged = True
+                case ast.If(test=ast.Attribute(value=ast.Name(id=owner)), body=inner, orelse=[]) if (
+                    owner == self.options and not any(isinstance(item, ast.Return) for item in inner)
+                ):
+                    # Only what a person chose counts, which is what an empty choice means anyway.
+                    self.block(inner)
                 case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                    self.names[name] = self.known(value)
+                    self.assign(name, value)
+                case ast.Assign(
+                    targets=[
+                        ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str() as key)),
+                    ],
+                    value=value,
+                ) if isinstance(self.names.get(name), dict):
+                    self.names[name] = {**self.names[name], key: self.known(value)}
                 case ast.Return(value=ast.Dict(keys=keys, values=values)):
-                    return {
-                        self.key(key): self.known(value) for key, value in zip(keys, values, strict=True)
-                    }, tagged
+                    return {self.key(key): self.known(value) for key, value in zip(keys, values, strict=True)}
                 case ast.Return(value=ast.Name(id=name)) if isinstance(self.names.get(name), dict):
-                    return self.names[name], tagged
+                    return dict(self.names[name])
+                case _ if self.lenient:
+                    continue
                 case _:
                     raise Unclear(
                         f"its handler does more than translate (line {statement.lineno} of the code)"
                     )
-        raise Unclear("its handler returns nothing")
+        return None
+
+    def assign(self, name: str, value: ast.expr) -> None:
+        try:
+            self.names[name] = self.value(value)
+        except Unclear:
+            if not self.fields_in(value) and not self.lenient:
+                raise
+            # A piece of what was chosen: good for a check of the tag, for nothing else.
+            self.names.pop(name, None)
+            self.pieces[name] = self.fields_in(value)
+
+    def fields_in(self, node: ast.expr) -> set[str]:
+        """The fields whose chosen values an expression reads."""
+        found: set[str] = set()
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.Attribute) and name_of(inner.value) == self.options:
+                found |= {self.targets[inner.attr]} if inner.attr in self.targets else set()
+            elif isinstance(inner, ast.Name):
+                found |= self.pieces.get(inner.id, set())
+        return found
 
     def key(self, node: ast.expr | None) -> str:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             return node.value
         raise Unclear("its handler returns computed names")
+
+    def asks_for_tag(self, test: ast.expr) -> bool:
+        match test:
+            case ast.Compare(left=ast.Constant(value=":"), ops=[ast.NotIn()], comparators=[text]):
+                return bool(self.fields_in(text))
+        return False
 
     def known(self, node: ast.expr) -> Any:
         try:
@@ -79,17 +125,6 @@ class Handler:
             if self.lenient:
                 return None
             raise
-
-    def asks_for_tag(self, test: ast.expr) -> bool:
-        match test:
-            case ast.Compare(left=ast.Constant(value=":"), ops=[ast.NotIn()], comparators=[text]):
-                return any(
-                    isinstance(inner, ast.Attribute)
-                    and self.targets.get(inner.attr) is not None
-                    and name_of(inner.value) == self.options
-                    for inner in ast.walk(text)
-                )
-        return False
 
     def value(self, node: ast.expr) -> Any:
         match node:

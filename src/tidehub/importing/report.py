@@ -8,6 +8,7 @@ from typing import Any
 
 from tidehub.importing.build import Imported
 from tidehub.importing.fates import Kind, LeafFate
+from tidehub.importing.round_trip import Otherwise
 from tidehub.importing.site_text import counts
 from tidehub.site.problems import KeyPath, Problem, dotted
 
@@ -20,7 +21,13 @@ _TITLES = {
 }
 
 
-def lines(imported: Imported, problems: Iterable[Problem], *, verbose: bool = False) -> Iterator[str]:
+def lines(
+    imported: Imported,
+    problems: Iterable[Problem],
+    otherwise: Iterable[Otherwise] = (),
+    *,
+    verbose: bool = False,
+) -> Iterator[str]:
     """The report, section by section. `problems` are what the site file's own check says."""
     for remark in imported.remarks:
         yield str(remark)
@@ -28,6 +35,13 @@ def lines(imported: Imported, problems: Iterable[Problem], *, verbose: bool = Fa
         yield from _section("Understood", _of(imported, Kind.UNDERSTOOD))
     for kind, title in _TITLES.items():
         yield from _section(title, _of(imported, kind))
+    differ = list(otherwise)
+    if differ:
+        yield ""
+        yield "Understood, and written in other words when the site becomes Helm values:"
+        for one in differ:
+            now = "elsewhere" if one.rendered is None else _value(one.rendered)
+            yield f"  {one.leaf.where}: {_shown(one.leaf.path)}: {_value(one.original)} -> {now}"
     if imported.chosen:
         yield ""
         yield "Chosen, because the values do not say it. Check these:"
@@ -63,13 +77,26 @@ def summary(imported: Imported) -> str:
     return f"{parts[0]}: {', '.join(parts[1:])}."
 
 
-def as_json(imported: Imported, problems: Iterable[Problem], written: dict[str, str]) -> dict[str, Any]:
+def _value(value: Any) -> str:
+    text = "".join(character if character.isprintable() else " " for character in str(value)).strip()
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def as_json(
+    imported: Imported,
+    problems: Iterable[Problem],
+    written: dict[str, str],
+    otherwise: Iterable[Otherwise] = (),
+) -> dict[str, Any]:
     """The whole account, without the values: some are secrets."""
     return {
         "written": written,
         "model": imported.model,
         "counts": counts(imported),
         "values": [_leaf(leaf) for leaf in imported.leaves],
+        "written_otherwise": [
+            {**_leaf(one.leaf), "original": one.original, "rendered": one.rendered} for one in otherwise
+        ],
         "chosen": [
             {"key": chosen.key, "value": chosen.value, "why": chosen.why} for chosen in imported.chosen
         ],
