@@ -14,7 +14,7 @@ from tidehub.site.model import Site
 from tidehub.site.problems import KeyPath
 
 _GATEWAY = "ClusterConfig"
-_POLICY = "read by tidehub.login.admission, for every login"
+_POLICY = "read by tidehub.login.rule, for every login"
 
 
 def _trait(*names: str, note: str = "") -> Rule:
@@ -93,17 +93,22 @@ RULES: dict[str, Rule] = {
     "login.endpoints.authorize": _trait("SiteAuthenticator.authorize_url"),
     "login.endpoints.token": _trait("SiteAuthenticator.token_url"),
     "login.endpoints.userinfo": _trait("SiteAuthenticator.userdata_url"),
-    "login.endpoints.end_session": _trait("SiteAuthenticator.logout_redirect_url"),
+    "login.endpoints.jwks": _trait("SiteAuthenticator.jwks_url"),
+    "login.endpoints.end_session": _trait("SiteAuthenticator.end_session_url"),
     "login.client_id": _trait("SiteAuthenticator.client_id"),
     "login.scopes": _trait("SiteAuthenticator.scope"),
     "login.username_claim": _trait("SiteAuthenticator.username_claim"),
-    "login.allow.users": _trait("SiteAuthenticator.site", note=_POLICY),
-    "login.allow.groups": _trait("SiteAuthenticator.site", note=_POLICY),
-    "login.allow.everyone": _trait("SiteAuthenticator.site", note=_POLICY),
-    "login.allow.assurance": _trait("SiteAuthenticator.site", note=_POLICY),
-    "login.admins.users": _trait("SiteAuthenticator.site", note=_POLICY),
-    "login.admins.groups": _trait("SiteAuthenticator.site", note=_POLICY),
-    "login.enrolment_url": _trait("SiteAuthenticator.site", note="a link on the refusal page"),
+    "login.allow.users": _trait("SiteAuthenticator.rule", note=_POLICY),
+    "login.allow.groups": _trait("SiteAuthenticator.rule", note=_POLICY),
+    "login.allow.everyone": _trait("SiteAuthenticator.rule", note=_POLICY),
+    "login.allow.assurance": _trait("SiteAuthenticator.rule", note=_POLICY),
+    "login.admins.users": _trait("SiteAuthenticator.rule", note=_POLICY),
+    "login.admins.groups": _trait("SiteAuthenticator.rule", note=_POLICY),
+    "login.enrolment_url": _trait("SiteAuthenticator.words", note="a link on the refusal page"),
+    "login.refresh": _trait("SiteAuthenticator.check_every", "SiteAuthenticator.auth_refresh_age"),
+    "login.grace": _trait("SiteAuthenticator.grace"),
+    "login.block": _trait("SiteAuthenticator.blocked_users", "SiteAuthenticator.blocked_subjects"),
+    "login.names": _trait("SiteAuthenticator.stated_names"),
     "notebooks.cpu.guarantee": _cpu("Spawner.cpu_guarantee"),
     "notebooks.cpu.limit": _cpu("Spawner.cpu_limit"),
     "notebooks.memory.guarantee": _trait("Spawner.mem_guarantee"),

@@ -103,6 +103,7 @@ RULES: dict[str, Rule] = {
     "dask.image.default": _image,
     "machine.address": _address,
     "machine.port": _address,
+    "machine.scheduler_port": _plain("the address of Dask schedulers for clients outside"),
     "machine.tls.certificate": _plain("configurable-http-proxy's certificate"),
     "machine.tls.key": _plain("configurable-http-proxy's key"),
     "machine.trusted_proxies": _plain("reverse proxies whose forwarded headers are believed"),
