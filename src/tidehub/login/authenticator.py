@@ -170,6 +170,8 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
         who = self.identity(claims)
         elsewhere = self.end_session_address(auth_state.get("id_token"))
         decision = self.decide(username, claims)
+        for line in notes(decision):
+            self.log.info("%s (%s): %s", username, who.sub, line)
         if self.is_blocked(username, who):
             decision = decision._replace(
                 admitted=False, reason=f"{username} is blocked by the people who run this site."
@@ -372,6 +374,18 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
             client_id=self.client_id,
             return_to=self.signed_out_url or None,
         )
+
+
+def notes(decision: admission.Decision, most: int = 5) -> list[str]:
+    """What an operator should know of a person's claims beside the outcome: entries that admit nobody, look-alikes.
+
+    Once a sign-in, and `most` of each: real people have capabilities and other entries by the dozen.
+    """
+    skipped = [f"skipped {value!r}: {reason}" for value, reason in decision.skipped]
+    found = []
+    for lines in (skipped, list(decision.remarks)):
+        found += lines[:most] + ([f"and {len(lines) - most} more"] if len(lines) > most else [])
+    return found
 
 
 def _oauth_error(error: HTTPClientError) -> str:

@@ -346,3 +346,16 @@ def test_the_module_runs_where_nothing_of_ours_is_installed() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [True, "login.allow.groups", []]
+
+
+def test_notes_for_the_log_are_few_and_printable() -> None:
+    from tidehub.login.authenticator import notes
+
+    junk = [f"junk {index}\n" for index in range(30)]
+    said = notes(decide(claims(VO + ":role=member", E + "VO.pangeo.eu", *junk), rule_with(groups=[VO])))
+    assert said[0] == "skipped 'junk 0?': it does not start with urn:"
+    assert said[5] == "and 25 more"
+    assert "capital letters" in said[6]
+    assert len(said) == 7
+    assert all(line.isprintable() for line in said)
+    assert notes(decide(claims(VO + ":role=member"), rule_with(groups=[VO]))) == []
