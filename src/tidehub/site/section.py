@@ -12,7 +12,8 @@ from tidehub.site.units import QuantityError
 class Section(BaseModel):
     """A section of the site file. Every key has a description: `explain` and the reference page read it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    # Built when first used: the whole site in one go, not each section on the way to it.
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
 
 def _printable(text: str) -> str:

@@ -32,7 +32,7 @@ def words_of(text: str, line: int, column: int, problem: str, same_line: bool) -
     if "cannot start any token" in problem:
         character = here[column - 1 : column] or "this character"
         return f"{character!r} cannot start a value", "quote the value"
-    if "',' or" in problem and same_line:
+    if "',' or" in problem and not is_unclosed(problem, same_line):
         return (
             "the entries in brackets are not parted before this",
             "put a , before it, or quote the whole value",
