@@ -61,7 +61,7 @@ def demo_entitlements(group: str, *, admin_group: str | None = None) -> dict[str
     Where `group` names no role, a role holder may count as a member: the site's rule decides.
     """
     member, operator, administrator, elsewhere = _related(group)
-    admin = admin_group or administrator
+    admin = _as_held(admin_group) if admin_group else administrator
     return {
         "alice": member,
         "bob": (*member, _CAPABILITY),
@@ -171,10 +171,14 @@ def _account(person: DemoPerson, entitlements: tuple[str, ...], assurance: tuple
     )
 
 
+def _as_held(group: str) -> str:
+    """A rule may have a `:*` (this group and all below it); a person's membership names one group."""
+    return group.replace(":group:*", f":group:{_ANY_GROUP}").replace(":*", "")
+
+
 def _related(group: str) -> tuple[tuple[str, ...], str, str, str]:
     """Membership, an operator's role, an administrator's role, and membership elsewhere."""
-    # A rule may end with :* (this group and all below it); a person's membership names one group.
-    group = group.replace(":group:*", f":group:{_ANY_GROUP}").replace(":*", "")
+    group = _as_held(group)
     match = _GROUP_URN.fullmatch(group)
     if match is None:
         return (group,), f"{group}-vm_operator", f"{group}-admin", "elsewhere"

@@ -115,3 +115,29 @@ def test_a_fitted_site_is_coherent_and_fits_unless_it_says_otherwise(
         if cores >= 1:
             assert impossible(fitted, memory, cores) == []
     assert fit(fitted, memory, cores)[0] == fitted or any("even so" in line for line in changed)
+
+
+def with_group(memory: dict[str, int], cpu: dict[str, float] | None = None) -> Site:
+    notebooks = {"memory": memory, **({"cpu": cpu} if cpu else {})}
+    data = builtin_site().model_dump(mode="json", by_alias=True)
+    data["login"]["groups"] = [{"group": "urn:mace:egi.eu:group:vo:role=power", "notebooks": notebooks}]
+    return Site.model_validate(data)
+
+
+def test_a_groups_guarantee_that_never_fits_is_said() -> None:
+    site = with_group({"guarantee": 30 * GIB, "limit": 40 * GIB})
+    assert "guarantees 30 GiB of memory" in impossible(site, 16 * GIB, 4)[0]
+    assert impossible(with_group({"limit": 40 * GIB}), 16 * GIB, 4) == []
+
+
+def test_a_groups_sizes_are_shrunk_too() -> None:
+    site = with_group({"guarantee": 30 * GIB, "limit": 40 * GIB}, {"guarantee": 8, "limit": 16})
+    fitted, changed = fit(site, 16 * GIB, 2)
+    more = fitted.login.groups[0].notebooks
+    assert more is not None and more.memory is not None and more.cpu is not None
+    assert more.memory.guarantee is not None and more.memory.guarantee < 16 * GIB
+    assert (more.cpu.guarantee, more.cpu.limit) == (2, 2)
+    assert any(
+        line.startswith("login.groups[0].notebooks.memory.guarantee: 30 GiB becomes") for line in changed
+    )
+    assert impossible(fitted, 16 * GIB, 2) == []

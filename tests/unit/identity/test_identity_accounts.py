@@ -14,6 +14,7 @@ from tidehub.identity.claims import CLAIMS_SUPPORTED, userinfo
 from tidehub.identity.config import SCOPES
 from tidehub.identity.demo_accounts import demo_entitlements, ensure_demo_accounts, read_demo_passwords
 from tidehub.identity.passwords import generate_password, hash_password, verify_password
+from tidehub.login.rule import parse, parse_requirement
 
 GROUP = "urn:mace:egi.eu:group:vo.pangeo.eu:role=member#aai.egi.eu"
 OPERATOR = "urn:mace:egi.eu:group:vo.pangeo.eu:role=vm_operator#aai.egi.eu"
@@ -213,3 +214,28 @@ def test_claims_follow_scopes() -> None:
     assert "eduperson_scoped_affiliation" not in everything, "EGI leaves empty claims out"
     assert set(everything) <= set(CLAIMS_SUPPORTED)
     assert userinfo(Account("x", "Mono", "m@example.org"), ["profile"])["given_name"] == "Mono"
+
+
+@pytest.mark.parametrize("rule", ["vo.coast.eu:*", "vo.coast.eu:*:role=pilot", "*", "vo.coast.eu:sub:*"])
+def test_demo_people_of_a_rule_with_a_star_hold_what_it_admits(rule: str) -> None:
+    wanted = parse_requirement(f"urn:mace:egi.eu:group:{rule}")
+    held = demo_entitlements(
+        f"urn:mace:egi.eu:group:{rule}", admin_group="urn:mace:egi.eu:group:vo.boss.eu:*"
+    )
+    assert any(wanted.met_by(parse(urn)) for urn in held["alice"])
+    assert "urn:mace:egi.eu:group:vo.boss.eu" in held["ada"]
+    assert not any("*" in urn for urns in held.values() for urn in urns)
+
+
+def test_demo_people_have_the_assurance_that_the_site_asks_for(store: AccountStore) -> None:
+    medium = "https://refeds.org/assurance/IAP/medium"
+    passwords = ensure_demo_accounts(store, GROUP)
+    before = store.get("alice")
+    assert before is not None and medium not in before.assurance
+    assert ensure_demo_accounts(store, GROUP, assurance=(medium,)) == passwords
+    after = store.get("alice")
+    assert after is not None and medium in after.assurance
+    store.set_assurance("alice", [])
+    ensure_demo_accounts(store, GROUP, assurance=(medium,))
+    kept = store.get("alice")
+    assert kept is not None and kept.assurance == ()
