@@ -99,8 +99,8 @@ def _values(loaded: Loaded, key: Key, chosen: tuple[int, ...]) -> Iterator[Value
         source = loaded.source_of(path)
         if source == DEFAULT and path[-1] == "slug":
             source = loaded.source_of((*path[:-1], "name"))
-        becomes = destinations(loaded.site, path) if _exists(loaded.site, path) else []
-        becomes = tuple(replace(one, value=_without_password(one.value)) for one in becomes)
+        found = destinations(loaded.site, path) if _exists(loaded.site, path) else []
+        becomes = tuple(replace(one, value=_without_password(one.value)) for one in found)
         yield Value(path, written, source, becomes, value)
 
 
