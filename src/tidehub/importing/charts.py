@@ -15,9 +15,9 @@ from tidehub.site.problems import KeyPath, Problem
 Model = Literal["split", "daskhub"]
 
 _INSIDE_DASKHUB = ("jupyterhub", "dask-gateway")
-# Root keys that belong to one chart alone, and so tell which one a file is for.
+# Root keys that no other chart is likely to have, and so tell which one a file is for.
 _TELLING: dict[str, frozenset[str]] = {
-    "jupyterhub": ROOT_KEYS["jupyterhub"] - ROOT_KEYS["dask-gateway"] - {"custom", "debug"},
+    "jupyterhub": frozenset({"hub", "singleuser", "proxy", "scheduling", "prePuller", "cull", "httpRoute"}),
     "dask-gateway": ROOT_KEYS["dask-gateway"] - ROOT_KEYS["jupyterhub"],
 }
 _HELM_SAYS = ("USER-SUPPLIED VALUES", "COMPUTED VALUES")
@@ -93,7 +93,7 @@ def _shape(document: Document) -> Literal["daskhub", "split", "ingress", "shared
     if any(key in data for keys in _TELLING.values() for key in keys):
         return "split"
     known = frozenset().union(*ROOT_KEYS.values())
-    if set(data) & known:
+    if set(data) <= known | set(_HELM_SAYS):
         return "daskhub" if set(data) & {"dask-kubernetes", *_INSIDE_DASKHUB} else "shared"
     raise ValuesError(
         [
