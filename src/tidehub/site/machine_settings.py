@@ -110,4 +110,28 @@ RULES: dict[str, Rule] = {
     "machine.reserve_memory": _plain("memory that the ledger never promises"),
     "machine.database_url": _plain("JupyterHub.db_url"),
 }
+_BY_MEMBERSHIP = (
+    "login.groups[].group",
+    "login.groups[].profiles",
+    "login.groups[].notebooks.cpu.guarantee",
+    "login.groups[].notebooks.cpu.limit",
+    "login.groups[].notebooks.memory.guarantee",
+    "login.groups[].notebooks.memory.limit",
+    "login.groups[].dask.enabled",
+    "login.groups[].dask.worker.cores.max",
+    "login.groups[].dask.worker.memory.max",
+    "login.groups[].dask.cluster.max_workers",
+    "login.groups[].dask.cluster.max_cores",
+    "login.groups[].dask.cluster.max_memory",
+    "login.groups[].dask.per_user.max_clusters",
+    "login.groups[].dask.per_user.max_cores",
+    "login.groups[].dask.per_user.max_memory",
+    "notebooks.profiles[].allow.users",
+    "notebooks.profiles[].allow.groups",
+    "dask.access",
+)
+RULES |= dict.fromkeys(
+    _BY_MEMBERSHIP,
+    _plain("what a person has", "by tidehub.login.entitled, at each start of a server or cluster"),
+)
 RULES["notebooks.ephemeral_storage.limit"] = RULES["notebooks.ephemeral_storage.guarantee"]

@@ -135,3 +135,12 @@ def test_dask_for_groups_is_well_when_one_is_enabled() -> None:
         "      notebooks: {", "      dask: {enabled: true}\n      notebooks: {"
     )
     assert load_text(text.replace("VO:", f"{VO}:"), "tidehub.yaml").warnings == ()
+
+
+def test_what_kubernetes_would_leave_open_is_said() -> None:
+    text = TEXT.replace("VO:", f"{VO}:").replace("dask:\n  c", "dask:\n  access: groups\n  c")
+    text = text.replace("      notebooks: {", "      dask: {enabled: true}\n      notebooks: {")
+    text = text.replace("{name: Large}", "{name: Large, allow: {users: [ann]}}")
+    loaded = load_text(text + "kubernetes: {exposure: {class: nginx, issuer: letsencrypt}}\n", "tidehub.yaml")
+    keys = {problem.key for problem in loaded.warnings if "the values for Kubernetes do not" in problem.what}
+    assert keys == {"login.groups[0].profiles", "notebooks.profiles[1].allow", "dask.access"}
