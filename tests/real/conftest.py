@@ -14,12 +14,24 @@ from real_platform import UNPRIVILEGED_UID, RealPlatform, running_platform
 from tidehub.local.software import layout
 from tidehub.release_sets import release
 
+_RUNNING: list[RealPlatform] = []
+
 
 @pytest.fixture(scope="session")
 def platform() -> Iterator[RealPlatform]:
     """The built-in site, as whoever runs the tests."""
     with running_platform("site") as started:
+        _RUNNING.append(started)
         yield started
+        _RUNNING.remove(started)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nobody_stays() -> Iterator[None]:
+    """Every file of tests finds the shared platforms without servers of people."""
+    yield
+    for running in _RUNNING:
+        running.send_everybody_home()
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +49,9 @@ def sandboxed_platform(request: pytest.FixtureRequest) -> Iterator[RealPlatform]
     request.getfixturevalue("platform")
     software = str(layout.default_root())
     with running_platform("user", uid=UNPRIVILEGED_UID, python=python, TIDEHUB_SOFTWARE=software) as started:
+        _RUNNING.append(started)
         yield started
+        _RUNNING.remove(started)
 
 
 def _python_for_everybody() -> str | None:

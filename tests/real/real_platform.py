@@ -16,11 +16,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
 
 from tidehub.checks.local_target import local_target
 from tidehub.checks.target import Target
 from tidehub.identity.demo_accounts import read_demo_passwords
 from tidehub.local.places import Places
+from tidehub.local.secrets import load_secrets
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE = REPOSITORY / "src"
@@ -114,6 +118,20 @@ class RealPlatform:
         assert done.stdout, done.stderr
         report: dict[str, Any] = json.loads(done.stdout)
         return done.returncode, report
+
+    def send_everybody_home(self) -> None:
+        """Stops every notebook server, so that a test that failed half-way does not fail the next ones."""
+        ports = json.loads((self.places.private / "ports.json").read_text())
+        token = load_secrets(self.places.secrets).operator_token.reveal()
+        hub = f"http://127.0.0.1:{ports['hub']}{urlsplit(self.address).path}hub/api"
+        with httpx.Client(headers={"Authorization": f"token {token}"}, timeout=30, trust_env=False) as client:
+            try:
+                people = client.get(f"{hub}/users?state=active").json()
+                for person in people if isinstance(people, list) else []:
+                    for server in person["servers"]:
+                        client.delete(f"{hub}/users/{person['name']}/servers/{server}")
+            except httpx.HTTPError:
+                return
 
     def log_tails(self, lines: int = 25) -> str:
         """The end of every log, for a failed test."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -194,5 +195,10 @@ async def test_a_new_signing_key_is_believed_without_a_restart(
 
 
 def test_the_text_carries_all_of_it(hub: BareHub) -> None:
-    assert "tidehub" not in str(hub.process.args if hub.process else "")
+    assert hub.process is not None and isinstance(hub.process.args, list)
+    python = str(hub.process.args[0])
+    missing = subprocess.run(
+        [python, "-I", "-c", "import tidehub"], capture_output=True, text=True, check=False
+    )
+    assert "No module named 'tidehub'" in missing.stderr
     assert Path(hub.directory / "login.py").read_text().count("_module(") > 5

@@ -52,13 +52,18 @@ class MemoryWords(SchedulerPlugin):  # type: ignore[misc]
         if topic != NANNY_TOPIC or not isinstance(msg, dict):
             return
         limit = self.limits.get(str(msg.get("worker")))
-        size = f" of {format_bytes(limit)}" if limit else ""
-        used = f" (it used {format_bytes(msg['rss'])})" if "rss" in msg else ""
+        size = f" of {_size(limit)}" if limit else ""
+        used = f" (it used {_size(msg['rss'])})" if "rss" in msg else ""
         tell(
             self.scheduler,
             f"A Dask worker came near its memory limit{size}{used} and was restarted; what it was computing is tried "
             "again. Choose a larger worker_memory, or smaller chunks.",
         )
+
+
+def _size(size: int) -> str:
+    """As the platform says it elsewhere: 384 MiB, not 384.00 MiB."""
+    return str(format_bytes(size)).replace(".00 ", " ")
 
 
 def _note(worker: Any) -> str | None:
@@ -69,7 +74,7 @@ def _note(worker: Any) -> str | None:
     near = "near" if used >= NEARLY * limit else "below"
     return (
         f"Seen from the platform: the last worker was {near} its memory limit when last measured "
-        f"({format_bytes(used)} of {format_bytes(limit)}); a sudden need for more is not measured. If workers ran out "
+        f"({_size(used)} of {_size(limit)}); a sudden need for more is not measured. If workers ran out "
         "of memory, a warning above says so. Choose a larger worker_memory, or smaller chunks."
     )
 
