@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -54,8 +55,12 @@ def main(arguments: list[str]) -> int:
         if not all(results):
             return 1
         arguments = [f"tests/{word}" for word in arguments]
-    pytest = [str(PYTHON), "-m", "pytest", *arguments]
-    return subprocess.run(pytest, cwd=CHECKOUT, env=env).returncode
+    # Users without an account share pytest's usual directory, and the second of them is refused.
+    with tempfile.TemporaryDirectory(prefix="tidehub-test-", ignore_cleanup_errors=True) as root:
+        Path(root).chmod(0o755)
+        env["PYTEST_DEBUG_TEMPROOT"] = root
+        pytest = [str(PYTHON), "-m", "pytest", *arguments]
+        return subprocess.run(pytest, cwd=CHECKOUT, env=env).returncode
 
 
 if __name__ == "__main__":
