@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urljoin, urlsplit
@@ -44,15 +45,36 @@ class Page:
         return f"{self.status} from {self.path}" + (f": {said}" if said else "")
 
 
+def trust(certificate: Path | None) -> ssl.SSLContext:
+    """What this machine trusts, and the platform's own certificate: the operator may have signed it alone.
+
+    The name and the dates in it are checked all the same.
+    """
+    context = ssl.create_default_context()
+    if certificate is not None and certificate.is_file():
+        context.load_verify_locations(certificate)
+        # A chain may end at the certificate itself or at an intermediate of a private authority.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
 class Browser:
     """Talks to one platform through its public `address` (with base path, ending in `/`).
 
     With `token` it shows that instead of cookies. Faults of the connection become `PhaseFailed`.
     """
 
-    def __init__(self, address: str, *, token: str | None = None, request_timeout: float = 60.0) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        token: str | None = None,
+        request_timeout: float = 60.0,
+        certificate: Path | None = None,
+    ) -> None:
         self.address = address if address.endswith("/") else address + "/"
-        self._tls = ssl.create_default_context()
+        self.certificate = certificate
+        self._tls = trust(certificate)
         self._token = token
         self.http = httpx.AsyncClient(
             timeout=request_timeout,

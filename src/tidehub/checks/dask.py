@@ -83,7 +83,7 @@ async def open_dashboard(journey: Journey) -> str:
     page = await journey.browser.open(link)
     if not _is_dashboard(page):
         raise PhaseFailed(f"the dashboard does not open: {page.words}")
-    async with Browser(journey.browser.address) as stranger:
+    async with Browser(journey.browser.address, certificate=journey.browser.certificate) as stranger:
         shown = await stranger.open(link)
     if _is_dashboard(shown) or (shown.status == 200 and shown.path == urlsplit(link).path):
         raise PhaseFailed("the dashboard opens for somebody who is not signed in")

@@ -51,6 +51,7 @@ def local_target(places: Places, *, ask_token: Callable[[str], str | None] = lam
         address=settings.public_url,
         accounts=accounts,
         token=token,
+        certificate=places.services / "proxy" / "tls" / "certificate.pem" if site.machine.tls else None,
         profiles=tuple(profile.slug for profile in site.notebooks.profiles),
         default_profile=site.notebooks.default_profile.slug,
         workers=_possible_workers(site.dask),

@@ -76,6 +76,6 @@ async def check_path(
     `profile` is a slug, `user` the name of a trial account; by default the default profile and the first
     member without a server.
     """
-    async with Browser(target.address, token=target.token) as browser:
+    async with Browser(target.address, token=target.token, certificate=target.certificate) as browser:
         journey = Journey(target, browser, profile=profile, wanted_user=user)
         return await take(journey, STEPS, tell)

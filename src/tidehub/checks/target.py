@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 
@@ -40,6 +41,8 @@ class Target:
     """Trial accounts of members, the preferred one first; none with a real identity provider."""
     token: str | None = field(default=None, repr=False)
     """A person's hub API token, instead of a login."""
+    certificate: Path | None = None
+    """The platform's own certificate chain, trusted beside what the machine trusts."""
     profiles: tuple[str, ...] = ()
     """Slugs of the profiles that the site promises the person."""
     default_profile: str = ""
