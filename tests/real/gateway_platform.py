@@ -259,6 +259,13 @@ class Platform:
             shutil.rmtree(self.root, ignore_errors=True)
         self.places.remove_run()
 
+    @property
+    def kills_for_memory(self) -> bool:
+        """Whether control groups hold a worker with all its processes to its memory limit."""
+        from tidehub.local.isolation import choose_isolation
+
+        return choose_isolation(self.places).capabilities.memory
+
     def end_clusters(self) -> None:
         """End every scheduler and worker."""
         import asyncio

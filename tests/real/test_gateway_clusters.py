@@ -192,10 +192,15 @@ client.close(); cluster.close()
         "erik",
         400,
     )
-    assert "FAILED KilledWorker" in said
+    if platform.kills_for_memory:
+        assert "FAILED KilledWorker" in said
+        assert "the last worker was" in said.split("TOLD")[0]
+    else:
+        # Without control groups a process meets its own limit first: Python's MemoryError says it.
+        assert "FAILED MemoryError" in said or "FAILED KilledWorker" in said
+        return
     assert "Choose a larger worker_memory" in said.split("TOLD")[1]
     assert "384 MiB" in said.split("TOLD")[1]
-    assert "the last worker was" in said.split("TOLD")[0]
     assert "EVENTS 0" not in said
 
 
@@ -225,6 +230,9 @@ client.close(); cluster.close()
 """,
         "fay",
     )
+    if not platform.kills_for_memory:
+        assert "LOST MemoryError" in said or "GatewayClusterError" in said
+        return
     assert "GatewayClusterError" in said
     assert "used more than its memory limit of 512 MiB" in said
 

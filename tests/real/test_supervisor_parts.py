@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -233,6 +234,20 @@ async def test_an_orphan_of_a_killed_part_lives_on_and_is_reaped(tmp_path: Path)
         os.kill(orphan, signal.SIGKILL)
         await until(lambda: not Path(f"/proc/{orphan}").exists(), 5)
         os.kill(int(file.read_text()), signal.SIGKILL)
+
+
+async def test_a_zombie_that_somebody_else_will_collect_hides_no_orphan(tmp_path: Path) -> None:
+    file = tmp_path / "orphan"
+    uncollected = subprocess.Popen(["/bin/true"])
+    os.waitid(os.P_PID, uncollected.pid, os.WEXITED | os.WNOWAIT)
+    async with running([service("one", free_port(), "--orphan", str(file))], tmp_path) as supervisor:
+        orphan = int(file.read_text())
+        os.kill(pid(supervisor, "one"), signal.SIGKILL)
+        await until_restarted(supervisor, "one")
+        os.kill(orphan, signal.SIGKILL)
+        await until(lambda: not Path(f"/proc/{orphan}").exists(), 5)
+        os.kill(int(file.read_text()), signal.SIGKILL)
+    assert uncollected.wait() == 0
 
 
 @pytest.mark.root

@@ -11,7 +11,7 @@ from pathlib import Path
 from tidehub.local.addresses import Front
 from tidehub.local.databases import database_environment
 from tidehub.local.front.proxy import FrontDoor, front_door
-from tidehub.local.front.routes import restore_routes
+from tidehub.local.front.routes import both, restore_routes, routes_check
 from tidehub.local.places import Places
 from tidehub.local.secrets import PlatformSecrets
 from tidehub.local.supervisor.component import Component, Hook, Probe
@@ -112,10 +112,15 @@ def base_environment(setting: Setting) -> dict[str, str]:
     }
 
 
-def hub(setting: Setting, client_secret: Secret, *, before_start: Hook) -> Component:
+def hub(setting: Setting, client_secret: Secret, *, identity: bool, before_start: Hook) -> Component:
     """JupyterHub. Ready when its API answers through the front door, routes included."""
     config = Path(__file__).parent / "hub" / "jupyterhub_config.py"
     own = f"{setting.hub_url}hub/api"
+    services = [
+        *(["identity"] if identity else []),
+        *(["dask-gateway"] if setting.site.dask.engine == "gateway" else []),
+    ]
+    routes = [setting.front.base_path, *(f"{setting.front.base_path}services/{name}/" for name in services)]
     return Component(
         name="hub",
         argv=[sys.executable, "-m", "tidehub.local.hub.start", "-f", str(config)],
@@ -125,7 +130,10 @@ def hub(setting: Setting, client_secret: Secret, *, before_start: Hook) -> Compo
             "TIDEHUB_HUB_SETTINGS": str(setting.places.hub_config),
             "TIDEHUB_OIDC_CLIENT_SECRET": client_secret.reveal(),
         },
-        ready=http_check(f"{setting.door.local_url}{setting.front.base_path}hub/api"),
+        ready=both(
+            http_check(f"{setting.door.local_url}{setting.front.base_path}hub/api"),
+            routes_check(setting.places.proxy_api_socket, setting.secrets.proxy_auth_token, routes),
+        ),
         # Not after the gateway: jupyterhub 5.5 looks for a service at its start once, for a second, and goes on.
         after=("proxy",),
         before_start=before_start,

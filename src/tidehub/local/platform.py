@@ -109,7 +109,12 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
         parts.proxy(setting, prepared.proxy, uid=own_uid, gid=own_uid, tell=say.warn),
         *dask_parts(setting, roots, prepared.isolation.kind, prepared.capacity, readable),
         *([parts.identity(setting)] if login else []),
-        parts.hub(setting, client_secret, before_start=end_interrupted_starts(ledger, prepared.isolation)),
+        parts.hub(
+            setting,
+            client_secret,
+            identity=login is not None,
+            before_start=end_interrupted_starts(ledger, prepared.isolation),
+        ),
         *([culler] if (culler := parts.culler(setting)) else []),
     ]
     secrets = (*setting.secrets, client_secret)

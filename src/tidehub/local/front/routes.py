@@ -4,14 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import httpx
 
 from tidehub.errors import TidehubError
 from tidehub.local.secrets import Secret
-from tidehub.local.supervisor.component import Hook
+from tidehub.local.supervisor.component import Check, Hook, Ready
 
 _RETRY = 0.5
+
+
+def routes_check(api_socket: Path, token: Secret, wanted: Sequence[str]) -> Check:
+    """A check that the proxy knows the routes `wanted` (paths that begin and end with `/`).
+
+    The proxy sends what it does not know to the hub, so the hub answers before its routes are set, and a person
+    who signs in at that moment finds no identity provider.
+    """
+
+    async def check() -> Ready:
+        transport = httpx.AsyncHTTPTransport(uds=str(api_socket))
+        try:
+            async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=10) as client:
+                headers = {"Authorization": f"token {token.reveal()}"}
+                known = (await client.get("http://localhost/api/routes", headers=headers)).json()
+        except (httpx.HTTPError, ValueError) as error:
+            return Ready(False, f"the proxy's API does not answer: {error or type(error).__name__}")
+        # The proxy leaves the closing slash out.
+        missing = [path for path in wanted if path not in known and path.rstrip("/") not in known]
+        return Ready(False, f"the proxy has no route {', '.join(missing)} yet") if missing else Ready(True)
+
+    return check
+
+
+def both(first: Check, second: Check) -> Check:
+    """A check that both pass, asked in turn."""
+
+    async def check() -> Ready:
+        found = await first()
+        return await second() if found.ok else found
+
+    return check
 
 
 def restore_routes(hub_url: str, token: Secret, *, patience: float = 30.0) -> Hook:

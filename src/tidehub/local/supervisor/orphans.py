@@ -6,40 +6,56 @@ import contextlib
 import ctypes
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from subprocess import Popen
 
 _SET_CHILD_SUBREAPER = 36
 """linux/prctl.h"""
 
 
-def become_subreaper() -> bool:
-    """Have orphaned descendants handed to this process; false where the kernel refuses."""
+def become_subreaper(wanted: bool = True) -> bool:
+    """Have orphaned descendants handed to this process, or no longer; false where the kernel refuses."""
     libc = ctypes.CDLL(None, use_errno=True)
-    return bool(libc.prctl(_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0) == 0)
+    return bool(libc.prctl(_SET_CHILD_SUBREAPER, ctypes.c_ulong(int(wanted)), 0, 0, 0) == 0)
 
 
 def reap(own: Mapping[int, Popen[bytes]]) -> list[int]:
     """Collect every ended child; those of `own` keep their exit status. Returns the orphans' pids.
 
-    Without it an ended notebook server stays a zombie, and hub and gateway would take it for alive.
+    Without it an ended notebook server stays a zombie, and hub and gateway would take it for alive. Children of
+    our own session were started by a library in this process, which waits for them itself: they are left alone,
+    and must not hide the others (waitid(2) with P_ALL would show the first ended child again and again).
     """
     reaped: list[int] = []
-    while True:
-        try:
-            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return reaped
-        if ended is None:
-            return reaped
-        if (process := own.get(ended.si_pid)) is not None:
+    for pid in _ended_children():
+        if (process := own.get(pid)) is not None:
             process.poll()
-        elif _is_of_our_session(ended.si_pid):
-            # Started by a library in this process, which waits for it itself.
-            return reaped
-        else:
+        elif not _is_of_our_session(pid):
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(ended.si_pid, os.WNOHANG)
-            reaped.append(ended.si_pid)
+                os.waitpid(pid, os.WNOHANG)
+            reaped.append(pid)
+    return reaped
+
+
+def _ended_children() -> list[int]:
+    """Pids of children of this process that ended and wait to be collected (proc_pid_stat(5), fields 3 and 4)."""
+    try:
+        if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return []
+    except ChildProcessError:
+        return []
+    me, ended = str(os.getpid()), []
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        try:
+            text = Path(entry.path, "stat").read_text(errors="replace")
+        except OSError:
+            continue
+        state, parent = text[text.rindex(")") + 2 :].split()[:2]
+        if state == "Z" and parent == me:
+            ended.append(int(entry.name))
+    return ended
 
 
 def _is_of_our_session(pid: int) -> bool:

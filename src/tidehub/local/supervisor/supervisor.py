@@ -142,6 +142,7 @@ class Supervisor:
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                 asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
         orphans.reap(self._own)
+        orphans.become_subreaper(False)
         return willing and not self._hurried
 
     def hurry(self) -> None:
