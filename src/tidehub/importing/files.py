@@ -18,6 +18,7 @@ from tidehub.secrets.editing import edited
 from tidehub.secrets.git import ensure_ignored, refuse_tracked
 from tidehub.secrets.secret import Secret
 from tidehub.secrets.store import beside
+from tidehub.site.files import read_at_most
 from tidehub.site.problems import Problem
 
 LARGEST = 5 * 2**20
@@ -60,9 +61,7 @@ def _text_of(path: Path) -> str:
             raise refuse("this is a directory", "give the values files inside it")
         if not stat.S_ISREG(mode):
             raise refuse("this is not a regular file", "give a file with Helm values")
-        content = b""
-        while len(content) <= LARGEST and (piece := os.read(handle, LARGEST + 1 - len(content))):
-            content += piece
+        content = read_at_most(handle, LARGEST + 1)
     except OSError as error:
         raise refuse(f"cannot be read ({error.strerror or error})") from None
     finally:

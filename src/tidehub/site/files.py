@@ -32,7 +32,7 @@ def text_of(path: Path, file: str) -> str:
             raise refuse("this is a directory", "give the site file inside it")
         if not stat.S_ISREG(mode):
             raise refuse("this is not a regular file", "give a file with the site's YAML")
-        content = _read_all(handle, LARGEST_FILE + 1)
+        content = read_at_most(handle, LARGEST_FILE + 1)
     except OSError as error:
         raise refuse(f"cannot be read ({error.strerror or error})") from None
     finally:
@@ -50,7 +50,8 @@ def text_of(path: Path, file: str) -> str:
         raise refuse(what, "save the file as UTF-8", before.count(b"\n") + 1, column) from None
 
 
-def _read_all(handle: int, most: int) -> bytes:
+def read_at_most(handle: int, most: int) -> bytes:
+    """The first `most` bytes of an open file, all of a shorter one. Raises `OSError`."""
     content = b""
     while len(content) < most and (piece := os.read(handle, most - len(content))):
         content += piece
