@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 from urllib.parse import urlsplit
 
 from tidehub.checks.browser import Browser, Page
@@ -29,20 +30,36 @@ processes = client.run(os.getpid)
 print(json.dumps({"sum": total, "processes": len(processes)}))
 """
 
-_CLOSE = """
+# The gateway answers a request to stop at once and then ends workers and scheduler: what counts is that they are gone.
+_UNTIL_GONE = """
+import time
+def gone(gateway, name):
+    left = lambda: [c.name for c in gateway.list_clusters(status=["PENDING", "RUNNING", "STOPPING"])]
+    until = time.monotonic() + 60
+    while name in left() and time.monotonic() < until:
+        time.sleep(0.2)
+    return name not in left()
+"""
+
+_CLOSE = f"""
 import json
+{_UNTIL_GONE}
 client = globals().get("client")
 if client is not None:
     client.close()
 cluster.shutdown()
-print(json.dumps({"closed": True}))
+from dask_gateway import Gateway
+with Gateway() as gateway:
+    print(json.dumps({{"gone": gone(gateway, cluster.name)}}))
 """
 
-_STOP_BY_NAME = """
+_STOP_BY_NAME = f"""
 import json
 from dask_gateway import Gateway
-Gateway().stop_cluster(NAME)
-print(json.dumps({"closed": True}))
+{_UNTIL_GONE}
+with Gateway() as gateway:
+    gateway.stop_cluster(NAME)
+    print(json.dumps({{"gone": gone(gateway, NAME)}}))
 """
 
 COMPUTE_DEADLINE = 240.0
@@ -99,10 +116,17 @@ async def stop_cluster(journey: Journey) -> str:
     name, journey.cluster = journey.cluster, ""
     if journey.kernel is not None:
         try:
-            await journey.kernel.result(_CLOSE)
-            return ""
+            closed = await journey.kernel.result(_CLOSE)
         except PhaseFailed:
             journey.kernel.disconnect()
+        else:
+            return _stopped(name, closed, "")
     journey.kernel = await Kernel.start(journey.browser, server_path(journey))
-    await journey.kernel.result(_STOP_BY_NAME.replace("NAME", json.dumps(name)))
-    return "from a new kernel"
+    closed = await journey.kernel.result(_STOP_BY_NAME.replace("NAME", json.dumps(name)))
+    return _stopped(name, closed, "from a new kernel")
+
+
+def _stopped(name: str, closed: dict[str, Any], note: str) -> str:
+    if not closed["gone"]:
+        raise PhaseFailed(f"the gateway still lists the cluster {name} a minute after the request to stop it")
+    return note

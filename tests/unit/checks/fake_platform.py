@@ -183,7 +183,7 @@ class Channels(WebSocketHandler):
         else:
             result = {
                 "sum": 332833500, "python": "3.11", "name": "c1", "dashboard": "/x/clusters/c1/status",
-                "processes": 2, "closed": True,
+                "processes": 2, "gone": True,
             }  # fmt: skip
             self._say(request, "stream", {"name": "stdout", "text": json.dumps(result) + "\n"})
         self._say(request, "execute_reply", {"status": "ok"})
