@@ -1,0 +1,1 @@
+"""The target Kubernetes: a site as releases of the upstream charts. Rendered purely, applied thinly, observed."""
