@@ -31,6 +31,8 @@ class _Commands(LazyGroup):
         "logs": "tidehub.cli.logs:logs",
         "down": "tidehub.cli.down:down",
         "check": "tidehub.cli.check:check",
+        "backup": "tidehub.cli.backup:backup",
+        "restore": "tidehub.cli.restore:restore",
         "import": "tidehub.cli.import_values:import_values",
         "secrets": "tidehub.cli.secrets:app",
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from tidehub.errors import TidehubError
@@ -38,6 +39,28 @@ class UidClaims:
             return False
         self._path(uid).unlink(missing_ok=True)
         return self._write(uid)
+
+    def home(self) -> Path | None:
+        """The state directory in which this platform lives on this machine; None when it does not."""
+        with contextlib.suppress(OSError):
+            for path in sorted(self.directory.iterdir()):
+                if path.name.isdigit():
+                    platform, state = self._holder(int(path.name))
+                    if platform == self.platform and _lives(state, platform):
+                        return state
+        return None
+
+    def holder(self, uid: int) -> Path:
+        """The state whose platform has the uid."""
+        return self._holder(uid)[1]
+
+    def settle(self, uids: Iterable[int]) -> None:
+        """This platform's claims name the state as it is now: a claim of a moved state would look abandoned."""
+        for uid in uids:
+            platform, state = self._holder(uid)
+            if platform == self.platform and state != self.state:
+                self._path(uid).unlink(missing_ok=True)
+                self._write(uid)
 
     def _path(self, uid: int) -> Path:
         return self.directory / str(uid)

@@ -1,0 +1,141 @@
+"""The state of one machine into a backup, with people at work or without."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import stat
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidehub.backup import databases
+from tidehub.backup.container import BackupWriter, Kept
+from tidehub.errors import TidehubError
+from tidehub.local.databases import database_environment
+from tidehub.local.files import os_fault, read_private
+from tidehub.local.places import Places
+
+TARGET = "machine"
+STATE, SITE = "state/", "site/"
+POSTGRES = "postgres/hub.dump"
+
+MADE_AGAIN = frozenset(
+    {
+        "private/lock",
+        "private/control.sock",
+        "private/platform.json",
+        "private/hub.json",
+        "private/gateway.json",
+        "private/ledger.sqlite",
+        "private/gateway.sqlite",
+    }
+)
+"""What every start makes anew, and what is about processes: these are gone where a backup is restored."""
+_WRITTEN_BESIDE = ("-wal", "-shm", "-journal")
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a backup holds."""
+
+    path: Path
+    files: int
+    people: int
+    homes: bool
+    warnings: tuple[str, ...] = ()
+
+
+def back_up(
+    places: Places,
+    output: Path,
+    *,
+    homes: bool = True,
+    site_files: tuple[Path, ...] = (),
+    step: Callable[[str], None] = lambda text: None,
+) -> Made:
+    """Write the backup `output`. `homes`: people's files too. `site_files` are kept as they are.
+
+    Raises `TidehubError`; then there is no file.
+    """
+    if not places.exists:
+        raise TidehubError(f"no platform was set up in {places.state}", fix="name its state with --state DIR")
+    warnings: list[str] = []
+    with BackupWriter(output) as writer:
+        step("copying databases and keys")
+        files, database = _files(places)
+        files |= {SITE + file.name: _plain(file) for file in site_files}
+        people = _people(files.get(f"{STATE}private/people.sqlite"))
+        writer.start(
+            {
+                "target": TARGET,
+                "platform": places.platform_id,
+                "root": os.geteuid() == 0,
+                "database": database,
+                "people": sorted(people),
+                "homes": homes,
+            },
+            files,
+        )
+        if homes:
+            for count, directory in enumerate(sorted(people.values()), 1):
+                step(f"copying homes: {count} of {len(people)}")
+                if (places.homes / directory).exists():
+                    writer.tree(f"homes/{directory}", places.homes / directory, warnings.append)
+        step("finishing")
+    return Made(output, len(files), len(people), homes, tuple(warnings))
+
+
+def _files(places: Places) -> tuple[dict[str, Kept], str]:
+    """The files of the state by their names in the backup, and where the hub's database is."""
+    found: dict[str, Kept] = {}
+    # People first: a home that is made after this moment is in the next backup, with its line.
+    paths = sorted(
+        (path for root in (places.private, places.services) for path in root.rglob("*")),
+        key=lambda path: (path != places.people, path),
+    )
+    for path in paths:
+        name = str(path.relative_to(places.state))
+        if name in MADE_AGAIN or name.endswith(_WRITTEN_BESIDE) or not stat.S_ISREG(path.lstat().st_mode):
+            continue
+        if path.is_relative_to(places.services) and _is_of_a_process(path.relative_to(places.services)):
+            continue
+        found[STATE + name] = _sqlite(path) if databases.is_sqlite(path) else _plain(path)
+    url = str(json.loads(read_private(places.hub_config) or "{}").get("database_url") or "")
+    if not url.startswith("postgres"):
+        return found, "sqlite"
+    found[POSTGRES] = Kept(databases.postgres_dump(url, database_environment()))
+    found.pop(f"{STATE}private/hub.sqlite", None)
+    return found, databases.without_password(url)
+
+
+def _is_of_a_process(path: Path) -> bool:
+    """Below `services/`: only the identity provider keeps something; the rest is for what runs."""
+    return path.parts[0] != "identity" or path.name == "identity.json"
+
+
+def _plain(path: Path) -> Kept:
+    try:
+        found = path.stat()
+        return Kept(path.read_bytes(), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
+    except OSError as error:
+        raise os_fault(error, path, "read") from error
+
+
+def _sqlite(path: Path) -> Kept:
+    found = path.stat()
+    return Kept(databases.sqlite_copy(path), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
+
+
+def _people(table: Kept | None) -> dict[str, str]:
+    """Directory of each person's home by their name, those removed too: their files are still there."""
+    if table is None:
+        return {}
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.deserialize(table.content)
+        return {
+            str(name): str(directory)
+            for name, directory in database.execute("SELECT name, directory FROM people")
+        }

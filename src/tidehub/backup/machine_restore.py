@@ -1,0 +1,218 @@
+"""A backup of one machine into a new state, all of it or nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tidehub.backup import databases
+from tidehub.backup.container import BackupReader, Kept
+from tidehub.backup.machine import POSTGRES, SITE, STATE, TARGET
+from tidehub.backup.trees import unpack
+from tidehub.errors import TidehubError
+from tidehub.local.databases import check_databases, check_hub_database, database_environment
+from tidehub.local.files import PASSABLE_DIRECTORY, PRIVATE_DIRECTORY, make_directory, os_fault
+from tidehub.local.isolation.uid_claims import UidClaims
+from tidehub.local.places import Places
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What came back."""
+
+    state: Path
+    people: int
+    homes: bool
+    database: str
+    site_files: tuple[str, ...]
+
+
+def restore(
+    backup: Path,
+    places: Places,
+    *,
+    database_url: str | None = None,
+    site_into: Path | None = None,
+    step: Callable[[str], None] = lambda text: None,
+) -> Restored:
+    """Make the state `places` from `backup`. There must be none yet: nothing is ever overwritten.
+
+    `database_url` is where a PostgreSQL database goes, which must be empty; by default where it was. `site_into` is
+    the directory for the site file and its secrets. Raises `TidehubError`; then the state is as it was.
+    """
+    step("reading the backup")
+    reader = BackupReader(backup)
+    if reader.target != TARGET:
+        raise TidehubError(
+            f"{backup} is a backup of the target {reader.target}, and this would be a state of one machine",
+            fix="restore it with `tidehub restore --target kubernetes`",
+        )
+    reader.check()
+    files = reader.files()
+    _refuse_unfit(reader.manifest, places, files)
+    site_files = _site_files(files, site_into)
+    url = _prepare_database(reader.manifest, database_url)
+    fresh = places.state.with_name(f".{places.state.name}.restoring")
+    _remove(fresh)
+    try:
+        make_directory(fresh, PRIVATE_DIRECTORY)
+        _lay_out(files, fresh, reader.manifest)
+        step("bringing back homes")
+        (fresh / "homes").mkdir(mode=PASSABLE_DIRECTORY, exist_ok=True)
+        unpack(reader.tree_members(), fresh, owners=os.geteuid() == 0)
+        step("checking what came back")
+        check_databases(Places(fresh))
+        _claim_uids(reader.manifest, files, places)
+        if url:
+            step("filling the hub's database")
+            databases.postgres_restore(url, files[POSTGRES].content, database_environment())
+        fresh.chmod(PASSABLE_DIRECTORY)
+        if places.state.exists():
+            places.state.rmdir()
+        fresh.rename(places.state)
+    except OSError as error:
+        raise os_fault(error, Path(error.filename or places.state), "write") from error
+    finally:
+        _remove(fresh)
+    for path, kept in site_files.items():
+        _write_new(path, kept)
+    return Restored(
+        places.state,
+        len(reader.manifest.get("people", [])),
+        bool(reader.manifest.get("homes")),
+        str(reader.manifest.get("database")),
+        tuple(str(path) for path in site_files),
+    )
+
+
+def _refuse_unfit(manifest: dict[str, Any], places: Places, files: dict[str, Kept]) -> None:
+    if places.state.exists() and (not places.state.is_dir() or any(places.state.iterdir())):
+        raise TidehubError(
+            f"{places.state} is not empty, and nothing is overwritten",
+            expected="a state that does not exist yet",
+            fix=f"stop the platform and move it away: tidehub down; mv {places.state} {places.state}.before",
+        )
+    root = os.geteuid() == 0
+    if bool(manifest.get("root")) != root:
+        made, here = ("root", "an ordinary user") if not root else ("an ordinary user", "root")
+        raise TidehubError(
+            f"the backup was made by {made}, and you are {here}",
+            expected="the same kind of user: as root every person has a uid of their own",
+            fix="restore it as root" if not root else "restore it as an ordinary user",
+        )
+    holder = _living_platform(manifest) if root else None
+    if holder is not None and holder != places.state:
+        raise TidehubError(
+            f"this platform still lives in {holder}",
+            expected="one state of a platform on a machine: both would use the same people's uids",
+            fix=f"stop it and move it away: tidehub down --state {holder}; mv {holder} {holder}.before",
+        )
+
+
+def _living_platform(manifest: dict[str, Any]) -> Path | None:
+    """The state of this machine that has the platform's id, by what its uids say."""
+    return UidClaims(Path("/"), str(manifest.get("platform"))).home()
+
+
+def _site_files(files: dict[str, Kept], into: Path | None) -> dict[Path, Kept]:
+    """Where the site's files go. Refuses to replace one that says something else."""
+    if into is None:
+        return {}
+    found = {}
+    for name, kept in files.items():
+        if not name.startswith(SITE):
+            continue
+        path = into / Path(name).name
+        if not path.exists():
+            found[path] = kept
+        elif path.read_bytes() != kept.content:
+            raise TidehubError(
+                f"{path} differs from the one in the backup, and nothing is overwritten",
+                fix="move it away, or name another directory with --site-into",
+            )
+    return found
+
+
+def _prepare_database(manifest: dict[str, Any], given: str | None) -> str:
+    """The PostgreSQL database to fill; nothing where the hub's is a file. Raises unless it is there and empty."""
+    recorded = str(manifest.get("database") or "")
+    if not recorded.startswith("postgres"):
+        return ""
+    url = given or recorded
+    check_hub_database(url)
+    from sqlalchemy import create_engine, inspect
+
+    from tidehub.local.databases import hub_database_url
+
+    engine = create_engine(hub_database_url(url))
+    try:
+        tables = inspect(engine).get_table_names()
+    finally:
+        engine.dispose()
+    if tables:
+        raise TidehubError(
+            f"the database {databases.without_password(url)} holds {len(tables)} tables, and nothing is overwritten",
+            expected="an empty database",
+            fix="make a new one (createdb) and name it with --database, and in machine.database_url",
+        )
+    return url
+
+
+def _lay_out(files: dict[str, Kept], fresh: Path, manifest: dict[str, Any]) -> None:
+    owners = bool(manifest.get("root"))
+    for name, kept in files.items():
+        if not name.startswith(STATE):
+            continue
+        parts = Path(name.removeprefix(STATE)).parts
+        if ".." in parts or len(parts) < 2 or parts[0] not in ("private", "services"):
+            raise TidehubError(f"the backup holds {name!r}, which is no file of a state")
+        path = fresh.joinpath(*parts)
+        make_directory(fresh / parts[0], PRIVATE_DIRECTORY if parts[0] == "private" else PASSABLE_DIRECTORY)
+        # A part's own directory belongs to its user, as the files in it do.
+        ids = (kept.uid, kept.gid) if owners else (None, None)
+        for depth in range(2, len(parts)):
+            make_directory(fresh.joinpath(*parts[:depth]), PRIVATE_DIRECTORY, uid=ids[0], gid=ids[1])
+        _write_new(path, kept)
+        if owners:
+            os.chown(path, kept.uid, kept.gid)
+
+
+def _claim_uids(manifest: dict[str, Any], files: dict[str, Kept], places: Places) -> None:
+    """As root: people's uids are this platform's on this machine, or the restore does not happen."""
+    table = files.get(f"{STATE}private/people.sqlite")
+    if not manifest.get("root") or table is None:
+        return
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.deserialize(table.content)
+        uids = [int(row[0]) for row in database.execute("SELECT number FROM people")]
+    claims = UidClaims(places.state, str(manifest.get("platform")))
+    for uid in uids:
+        if not claims.take(uid) and not claims.take_abandoned(uid):
+            raise TidehubError(
+                f"uid {uid}, which owns files in the backup, belongs to another platform of this machine "
+                f"({claims.holder(uid)})",
+                expected="uids that only one platform uses: its people could read these files",
+                fix="restore on another machine, or remove that platform with its homes first",
+            )
+    claims.settle(uids)
+
+
+def _write_new(path: Path, kept: Kept) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, kept.mode & 0o700)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, kept.mode & 0o755)
+            file.write(kept.content)
+    except OSError as error:
+        raise os_fault(error, path, "write") from error
+
+
+def _remove(path: Path) -> None:
+    if path.exists():
+        shutil.rmtree(path)
