@@ -25,8 +25,6 @@ class RenderedRelease:
     """What Helm runs around an installation or upgrade."""
     crds: tuple[Object, ...] = field(default=(), repr=False)
     """CustomResourceDefinitions of the archive's `crds/`; tidehub applies them, since Helm never upgrades them."""
-    notes: str = field(default="", repr=False)
-    """What the chart says after an installation."""
 
 
 @dataclass(frozen=True)
