@@ -3,6 +3,9 @@
 The hub's spawn page and spawner, the scopes of a server's token, the gateway's options and totals, and
 `tidehub explain-login` all ask here, with the person's user name and memberships as the hub keeps them.
 
+Its text travels into the images of Kubernetes, where a site is the plain values of `tidehub.login.plain`; so the
+site's own types are named here, and nothing of them is used.
+
 Everybody who may enter has what the site states for everybody. A rule of `login.groups` whose membership a person
 holds adds to that, and of several values the most generous counts, each quantity for itself. Nothing is taken away.
 """
@@ -11,17 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tidehub.login import rule
 from tidehub.login.rule import Entitlement
-from tidehub.site.dask import Dask
-from tidehub.site.group_rules import DaskFor, GroupRule, More
-from tidehub.site.model import Bytes, Cores, Profile, Site
 from tidehub.site.units import format_cores, format_size
 
-Rules = list[tuple[str, GroupRule]]
-"""Rules for groups with the keys where they stand."""
+if TYPE_CHECKING:
+    from tidehub.site.dask import Dask
+    from tidehub.site.group_rules import DaskFor, GroupRule, More
+    from tidehub.site.model import Bytes, Cores, Profile, Site
+
+    Rules = list[tuple[str, GroupRule]]
+    """Rules for groups with the keys where they stand."""
 
 EVERYBODY = "everybody"
 """The reason of what every admitted person has."""
@@ -116,9 +121,9 @@ def _server(site: Site, profile: Profile, by: str, rules: Rules, grants: list[Gr
     for key, group_rule in rules:
         more = group_rule.notebooks
         if more is not None and more.memory is not None:
-            memory = Bytes(**_amounts(memory, more.memory, "notebooks.memory", key, grants))
+            memory = memory.model_copy(update=_amounts(memory, more.memory, "notebooks.memory", key, grants))
         if more is not None and more.cpu is not None:
-            cpu = Cores(**_amounts(cpu, more.cpu, "notebooks.cpu", key, grants))
+            cpu = cpu.model_copy(update=_amounts(cpu, more.cpu, "notebooks.cpu", key, grants))
     return Server(profile, memory, cpu, by)
 
 

@@ -7,11 +7,10 @@ secret is not in it: the client secret comes as `hub.config.SiteAuthenticator.cl
 
 from __future__ import annotations
 
-import ast
-from importlib import resources
 from typing import Any
 
 from tidehub.errors import TidehubError
+from tidehub.login.carried import modules_text
 from tidehub.login.endpoints import Endpoints, known_endpoints, stated_endpoints
 from tidehub.login.hub_traits import traits_of
 from tidehub.site.model import Site
@@ -19,28 +18,7 @@ from tidehub.site.model import Site
 MODULES = ("log_scrub", "rule", "pages", "id_token", "people", "revocation", "handlers", "authenticator")
 """Modules of `tidehub.login` that travel, each after those that it imports."""
 
-_HEAD = '''\
-# The login of this site, made by tidehub from the site file. Changes belong there.
-import sys
-import types
-
-
-def _module(name, source):
-    """A module from its text; what is installed under that name does not count."""
-    module = sys.modules[name] = types.ModuleType(name)
-    if source is None:
-        module.__path__ = []
-    else:
-        exec(compile(source, f"<{name}, carried by the hub's configuration>", "exec"), module.__dict__)
-    parent, _, child = name.rpartition(".")
-    if parent:
-        setattr(sys.modules[parent], child, module)
-    return module
-
-
-_module("tidehub", None)
-_module("tidehub.login", None)
-'''
+_HEAD = "# The login of this site, made by tidehub from the site file. Changes belong there.\n"
 
 
 def authenticator_text(
@@ -57,12 +35,11 @@ def authenticator_text(
     traits = traits_of(site, found, gateway_url=gateway_url)
     traits["oauth_callback_url"] = site.site.callback_url
     traits["signed_out_url"] = site.site.callback_url.removesuffix("oauth_callback") + "login"
-    parts = [_HEAD]
-    parts += [f'_module("tidehub.login.{name}", {_quoted(_source(name))})\n' for name in MODULES]
+    parts = [_HEAD, modules_text([f"login.{name}" for name in MODULES])]
     parts.append(
         "\nc.JupyterHub.authenticator_class = sys.modules['tidehub.login.authenticator'].SiteAuthenticator\n"
     )
-    parts += [f"c.SiteAuthenticator.{name} = {_literal(value)}\n" for name, value in traits.items()]
+    parts += [f"c.SiteAuthenticator.{name} = {literal(value)}\n" for name, value in traits.items()]
     return "".join(parts)
 
 
@@ -79,21 +56,6 @@ def _without_asking(site: Site) -> Endpoints:
     return found
 
 
-def _source(name: str) -> str:
-    return resources.files("tidehub.login").joinpath(f"{name}.py").read_text(encoding="utf-8")
-
-
-def _quoted(source: str) -> str:
-    """Readable as it stands, in a chart's values too, where the text allows that."""
-    readable = f"r'''\n{source}'''"
-    try:
-        if ast.literal_eval(readable) == f"\n{source}":
-            return readable
-    except SyntaxError:
-        pass
-    return repr(source)
-
-
-def _literal(value: Any) -> str:
+def literal(value: Any) -> str:
     """The value as Python text, the same at every run; sets as sorted lists, which traitlets takes for them."""
     return repr(sorted(value) if isinstance(value, (set, frozenset)) else value)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tidehub.errors import TidehubError
-from tidehub.login import hub_text
+from tidehub.login import carried, hub_text
 from tidehub.site.load import builtin_site
 from tidehub.site.model import Site
 
@@ -29,7 +29,7 @@ SITE = Site.model_validate(
 
 
 def imported(name: str) -> set[str]:
-    tree = ast.parse(hub_text._source(name))
+    tree = ast.parse(carried.source(f"login.{name}"))
     found = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     found |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     found |= {
