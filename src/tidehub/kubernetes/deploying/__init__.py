@@ -1,0 +1,1 @@
+"""Changing a cluster: steps in order, each written down before it is done, each repeatable."""
