@@ -1,0 +1,19 @@
+"""`plan`: the new render against the live cluster and the last releases. It asks much and writes nothing."""
+
+from __future__ import annotations
+
+from tidehub.helm.engine import Helm
+from tidehub.kubernetes.cluster.port import Cluster
+from tidehub.kubernetes.planning.model import Plan
+from tidehub.kubernetes.rendering.model import Rendered
+
+
+def plan(rendered: Rendered, cluster: Cluster, helm: Helm, *, threads: int = 16) -> Plan:
+    """What a deployment of `rendered` would change in the cluster.
+
+    Every question is a read, or a write with `dryRun=All`. What the server refuses is a finding of the plan; a server
+    that cannot be asked raises `ClusterProblem`, and Helm's own failures raise `HelmProblem`.
+    """
+    from tidehub.kubernetes.planning.compare import Comparison
+
+    return Comparison(rendered, cluster, helm, threads=threads).plan()

@@ -1,0 +1,155 @@
+"""What `render`, `plan` and `deploy` have in common: a site, its secrets, its charts, Helm and the cluster."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tidehub.errors import Place, UsageError
+
+if TYPE_CHECKING:
+    from tidehub.charts.fetch import ChartArchive
+    from tidehub.helm.engine import Helm
+    from tidehub.kubernetes.cluster.port import Cluster
+    from tidehub.kubernetes.releases import Platform
+    from tidehub.kubernetes.rendering.model import Rendered
+    from tidehub.secrets.sources import Resolved
+    from tidehub.site.load import Loaded
+    from tidehub.site.model import Site
+
+Settings = tuple[tuple[str, Any], ...]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Session:
+    """One site and one cluster, opened for one command."""
+
+    site_file: Path
+    loaded: Loaded
+    platform: Platform
+    archives: Mapping[str, ChartArchive]
+    """Archives by chart name, verified."""
+    helm: Helm
+    cluster: Cluster | None
+    """None for what works without a cluster."""
+
+    @property
+    def connected(self) -> Cluster:
+        """The cluster. Raises `UsageError` for a session without one."""
+        if self.cluster is None:
+            raise UsageError("this works on a cluster only", fix="give --kubeconfig or --context")
+        return self.cluster
+
+    def render(self, *, upgrade: bool = False) -> Rendered:
+        """The platform rendered for this cluster; without one, for the newest Kubernetes that Helm knows."""
+        from tidehub.kubernetes.rendering.render import render
+
+        if self.cluster is None:
+            return render(self.platform, self.archives, self.helm, upgrade=upgrade)
+        return render(
+            self.platform,
+            self.archives,
+            self.helm,
+            kube_version=self.cluster.version(),
+            api_versions=self.cluster.api_versions(),
+            upgrade=upgrade,
+        )
+
+
+def open_session(
+    site_file: Path,
+    settings: Settings = (),
+    kubeconfig: Path | None = None,
+    context: str | None = None,
+    charts: Path | None = None,
+    *,
+    connect: bool = True,
+    offline: bool = False,
+    environ: Mapping[str, str] = os.environ,
+    say: Say = lambda line: print(line, file=sys.stderr),
+) -> Session:
+    """Reads the site and its secrets, gets the charts, finds Helm and, with `connect`, the cluster.
+
+    `charts` is a directory of archives, used before the network; with `offline` only it and the cache are. `say` gets
+    lines worth knowing, such as a chart trusted for the first time. Raises `UsageError` for a site or secrets that
+    cannot be used, `TidehubError` for charts, Helm or a cluster that are not there.
+    """
+    from tidehub.site.load import load
+
+    loaded = load(site_file, overrides=settings, environ=environ)
+    for warning in loaded.warnings:
+        say(str(warning))
+    # The client takes a second to import: it does so while the charts are read.
+    with ThreadPoolExecutor(2) as pool:
+        cluster = pool.submit(_connect, kubeconfig, context) if connect else None
+        platform = platform_of(site_file, loaded.site, environ)
+        archives = _archives(site_file, platform, charts, offline=offline, environ=environ, say=say)
+        connected = cluster.result() if cluster is not None else None
+    return Session(site_file, loaded, platform, archives, _helm(connected, environ), connected)
+
+
+def platform_of(site_file: Path, site: Site, environ: Mapping[str, str] = os.environ) -> Platform:
+    """The releases of a site with its secrets. Raises `UsageError` where one of them cannot be used."""
+    from tidehub.kubernetes.values.build import platform
+    from tidehub.secrets.charts import chart_values
+
+    if site.kubernetes is None:
+        raise UsageError(
+            "this site has no Kubernetes part",
+            where=Place(str(site_file)),
+            expected="a section `kubernetes:`",
+            fix="write one (`tidehub explain kubernetes` says what belongs there), or run it here with `tidehub up`",
+        )
+    return platform(site, chart_values(secrets_of(site_file, site, environ)))
+
+
+def secrets_of(site_file: Path, site: Site, environ: Mapping[str, str] = os.environ) -> Resolved:
+    """Every secret that the site needs. Raises `SecretsError` with all that is missing or wrong."""
+    from tidehub.secrets.site_secrets import SecretsError, needed, problems_of, resolve
+
+    resolved = resolve(site_file, environ)
+    wrong = [one for one in problems_of(resolved, needed(site)) if one.severity == "error"]
+    if wrong:
+        raise SecretsError(wrong)
+    return resolved
+
+
+def _archives(
+    site_file: Path,
+    platform: Platform,
+    charts: Path | None,
+    *,
+    offline: bool,
+    environ: Mapping[str, str],
+    say: Say,
+) -> dict[str, ChartArchive]:
+    from tidehub.charts.fetch import ChartStore, given_directory
+    from tidehub.charts.lock import chart_lock
+    from tidehub.charts.pins import Pins, obtain
+
+    store = ChartStore(directory=given_directory(charts, environ), offline=offline, environ=environ)
+    lock, pins = chart_lock(platform.release_set), Pins.beside(site_file)
+    wanted: Sequence[tuple[str, str]] = [(one.chart, one.version) for one in platform.releases]
+    return {chart: obtain(store, lock, pins, chart, version, say) for chart, version in wanted}
+
+
+def _helm(cluster: Cluster | None, environ: Mapping[str, str]) -> Helm:
+    from tidehub.helm.command_line import CommandLineHelm
+    from tidehub.helm.program import find_helm
+
+    program = find_helm(environ)
+    if cluster is None:
+        return CommandLineHelm(program)
+    return CommandLineHelm(program, kubeconfig=cluster.kubeconfig, context=cluster.context)
+
+
+def _connect(kubeconfig: Path | None, context: str | None) -> Cluster:
+    from tidehub.kubernetes.cluster.connection import connect
+
+    return connect(str(kubeconfig) if kubeconfig else None, context)
