@@ -29,6 +29,7 @@ from tidehub.errors import TidehubError
 FORMAT = 1
 """Goes up when an older tidehub could not read the file."""
 MANIFEST, END, FILES, TREES = "manifest.json", "end.json", "files/", "trees/"
+_BROKEN = (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error)
 COMPRESSION = 3
 """gzip level: homes are data, and a higher level costs hours for a few percent."""
 
@@ -189,14 +190,15 @@ class BackupReader:
     def _members(self) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
         with self._reading() as tar:
             for member in tar:
-                yield member, tar.extractfile(member) if member.isreg() else None
+                content = tar.extractfile(member) if member.isreg() else None
+                yield member, _Content(content, self._damaged) if content is not None else None  # type: ignore[misc]
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[tarfile.TarFile]:
         try:
             with tarfile.open(self.path, "r|gz") as tar:
                 yield tar
-        except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        except _BROKEN as error:
             raise self._damaged(str(error) or "it is cut short") from error
         except OSError as error:
             raise _fault(error, self.path, "read") from error
@@ -223,6 +225,22 @@ class BackupReader:
             expected="a file that `tidehub backup` wrote, whole",
             fix="take another backup",
         )
+
+
+class _Content(io.RawIOBase):
+    """One member's bytes; who reads them gets words where the archive is broken."""
+
+    def __init__(self, raw: IO[bytes], damaged: Callable[[str], TidehubError]) -> None:
+        self._raw, self._damaged = raw, damaged
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._raw.read(size)
+        except _BROKEN as error:
+            raise self._damaged(str(error) or "it is cut short") from error
 
 
 def _fault(error: OSError, path: Path, doing: str) -> TidehubError:

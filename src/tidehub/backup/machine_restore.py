@@ -65,7 +65,7 @@ def restore(
         _lay_out(files, fresh, reader.manifest)
         step("bringing back homes")
         (fresh / "homes").mkdir(mode=PASSABLE_DIRECTORY, exist_ok=True)
-        unpack(reader.tree_members(), fresh, owners=os.geteuid() == 0)
+        unpack(reader.tree_members(), fresh, owners=os.geteuid() == 0, roots=("homes",))
         step("checking what came back")
         check_databases(Places(fresh))
         _claim_uids(reader.manifest, files, places)

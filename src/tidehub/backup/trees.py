@@ -151,12 +151,13 @@ def _attributes(opened: int) -> list[tuple[str, bytes]]:
         return []
 
 
-def unpack(members: Iterable[Member], into: Path, *, owners: bool) -> int:
+def unpack(members: Iterable[Member], into: Path, *, owners: bool, roots: Iterable[str] = ()) -> int:
     """Make the members below `into`, which is new; returns how many. `owners`: give each its owner, as root.
+    `roots` are directories of `into` that are there already.
 
     Raises `TidehubError` for a member that would land elsewhere: behind a link, above, or at an absolute path.
     """
-    made = {""}
+    made = {"", *roots}
     directories: list[tuple[Path, tarfile.TarInfo]] = []
     count = 0
     for member, content in members:
