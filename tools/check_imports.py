@@ -19,6 +19,8 @@ HEAVY = (
     "joserfc",
     "ruamel",
     "uv",
+    "kubernetes",
+    "jsonschema",
 )
 SLOWEST = 1.0
 """Seconds of processor time that `--help` may take; a quiet machine needs 0.15 s."""
@@ -34,8 +36,31 @@ print("\\n" + "|".join(sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
 
+WITHOUT_CLUSTER = (
+    "tidehub.cli.validate",
+    "tidehub.site.load",
+    "tidehub.charts.fetch",
+    "tidehub.charts.shape",
+    "tidehub.helm.command_line",
+)
+"""What works without a cluster must not load the Kubernetes client: it takes a second and 35 MiB."""
+
+_LOAD = """
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+    assert "kubernetes" not in sys.modules, f"{name} loads the Kubernetes client"
+"""
+
+
 def main() -> int:
     """0 when neither option loads a heavy module or takes long, else 1 with what was loaded."""
+    loading = subprocess.run(
+        [sys.executable, "-c", _LOAD, *WITHOUT_CLUSTER], capture_output=True, text=True, timeout=60, check=False
+    )
+    if loading.returncode:
+        print(loading.stderr, file=sys.stderr)
+        return 1
     for option in ("--version", "--help"):
         told = subprocess.run(
             [sys.executable, "-c", _PROBE, option], capture_output=True, text=True, timeout=60, check=False

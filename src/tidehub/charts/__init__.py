@@ -1,0 +1,1 @@
+"""Upstream Helm charts as verified local archives: where they come from, what is in them, what values they take."""

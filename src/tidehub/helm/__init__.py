@@ -1,0 +1,1 @@
+"""Helm behind one port: `engine` has its types, `command_line` the adapter to the `helm` program."""

@@ -1,0 +1,110 @@
+"""The edge to the program: one run with a deadline, which ends whole, whatever happens to us meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+GRACE = 12.0
+"""Seconds that a program has to write down how far it came, after it was asked to end."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended by itself. What it printed may hold secrets, so it is left out of the repr."""
+
+    code: int
+    output: str
+    complaint: str
+
+    def __repr__(self) -> str:
+        return f"Ended(code={self.code})"
+
+
+class TooSlow(Exception):
+    """The deadline came first. `complaint` is what the program had printed to its standard error by then."""
+
+    def __init__(self, complaint: str) -> None:
+        self.complaint = complaint
+        super().__init__("too slow")
+
+
+class Stopped(Exception):
+    """The person pressed Ctrl-C, and the program has ended. `graceful`: it ended by itself within its grace."""
+
+    def __init__(self, graceful: bool) -> None:
+        self.graceful = graceful
+        super().__init__("stopped")
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    deadline: float,
+    grace: float = GRACE,
+    pass_fds: Sequence[int] = (),
+) -> Ended:
+    """Run a program without a terminal for at most `deadline` seconds.
+
+    It has a session of its own: Ctrl-C reaches us alone, and we pass it on once. A program that does not end within
+    `grace` seconds is killed with all its children, and a second Ctrl-C does that at once. Raises `TooSlow`,
+    `Stopped`, and `OSError` where it cannot be started.
+    """
+    child = subprocess.Popen(
+        list(argv),
+        env=dict(env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        pass_fds=tuple(pass_fds),
+    )
+    try:
+        output, complaint = child.communicate(timeout=deadline)
+    except subprocess.TimeoutExpired:
+        _, said = _end(child, signal.SIGTERM, grace)
+        raise TooSlow(said) from None
+    except KeyboardInterrupt:
+        graceful, _ = _end(child, signal.SIGINT, grace)
+        raise Stopped(graceful) from None
+    except BaseException:
+        _kill(child)
+        raise
+    finally:
+        # What it started (credential plugins) does not outlive it.
+        _kill_group(child.pid)
+    return Ended(child.returncode, output.decode(errors="replace"), complaint.decode(errors="replace"))
+
+
+def _end(child: subprocess.Popen[bytes], ask: signal.Signals, grace: float) -> tuple[bool, str]:
+    try:
+        child.send_signal(ask)
+        _, said = child.communicate(timeout=grace)
+        return True, said.decode(errors="replace")
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        return False, _kill(child)
+
+
+def _kill(child: subprocess.Popen[bytes]) -> str:
+    _kill_group(child.pid)
+    try:
+        _, said = child.communicate(timeout=5)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt, ValueError):
+        # A grandchild in a session of its own holds the pipes: they are left to it.
+        for stream in (child.stdout, child.stderr):
+            if stream:
+                stream.close()
+        child.wait()
+        return ""
+    return said.decode(errors="replace")
+
+
+def _kill_group(leader: int) -> None:
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass

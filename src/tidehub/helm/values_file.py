@@ -1,0 +1,52 @@
+"""Values on their way to Helm: in memory, for one process, never in its arguments."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from tidehub.secrets.charts import revealed
+from tidehub.secrets.secret import Secret
+
+
+@contextmanager
+def values_file(values: Mapping[str, Any] | None) -> Iterator[int | None]:
+    """A descriptor of the values as JSON, to be inherited and read as /dev/fd/N; None for no values.
+
+    The file has mode 0600 and no name: only who has the descriptor reads it, and no crash of ours leaves it behind.
+    Raises `TypeError` for a value that no Helm chart can take.
+    """
+    if values is None:
+        yield None
+        return
+    handle = os.memfd_create("values")
+    try:
+        os.fchmod(handle, 0o600)
+        with os.fdopen(handle, "wb", closefd=False) as stream:
+            stream.write(json.dumps(revealed(values), ensure_ascii=False, default=_plain).encode())
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _plain(value: object) -> Any:
+    """Mappings and tuples that are not JSON's own, as `frozen` ones of the site."""
+    if isinstance(value, Mapping):
+        return {str(key): revealed(each) for key, each in value.items()}
+    if isinstance(value, tuple):
+        return [revealed(each) for each in value]
+    raise TypeError(f"{type(value).__name__} is no Helm value")
+
+
+def secrets_of(values: object) -> tuple[str, ...]:
+    """Every `Secret` in values, in clear: for taking them out of what is shown."""
+    if isinstance(values, Secret):
+        return (values.reveal(),)
+    if isinstance(values, Mapping):
+        return tuple(found for each in values.values() for found in secrets_of(each))
+    if isinstance(values, (list, tuple)):
+        return tuple(found for each in values for found in secrets_of(each))
+    return ()
