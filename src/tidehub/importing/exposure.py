@@ -16,6 +16,7 @@ _CLASS = "kubernetes.io/ingress.class"
 _ISSUERS = ("cert-manager.io/cluster-issuer", "certmanager.k8s.io/cluster-issuer")
 _HOST = re.compile(r"(?i:[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)(\.(?i:[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?))*")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_OWN_ROUTE = "tidehub's own HTTPRoute has it, with the base path, timeouts and the way to https beside it"
 _BY_HAND = "the Ingress written by hand: tidehub makes one that leads to the hub; other ways in stay yours"
 
 
@@ -126,12 +127,35 @@ def _by_hand(ingress: ChartValues, draft: Draft) -> None:
 
 
 def _http_route(hub: ChartValues, draft: Draft) -> None:
-    if hub.get("httpRoute", "enabled") is True:
-        hub.understood(("httpRoute", "enabled"), "kubernetes.exposure.kind")
+    if hub.get("httpRoute", "enabled") is not True:
+        hub.dropped(("httpRoute",), "no route of the chart's own, and none is made")
+        return
+    hub.translated(("httpRoute", "enabled"), "kubernetes.exposure.kind", _OWN_ROUTE)
     hosts = hub.get("httpRoute", "hostnames")
     if isinstance(hosts, list) and len(hosts) == 1 and _is_host(hosts[0]):
-        hub.understood(("httpRoute", "hostnames"), "site.url")
-    hub.passed(("httpRoute",), "the Gateway that serves the site is named here")
+        hub.translated(("httpRoute", "hostnames"), "site.url", _OWN_ROUTE)
+    for name, key in (("name", "name"), ("namespace", "namespace"), ("sectionName", "listener")):
+        path: KeyPath = ("httpRoute", "gateway", name)
+        value = hub.get(*path)
+        if isinstance(value, str) and _NAME.fullmatch(value):
+            draft.put(f"kubernetes.exposure.gateway.{key}", value, hub.place(path))
+            hub.translated(path, f"kubernetes.exposure.gateway.{key}", _OWN_ROUTE)
+    if draft.get("kubernetes.exposure.gateway.name") is None:
+        why = "the values name no Gateway, and this is the chart's own word for one: write the name of yours"
+        draft.choose("kubernetes.exposure.gateway.name", "your-gateway", why)
+    key = "kubernetes.exposure.annotations"
+    notes = {
+        name: value
+        for name, value in hub.mapping("httpRoute", "annotations").items()
+        if isinstance(value, str)
+    }
+    if notes:
+        draft.put(key, notes)
+    for name in notes:
+        hub.translated(("httpRoute", "annotations", name), key, _OWN_ROUTE)
+    for leaf in leaves(hub.mapping("httpRoute")):
+        reason = "tidehub makes the route itself: one host, that of site.url, at the Gateway that is named"
+        hub.dropped(("httpRoute", *leaf), reason)
 
 
 def _service(hub: ChartValues, kind: str) -> None:

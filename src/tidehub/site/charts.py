@@ -38,8 +38,6 @@ NEWEST_DASKHUB = "2024.1.1"
 
 INGRESS_CLASS_FIELD = (2, 0, 0)
 """jupyterhub chart with `ingress.ingressClassName`; older ones refuse it and take the annotation."""
-HTTP_ROUTE = (4, 3, 0)
-"""jupyterhub chart with `httpRoute`, for the Gateway API."""
 SCOPES = (2, 0, 0)
 """JupyterHub with roles and scopes."""
 GATEWAY_BY_SCOPE = (2025, 4, 0)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from tidehub.site.quantities import Size
 from tidehub.site.section import KubernetesName, Line, Section, as_bool
+from tidehub.site.units import QuantityError
 
 Flag = Annotated[bool, BeforeValidator(as_bool)]
 Version = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+){1,3}([-+.][0-9A-Za-z.-]+)?$")]
@@ -19,6 +21,41 @@ HostName = Annotated[
     ),
 ]
 
+AnnotationName = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+    ),
+]
+AnnotationText = Annotated[str, StringConstraints(max_length=4096)]
+
+
+def _ip_address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise QuantityError(
+            f"{text!r} is not an IP address", expected="an address such as 192.0.2.7"
+        ) from None
+
+
+IpAddress = Annotated[str, AfterValidator(_ip_address)]
+
+
+class Gateway(Section):
+    """A Gateway that others keep, and that lets this site's route in."""
+
+    name: KubernetesName = Field(description="Name of the Gateway.")
+    namespace: KubernetesName | None = Field(
+        default=None, description="Its namespace, where that is not the platform's."
+    )
+    listener: KubernetesName | None = Field(
+        default=None, description="Its listener for the site, for example https; none means all that fit."
+    )
+    redirect_listener: KubernetesName | None = Field(
+        default=None, description="Its listener whose people are sent on to https, for example http."
+    )
+
 
 class Exposure(Section):
     """How the platform is reached from outside the cluster."""
@@ -29,11 +66,27 @@ class Exposure(Section):
     class_name: KubernetesName | None = Field(
         default=None,
         alias="class",
-        description="IngressClass or GatewayClass that serves the site, for example nginx.",
+        description="IngressClass that serves the site, for example nginx, or GatewayClass of a Gateway made for it.",
+    )
+    gateway: Gateway | None = Field(
+        default=None,
+        description="With the Gateway API: the Gateway that serves the site, where it is there already.",
     )
     issuer: KubernetesName | None = Field(
         default=None,
         description="cert-manager ClusterIssuer that signs the certificate, for example letsencrypt-prod.",
+    )
+    tls_secret: KubernetesName | None = Field(
+        default=None,
+        description="Secret with certificate and key in the platform's namespace; none means one named like the host, "
+        "and Let's Encrypt with a load balancer.",
+    )
+    address: IpAddress | None = Field(
+        default=None, description="IP address that a load balancer or a Gateway made for the site asks for."
+    )
+    annotations: dict[AnnotationName, AnnotationText] = Field(
+        default_factory=dict,
+        description="Further annotations of the Ingress, Gateway, route or load balancer, for what serves it.",
     )
 
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from tidehub import release_sets
 from tidehub.site import charts
 from tidehub.site.deployment import Kubernetes
+from tidehub.site.exposure_coherence import check_exposure
 from tidehub.site.model import Site
 from tidehub.site.problems import KeyPath, Problem, warning
 from tidehub.site.units import format_size
@@ -18,6 +19,7 @@ def check_deployment(site: Site) -> list[Problem]:
     found = [*_name(site), *_storage(site)]
     if site.kubernetes is not None:
         found += [*_charts(site.kubernetes), *_versions(site.kubernetes), *_images(site)]
+        found += check_exposure(site)
     return found
 
 
@@ -91,12 +93,6 @@ def _versions(kubernetes: Kubernetes) -> Iterator[Problem]:
             fix="use images of that time, by their tags; or remove the version, and take the release set's",
         )
     if hub_chart is not None and hub is not None:
-        if kubernetes.exposure.kind == "gateway-api" and charts.parts(hub_chart) < charts.HTTP_ROUTE:
-            yield Problem(
-                f"chart {hub_chart} of jupyterhub knows no Gateway API; it came with 4.3.0",
-                ("kubernetes", "exposure", "kind"),
-                expected="ingress or load-balancer with this chart",
-            )
         by_scope = gateway is not None and charts.parts(gateway) >= charts.GATEWAY_BY_SCOPE
         if by_scope and charts.parts(hub) < charts.SCOPES:
             yield Problem(

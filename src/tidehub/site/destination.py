@@ -9,12 +9,13 @@ from typing import Any, Literal
 from tidehub.site.model import Site
 from tidehub.site.problems import KeyPath
 
-Where = Literal["hub", "helm", "machine"]
+Where = Literal["hub", "helm", "cluster", "machine"]
 
 
 @dataclass(frozen=True)
 class Destination:
-    """`where`: the hub's (and gateway's) configuration as on one machine, Helm values, or one machine itself.
+    """`where`: the hub's (and gateway's) configuration as on one machine, Helm values, objects in the cluster
+    beside the charts, or one machine itself.
 
     `key` names the setting there. For Helm, `chart` is the chart whose values these are and `path` the way to the
     value in them; `code` says that the value is Python for an `extraConfig` entry, of which several may share one path.
@@ -52,6 +53,11 @@ def hub(key: str, value: Any, note: str = "") -> Destination:
 def machine(key: str, value: Any, note: str = "") -> Destination:
     """A setting of one machine: a kernel limit, an option of a program, a file."""
     return Destination("machine", key, value, note=note)
+
+
+def cluster(key: str, value: Any, note: str = "") -> Destination:
+    """A field of an object that tidehub makes in the cluster beside the charts."""
+    return Destination("cluster", key, value, note=note)
 
 
 def helm(chart: str, *path: str | int, value: Any, note: str = "", code: bool = False) -> Destination:

@@ -19,7 +19,12 @@ from tidehub.site.sources import DEFAULT, Source, path_of
 
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^\s]*@")
 """The password in an address such as postgresql://user:password@host/database."""
-_PLACES = {"hub": "hub configuration", "helm": "Helm values", "machine": "one machine"}
+_PLACES = {
+    "hub": "hub configuration",
+    "helm": "Helm values",
+    "cluster": "objects beside the charts",
+    "machine": "one machine",
+}
 _KINDS = {
     "size": "a size with a unit: KiB, MiB, GiB, TiB (powers of 1024), kB, MB, GB, TB (powers of 1000), B",
     "duration": "a duration with a unit: s, min, h, d",

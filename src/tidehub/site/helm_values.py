@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
-from urllib.parse import urlsplit
 
 from tidehub.gateway.limits import cluster_config
 from tidehub.login.endpoints import known_endpoints, stated_endpoints
-from tidehub.site import charts
+from tidehub.site import exposure_values
 from tidehub.site.convert import (
     split_image,
     to_dask_cores,
@@ -24,26 +23,13 @@ from tidehub.site.convert import (
 )
 from tidehub.site.destination import Destination, Rule, helm
 from tidehub.site.gateway_code import ORDER_COMMANDS, ORDER_LIMITS, ORDER_OPTIONS, options_code
+from tidehub.site.hub_chart import hub_chart
 from tidehub.site.model import Site
 from tidehub.site.problems import KeyPath
 
 HUB, GATEWAY = "jupyterhub", "dask-gateway"
 _AUTH = ("hub", "config", "GenericOAuthenticator")
 _RULE = "admission itself is tidehub's rule: entitlements are compared without their authority"
-
-
-def hub_chart(site: Site) -> tuple[int, ...]:
-    """Version of the jupyterhub chart that the site installs, for comparing; empty where it is not known."""
-    from tidehub import release_sets
-
-    if site.kubernetes is None:
-        return charts.parts(release_sets.release().versions.charts[HUB])
-    name = site.kubernetes.release_set or release_sets.DEFAULT
-    pinned = {str(chart): version for chart, version in site.kubernetes.charts.items()}
-    # Reading the release set costs; a pin decides without it.
-    pins = "daskhub" if site.kubernetes.model == "daskhub" else HUB
-    release = {} if pins in pinned or pins == "daskhub" else release_sets.release(name).versions.charts
-    return charts.parts(charts.installed(site.kubernetes.model, pinned, release)[0] or "")
 
 
 def _hub(*path: str, convert: Callable[[Any], Any] = lambda value: value, note: str = "") -> Rule:
@@ -95,19 +81,15 @@ def _image(chart: str, path: tuple[str, ...], image: str) -> Iterable[Destinatio
 def _url(site: Site, value: str | None, path: KeyPath) -> Iterable[Destination]:
     yield helm(HUB, "hub", "baseUrl", value=site.base_path)
     yield helm(GATEWAY, "gateway", "prefix", value=f"{site.base_path}services/dask-gateway")
-    host = urlsplit(value).hostname if value else None
-    if not value or not host:
-        return
-    yield helm(HUB, *_AUTH, "oauth_callback_url", value=site.site.callback_url)
-    kind = site.kubernetes.exposure.kind if site.kubernetes else "ingress"
-    if kind == "ingress":
-        yield helm(HUB, "ingress", "hosts", value=[host])
-        if value.startswith("https:"):
-            yield helm(HUB, "ingress", "tls", value=[{"hosts": [host], "secretName": host}])
-    elif kind == "gateway-api":
-        yield helm(HUB, "httpRoute", "hostnames", value=[host])
-    elif value.startswith("https:"):
-        yield helm(HUB, "proxy", "https", "hosts", value=[host])
+    if value and exposure_values.host_of(site):
+        yield helm(HUB, *_AUTH, "oauth_callback_url", value=site.site.callback_url)
+    yield from exposure_values.url_values(site, value, path)
+
+
+def _contact(site: Site, value: str | None, path: KeyPath) -> Iterable[Destination]:
+    if value is not None:
+        yield helm(HUB, "hub", "templateVars", "site_contact", value=value)
+    yield from exposure_values.contact_values(site, value, path)
 
 
 def _addresses(site: Site, value: Any, path: KeyPath) -> Iterable[Destination]:
@@ -223,34 +205,10 @@ def _engine(site: Site, value: str, path: KeyPath) -> Iterable[Destination]:
             yield helm(GATEWAY, "gateway", "extraConfig", ORDER_COMMANDS, value=code, code=True, note=note)
 
 
-def _exposure_kind(site: Site, value: str, path: KeyPath) -> Iterable[Destination]:
-    yield helm(HUB, "ingress", "enabled", value=value == "ingress")
-    if value == "gateway-api":
-        yield helm(HUB, "httpRoute", "enabled", value=True)
-    service = "LoadBalancer" if value == "load-balancer" else "ClusterIP"
-    yield helm(HUB, "proxy", "service", "type", value=service)
-
-
-def _exposure_class(site: Site, value: str | None, path: KeyPath) -> Iterable[Destination]:
-    if value is None or site.kubernetes is None or site.kubernetes.exposure.kind != "ingress":
-        return
-    chart = hub_chart(site)
-    if chart and chart < charts.INGRESS_CLASS_FIELD:
-        note = "this chart refuses ingress.ingressClassName"
-        yield helm(HUB, "ingress", "annotations", "kubernetes.io/ingress.class", value=value, note=note)
-    else:
-        yield helm(HUB, "ingress", "ingressClassName", value=value)
-
-
-def _exposure_issuer(site: Site, value: str | None, path: KeyPath) -> Iterable[Destination]:
-    if value is not None and site.kubernetes is not None and site.kubernetes.exposure.kind == "ingress":
-        yield helm(HUB, "ingress", "annotations", "cert-manager.io/cluster-issuer", value=value)
-
-
 _OVERRIDE = "kubespawner_override"
 RULES: dict[str, Rule] = {
     "site.name": _hub("hub", "templateVars", "site_name"),
-    "site.contact": _hub("hub", "templateVars", "site_contact"),
+    "site.contact": _contact,
     "site.url": _url,
     "login.provider": _addresses,
     "login.instance": _addresses,
@@ -304,8 +262,6 @@ RULES: dict[str, Rule] = {
     "dask.image.choice": _options,
     "hub.database.size": _database,
     "hub.database.storage_class": _hub("hub", "db", "pvc", "storageClassName"),
-    "kubernetes.exposure.kind": _exposure_kind,
-    "kubernetes.exposure.class": _exposure_class,
-    "kubernetes.exposure.issuer": _exposure_issuer,
+    **exposure_values.RULES,
     "kubernetes.user_scheduler": _hub("scheduling", "userScheduler", "enabled"),
 }

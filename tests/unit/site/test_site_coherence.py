@@ -176,13 +176,6 @@ def test_the_seeds_own_pair_of_charts_works() -> None:
     assert "JUPYTERHUB_SERVICE_URL" in one("kubernetes.charts.jupyterhub", "warning", problems)
 
 
-def test_the_gateway_api_needs_a_newer_chart() -> None:
-    exposure = {"kind": "gateway-api"}
-    assert "kubernetes.exposure.kind" not in keys(found(kubernetes__exposure=exposure))
-    said = one("kubernetes.exposure.kind", "error", found("egi-pangeo", kubernetes__exposure=exposure))
-    assert "it came with 4.3.0" in said
-
-
 def test_facts_about_charts_agree_with_themselves() -> None:
     for hub, gateway in charts.DASKHUB.values():
         assert hub in charts.JUPYTERHUB

@@ -18,6 +18,7 @@ from tidehub.gateway.limits import workers_of
 from tidehub.login.authenticator import SiteAuthenticator
 from tidehub.site import describe
 from tidehub.site.destinations import Destination, destinations, helm_fragments, leaves, value_at
+from tidehub.site.exposure_values import NGINX
 from tidehub.site.helm_values import RULES as HELM
 from tidehub.site.hub_traits import RULES as HUB
 from tidehub.site.load import load_text
@@ -67,7 +68,7 @@ def test_pangeos_values_pass_the_schemas_one_level_down() -> None:
 @pytest.mark.parametrize("kind", ["ingress", "gateway-api", "load-balancer"])
 def test_every_preset_and_exposure_passes(preset: str, kind: str) -> None:
     kubernetes = {"exposure": {"kind": kind, "class": "nginx"}}
-    values = helm_fragments(site(preset, kubernetes=kubernetes))
+    values = helm_fragments(site(preset, site__contact="admins@example.org", kubernetes=kubernetes))
     check(values["jupyterhub"], "jupyterhub", "4.4.0")
     check(values["dask-gateway"], "dask-gateway", "2026.3.0")
 
@@ -106,7 +107,7 @@ def test_protocoasts_values_are_those_of_its_deployment() -> None:
     assert hub["ingress"] == {
         "enabled": True,
         "ingressClassName": "nginx",
-        "annotations": {"cert-manager.io/cluster-issuer": "letsencrypt-prod"},
+        "annotations": {"cert-manager.io/cluster-issuer": "letsencrypt-prod", **NGINX},
         "hosts": ["protocoast.vm.fedcloud.eu"],
         "tls": [{"hosts": ["protocoast.vm.fedcloud.eu"], "secretName": "protocoast.vm.fedcloud.eu"}],
     }
