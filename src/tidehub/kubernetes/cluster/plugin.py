@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,8 @@ from tidehub.kubernetes.cluster.port import ClusterProblem
 
 VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 """Versions of the protocol that clients speak today; v1alpha1 left with Kubernetes 1.24."""
+_TOKEN = re.compile(r"[A-Za-z0-9_.~+/=-]{32,}")
+"""What may be a credential in a plugin's complaint."""
 _EXTENSION = "client.authentication.k8s.io/exec"
 
 
@@ -142,7 +145,7 @@ def _output(
     finally:
         _end(process, group=not terminal)
     if process.returncode != 0:
-        said = " ".join((stderr or "").split())[-300:]
+        said = _TOKEN.sub("(left out)", " ".join((stderr or "").split())[-300:])
         raise _failed(
             chosen,
             command,

@@ -47,7 +47,7 @@ def refused(status: int, body: str, doing: str, server: Server) -> ClusterProble
     details = answer.get("details") or {}
     causes = [cause for cause in details.get("causes") or [] if isinstance(cause, dict)]
     reason = _reason(status, str(answer.get("reason") or ""), message)
-    if reason == "unauthorized":
+    if reason == "unauthorized" or (reason == "forbidden" and 'User "system:anonymous"' in message):
         return _unauthorized(doing, server)
     return ClusterProblem(
         f"{doing}: {_what(reason, status, message, causes)}",
@@ -160,6 +160,8 @@ def _fix(reason: Reason, status: int, message: str, causes: list[dict[str, Any]]
         "forbidden": "`tidehub preflight` lists the rights that are missing, as a Role to ask for",
         "conflict": "see who changed the object; `tidehub plan` shows the difference",
     }
+    if status == 409 and "already exists" in message:
+        return None
     return fixes.get(reason) if status < 500 else None
 
 
@@ -237,6 +239,7 @@ def _network_words(text: str) -> str:
         ("Network is unreachable", "its network is not reachable"),
         ("Connection reset", "the connection was cut"),
         ("Connection aborted", "the connection was cut"),
+        ("EOF occurred", "the connection was closed without an answer"),
         ("closed connection without response", "the connection was closed without an answer"),
         ("IncompleteRead", "the connection was cut in the middle of the answer"),
         ("proxy", "the proxy refused or was not reached"),

@@ -94,11 +94,11 @@ class Transport:
 
     def authorization(self) -> str | None:
         """The Authorization header that is valid now; never to be shown."""
-        dynamic = self._client()
-        headers: dict[str, str] = {}
-        dynamic.client.update_params_for_auth(headers, [], ["BearerToken"])
-        found = next((value for key, value in headers.items() if key.lower() == "authorization"), None)
-        return found or next(iter(dynamic.configuration.api_key.values()), None)
+        settings = self._client().configuration.auth_settings()
+        values = [
+            str(one["value"]) for one in settings.values() if one.get("in") == "header" and one.get("value")
+        ]
+        return values[0] if values else None
 
     def close(self) -> None:
         """Lets go of the connections."""
@@ -125,7 +125,7 @@ class Transport:
                     renewed = True
                     self._renew()
                     continue
-                again = error.status == 429 or (repeat == "always" and error.status in _BUSY)
+                again = error.status == 429 or (repeat == "always" and (error.status in _BUSY or _cut(error)))
                 wait = _retry_after(error.headers) or wait
                 problem = self._refusal(error, doing, limit)
             except (HTTPError, OSError) as error:
@@ -309,6 +309,11 @@ def _worth_repeating(error: BaseException, *, sure: bool) -> bool:
     if isinstance(error, NewConnectionError):
         return "refused" in str(error)
     return sure and isinstance(error, (ProtocolError, ConnectionError)) and not isinstance(error, ProxyError)
+
+
+def _cut(error: Any) -> bool:
+    """A connection that ended within the TLS handshake, which the client reports as an answer without a status."""
+    return not error.status and any(mark in str(error.reason) for mark in ("EOF occurred", "reset by peer"))
 
 
 def _retry_after(headers: Any) -> float | None:
