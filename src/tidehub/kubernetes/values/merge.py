@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """The layers over each other, later ones above. Nothing in the result is shared with them.
+    """The layers over each other, later ones above. Mappings and lists of the result are its own, leaves are shared.
 
     None stays: in what is handed to Helm it removes a default of the chart.
     """
@@ -24,4 +23,11 @@ def _lay(into: dict[str, Any], values: Mapping[str, Any]) -> None:
         if isinstance(value, Mapping) and isinstance(below, dict):
             _lay(below, value)
         else:
-            into[key] = deepcopy(value)
+            into[key] = _own(value)
+
+
+def _own(value: Any) -> Any:
+    # Not `deepcopy`: a `Secret` refuses to be copied.
+    if isinstance(value, Mapping):
+        return {key: _own(inner) for key, inner in value.items()}
+    return [_own(inner) for inner in value] if isinstance(value, (list, tuple)) else value

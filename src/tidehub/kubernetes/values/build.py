@@ -1,0 +1,141 @@
+"""A site as releases with their values and the objects beside them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tidehub import release_sets
+from tidehub.errors import TidehubError
+from tidehub.kubernetes import exposure
+from tidehub.kubernetes.objects import Object
+from tidehub.kubernetes.releases import Platform, Release
+from tidehub.kubernetes.values import gateway, hub, hub_code, network, operator
+from tidehub.kubernetes.values.merge import merge
+from tidehub.login.endpoints import Endpoints
+from tidehub.site.charts import GATEWAY_BY_SCOPE, NEWEST_DASKHUB
+from tidehub.site.deployment import Kubernetes
+from tidehub.site.model import Site
+from tidehub.site.overrides import Chart, Overrides
+
+DASKHUB: Chart = "daskhub"
+
+
+def platform(
+    site: Site,
+    secrets: Mapping[str, Mapping[str, Any]],
+    *,
+    addresses: Endpoints | None = None,
+    release_set: str | None = None,
+) -> Platform:
+    """The site as it is installed in its namespace.
+
+    `secrets` is `secrets.charts.chart_values(...)`: chart to values whose leaves are `Secret`s. `addresses` are the
+    identity provider's by discovery; EGI Check-In's are known without. `release_set` counts before the site's own;
+    versions below `kubernetes.charts` count before both. Raises `TidehubError` for a site that cannot be there.
+    """
+    site = _placed(site, release_set)
+    assert site.kubernetes is not None
+    check(site)
+    return Platform(
+        site=site,
+        namespace=site.kubernetes.namespace,
+        release_set=site.kubernetes.release_set or release_sets.DEFAULT,
+        model=site.kubernetes.model,
+        releases=tuple(_releases(site, secrets, addresses)),
+        objects=tuple(_objects(site)),
+    )
+
+
+def check(site: Site) -> None:
+    """Raises `TidehubError` for a site that Kubernetes cannot have, however its values were written."""
+    if site.site.url is None:
+        raise TidehubError(
+            "the site has no address (site.url), and people reach a cluster by none but a public one",
+            expected="https:// with the name that leads to the cluster",
+            fix="add url: below site:",
+        )
+    if site.login.provider == "demo":
+        raise TidehubError(
+            "the demo provider runs on one machine only: its people and passwords are made up",
+            expected="login.provider: egi-check-in or oidc",
+            fix="register the site with an identity provider; `tidehub up` tries the site out without one",
+        )
+    hub_code.carries_login(site)
+    if hub_code.keeps_clusters(site) and not _can_keep_clusters(site):
+        raise TidehubError(
+            "dask.access is groups, and these charts cannot keep others from starting clusters",
+            expected="jupyterhub 4 with dask-gateway 2025.4 or newer",
+            fix="take the charts of the release set, or write dask.access: everyone",
+        )
+
+
+def chart_version(site: Site, chart: Chart) -> str:
+    """Version of a chart that the site installs: the site's own pin, else the release set's."""
+    kubernetes = site.kubernetes or Kubernetes()
+    if chart in kubernetes.charts:
+        return kubernetes.charts[chart]
+    if chart == DASKHUB:
+        return NEWEST_DASKHUB
+    return release_sets.release(kubernetes.release_set or release_sets.DEFAULT).versions.charts[chart]
+
+
+def _placed(site: Site, release_set: str | None) -> Site:
+    """The site with a section `kubernetes`, and the release set in it that counts."""
+    kubernetes = site.kubernetes or Kubernetes()
+    name = release_set or kubernetes.release_set
+    if name is not None:
+        release_sets.release(name)
+    return site.model_copy(update={"kubernetes": kubernetes.model_copy(update={"release_set": name})})
+
+
+def _can_keep_clusters(site: Site) -> bool:
+    return hub_code.carries_login(site) and gateway.chart_version(site) >= GATEWAY_BY_SCOPE
+
+
+def _releases(
+    site: Site, secrets: Mapping[str, Mapping[str, Any]], addresses: Endpoints | None
+) -> Iterator[Release]:
+    assert site.kubernetes is not None
+    hub_values = _with_overrides(site, "jupyterhub", hub.values(site, addresses))
+    hub_secrets = hub.secrets(site, secrets.get("jupyterhub", {}))
+    gateway_values = _with_overrides(
+        site, "dask-gateway", merge(gateway.values(site), network.gateway_values(site))
+    )
+    gateway_secrets = merge(secrets.get("dask-gateway", {}))
+    if site.kubernetes.model == "daskhub":
+        values = merge(
+            {"jupyterhub": hub_values, "dask-gateway": gateway_values}, _overrides(site).helm.of(DASKHUB)
+        )
+        hidden = merge({"jupyterhub": hub_secrets, "dask-gateway": gateway_secrets}, secrets.get(DASKHUB, {}))
+        yield Release(DASKHUB, DASKHUB, chart_version(site, DASKHUB), values, hidden)
+    else:
+        yield Release("jupyterhub", "jupyterhub", chart_version(site, "jupyterhub"), hub_values, hub_secrets)
+        if gateway.is_installed(site):
+            version = chart_version(site, "dask-gateway")
+            yield Release("dask-gateway", "dask-gateway", version, gateway_values, gateway_secrets)
+    operators = operator.release(site)
+    if operators is not None:
+        yield operators
+
+
+def _with_overrides(site: Site, chart: Chart, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with what the site adds in its own words: Helm values above ours, Python after ours."""
+    code, section = {
+        "jupyterhub": (_overrides(site).hub_config, "hub"),
+        "dask-gateway": (_overrides(site).gateway_config, "gateway"),
+    }[chart]
+    found = merge(values, _overrides(site).helm.of(chart))
+    if code is not None:
+        found = merge(found, {section: {"extraConfig": {hub_code.ORDER_OVERRIDES: code}}})
+    return found
+
+
+def _overrides(site: Site) -> Overrides:
+    return site.overrides or Overrides()
+
+
+def _objects(site: Site) -> Iterator[Object]:
+    yield from operator.objects(site)
+    yield from network.objects(site)
+    yield from exposure.objects(site)

@@ -1,0 +1,177 @@
+"""Values of the jupyterhub chart, 1.0 to 4.4. Pure.
+
+What follows from single keys of the site is in `tidehub.site.helm_values`; here is what follows from the whole: the
+login as this chart's hub takes it, what joins hub and gateway, and where the chart's defaults do harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tidehub.errors import TidehubError
+from tidehub.kubernetes import exposure
+from tidehub.kubernetes.values import gateway, hub_code, network, operator
+from tidehub.kubernetes.values.merge import merge
+from tidehub.login import older_hub
+from tidehub.login.endpoints import Endpoints, known_endpoints, stated_endpoints
+from tidehub.site import charts
+from tidehub.site.convert import split_image, to_whole_seconds
+from tidehub.site.destinations import helm_fragments
+from tidehub.site.hub_chart import hub_chart
+from tidehub.site.model import Site
+
+CHART = "jupyterhub"
+PUBLIC_PORT = 80
+CULL_EVERY = 600
+"""Seconds between two looks of the culler: the chart's default."""
+ACTIVITY_EVERY = 300
+"""Seconds between two reports of a server's activity: jupyterhub's default."""
+_OF_THE_RULE = (
+    "username_key", "username_claim", "allowed_users", "allowed_groups", "admin_users", "admin_groups", "allow_all",
+    "claim_groups_key", "manage_groups", "auth_state_groups_key", "enable_auth_state",
+)  # fmt: skip
+"""What GenericOAuthenticator is told by the rule's code instead."""
+
+
+def values(site: Site, addresses: Endpoints | None = None) -> dict[str, Any]:
+    """The values without the site's overrides, to be nested below its name with the daskhub chart; nothing secret.
+
+    `addresses` are those that discovery found; without them the stated or well-known ones are taken. Raises
+    `TidehubError` when nothing says where the identity provider is, or what this chart's hub makes of a login.
+    """
+    fragments = helm_fragments(site)
+    found = merge(fragments.get("daskhub", fragments).get(CHART, {}))
+    _login(site, found, addresses)
+    return merge(
+        found,
+        {"hub": {"extraConfig": hub_code.entries(site, addresses)}},
+        _notebooks(site),
+        _scheduling(site),
+        _gateway(site) if gateway.is_installed(site) else {},
+        operator.hub_values(site),
+        network.hub_values(site),
+        exposure.hub_values(site),
+    )
+
+
+def secrets(site: Site, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The secrets of `secrets.charts.chart_values` for this chart, where this chart's hub looks for them."""
+    found = merge(given)
+    config = found.get("hub", {}).get("config", {})
+    generic = config.get("GenericOAuthenticator", {})
+    if hub_code.carries_login(site) and "client_secret" in generic:
+        config["SiteAuthenticator"] = {"client_secret": generic.pop("client_secret")}
+        if not generic:
+            del config["GenericOAuthenticator"]
+    if not gateway.is_installed(site):
+        # The hub would know a service that nobody serves.
+        services = found.get("hub", {}).get("services", {})
+        services.pop(gateway.SERVICE, None)
+        if not services:
+            found.get("hub", {}).pop("services", None)
+    return found
+
+
+# --- the login --------------------------------------------------------------------------------
+
+
+def _login(site: Site, found: dict[str, Any], addresses: Endpoints | None) -> None:
+    """Puts this chart's login into the values `found`.
+
+    `hub.config` alone admits nobody: were the code in `hub.extraConfig` lost, the hub would refuse everybody.
+    """
+    config = found["hub"]["config"]
+    generic = config.pop("GenericOAuthenticator", {})
+    config["JupyterHub"] = {**config.get("JupyterHub", {}), "authenticator_class": "generic-oauth"}
+    if hub_code.carries_login(site):
+        return
+    config["GenericOAuthenticator"] = {
+        **{name: value for name, value in generic.items() if name not in _OF_THE_RULE},
+        **_provider(site, addresses),
+        "allowed_groups": [older_hub.ADMITTED],
+        "admin_groups": [older_hub.ADMIN],
+    }
+    if hub_chart(site) >= (3,):
+        config["GenericOAuthenticator"] |= {"allow_all": False, "allow_existing_users": False}
+    if hub_code.has_choices(site):
+        # Memberships at the last sign-in are kept there.
+        config["GenericOAuthenticator"]["enable_auth_state"] = True
+
+
+def _provider(site: Site, addresses: Endpoints | None) -> dict[str, Any]:
+    found = addresses or stated_endpoints(site.login) or known_endpoints(site.login)
+    if found is None:
+        raise TidehubError(
+            "nothing says where the identity provider's addresses are",
+            expected="addresses from its discovery document, or login.endpoints",
+        )
+    return {
+        "authorize_url": found.authorize_url,
+        "token_url": found.token_url,
+        "userdata_url": found.userinfo_url,
+        "login_service": site.login.title,
+    }
+
+
+# --- notebook servers -------------------------------------------------------------------------
+
+
+def _notebooks(site: Site) -> dict[str, Any]:
+    """JupyterLab first, and people at work are never taken for idle."""
+    found: dict[str, Any] = {"singleuser": {"defaultUrl": "/lab"}}
+    timeout = to_whole_seconds(site.notebooks.idle_timeout)
+    if not timeout:
+        return found
+    if timeout < 4 * CULL_EVERY:
+        found["cull"] = {"every": max(1, min(CULL_EVERY, timeout // 4))}
+    if timeout < 4 * ACTIVITY_EVERY:
+        report = str(max(1, timeout // 4))
+        found["singleuser"]["extraEnv"] = {"JUPYTERHUB_ACTIVITY_INTERVAL": report}
+    return found
+
+
+def _scheduling(site: Site) -> dict[str, Any]:
+    """Images come to every node in the background: a deployment that waits for gigabytes runs into its deadline."""
+    found: dict[str, Any] = {"prePuller": {"hook": {"enabled": False}, "continuous": {"enabled": True}}}
+    image = site.dask.image.default
+    profiles = {profile.image for profile in site.notebooks.profiles}
+    if gateway.is_installed(site) and image != "profile" and image not in profiles:
+        name, tag = split_image(image)
+        if tag:
+            found["prePuller"]["extraImages"] = {"dask": {"name": name, "tag": tag}}
+    if site.kubernetes is None or not site.kubernetes.user_scheduler:
+        # Placeholders exist to be pushed aside by a scheduler that is not there.
+        found["scheduling"] = {
+            "userScheduler": {"enabled": False},
+            "userPlaceholder": {"enabled": False},
+        }
+    return found
+
+
+# --- what joins hub and gateway ---------------------------------------------------------------
+
+
+def _gateway(site: Site) -> dict[str, Any]:
+    access = f"access:services!service={gateway.SERVICE}"
+    hub: dict[str, Any] = {
+        "services": {gateway.SERVICE: {"url": f"http://{hub_code.gateway_host(site)}", "display": False}},
+    }
+    if hub_chart(site) >= charts.SCOPES:
+        # A token reaches no further than its owner: people need the scope for their servers to have it.
+        hub["loadRoles"] = {
+            "user": {"description": "Everybody who may enter", "scopes": ["self", access]},
+            "server": {
+                "description": "What a notebook server may do for its owner",
+                "scopes": ["users:activity!user", "access:servers!server", access],
+            },
+        }
+    environment = {
+        "DASK_GATEWAY__ADDRESS": hub_code.gateway_address(site),
+        "DASK_GATEWAY__PROXY_ADDRESS": f"gateway://{hub_code.gateway_host(site)}:{PUBLIC_PORT}",
+        "DASK_GATEWAY__PUBLIC_ADDRESS": f"{site.base_path}services/{gateway.SERVICE}/",
+        "DASK_GATEWAY__AUTH__TYPE": "jupyterhub",
+        "DASK_LABEXTENSION__FACTORY__MODULE": "dask_gateway",
+        "DASK_LABEXTENSION__FACTORY__CLASS": "GatewayCluster",
+    }
+    return {"hub": hub, "singleuser": {"extraEnv": environment}}

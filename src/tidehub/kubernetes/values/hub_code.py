@@ -1,0 +1,135 @@
+"""Python for the jupyterhub chart's `hub.extraConfig`: the login, and what each person may start. Pure.
+
+The chart executes the entries in the order of their names, one after the other with the same variables. Modules of
+ours travel as text (`tidehub.login.carried`), because the hub's image has none of them.
+"""
+
+from __future__ import annotations
+
+from tidehub.errors import TidehubError
+from tidehub.kubernetes.values import gateway
+from tidehub.login import older_hub
+from tidehub.login.admission import rule_of
+from tidehub.login.carried import modules_text
+from tidehub.login.endpoints import Endpoints
+from tidehub.login.entitled import is_restricted
+from tidehub.login.hub_text import authenticator_text, literal
+from tidehub.login.plain import policy_of
+from tidehub.site.hub_chart import hub_chart
+from tidehub.site.model import Site
+
+ORDER_LOGIN, ORDER_PEOPLE, ORDER_OVERRIDES = "10-tidehub-login", "20-tidehub-people", "zz-overrides"
+"""Names of the entries. What daskhub and dask-gateway's guides write begins with 00."""
+
+OWN_AUTHENTICATOR = (4,)
+"""jupyterhub chart whose hub (JupyterHub 5, oauthenticator 17) runs the authenticator of one machine."""
+OLDEST = (1,)
+"""jupyterhub chart whose GenericOAuthenticator (14) knows groups at all; an older one would admit everybody."""
+_PEOPLE = ("site.units", "login.entitled", "login.plain", "login.server_choices")
+
+
+def carries_login(site: Site) -> bool:
+    """Whether the hub's login is the authenticator of one machine, or GenericOAuthenticator with the rule.
+
+    Raises `TidehubError` for a chart whose login nobody here knows: it might admit everybody.
+    """
+    chart = hub_chart(site)
+    if chart < OLDEST:
+        pinned = site.kubernetes.charts if site.kubernetes is not None else {}
+        named = ", ".join(f"{name} {version}" for name, version in pinned.items()) or "the chart"
+        raise TidehubError(
+            f"nobody here knows how the hub of {named} asks who may enter",
+            expected="jupyterhub 1.0.0 or newer, or a published version of daskhub",
+            fix="remove the version below kubernetes.charts, and take the release set's",
+        )
+    return chart >= OWN_AUTHENTICATOR
+
+
+def entries(site: Site, addresses: Endpoints | None = None) -> dict[str, str]:
+    """The generated entries by name. Raises `TidehubError` when nothing says where the identity provider is."""
+    found = {ORDER_LOGIN: login_text(site, addresses)}
+    if has_choices(site):
+        found[ORDER_PEOPLE] = people_text(site)
+    return found
+
+
+def has_choices(site: Site) -> bool:
+    """Whether people differ in what they may start or in its size, or in whether they may start clusters."""
+    sizes = any(one.notebooks is not None for one in site.login.groups)
+    return sizes or keeps_clusters(site) or any(is_restricted(site, one) for one in site.notebooks.profiles)
+
+
+def keeps_clusters(site: Site) -> bool:
+    """Whether only some people may start clusters with Dask Gateway."""
+    return gateway.is_installed(site) and site.dask.access == "groups"
+
+
+def gateway_host(site: Site) -> str:
+    """Where Dask Gateway answers inside the cluster, from any namespace."""
+    namespace = site.kubernetes.namespace if site.kubernetes is not None else "default"
+    return f"{gateway.traefik_service(site)}.{namespace}"
+
+
+def gateway_address(site: Site) -> str:
+    """Dask Gateway's address inside the cluster: straight to its own proxy, whatever the public one is like."""
+    return f"http://{gateway_host(site)}{site.base_path}services/{gateway.SERVICE}"
+
+
+def login_text(site: Site, addresses: Endpoints | None = None) -> str:
+    """The site's login for this chart's hub; the client secret is not in it."""
+    if carries_login(site):
+        inside = gateway_address(site) if gateway.is_installed(site) else None
+        return authenticator_text(site, addresses, gateway_url=inside)
+    login = site.login
+    return (
+        "# Who may enter this site, made by tidehub from the site file. Changes belong there.\n"
+        + modules_text(["login.rule", "login.older_hub"])
+        + f"""
+from tidehub.login.older_hub import SiteRule
+
+tidehub_rule = SiteRule(
+    {literal(rule_of(login))},
+    {literal(dict(login.names))},
+    {literal(sorted(login.block))},
+)
+c.JupyterHub.authenticator_class = "generic-oauth"
+c.GenericOAuthenticator.{username_trait(site)} = tidehub_rule.username
+c.GenericOAuthenticator.claim_groups_key = tidehub_rule.groups
+c.GenericOAuthenticator.allowed_users = set()
+c.GenericOAuthenticator.admin_users = set()
+c.GenericOAuthenticator.allowed_groups = [{older_hub.ADMITTED!r}]
+c.GenericOAuthenticator.admin_groups = [{older_hub.ADMIN!r}]
+"""
+    )
+
+
+def username_trait(site: Site) -> str:
+    """What GenericOAuthenticator calls the claim with the user name: oauthenticator 14 and 15 have the older word."""
+    return "username_key" if hub_chart(site) < (3,) else "username_claim"
+
+
+def people_text(site: Site) -> str:
+    """What each person may start: profiles, sizes, and the scopes of their servers."""
+    own = carries_login(site)
+    where, what = ("server_choices", "groups_of") if own else ("older_hub", "memberships")
+    words = {"name": site.site.name, "contact": site.site.contact}
+    text = (
+        f"# What people may start, by membership; after {ORDER_LOGIN}. Made by tidehub from the site file.\n"
+        + modules_text(_PEOPLE)
+        + f"""
+from tidehub.login.{where} import {what}
+from tidehub.login.server_choices import ServerChoices
+
+tidehub_choices = ServerChoices(
+    {literal(policy_of(site))},
+    c.KubeSpawner.profile_list,
+    {literal(words)},
+    {what},
+)
+c.KubeSpawner.profile_list = tidehub_choices.profile_list
+c.KubeSpawner.pre_spawn_hook = tidehub_choices.before_start
+"""
+    )
+    if keeps_clusters(site):
+        text += "c.KubeSpawner.server_token_scopes = tidehub_choices.server_token_scopes\n"
+    return text
