@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from gateway_platform import SITE, Platform, wait_for
 
-from tidehub.local.gateway.reaper import HubUnreachable, people_with_servers
+from tidehub.gateway.reaper import HubUnreachable, people_with_servers
 
 pytestmark = pytest.mark.real
 

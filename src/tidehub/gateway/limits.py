@@ -2,16 +2,19 @@
 
 dask-gateway 2026.3.0 (`ClusterConfig._worker_limit_from_resources`) takes the scheduler off the cluster's cores and
 memory before it divides by the worker, and clamps scale requests to the smallest of the three results. A person's
-totals are ours: dask-gateway counts single clusters only.
+totals are ours: dask-gateway counts single clusters only. The text travels into the image of dask-gateway's server,
+where the sections are the plain values of `tidehub.login.plain`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tidehub.site.dask import Dask
 from tidehub.site.units import format_cores, format_size
+
+if TYPE_CHECKING:
+    from tidehub.site.dask import Dask
 
 _MOST_SIZES = 16
 

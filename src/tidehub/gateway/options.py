@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tidehub.gateway.limits import workers_of
-from tidehub.site.dask import Dask
 from tidehub.site.images import has_tag
 from tidehub.site.units import about_size, format_cores, format_size
+
+if TYPE_CHECKING:
+    from tidehub.site.dask import Dask
 
 GIB = 2**30
 

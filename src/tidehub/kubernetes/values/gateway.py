@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from tidehub.site.charts import GATEWAY_BY_SCOPE, installed, parts
+from tidehub.kubernetes.objects import Object
+from tidehub.kubernetes.values import gateway_code
+from tidehub.site.charts import GATEWAY_BY_SCOPE, SCOPES, installed, parts
+from tidehub.site.convert import split_image
 from tidehub.site.destinations import helm_fragments
+from tidehub.site.gateway_code import ORDER_OPTIONS
+from tidehub.site.hub_chart import hub_chart
 from tidehub.site.model import Site
 
 CHART = "dask-gateway"
@@ -47,21 +53,104 @@ def api_service(site: Site) -> str:
 def values(site: Site) -> dict[str, Any]:
     """Values of the dask-gateway chart, to be nested below its name with the daskhub chart. No secret is in them.
 
-    Empty where the site has another engine.
+    Where the site has another engine: nothing with the model split, whose release is left out; with daskhub, which
+    always installs the gateway, what keeps it from running.
     """
     if not is_installed(site):
-        return {}
+        return _asleep() if _model(site) == "daskhub" else {}
     fragments = helm_fragments(site)
     found: dict[str, Any] = fragments.get("daskhub", fragments).get(CHART, {})
     gateway = found.setdefault("gateway", {})
     gateway["auth"] = {"type": "jupyterhub", "jupyterhub": _jupyterhub(site)}
+    gateway["extraConfig"] = _extra_config(site, gateway.get("extraConfig", {}))
+    backend = gateway.setdefault("backend", {})
+    for amount in backend.get("worker", {}).values():
+        # The chart's limit is the same for every worker: who chooses more than the default would get a pod whose
+        # request exceeds its limit, which Kubernetes refuses. Without it the limit is what was chosen.
+        amount.pop("limit", None)
+    image = site.notebooks.default_profile.image
+    if site.dask.image.default == "profile" and image:
+        # For a client that names no image; the chart's own has another environment than the notebook.
+        name, tag = split_image(image)
+        backend["image"] = {"name": name, "tag": tag or "latest"}
     # The hub's proxy leads people here: a second public address would only be a second door.
     found["traefik"] = {"service": {"type": "ClusterIP"}}
     return found
 
 
+def hub_values(site: Site) -> dict[str, Any]:
+    """Values of the jupyterhub chart that the gateway needs beside its registration as a service."""
+    if not is_installed(site) or not _hub_has_scopes(site):
+        return {}
+    role = {
+        "description": "Knows who has a server running and their groups, to end Dask clusters without right",
+        "scopes": ["list:users", "read:servers", "read:users:groups"],
+        "services": [SERVICE],
+    }
+    return {"hub": {"loadRoles": {SERVICE: role}}}
+
+
+def objects(site: Site) -> list[Object]:
+    """What the gateway's server may do beyond the chart's roles: count the pods of workers in the namespace."""
+    if not is_installed(site):
+        return []
+    name = f"{api_service(site)}-pods"
+    account = {"kind": "ServiceAccount", "name": api_service(site)}
+    rbac = "rbac.authorization.k8s.io"
+    meta = {"name": name, "labels": {"app.kubernetes.io/managed-by": "tidehub"}}
+    rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]
+    reference = {"apiGroup": rbac, "kind": "Role", "name": name}
+    return [
+        {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": meta, "rules": rules},
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "RoleBinding",
+            "metadata": meta,
+            "roleRef": reference,
+            "subjects": [account],
+        },
+    ]
+
+
+def _extra_config(site: Site, fragments: Mapping[str, str]) -> dict[str, str]:
+    """Commands and limits as the keys give them; the policy takes the place of the plain choices."""
+    found = {order: text for order, text in fragments.items() if order != ORDER_OPTIONS}
+    found[gateway_code.ORDER_POLICY] = gateway_code.policy_text(
+        site, hub_api_url=_hub_api_url(site), service=SERVICE, hub_has_scopes=_hub_has_scopes(site)
+    )
+    if site.overrides is not None and site.overrides.gateway_config:
+        # The operator's own code, last; it comes without names of ours.
+        found[gateway_code.ORDER_OVERRIDES] = (
+            f"exec(compile({site.overrides.gateway_config!r}, 'overrides.gateway_config', 'exec'),"
+            " {'c': c, '__name__': 'overrides.gateway_config'})\n"
+        )
+    return found
+
+
+def _asleep() -> dict[str, Any]:
+    """The daskhub chart has no condition for its gateway: `dask-gateway.enabled: false` installs it all the same.
+
+    Deployments without pods, and an authentication that asks for no secret.
+    """
+    return {
+        "gateway": {"replicas": 0, "auth": {"type": "simple"}},
+        "controller": {"enabled": False},
+        "traefik": {"replicas": 0, "service": {"type": "ClusterIP"}},
+    }
+
+
+def _hub_api_url(site: Site) -> str:
+    # The chart guesses without the base path. The hub's service has this name in the namespace of both models.
+    return f"http://hub:8081{site.base_path}hub/api"
+
+
+def _hub_has_scopes(site: Site) -> bool:
+    chart = hub_chart(site)
+    return not chart or chart >= SCOPES
+
+
 def _jupyterhub(site: Site) -> dict[str, Any]:
-    found: dict[str, Any] = {"apiUrl": f"http://hub:8081{site.base_path}hub/api"}
+    found: dict[str, Any] = {"apiUrl": _hub_api_url(site)}
     if chart_version(site) >= GATEWAY_BY_SCOPE:
         # Without it every token of the hub opens the gateway, whatever its scopes.
         found["jupyterhubServiceName"] = SERVICE

@@ -10,7 +10,7 @@ from aiohttp import web
 from dask_gateway_server.backends.db_base import Cluster, JobStatus
 from dask_gateway_server.routes import api_handler
 
-from tidehub.local.gateway import totals
+from tidehub.gateway import totals
 
 if TYPE_CHECKING:
     from tidehub.local.gateway.backend import TidehubBackend

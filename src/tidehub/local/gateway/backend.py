@@ -26,7 +26,8 @@ from traitlets import Float, List, Unicode
 from tidehub.capacity.ledger import Ledger
 from tidehub.capacity.queue import never_fits
 from tidehub.errors import TidehubError
-from tidehub.local.gateway import api, processes, reaper, totals, watching, workdirs
+from tidehub.gateway import reaper, totals
+from tidehub.local.gateway import api, processes, watching, workdirs
 from tidehub.local.gateway.admission import Admission, Entry
 from tidehub.local.gateway.config import GatewaySettings, dashboard_key
 from tidehub.local.gateway.notices import Notices

@@ -10,7 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tidehub.local.gateway.auth import HubAuthenticator
+from tidehub.gateway.authenticator import HubAuthenticator
+from tidehub.gateway.choices import cluster_options
 from tidehub.local.gateway.backend import TidehubBackend, TidehubClusterConfig
 from tidehub.local.gateway.config import (
     HEARTBEAT,
@@ -20,7 +21,6 @@ from tidehub.local.gateway.config import (
     GatewaySettings,
     derived,
 )
-from tidehub.local.gateway.options import cluster_options
 from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
 from tidehub.secrets import redaction

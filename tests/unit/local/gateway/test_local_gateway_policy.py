@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from tornado.httputil import HTTPHeaders
 
-from tidehub.local.gateway import pages, processes, totals, workdirs
+from tidehub.gateway import totals
+from tidehub.gateway.choices import NoClusters, SiteOptions, cluster_options
+from tidehub.gateway.reaper import Orphans
+from tidehub.local.gateway import pages, processes, workdirs
 from tidehub.local.gateway.config import GUARD, KEY_HEADER, NOTICES, dashboard_key, derived
 from tidehub.local.gateway.forwarding import passed_on
-from tidehub.local.gateway.options import NoClusters, SiteOptions, cluster_options
-from tidehub.local.gateway.reaper import Orphans
 from tidehub.local.isolation import Ending
 from tidehub.site.load import load_text
 from tidehub.site.model import Site

@@ -1,20 +1,21 @@
-"""Ends clusters whose owner has had no notebook server for a while, or may not have clusters any more."""
+"""Ends clusters whose owner has had no notebook server for a while, or may not have clusters any more.
+
+The backends of both targets use it; each has the clusters in `db`, and `settings`, `memberships` and `entitled`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 
 from tidehub.errors import TidehubError
 from tidehub.site.units import format_duration
 
-if TYPE_CHECKING:
-    from tidehub.local.gateway.backend import TidehubBackend
-
+_TIMEOUT = asyncio.TimeoutError  # another class in Python 3.10, which older images have
 PAGE = 200
 
 
@@ -69,7 +70,7 @@ async def people_with_servers(
             if not following:
                 return people
             offset = int(following["offset"])
-    except (TimeoutError, aiohttp.ClientError, KeyError, TypeError, ValueError) as error:
+    except (_TIMEOUT, aiohttp.ClientError, KeyError, TypeError, ValueError) as error:
         raise HubUnreachable(f"the hub does not say who has a server: {type(error).__name__}") from error
 
 
@@ -77,7 +78,7 @@ def _groups(user: dict[str, Any]) -> tuple[str, ...] | None:
     return tuple(user["groups"]) if "groups" in user else None
 
 
-async def reap_forever(backend: TidehubBackend) -> None:
+async def reap_forever(backend: Any) -> None:
     """Look again and again, until cancelled."""
     orphans = Orphans(backend.settings.site.dask.cluster.orphan_grace)
     while True:
@@ -88,7 +89,7 @@ async def reap_forever(backend: TidehubBackend) -> None:
             backend.log.warning("Exception while looking for clusters without a server", exc_info=error)
 
 
-async def reap(backend: TidehubBackend, orphans: Orphans) -> None:
+async def reap(backend: Any, orphans: Orphans) -> None:
     """One look: end the clusters that are due."""
     clusters = list(backend.db.active_clusters())
     present: dict[str, tuple[str, ...] | None] | None = None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tidehub.gateway.limits import LimitExceeded, Row, Usage, check_user, new_cluster, new_workers, workers_of
-from tidehub.site.dask import Dask
 from tidehub.site.units import format_cores, format_size
+
+if TYPE_CHECKING:
+    from tidehub.site.dask import Dask
 
 
 def usage(clusters: Iterable[Any], counted: Callable[[Any], bool] = lambda worker: True) -> Usage:

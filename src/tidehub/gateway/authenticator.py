@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from typing import Any
@@ -10,7 +11,9 @@ import aiohttp
 from aiohttp import web
 from dask_gateway_server.auth import JupyterHubAuthenticator, unauthorized
 from dask_gateway_server.models import User
+from traitlets import Bool, Unicode
 
+_TIMEOUT = asyncio.TimeoutError  # another class in Python 3.10, which older images have
 BELIEVED = 15 * 60.0
 """Seconds for which a token that was good stays good while the hub cannot be asked (it restarts, say)."""
 FRESH = 10.0
@@ -18,12 +21,18 @@ FRESH = 10.0
 
 
 class HubAuthenticator(JupyterHubAuthenticator):  # type: ignore[misc]
-    """Upstream's, with three faults put right (dask-gateway-server 2026.3.0, auth.py).
+    """Upstream's, with three faults put right (dask-gateway-server 2022.6.1 to 2026.3.0, auth.py).
 
     A token that the hub does not know gives 401, not 500. A hub that does not answer gives 503 with words,
     not 500. A token that was good a moment ago is believed while the hub restarts, so that running clusters
     can go on. Upstream's cookie is not used: it would outlive a revoked token by minutes.
+
+    The hub is asked with the person's own token, so that access scopes count with every version: before 2025.4
+    upstream asked with the service's token, and knew no scopes.
     """
+
+    jupyterhub_service_name = Unicode("", help="The gateway's name as a service of the hub.", config=True)
+    hub_has_scopes = Bool(True, help="Whether the hub has scopes: JupyterHub 2 and newer.", config=True)
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -48,7 +57,7 @@ class HubAuthenticator(JupyterHubAuthenticator):  # type: ignore[misc]
             return user
         try:
             user = await self._ask(token)
-        except (aiohttp.ClientError, TimeoutError, web.HTTPBadGateway) as error:
+        except (aiohttp.ClientError, _TIMEOUT, web.HTTPBadGateway) as error:
             if user is not None and now - asked < BELIEVED:
                 self.log.warning("The hub does not answer; a token that it knew is believed for now")
                 return user
@@ -68,9 +77,9 @@ class HubAuthenticator(JupyterHubAuthenticator):  # type: ignore[misc]
         headers = {"Authorization": f"token {token}"}
         timeout = aiohttp.ClientTimeout(total=10)
         url = f"{self.jupyterhub_api_url}/user"
-        async with self.session.get(
-            url, headers=headers, ssl=self.ssl_context or True, timeout=timeout
-        ) as answer:
+        # Absent, not True or None: aiohttp 3.8 and 3.14 mean different things by both.
+        tls = {"ssl": self.ssl_context} if self.ssl_context else {}
+        async with self.session.get(url, headers=headers, timeout=timeout, **tls) as answer:
             if answer.status in (401, 403, 404):
                 raise unauthorized("jupyterhub")
             # 502..504 come from a proxy before a hub that is down; other faults of the hub are no verdict either.
@@ -81,7 +90,7 @@ class HubAuthenticator(JupyterHubAuthenticator):  # type: ignore[misc]
 
     def _user(self, model: dict[str, Any]) -> User:
         wanted = {"access:services", f"access:services!service={self.jupyterhub_service_name}"}
-        if not wanted & set(model.get("scopes", [])):
+        if self.hub_has_scopes and not wanted & set(model.get("scopes", [])):
             raise unauthorized("jupyterhub")
         name = model["name"]
         if model.get("kind") != "user" or ":" in name:
