@@ -13,13 +13,14 @@ from pathlib import Path
 
 from tidehub.backup import databases
 from tidehub.backup.container import BackupWriter, Kept
+from tidehub.backup.site_files import SITE
 from tidehub.errors import TidehubError
 from tidehub.local.databases import database_environment
 from tidehub.local.files import os_fault, read_private
 from tidehub.local.places import Places
 
 TARGET = "machine"
-STATE, SITE = "state/", "site/"
+STATE = "state/"
 POSTGRES = "postgres/hub.dump"
 
 MADE_AGAIN = frozenset(

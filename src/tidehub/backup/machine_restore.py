@@ -13,7 +13,8 @@ from typing import Any
 
 from tidehub.backup import databases
 from tidehub.backup.container import BackupReader, Kept
-from tidehub.backup.machine import POSTGRES, SITE, STATE, TARGET
+from tidehub.backup.machine import POSTGRES, STATE, TARGET
+from tidehub.backup.site_files import put_site_files, site_files, write_new
 from tidehub.backup.trees import unpack
 from tidehub.errors import TidehubError
 from tidehub.local.databases import check_databases, check_hub_database, database_environment
@@ -56,7 +57,7 @@ def restore(
     reader.check()
     files = reader.files()
     _refuse_unfit(reader.manifest, places, files)
-    site_files = _site_files(files, site_into)
+    to_put = site_files(files, site_into)
     url = _prepare_database(reader.manifest, database_url)
     fresh = places.state.with_name(f".{places.state.name}.restoring")
     _remove(fresh)
@@ -80,14 +81,13 @@ def restore(
         raise os_fault(error, Path(error.filename or places.state), "write") from error
     finally:
         _remove(fresh)
-    for path, kept in site_files.items():
-        _write_new(path, kept)
+    put_site_files(to_put)
     return Restored(
         places.state,
         len(reader.manifest.get("people", [])),
         bool(reader.manifest.get("homes")),
         str(reader.manifest.get("database")),
-        tuple(str(path) for path in site_files),
+        tuple(str(path) for path in to_put),
     )
 
 
@@ -118,25 +118,6 @@ def _refuse_unfit(manifest: dict[str, Any], places: Places, files: dict[str, Kep
 def _living_platform(manifest: dict[str, Any]) -> Path | None:
     """The state of this machine that has the platform's id, by what its uids say."""
     return UidClaims(Path("/"), str(manifest.get("platform"))).home()
-
-
-def _site_files(files: dict[str, Kept], into: Path | None) -> dict[Path, Kept]:
-    """Where the site's files go. Refuses to replace one that says something else."""
-    if into is None:
-        return {}
-    found = {}
-    for name, kept in files.items():
-        if not name.startswith(SITE):
-            continue
-        path = into / Path(name).name
-        if not path.exists():
-            found[path] = kept
-        elif path.read_bytes() != kept.content:
-            raise TidehubError(
-                f"{path} differs from the one in the backup, and nothing is overwritten",
-                fix="move it away, or name another directory with --site-into",
-            )
-    return found
 
 
 def _prepare_database(manifest: dict[str, Any], given: str | None) -> str:
@@ -178,7 +159,7 @@ def _lay_out(files: dict[str, Kept], fresh: Path, manifest: dict[str, Any]) -> N
         ids = (kept.uid, kept.gid) if owners else (None, None)
         for depth in range(2, len(parts)):
             make_directory(fresh.joinpath(*parts[:depth]), PRIVATE_DIRECTORY, uid=ids[0], gid=ids[1])
-        _write_new(path, kept)
+        write_new(path, kept)
         if owners:
             os.chown(path, kept.uid, kept.gid)
 
@@ -201,16 +182,6 @@ def _claim_uids(manifest: dict[str, Any], files: dict[str, Kept], places: Places
                 fix="restore on another machine, or remove that platform with its homes first",
             )
     claims.settle(uids)
-
-
-def _write_new(path: Path, kept: Kept) -> None:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, kept.mode & 0o700)
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, kept.mode & 0o755)
-            file.write(kept.content)
-    except OSError as error:
-        raise os_fault(error, path, "write") from error
 
 
 def _remove(path: Path) -> None:

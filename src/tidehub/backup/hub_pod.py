@@ -1,0 +1,245 @@
+"""The hub's database inside the cluster: read and written by a Python program in a pod that holds its volume.
+
+The hub's own pod where one runs. Where none does (it crashes, or the namespace is being restored), a pod of ours with
+the hub's image, user and volume takes its place for a moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from tidehub.errors import TidehubError
+from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
+from tidehub.kubernetes.objects import Object
+
+DIRECTORY, DATABASE = "/srv/jupyterhub", "jupyterhub.sqlite"
+"""Where the jupyterhub chart mounts the hub's volume, and the file's name there (templates/hub, `hub.db`)."""
+HELPER = "tidehub-database"
+_SECONDS = 300.0
+_POLL = 0.5
+
+_READ = """
+import gzip, hashlib, os, sqlite3, sys, tempfile
+os.chdir(sys.argv[1]) if os.path.isdir(sys.argv[1]) else None
+if not os.path.exists(sys.argv[2]):
+    sys.exit("there is no " + sys.argv[2])
+source = sqlite3.connect(sys.argv[2], timeout=30)
+with tempfile.TemporaryDirectory() as place:
+    path = os.path.join(place, "copy")
+    copy = sqlite3.connect(path)
+    source.backup(copy)
+    copy.execute("PRAGMA journal_mode=DELETE")
+    found = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
+    copy.close()
+    data = open(path, "rb").read()
+if found != "ok":
+    sys.exit("it is damaged: " + found)
+sys.stderr.write(hashlib.sha256(data).hexdigest())
+sys.stdout.buffer.write(gzip.compress(data, 3))
+"""
+
+_WRITE = """
+import gzip, hashlib, os, sys, time
+os.chdir(sys.argv[1]) if os.path.isdir(sys.argv[1]) else None
+name, wanted = sys.argv[2:4]
+data = gzip.decompress(sys.stdin.buffer.read())
+if hashlib.sha256(data).hexdigest() != wanted:
+    sys.exit("it did not arrive whole")
+with open(name + ".restoring", "wb") as file:
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
+if os.path.exists(name):
+    if open(name, "rb").read() == data:
+        os.unlink(name + ".restoring")
+        sys.exit(0)
+    kept = name + ".before-" + time.strftime("%Y%m%dT%H%M%S")
+    for end in ("", "-wal", "-shm", "-journal"):
+        if os.path.exists(name + end):
+            os.rename(name + end, kept + end)
+    print(kept)
+os.rename(name + ".restoring", name)
+"""
+
+
+@dataclass(frozen=True)
+class HubPod:
+    """What a pod needs to hold the hub's volume as the hub does. Taken from the hub's Deployment."""
+
+    image: str
+    claim: str
+    sub_path: str = ""
+    pod_security: dict[str, Any] = field(default_factory=dict)
+    container_security: dict[str, Any] = field(default_factory=dict)
+    node_selector: dict[str, str] = field(default_factory=dict)
+    tolerations: list[dict[str, Any]] = field(default_factory=list)
+    pull_secrets: list[dict[str, str]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, deployment: Object) -> Self | None:
+        """From the hub's Deployment; None where its database is on no volume."""
+        spec = deployment["spec"]["template"]["spec"]
+        hub = next((c for c in spec.get("containers", ()) if c.get("name") == "hub"), None)
+        mounts = {
+            m["name"]: m for m in (hub or {}).get("volumeMounts", ()) if m.get("mountPath") == DIRECTORY
+        }
+        for volume in spec.get("volumes", ()):
+            claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+            if hub is not None and claim and volume["name"] in mounts:
+                return cls(
+                    image=str(hub["image"]),
+                    claim=str(claim),
+                    sub_path=str(mounts[volume["name"]].get("subPath") or ""),
+                    pod_security=spec.get("securityContext") or {},
+                    container_security=hub.get("securityContext") or {},
+                    node_selector=spec.get("nodeSelector") or {},
+                    tolerations=spec.get("tolerations") or [],
+                    pull_secrets=spec.get("imagePullSecrets") or [],
+                )
+        return None
+
+    def to_json(self) -> dict[str, Any]:
+        """For a backup."""
+        return asdict(self)
+
+    def pod(self, namespace: str) -> Object:
+        """A pod that holds the volume and does nothing, for an hour at most."""
+        mount: dict[str, Any] = {"name": "database", "mountPath": DIRECTORY}
+        if self.sub_path:
+            mount["subPath"] = self.sub_path
+        container = {
+            "name": "hub",
+            "image": self.image,
+            "command": ["python3", "-c", "import time; time.sleep(3600)"],
+            "workingDir": DIRECTORY,
+            "volumeMounts": [mount],
+            "securityContext": self.container_security,
+            # A namespace with a quota refuses pods that state nothing.
+            "resources": {
+                "requests": {"cpu": "10m", "memory": "64Mi"},
+                "limits": {"cpu": "500m", "memory": "256Mi"},
+            },
+        }
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": HELPER,
+                "namespace": namespace,
+                "labels": {"app.kubernetes.io/name": HELPER, "app.kubernetes.io/managed-by": "tidehub"},
+            },
+            "spec": {
+                "restartPolicy": "Never",
+                "activeDeadlineSeconds": 3600,
+                "terminationGracePeriodSeconds": 0,
+                "automountServiceAccountToken": False,
+                "securityContext": self.pod_security,
+                "nodeSelector": self.node_selector,
+                "tolerations": self.tolerations,
+                "imagePullSecrets": self.pull_secrets,
+                "containers": [container],
+                "volumes": [{"name": "database", "persistentVolumeClaim": {"claimName": self.claim}}],
+            },
+        }
+
+
+def read_database(cluster: Cluster, namespace: str, hub: HubPod) -> bytes:
+    """The hub's database as of one moment. Raises `TidehubError`."""
+    with _pod_with_volume(cluster, namespace, hub) as pod:
+        done = cluster.execute(
+            pod, namespace, ["python3", "-c", _READ, DIRECTORY, DATABASE], container="hub", seconds=_SECONDS
+        )
+    said = done.stderr.decode(errors="replace").strip()
+    if done.code:
+        raise TidehubError(
+            f"the hub's database cannot be read in pod {pod}: {said or f'exit code {done.code}'}"
+        )
+    try:
+        data = gzip.decompress(done.stdout)
+    except (OSError, EOFError, zlib.error) as error:
+        raise TidehubError(f"the copy of the hub's database did not arrive whole from pod {pod}") from error
+    if hashlib.sha256(data).hexdigest() not in said:
+        raise TidehubError(f"the copy of the hub's database did not arrive whole from pod {pod}")
+    return data
+
+
+def write_database(cluster: Cluster, namespace: str, hub: HubPod, data: bytes) -> str:
+    """Puts `data` on the hub's volume while no hub runs. Returns the name under which an older one is kept."""
+    argv = ["python3", "-c", _WRITE, DIRECTORY, DATABASE, hashlib.sha256(data).hexdigest()]
+    with _helper(cluster, namespace, hub) as pod:
+        done = cluster.execute(
+            pod, namespace, argv, container="hub", stdin=gzip.compress(data, 3, mtime=0), seconds=_SECONDS
+        )
+    if done.code:
+        said = done.stderr.decode(errors="replace").strip() or f"exit code {done.code}"
+        raise TidehubError(f"the hub's database cannot be written in pod {pod}: {said}")
+    return done.stdout.decode(errors="replace").strip()
+
+
+@contextlib.contextmanager
+def _pod_with_volume(cluster: Cluster, namespace: str, hub: HubPod) -> Iterator[str]:
+    for pod in cluster.find("v1", "Pod", namespace, labels="component=hub"):
+        if _ready(pod):
+            yield str(pod["metadata"]["name"])
+            return
+    with _helper(cluster, namespace, hub) as name:
+        yield name
+
+
+@contextlib.contextmanager
+def _helper(cluster: Cluster, namespace: str, hub: HubPod) -> Iterator[str]:
+    """Our own pod with the volume; it is gone afterwards, and one that an interrupted call left is taken over."""
+    try:
+        cluster.create(hub.pod(namespace), namespace)
+    except ClusterProblem as problem:
+        if problem.reason != "conflict":
+            raise
+    try:
+        _await_running(cluster, namespace)
+        yield HELPER
+    finally:
+        cluster.delete("v1", "Pod", HELPER, namespace)
+
+
+def _await_running(cluster: Cluster, namespace: str) -> None:
+    until = time.monotonic() + _SECONDS
+    why = "it was not scheduled"
+    while time.monotonic() < until:
+        pod = cluster.get("v1", "Pod", HELPER, namespace)
+        if pod is None or (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded"):
+            raise TidehubError(f"the pod {HELPER}, which holds the hub's volume, ended by itself")
+        if _ready(pod):
+            return
+        why = _waiting_for(pod) or why
+        time.sleep(_POLL)
+    raise TidehubError(
+        f"the pod {HELPER}, which holds the hub's volume, does not start: {why}",
+        expected="a node with the image and the volume",
+        fix=f"look at it: kubectl -n {namespace} describe pod {HELPER}",
+    )
+
+
+def _ready(pod: Object) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return "deletionTimestamp" not in pod["metadata"] and any(
+        one.get("type") == "Ready" and one.get("status") == "True" for one in conditions
+    )
+
+
+def _waiting_for(pod: Object) -> str:
+    status = pod.get("status") or {}
+    for container in status.get("containerStatuses") or ():
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason"):
+            return f"{waiting['reason']} {waiting.get('message', '')}".strip()
+    for condition in status.get("conditions") or ():
+        if condition.get("status") == "False" and condition.get("message"):
+            return str(condition["message"])
+    return ""
