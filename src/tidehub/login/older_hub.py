@@ -53,6 +53,12 @@ class SiteRule:
         get_logger().info("admitted %s (%s) by %s", name, claims.get("sub"), decision.rule)
         return [ADMITTED, ADMIN] if decision.admin else [ADMITTED]
 
+    def keep_groups(self, authenticator: Any, handler: Any, model: dict[str, Any]) -> dict[str, Any]:
+        """The hub's hook after a sign-in: the person's memberships become their groups. JupyterHub 2.2 and newer."""
+        claims = (model.get("auth_state") or {}).get("oauth_user") or {}
+        model["groups"] = list(admission.decide(claims, self.rule).groups)
+        return model
+
     def _name(self, claims: dict[str, Any]) -> tuple[str, str]:
         sub = claims.get("sub")
         if not isinstance(sub, str) or not sub:
@@ -66,7 +72,10 @@ class SiteRule:
 
 
 async def memberships(spawner: Any) -> list[str]:
-    """The memberships of a server's owner at their last sign-in; none where the hub kept nothing of it."""
+    """The memberships of a server's owner at their last sign-in, for hubs that cannot be told groups.
+
+    None where the hub kept nothing of it.
+    """
     state = await spawner.user.get_auth_state()
     claims = (state or {}).get("oauth_user")
     return [held.canonical for held in admission.read(claims).understood]

@@ -11,10 +11,11 @@ from tidehub.kubernetes import exposure
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.releases import Platform, Release
 from tidehub.kubernetes.values import gateway, hub, hub_code, network, operator
-from tidehub.kubernetes.values.merge import merge
+from tidehub.kubernetes.values.merge import merge, remove
 from tidehub.login.endpoints import Endpoints
-from tidehub.site.charts import GATEWAY_BY_SCOPE, NEWEST_DASKHUB
+from tidehub.site.charts import NEWEST_DASKHUB
 from tidehub.site.deployment import Kubernetes
+from tidehub.site.hub_chart import hub_chart
 from tidehub.site.model import Site
 from tidehub.site.overrides import Chart, Overrides
 
@@ -62,10 +63,10 @@ def check(site: Site) -> None:
             fix="register the site with an identity provider; `tidehub up` tries the site out without one",
         )
     hub_code.carries_login(site)
-    if hub_code.keeps_clusters(site) and not _can_keep_clusters(site):
+    if hub_code.keeps_clusters(site) and hub_chart(site) < hub_code.TOKEN_SCOPES:
         raise TidehubError(
-            "dask.access is groups, and these charts cannot keep others from starting clusters",
-            expected="jupyterhub 4 with dask-gateway 2025.4 or newer",
+            "dask.access is groups, and the hub of this chart cannot keep others from starting clusters",
+            expected="a chart with JupyterHub 4 or newer: jupyterhub 3.0.0, daskhub 2024.1.0",
             fix="take the charts of the release set, or write dask.access: everyone",
         )
 
@@ -89,10 +90,6 @@ def _placed(site: Site, release_set: str | None) -> Site:
     return site.model_copy(update={"kubernetes": kubernetes.model_copy(update={"release_set": name})})
 
 
-def _can_keep_clusters(site: Site) -> bool:
-    return hub_code.carries_login(site) and gateway.chart_version(site) >= GATEWAY_BY_SCOPE
-
-
 def _releases(
     site: Site, secrets: Mapping[str, Mapping[str, Any]], addresses: Endpoints | None
 ) -> Iterator[Release]:
@@ -103,6 +100,8 @@ def _releases(
         site, "dask-gateway", merge(gateway.values(site), network.gateway_values(site))
     )
     gateway_secrets = merge(secrets.get("dask-gateway", {}))
+    if not gateway.is_installed(site):
+        remove(gateway_secrets, "gateway", "auth", "jupyterhub", "apiToken")
     if site.kubernetes.model == "daskhub":
         values = merge(
             {"jupyterhub": hub_values, "dask-gateway": gateway_values}, _overrides(site).helm.of(DASKHUB)
@@ -120,15 +119,8 @@ def _releases(
 
 
 def _with_overrides(site: Site, chart: Chart, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with what the site adds in its own words: Helm values above ours, Python after ours."""
-    code, section = {
-        "jupyterhub": (_overrides(site).hub_config, "hub"),
-        "dask-gateway": (_overrides(site).gateway_config, "gateway"),
-    }[chart]
-    found = merge(values, _overrides(site).helm.of(chart))
-    if code is not None:
-        found = merge(found, {section: {"extraConfig": {hub_code.ORDER_OVERRIDES: code}}})
-    return found
+    """The values with those that the site adds in its own words. Its Python is among them already."""
+    return merge(values, _overrides(site).helm.of(chart))
 
 
 def _overrides(site: Site) -> Overrides:
@@ -136,6 +128,7 @@ def _overrides(site: Site) -> Overrides:
 
 
 def _objects(site: Site) -> Iterator[Object]:
+    yield from gateway.objects(site)
     yield from operator.objects(site)
     yield from network.objects(site)
     yield from exposure.objects(site)

@@ -12,7 +12,7 @@ from typing import Any
 from tidehub.errors import TidehubError
 from tidehub.kubernetes import exposure
 from tidehub.kubernetes.values import gateway, hub_code, network, operator
-from tidehub.kubernetes.values.merge import merge
+from tidehub.kubernetes.values.merge import merge, remove
 from tidehub.login import older_hub
 from tidehub.login.endpoints import Endpoints, known_endpoints, stated_endpoints
 from tidehub.site import charts
@@ -49,6 +49,7 @@ def values(site: Site, addresses: Endpoints | None = None) -> dict[str, Any]:
         _notebooks(site),
         _scheduling(site),
         _gateway(site) if gateway.is_installed(site) else {},
+        gateway.hub_values(site),
         operator.hub_values(site),
         network.hub_values(site),
         exposure.hub_values(site),
@@ -58,18 +59,13 @@ def values(site: Site, addresses: Endpoints | None = None) -> dict[str, Any]:
 def secrets(site: Site, given: Mapping[str, Any]) -> dict[str, Any]:
     """The secrets of `secrets.charts.chart_values` for this chart, where this chart's hub looks for them."""
     found = merge(given)
-    config = found.get("hub", {}).get("config", {})
-    generic = config.get("GenericOAuthenticator", {})
-    if hub_code.carries_login(site) and "client_secret" in generic:
-        config["SiteAuthenticator"] = {"client_secret": generic.pop("client_secret")}
-        if not generic:
-            del config["GenericOAuthenticator"]
+    if hub_code.carries_login(site):
+        secret = remove(found, "hub", "config", "GenericOAuthenticator", "client_secret")
+        if secret is not None:
+            found = merge(found, {"hub": {"config": {"SiteAuthenticator": {"client_secret": secret}}}})
     if not gateway.is_installed(site):
         # The hub would know a service that nobody serves.
-        services = found.get("hub", {}).get("services", {})
-        services.pop(gateway.SERVICE, None)
-        if not services:
-            found.get("hub", {}).pop("services", None)
+        remove(found, "hub", "services", gateway.SERVICE, "apiToken")
     return found
 
 
@@ -94,7 +90,7 @@ def _login(site: Site, found: dict[str, Any], addresses: Endpoints | None) -> No
     }
     if hub_chart(site) >= (3,):
         config["GenericOAuthenticator"] |= {"allow_all": False, "allow_existing_users": False}
-    if hub_code.has_choices(site):
+    if hub_code.has_choices(site) and hub_chart(site) < hub_code.MANAGED_GROUPS:
         # Memberships at the last sign-in are kept there.
         config["GenericOAuthenticator"]["enable_auth_state"] = True
 

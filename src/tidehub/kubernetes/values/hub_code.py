@@ -23,8 +23,16 @@ ORDER_LOGIN, ORDER_PEOPLE, ORDER_OVERRIDES = "10-tidehub-login", "20-tidehub-peo
 
 OWN_AUTHENTICATOR = (4,)
 """jupyterhub chart whose hub (JupyterHub 5, oauthenticator 17) runs the authenticator of one machine."""
+MANAGED_GROUPS = (2,)
+"""jupyterhub chart whose hub (JupyterHub 3) takes a person's groups from the login."""
+TOKEN_SCOPES = (3,)
+"""jupyterhub chart whose hub (JupyterHub 4) decides the scopes of each server's token."""
 OLDEST = (1,)
 """jupyterhub chart whose GenericOAuthenticator (14) knows groups at all; an older one would admit everybody."""
+_KEEP_GROUPS = """\
+c.GenericOAuthenticator.manage_groups = True
+c.GenericOAuthenticator.post_auth_hook = tidehub_rule.keep_groups
+"""
 _PEOPLE = ("site.units", "login.entitled", "login.plain", "login.server_choices")
 
 
@@ -46,10 +54,12 @@ def carries_login(site: Site) -> bool:
 
 
 def entries(site: Site, addresses: Endpoints | None = None) -> dict[str, str]:
-    """The generated entries by name. Raises `TidehubError` when nothing says where the identity provider is."""
+    """The entries by name, the site's own Python last. Raises `TidehubError` when nothing says where the identity provider is."""
     found = {ORDER_LOGIN: login_text(site, addresses)}
     if has_choices(site):
         found[ORDER_PEOPLE] = people_text(site)
+    if site.overrides is not None and site.overrides.hub_config is not None:
+        found[ORDER_OVERRIDES] = site.overrides.hub_config
     return found
 
 
@@ -100,6 +110,7 @@ c.GenericOAuthenticator.admin_users = set()
 c.GenericOAuthenticator.allowed_groups = [{older_hub.ADMITTED!r}]
 c.GenericOAuthenticator.admin_groups = [{older_hub.ADMIN!r}]
 """
+        + (_KEEP_GROUPS if hub_chart(site) >= MANAGED_GROUPS else "")
     )
 
 
@@ -110,8 +121,8 @@ def username_trait(site: Site) -> str:
 
 def people_text(site: Site) -> str:
     """What each person may start: profiles, sizes, and the scopes of their servers."""
-    own = carries_login(site)
-    where, what = ("server_choices", "groups_of") if own else ("older_hub", "memberships")
+    managed = hub_chart(site) >= MANAGED_GROUPS
+    where, what = ("server_choices", "groups_of") if managed else ("older_hub", "memberships")
     words = {"name": site.site.name, "contact": site.site.contact}
     text = (
         f"# What people may start, by membership; after {ORDER_LOGIN}. Made by tidehub from the site file.\n"

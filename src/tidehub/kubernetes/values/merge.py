@@ -17,6 +17,21 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def remove(values: dict[str, Any], *path: str) -> Any:
+    """Takes the value at a path out, and the mappings around it that are empty then; None where there is none."""
+    around: list[dict[str, Any]] = [values]
+    for part in path[:-1]:
+        inner = around[-1].get(part)
+        if not isinstance(inner, dict):
+            return None
+        around.append(inner)
+    value = around[-1].pop(path[-1], None)
+    for outer, part in zip(reversed(around[:-1]), reversed(path[:-1]), strict=True):
+        if not outer[part]:
+            del outer[part]
+    return value
+
+
 def _lay(into: dict[str, Any], values: Mapping[str, Any]) -> None:
     for key, value in values.items():
         below = into.get(key)
