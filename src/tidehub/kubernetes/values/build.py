@@ -129,6 +129,7 @@ def _overrides(site: Site) -> Overrides:
 
 def _objects(site: Site) -> Iterator[Object]:
     yield from gateway.objects(site)
+    yield from gateway.objects(site)
     yield from operator.objects(site)
     yield from network.objects(site)
     yield from exposure.objects(site)

@@ -7,7 +7,7 @@ from typing import Any
 
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.values import gateway_code
-from tidehub.site.charts import GATEWAY_BY_SCOPE, SCOPES, installed, parts
+from tidehub.site.charts import SCOPES, installed, parts
 from tidehub.site.convert import split_image
 from tidehub.site.destinations import helm_fragments
 from tidehub.site.gateway_code import ORDER_OPTIONS
@@ -17,6 +17,8 @@ from tidehub.site.model import Site
 CHART = "dask-gateway"
 SERVICE = "dask-gateway"
 """Name of the gateway as a service of the hub."""
+_SERVICE_NAME = (2026, 3, 0)
+"""Chart with `gateway.auth.jupyterhub.jupyterhubServiceName`; the server itself knows it since 2025.4."""
 
 
 def is_installed(site: Site) -> bool:
@@ -118,12 +120,6 @@ def _extra_config(site: Site, fragments: Mapping[str, str]) -> dict[str, str]:
     found[gateway_code.ORDER_POLICY] = gateway_code.policy_text(
         site, hub_api_url=_hub_api_url(site), service=SERVICE, hub_has_scopes=_hub_has_scopes(site)
     )
-    if site.overrides is not None and site.overrides.gateway_config:
-        # The operator's own code, last; it comes without names of ours.
-        found[gateway_code.ORDER_OVERRIDES] = (
-            f"exec(compile({site.overrides.gateway_config!r}, 'overrides.gateway_config', 'exec'),"
-            " {'c': c, '__name__': 'overrides.gateway_config'})\n"
-        )
     return found
 
 
@@ -151,8 +147,8 @@ def _hub_has_scopes(site: Site) -> bool:
 
 def _jupyterhub(site: Site) -> dict[str, Any]:
     found: dict[str, Any] = {"apiUrl": _hub_api_url(site)}
-    if chart_version(site) >= GATEWAY_BY_SCOPE:
-        # Without it every token of the hub opens the gateway, whatever its scopes.
+    if chart_version(site) >= _SERVICE_NAME:
+        # Our authenticator asks for the scope with every version. This holds where an override puts it aside.
         found["jupyterhubServiceName"] = SERVICE
     return found
 

@@ -13,8 +13,8 @@ from tidehub.login.carried import modules_text
 from tidehub.login.plain import policy_of
 from tidehub.site.model import Site
 
-ORDER_POLICY, ORDER_OVERRIDES = "30-policy", "90-overrides"
-"""After what the charts' own values and the entries 00 to 20 set."""
+ORDER_POLICY = "30-policy"
+"""After the entries 00 to 20, before the operator's own."""
 
 MODULES = (
     "errors",

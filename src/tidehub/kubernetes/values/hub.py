@@ -50,6 +50,7 @@ def values(site: Site, addresses: Endpoints | None = None) -> dict[str, Any]:
         _scheduling(site),
         _gateway(site) if gateway.is_installed(site) else {},
         gateway.hub_values(site),
+        gateway.hub_values(site),
         operator.hub_values(site),
         network.hub_values(site),
         exposure.hub_values(site),
