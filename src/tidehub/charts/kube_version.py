@@ -1,8 +1,8 @@
 """Ranges of Kubernetes versions as charts write them (`kubeVersion`), by Helm's rules. Pure.
 
 Helm reads them with github.com/Masterminds/semver/v3: comparisons joined by commas or spaces all hold, those on either
-side of `||` are alternatives, and a version with a pre-release part (`v1.30.4-gke.100`) only fits a comparison that has
-one itself. That is why charts write `>=1.28.0-0`.
+side of `||` are alternatives, and a version with a pre-release part (`v1.30.4-gke.100`) only fits where one of the joined
+comparisons has one itself. That is why charts write `>=1.28.0-0`.
 """
 
 from __future__ import annotations
@@ -36,28 +36,27 @@ def parse(version: str) -> Parsed:
 
 def _all_hold(text: str, version: Parsed) -> bool:
     text = _HYPHEN.sub(r" >=\1 <=\2 ", text)
-    at, found = 0, False
-    holds = True
-    while at < len(text) and text[at:].strip():
+    comparisons: list[tuple[str, str]] = []
+    at = 0
+    while text[at:].strip():
         matched = _COMPARISON.match(text, at)
         if not matched:
             raise ValueError(f"{text.strip()!r} is no range of versions")
-        holds = _holds(matched[1] or "=", matched[2], version) and holds
-        at, found = matched.end(), True
-    if not found:
+        comparisons.append((matched[1] or "=", matched[2].lstrip("vV").partition("+")[0]))
+        at = matched.end()
+    if not comparisons:
         raise ValueError("an empty range of versions")
-    return holds
+    if version[3] and not any("-" in stated for _, stated in comparisons):
+        return False
+    return all(_holds(sign, stated, version) for sign, stated in comparisons)
 
 
 def _holds(sign: str, text: str, version: Parsed) -> bool:
-    core, _, suffix = text.lstrip("vV").partition("+")[0].partition("-")
+    core, _, suffix = text.partition("-")
     stated = core.split(".")
     numbers = [int(part) if part.isdigit() else None for part in stated] + [None] * (3 - len(stated))
     open_from = numbers.index(None) if None in numbers else 3
     low: Parsed = (*(number or 0 for number in numbers[:open_from]), *([0] * (3 - open_from)), suffix)  # type: ignore[assignment]
-    if version[3] and not suffix:
-        # Pre-releases take part only where the range names one.
-        return False
     if open_from == 0:
         return sign not in {"!=", "<", ">"}
     if sign in {"=", "!="}:

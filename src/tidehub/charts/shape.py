@@ -54,7 +54,7 @@ def _check(chart: Chart, values: Mapping[str, Any]) -> Iterator[Complaint]:
     name = chart.metadata.name
     if chart.schema is not None:
         yield from _by_schema(name, chart.schema, values)
-    elif chart.subcharts:
+    else:
         yield from _by_keys(chart, values)
     for subchart in chart.subcharts:
         key = chart.key_of(subchart)
@@ -101,7 +101,7 @@ def _said(error: Any) -> str:
 
 
 def _by_keys(chart: Chart, values: Mapping[str, Any]) -> Iterator[Complaint]:
-    """A parent without a schema: root keys are its subcharts', or those of its own defaults."""
+    """Without a schema: root keys are its subcharts', or those of its own defaults."""
     subcharts = [chart.key_of(each) for each in chart.subcharts]
     known = {*subcharts, *(each.key for each in chart.metadata.dependencies), *chart.values, GLOBAL, "tags"}
     for key in sorted(set(values) - known):

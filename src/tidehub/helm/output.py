@@ -9,6 +9,7 @@ from typing import Any
 
 from tidehub.helm.engine import ReleaseRecord, Revision
 from tidehub.helm.problems import HelmProblem
+from tidehub.helm.sentences import short
 
 _GO_TIME = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(\.\d+)? ([+-]\d\d)(\d\d)\b")
 
@@ -30,7 +31,7 @@ def revisions(text: str) -> tuple[Revision, ...]:
                 status=str(each["status"]),
                 chart=str(each["chart"]),
                 app_version=str(each.get("app_version") or ""),
-                description=str(each.get("description") or ""),
+                description=short(str(each.get("description") or "")),
                 updated=moment(str(each.get("updated") or "")),
             )
             for each in document(text) or []
@@ -93,7 +94,7 @@ def applied(text: str, chart: Mapping[str, str]) -> tuple[ReleaseRecord, str]:
             chart_version=chart["version"],
             app_version=chart.get("appVersion", ""),
             updated=moment(str(info.get("last_deployed") or "")),
-            description=str(info.get("description") or ""),
+            description=short(str(info.get("description") or "")),
         )
         manifest = str(found.get("manifest") or "").strip("\n") + "\n"
         for hook in found.get("hooks") or []:
@@ -115,7 +116,10 @@ def chart_and_version(text: str) -> tuple[str, str]:
 def moment(text: str) -> str:
     """A time as Go prints it, or RFC 3339 already, as RFC 3339."""
     matched = _GO_TIME.match(text)
-    return f"{matched[1]}T{matched[2]}{matched[3] or ''}{matched[4]}:{matched[5]}" if matched else text
+    if not matched:
+        return text
+    zone = "Z" if matched[4] + matched[5] == "+0000" else f"{matched[4]}:{matched[5]}"
+    return f"{matched[1]}T{matched[2]}{matched[3] or ''}{zone}"
 
 
 def _unknown() -> HelmProblem:

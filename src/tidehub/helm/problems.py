@@ -98,6 +98,10 @@ class ReleaseNotFound(HelmProblem):
     """There is no such release, or no such revision of it."""
 
 
+class NamespaceMissing(HelmProblem):
+    """The namespace is not there."""
+
+
 class OwnershipConflict(HelmProblem):
     """An object is there already and belongs to somebody else. Ids are those of the first one Helm met."""
 

@@ -56,6 +56,7 @@ _KUBECONFIG = re.compile(
 _MISSING_RELEASE = re.compile(
     r"release: not found|release not loaded|has no revision|release has no \d+ version"
 )
+_NAMESPACE = re.compile(r'namespaces "(?P<name>[^"]+)" not found')
 _IN_PROGRESS = "another operation (install/upgrade/rollback) is in progress"
 _TIMED_OUT = (
     "timed out waiting",
@@ -67,10 +68,11 @@ _CANCELLED = ("context canceled", "has been cancelled", "release cancelled")
 _NO_PATH = re.compile(r'path "[^"]*" not found|stat \S+: no such file or directory')
 _UNREADABLE = ("Chart.yaml file is missing", "does not appear to be a gzipped archive", "chart metadata is missing",
                "validation: chart.metadata", "unable to load chart", "cannot load Chart.yaml")  # fmt: skip
+_REPEATED = re.compile(r'Invalid value: (?:"(?:[^"\\]|\\.){80,}"|\{.{80,}?\}(?=: ))')
 _INVALID = re.compile(
     r"is invalid:|Invalid value|field is immutable|admission webhook|error validating|unknown field|"
     r"ValidatingAdmissionPolicy|cannot be handled as|denied the request|is forbidden: violates PodSecurity|"
-    r"unable to build kubernetes objects|updates to \w+ spec for fields other than"
+    r"unable to build kubernetes objects|failed to create typed patch object|updates to \w+ spec for fields other than"
 )
 
 
@@ -103,7 +105,7 @@ def _read(said: str) -> problems.HelmProblem:
         if found := reader(said):
             return found
     return problems.HelmProblem(
-        f"helm failed: {_short(said)}" if said else "helm failed without saying why",
+        f"helm failed: {short(said)}" if said else "helm failed without saying why",
         fix="the sentence is Helm's own; `tidehub plan` and `tidehub status` show how things stand",
     )
 
@@ -121,7 +123,7 @@ def _values(said: str) -> problems.HelmProblem | None:
             if dotted and dotted != "(root)":
                 pointer = "/" + dotted.replace(".", "/")
             found.append((chart, pointer, complaint["says"].strip()))
-    return problems.ValuesInvalid(tuple(found) or ((chart, "", _short(said)),))
+    return problems.ValuesInvalid(tuple(found) or ((chart, "", short(said)),))
 
 
 def _template(said: str) -> problems.HelmProblem | None:
@@ -129,7 +131,7 @@ def _template(said: str) -> problems.HelmProblem | None:
         if matched := pattern.search(said):
             # A chain of includes ends with the sentence that matters.
             says = matched["says"].strip().splitlines()[0]
-            return problems.TemplateFailed(matched["file"], int(matched["line"] or 0), _short(says))
+            return problems.TemplateFailed(matched["file"], int(matched["line"] or 0), short(says))
     return None
 
 
@@ -151,13 +153,13 @@ def _ownership(said: str) -> problems.HelmProblem | None:
 
 def _refusal(said: str) -> problems.HelmProblem | None:
     if matched := _QUOTA.search(said):
-        return problems.QuotaExceeded(_short(said), matched["quota"] or matched["failed"])
+        return problems.QuotaExceeded(short(said), matched["quota"] or matched["failed"])
     if "violates PodSecurity" in said:
         return None
     if "is forbidden" in said or "forbidden:" in said:
         right = _FORBIDDEN.search(said)
         return problems.Forbidden(
-            _short(said), right["verb"] if right else "", right["resource"] if right else ""
+            short(said), right["verb"] if right else "", right["resource"] if right else ""
         )
     return None
 
@@ -176,8 +178,14 @@ def _state(said: str) -> problems.HelmProblem | None:
         )
     if "has no deployed releases" in said:
         return problems.NoDeployedRevision(
-            "the release was never deployed whole: " + _short(said),
+            "the release was never deployed whole: " + short(said),
             fix="uninstall this release and deploy again; homes and database stay",
+        )
+    if missing := _NAMESPACE.search(said):
+        return problems.NamespaceMissing(
+            f"the cluster has no namespace {missing['name']}",
+            expected="the namespace that the site file names",
+            fix="`tidehub deploy` makes it where it may; otherwise ask the cluster's administrator for it",
         )
     if _MISSING_RELEASE.search(said):
         return problems.ReleaseNotFound(
@@ -195,11 +203,11 @@ def _cluster(said: str) -> problems.HelmProblem | None:
         )
     if _KUBECONFIG.search(said):
         return problems.Unreachable(
-            _short(said), expected="a usable kubeconfig", fix="check --kubeconfig, --context and KUBECONFIG"
+            short(said), expected="a usable kubeconfig", fix="check --kubeconfig, --context and KUBECONFIG"
         )
     if any(sign in said for sign in _UNREACHABLE):
         return problems.Unreachable(
-            f"the cluster was not reached: {_short(said)}",
+            f"the cluster was not reached: {short(said)}",
             expected="an API server that answers",
             fix="check the network, VPN and the kubeconfig's server address, then run the same command again",
         )
@@ -211,7 +219,7 @@ def _ended_early(said: str) -> problems.HelmProblem | None:
         return problems.Interrupted("Helm was interrupted", fix="run the same command again: it goes on")
     if any(sign in said for sign in _TIMED_OUT):
         return problems.TimedOut(
-            f"Helm waited too long: {_short(said)}",
+            f"Helm waited too long: {short(said)}",
             expected="everything ready within the time given",
             fix="`tidehub status` shows what is not ready and why; then run the same command again",
         )
@@ -223,7 +231,7 @@ def _conflict(said: str) -> problems.HelmProblem | None:
         "Apply failed with" in said or "conflict with" in said or "conflicts with" in said
     ):
         return problems.FieldConflict(
-            f"somebody else manages fields of an object: {_short(said)}",
+            f"somebody else manages fields of an object: {short(said)}",
             expected="fields that only Helm sets",
             fix="see the drift with `tidehub plan`, and remove what the other tool does",
         )
@@ -234,7 +242,7 @@ def _invalid(said: str) -> problems.HelmProblem | None:
     if not _INVALID.search(said):
         return None
     return problems.Invalid(
-        f"the cluster refuses an object: {_short(said)}",
+        f"the cluster refuses an object: {short(said)}",
         expected="objects that this cluster and its policies accept",
         fix="correct the value that the sentence names; `tidehub plan` shows immutable fields before anything is done",
     )
@@ -244,7 +252,7 @@ def _chart(said: str) -> problems.HelmProblem | None:
     if not _NO_PATH.search(said) and not any(sign in said for sign in _UNREADABLE):
         return None
     return problems.ChartUnreadable(
-        f"Helm cannot load the chart: {_short(said)}",
+        f"Helm cannot load the chart: {short(said)}",
         expected="a packaged chart",
         fix="remove the archive from the cache and fetch it again",
     )
@@ -270,9 +278,9 @@ def _clean(text: str) -> str:
     return "\n".join(kept).removeprefix("Error: ").strip() or text.strip()
 
 
-def _short(said: str) -> str:
-    """One passage of bounded length, its middle left out."""
-    said = " ".join(said.split())
+def short(said: str) -> str:
+    """One passage of bounded length. Of a refused object that the cluster repeats whole, only the reason is kept."""
+    said = _REPEATED.sub("Invalid value", " ".join(said.split()))
     for lead in ("INSTALLATION FAILED: ", "UPGRADE FAILED: "):
         said = said.removeprefix(lead)
     return said if len(said) <= _LONGEST else f"{said[: _LONGEST // 2]} [...] {said[-_LONGEST // 2 :]}"
