@@ -65,7 +65,7 @@ def selector(release: str | None = None) -> str:
 
 def stored(secret: Mapping[str, Any]) -> Stored:
     """A record read from its Secret. Raises `TidehubError` for a damaged one."""
-    found = _decoded(secret)
+    found = decoded(secret)
     try:
         chart = (found.get("chart") or {}).get("metadata") or {}
         return Stored(
@@ -88,7 +88,7 @@ def newest(secrets: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
 
 def marked_failed(secret: Mapping[str, Any], why: str, now: datetime | None = None) -> dict[str, Any]:
     """The same Secret with its revision failed; the rest of the record is untouched."""
-    found = _decoded(secret)
+    found = decoded(secret)
     try:
         found["info"] = {**found["info"], "status": "failed", "description": why}
     except (KeyError, TypeError):
@@ -128,7 +128,8 @@ def _revision(secret: Mapping[str, Any]) -> int:
     return int(text) if str(text).isdigit() else 0
 
 
-def _decoded(secret: Mapping[str, Any]) -> dict[str, Any]:
+def decoded(secret: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole record in a Secret, secrets in clear. Raises `TidehubError` for a damaged one."""
     try:
         data = base64.b64decode(base64.b64decode(secret["data"]["release"]))
         found = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
