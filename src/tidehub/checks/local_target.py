@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable
 
 from tidehub.checks.log_lines import LogFiles
-from tidehub.checks.report import PhaseFailed
+from tidehub.checks.promises import TOKEN_VARIABLE, promise, scrubber
 from tidehub.checks.target import Account, Target
 from tidehub.errors import TidehubError
-from tidehub.gateway.limits import workers_of
 from tidehub.identity.demo_accounts import read_demo_passwords
 from tidehub.local.hub.settings import HubSettings
 from tidehub.local.places import Places
-from tidehub.local.process import redact
 from tidehub.local.running import running_settings
 from tidehub.local.secrets import load_secrets
-from tidehub.login.entitled import entitled
-from tidehub.login.log_scrub import scrub as scrub_parameters
-from tidehub.site.dask import Dask
-from tidehub.site.model import Site
 
 MEMBERS = ("alice", "bob", "olga", "ada")
 """The trial people whom every site's own rule admits (`tidehub.identity.demo_accounts`), the preferred one first."""
-TOKEN_VARIABLE = "TIDEHUB_CHECK_TOKEN"
-_WORKERS = 2
 
 
 def local_target(places: Places, *, ask_token: Callable[[str], str | None] = lambda variable: None) -> Target:
@@ -47,38 +37,17 @@ def local_target(places: Places, *, ask_token: Callable[[str], str | None] = lam
     site = settings.site
     hidden = [secret.reveal() for secret in load_secrets(places.secrets)]
     hidden += [account.password for account in accounts] + ([token] if token else [])
-    everybody = Target(
-        address=settings.public_url,
-        accounts=accounts,
-        token=token,
-        certificate=places.services / "proxy" / "tls" / "certificate.pem" if site.machine.tls else None,
-        profiles=tuple(profile.slug for profile in site.notebooks.profiles),
-        default_profile=site.notebooks.default_profile.slug,
-        workers=_possible_workers(site.dask),
-        logs=LogFiles(places.logs),
-        scrub=scrubber(hidden),
+    return promise(
+        Target(
+            address=settings.public_url,
+            accounts=accounts,
+            token=token,
+            certificate=places.services / "proxy" / "tls" / "certificate.pem" if site.machine.tls else None,
+            logs=LogFiles(places.logs),
+            scrub=scrubber(hidden),
+        ),
+        site,
     )
-    return replace(everybody, for_person=lambda record: _promised(everybody, site, record))
-
-
-def _promised(everybody: Target, site: Site, record: Mapping[str, Any]) -> Target:
-    person = entitled(site, str(record["name"]), record.get("groups", ()))
-    if person.default is None:
-        raise PhaseFailed(
-            f"{record['name']} may enter, but start no profile: take another account with --user"
-        )
-    return replace(
-        everybody,
-        profiles=tuple(server.profile.slug for server in person.servers),
-        default_profile=person.default.profile.slug,
-        workers=_possible_workers(person.dask) if person.dask is not None else 0,
-    )
-
-
-def scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
-    """Removes these secrets and everything that looks like one."""
-    known = tuple(secrets)
-    return lambda text: redact(scrub_parameters(text), known)
 
 
 def _trial_accounts(places: Places, settings: HubSettings) -> tuple[Account, ...]:
@@ -86,9 +55,3 @@ def _trial_accounts(places: Places, settings: HubSettings) -> tuple[Account, ...
         return ()
     passwords = read_demo_passwords(places.identity)
     return tuple(Account(name, passwords[name]) for name in MEMBERS if name in passwords)
-
-
-def _possible_workers(dask: Dask) -> int:
-    if dask.engine != "gateway":
-        return 0
-    return min(_WORKERS, workers_of(dask, dask.worker.cores.default, dask.worker.memory.default).workers)

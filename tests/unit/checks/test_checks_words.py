@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tidehub.checks.kernel import Output, plain
-from tidehub.checks.local_target import scrubber
 from tidehub.checks.log_lines import LogFiles
 from tidehub.checks.page import read_page
+from tidehub.checks.promises import scrubber
 from tidehub.checks.report import Phase, PhaseFailed, Report, lines
 
 

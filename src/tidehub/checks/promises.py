@@ -1,0 +1,57 @@
+"""What a site promises people, as a check holds a platform to it: the same on every target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from tidehub.checks.report import PhaseFailed
+from tidehub.checks.target import Target
+from tidehub.gateway.limits import workers_of
+from tidehub.local.process import redact
+from tidehub.login.entitled import entitled
+from tidehub.login.log_scrub import scrub as scrub_parameters
+from tidehub.site.dask import Dask
+from tidehub.site.model import Site
+
+TOKEN_VARIABLE = "TIDEHUB_CHECK_TOKEN"
+"""Environment variable with a person's hub API token."""
+_WORKERS = 2
+
+
+def promise(target: Target, site: Site) -> Target:
+    """The target with the profiles and clusters that the site promises: everybody, and each person by their groups."""
+    everybody = replace(
+        target,
+        profiles=tuple(profile.slug for profile in site.notebooks.profiles),
+        default_profile=site.notebooks.default_profile.slug,
+        workers=_possible_workers(site.dask),
+    )
+    return replace(everybody, for_person=lambda record: _promised(everybody, site, record))
+
+
+def scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
+    """Removes these secrets and everything that looks like one."""
+    known = tuple(secrets)
+    return lambda text: redact(scrub_parameters(text), known)
+
+
+def _promised(everybody: Target, site: Site, record: Mapping[str, Any]) -> Target:
+    person = entitled(site, str(record["name"]), record.get("groups", ()))
+    if person.default is None:
+        raise PhaseFailed(
+            f"{record['name']} may enter, but start no profile: take another account with --user"
+        )
+    return replace(
+        everybody,
+        profiles=tuple(server.profile.slug for server in person.servers),
+        default_profile=person.default.profile.slug,
+        workers=_possible_workers(person.dask) if person.dask is not None else 0,
+    )
+
+
+def _possible_workers(dask: Dask) -> int:
+    if dask.engine != "gateway":
+        return 0
+    return min(_WORKERS, workers_of(dask, dask.worker.cores.default, dask.worker.memory.default).workers)

@@ -1,0 +1,140 @@
+"""Logs of a deployed platform by the names that people use: `hub`, `proxy`, `servers/NAME`, `clusters/ID`."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from tidehub.errors import TidehubError, UsageError
+from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
+from tidehub.kubernetes.deploying.observed import name_of, spec_of, status_of
+from tidehub.kubernetes.objects import Object
+from tidehub.kubernetes.observing.status import CLUSTER, ROLE, SERVER, USERNAME
+
+MOST_FOLLOWED = 16
+"""Logs followed at the same time; each holds a connection."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One container's log."""
+
+    name: str
+    pod: str
+    container: str
+
+
+def sources(cluster: Cluster, namespace: str) -> list[Source]:
+    """Every log there is, sorted by name. Raises `TidehubError` where nothing runs."""
+    pods = cluster.find("v1", "Pod", namespace)
+    found = sorted(
+        (Source(name, name_of(pod), container) for pod in pods for name, container in _names(pod)),
+        key=lambda one: (one.name.count("/"), one.name, one.pod),
+    )
+    if not found:
+        raise TidehubError(
+            f"nothing runs in the namespace {namespace} of {cluster.name}",
+            fix="see what is installed: tidehub status",
+        )
+    return found
+
+
+def choose(found: Sequence[Source], part: str | None) -> list[Source]:
+    """The logs of `part`, of all below it (`servers`), or of every part of the platform. Raises `UsageError`."""
+    if part is None:
+        return [one for one in found if "/" not in one.name]
+    wanted = part.strip("/")
+    chosen = [
+        one for one in found if one.name == wanted or one.name.startswith(f"{wanted}/") or one.pod == wanted
+    ]
+    if not chosen:
+        raise UsageError(
+            f"there is no log of {part!r}", expected=", ".join(dict.fromkeys(one.name for one in found))
+        )
+    return chosen
+
+
+def last_lines(cluster: Cluster, namespace: str, source: Source, lines: int) -> list[str]:
+    """The last `lines` of a log; why there are none where a container has not started."""
+    try:
+        return list(cluster.logs(source.pod, namespace, container=source.container, tail=lines))
+    except ClusterProblem as problem:
+        if problem.reason in ("invalid", "not-found", "other"):
+            return [f"(no log: {problem.what})"]
+        raise
+
+
+def follow(cluster: Cluster, namespace: str, chosen: Sequence[Source]) -> Iterator[tuple[Source, str]]:
+    """Lines of these logs as they are written, until the last of them ends. Raises `UsageError` for too many."""
+    if len(chosen) > MOST_FOLLOWED:
+        raise UsageError(
+            f"these are {len(chosen)} logs",
+            expected=f"at most {MOST_FOLLOWED} at a time",
+            fix="name one part",
+        )
+    lines: queue.Queue[tuple[Source, str] | Source] = queue.Queue()
+
+    def read(source: Source) -> None:
+        try:
+            for line in cluster.logs(source.pod, namespace, container=source.container, tail=0, follow=True):
+                lines.put((source, line))
+        except ClusterProblem as problem:
+            lines.put((source, f"(the log ended: {problem.what})"))
+        finally:
+            lines.put(source)
+
+    for source in chosen:
+        threading.Thread(target=read, args=(source,), daemon=True).start()
+    open_ = len(chosen)
+    while open_:
+        item = lines.get()
+        if isinstance(item, Source):
+            open_ -= 1
+        else:
+            yield item
+
+
+def redactor(secrets: Sequence[str]) -> Callable[[str], str]:
+    """Hides these secrets, and what looks like one in an address."""
+    from tidehub.login.log_scrub import scrub
+
+    known = sorted((secret for secret in secrets if len(secret) > 5), key=len, reverse=True)
+
+    def hide(line: str) -> str:
+        for secret in known:
+            line = line.replace(secret, "[hidden]")
+        return scrub(line)
+
+    return hide
+
+
+def _names(pod: Object) -> Iterator[tuple[str, str]]:
+    """The logs of one pod: a name and its container. Several containers are told apart by the container's name."""
+    labels: Mapping[str, str] = pod["metadata"].get("labels") or {}
+    if labels.get("component") == SERVER:
+        who = (pod["metadata"].get("annotations") or {}).get(USERNAME) or name_of(pod)
+        base = f"servers/{who}"
+    elif labels.get(CLUSTER):
+        role = "scheduler" if "scheduler" in str(labels.get(ROLE, "")) else name_of(pod)
+        base = f"clusters/{labels[CLUSTER]}/{role}"
+    else:
+        base = _part(labels, pod)
+    containers = [one["name"] for one in spec_of(pod).get("containers") or ()]
+    started = {one["name"] for one in status_of(pod).get("containerStatuses") or ()} or set(containers)
+    for container in containers:
+        if container in started:
+            yield (base if len(containers) == 1 else f"{base}/{container}"), container
+
+
+def _part(labels: Mapping[str, str], pod: Object) -> str:
+    """`hub`, `proxy`, ... as the charts label them; the owner's name for what they do not."""
+    component = labels.get("app.kubernetes.io/component") or labels.get("component")
+    if labels.get("app.kubernetes.io/name") == "dask-gateway" or "gateway" in str(
+        labels.get("app.kubernetes.io/name")
+    ):
+        return {"gateway": "gateway", "controller": "gateway-controller", "traefik": "gateway-proxy"}.get(
+            str(component), f"gateway-{component}"
+        )
+    return str(component or name_of(pod))

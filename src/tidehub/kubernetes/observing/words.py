@@ -1,0 +1,69 @@
+"""The status of a deployed platform in words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def status_lines(status: Mapping[str, Any]) -> list[str]:
+    """What `tidehub status` prints for the facts of `status.platform_status`."""
+    place = f"namespace {status['namespace']} of {status['cluster']}"
+    if not status["releases"]:
+        return [f"Nothing is installed in {place}. Install it: tidehub deploy"]
+    state = "running" if status["healthy"] else "not well"
+    lines = [f"{state} at {status['address'] or 'no address'}", place]
+    if status["deployed"]:
+        deployed = status["deployed"]
+        lines[1] += f", release set {status['release_set']}"
+        lines.append(f"revision {deployed['revision']}, deployed {deployed['at']} by {deployed['by']}")
+    if status["unfinished"]:
+        unfinished = status["unfinished"]
+        at = f", at the step {unfinished['step']}" if unfinished["step"] else ""
+        lines += [
+            "",
+            f"{unfinished['operation']} of {unfinished['by']} since {unfinished['since']} is unfinished{at}.",
+        ]
+        lines.append(f"  go on with: {unfinished['command']}")
+    lines += ["", *_table([_release_row(one) for one in status["releases"]])]
+    lines += ["", *_table([_part_row(one) for one in status["parts"]])]
+    lines += _people(status)
+    unbound = status["claims"]["unbound"]
+    if unbound:
+        lines += ["", f"claims without a volume: {', '.join(unbound)}"]
+    return lines
+
+
+def _release_row(one: Mapping[str, Any]) -> tuple[str, ...]:
+    return one["name"], one["status"], f"{one['chart']} {one['version']}", f"revision {one['revision']}"
+
+
+def _part_row(one: Mapping[str, Any]) -> tuple[str, ...]:
+    restarts = one["restarts"]
+    detail = [f"restarted {restarts} times" if restarts != 1 else "restarted once"] if restarts else []
+    detail += [one["why"]] if one["why"] else []
+    return one["name"], one["state"], f"{one['ready']} of {one['wanted']}", ", ".join(detail)
+
+
+def _people(status: Mapping[str, Any]) -> list[str]:
+    lines: list[str] = []
+    servers, clusters = status["servers"], status["clusters"]
+    if servers:
+        rows = [(str(one["person"]), one["phase"], one["pod"], one["node"] or "") for one in servers]
+        lines += ["", f"notebook servers: {len(servers)}", *_table(rows)]
+    if clusters:
+        rows = [
+            (str(one["person"]), f"scheduler {one['scheduler']}", f"{one['workers']} workers", one["cluster"])
+            for one in clusters
+        ]
+        lines += ["", f"Dask clusters: {len(clusters)}", *_table(rows)]
+    homes = status["claims"]["homes"]
+    return [*lines, "", f"homes: {homes}"] if homes else lines
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
+    return [
+        ("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))).rstrip()
+        for row in rows
+    ]
