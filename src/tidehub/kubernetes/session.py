@@ -140,13 +140,13 @@ def _archives(
 
 
 def _helm(cluster: Cluster | None, environ: Mapping[str, str]) -> Helm:
-    from tidehub.helm.command_line import CommandLineHelm
+    from tidehub.helm.command_line import HelmCommandLine
     from tidehub.helm.program import find_helm
 
     program = find_helm(environ)
     if cluster is None:
-        return CommandLineHelm(program)
-    return CommandLineHelm(program, kubeconfig=cluster.kubeconfig, context=cluster.context)
+        return HelmCommandLine(program)
+    return HelmCommandLine(program, kubeconfig=cluster.kubeconfig, context=cluster.context)
 
 
 def _connect(kubeconfig: Path | None, context: str | None) -> Cluster:

@@ -39,10 +39,6 @@ def canonical(value: Any) -> Any:
         return value
     if not number:
         return "0"
-    whole = [
-        f"{int(number / size)}{suffix}"
-        for suffix, size in _SUFFIXES.items()
-        if not (number / size) % 1
-    ]
+    whole = [f"{int(number / size)}{suffix}" for suffix, size in _SUFFIXES.items() if not (number / size) % 1]
     # Finer than a nano: the server rounds it up, which is not for us to guess.
     return min(whole, key=lambda text: (len(text), text.endswith("i"))) if whole else str(value)

@@ -82,9 +82,7 @@ def _merged_lists(
         assert entry is not None
         here = (*path, entry)
         result.append(
-            _merged(before.get(entry), now[entry], item, here, keyed=True)
-            if entry in now
-            else deepcopy(item)
+            _merged(before.get(entry), now[entry], item, here, keyed=True) if entry in now else deepcopy(item)
         )
     # What somebody else put there stays, behind what the chart lists.
     result += [deepcopy(item) for entry, item in now.items() if entry not in wanted and entry not in before]
