@@ -86,7 +86,7 @@ def check_supported(chart: Chart, version: str) -> None:
         raise TidehubError(
             f"{chart.metadata.name} {chart.metadata.version} does not support Kubernetes {version}",
             expected=f"Kubernetes {wanted}",
-            fix="choose another release set or chart (kubernetes.release_set, kubernetes.charts), or upgrade the cluster",
+            fix="choose other charts (kubernetes.release_set, kubernetes.charts), or upgrade the cluster",
         )
     for inside in chart.subcharts:
         check_supported(inside, version)
