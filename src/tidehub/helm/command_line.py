@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tidehub.charts.archive import metadata
-from tidehub.helm import output
+from tidehub.helm import output, process
 from tidehub.helm.dialect import DIALECTS
 from tidehub.helm.engine import Applied, DryRun, ReleaseRecord, Revision
 from tidehub.helm.problems import HelmMissing, HelmProblem, Interrupted, ReleaseNotFound, TimedOut
@@ -58,6 +59,7 @@ class HelmCommandLine:
         self._log = log
         self._shown_values = shown_values
         self._environ = environ
+        self._running: set[subprocess.Popen[bytes]] = set()
 
     def version(self) -> str:
         """The program's version."""
@@ -193,6 +195,11 @@ class HelmCommandLine:
         argv = ["list", *self._dialect.list_all, "--max", "1000", "--output", "json"]
         return output.records(self._run(argv, None, namespace))
 
+    def stop(self) -> None:
+        """See `engine.Helm.stop`."""
+        for child in tuple(self._running):
+            process.stop(child)
+
     def _history(self, release: str, namespace: str, most: int) -> tuple[Revision, ...]:
         argv = ["history", release, "--max", str(most), "--output", "json"]
         try:
@@ -223,6 +230,7 @@ class HelmCommandLine:
                     env=self._environment(Path(home), cluster),
                     deadline=seconds,
                     pass_fds=() if handle is None else (handle,),
+                    started=self._running.add,
                 )
             except TooSlow as error:
                 raise _about(_too_slow(argv[0], release, seconds, error, secrets), release, argv[0]) from None
@@ -230,6 +238,8 @@ class HelmCommandLine:
                 raise _about(_stopped(argv[0], release, error), release, argv[0]) from None
             except OSError as error:
                 raise HelmMissing(f"helm cannot be started: {error.strerror or error}") from None
+            finally:
+                self._running -= {child for child in tuple(self._running) if child.returncode is not None}
         return self._said(ended, release, argv[0], secrets)
 
     def _said(self, ended: Ended, release: str | None, doing: str, secrets: Sequence[str]) -> str:

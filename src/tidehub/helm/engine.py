@@ -146,3 +146,6 @@ class Helm(Protocol):
 
     def list(self, namespace: str) -> tuple[ReleaseRecord, ...]:
         """Every release in the namespace in whatever state, by name."""
+
+    def stop(self) -> None:
+        """Asks what runs in other threads to end; their calls raise a `problems.HelmProblem`."""

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 GRACE = 12.0
 """Seconds that a program has to write down how far it came, after it was asked to end."""
+
+
+_PR_SET_PDEATHSIG = 1
+# Loaded here: between fork and exec nothing may be imported.
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True)
@@ -47,13 +55,15 @@ def run(
     deadline: float,
     grace: float = GRACE,
     pass_fds: Sequence[int] = (),
+    started: Callable[[subprocess.Popen[bytes]], None] = lambda child: None,
 ) -> Ended:
-    """Run a program without a terminal for at most `deadline` seconds.
+    """Run a program without a terminal for at most `deadline` seconds. `started` is told of the process.
 
     It has a session of its own: Ctrl-C reaches us alone, and we pass it on once. A program that does not end within
     `grace` seconds is killed with all its children, and a second Ctrl-C does that at once. Raises `TooSlow`,
     `Stopped`, and `OSError` where it cannot be started.
     """
+    ours = os.getpid()
     child = subprocess.Popen(
         list(argv),
         env=dict(env),
@@ -62,8 +72,11 @@ def run(
         stderr=subprocess.PIPE,
         start_new_session=True,
         pass_fds=tuple(pass_fds),
+        # Were we killed, it would go on alone, while the next tidehub takes it for dead.
+        preexec_fn=(lambda: _die_with(ours)) if _LIBC else None,
     )
     try:
+        started(child)
         output, complaint = child.communicate(timeout=deadline)
     except subprocess.TimeoutExpired:
         _, said = _end(child, signal.SIGTERM, grace)
@@ -78,6 +91,19 @@ def run(
         # What it started (credential plugins) does not outlive it.
         _kill_group(child.pid)
     return Ended(child.returncode, output.decode(errors="replace"), complaint.decode(errors="replace"))
+
+
+def stop(child: subprocess.Popen[bytes]) -> None:
+    """Asks a process that runs in another thread to write down how far it came, and to end."""
+    with contextlib.suppress(ProcessLookupError):
+        child.send_signal(signal.SIGINT)
+
+
+def _die_with(parent: int) -> None:
+    assert _LIBC is not None
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _end(child: subprocess.Popen[bytes], ask: signal.Signals, grace: float) -> tuple[bool, str]:
