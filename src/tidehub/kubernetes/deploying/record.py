@@ -5,6 +5,8 @@ No secret is ever in it: values are there by the digest of what may be shown.
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -12,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tidehub.errors import TidehubError
-from tidehub.kubernetes.cluster.port import Cluster
+from tidehub.kubernetes.cluster.port import FIELD_MANAGER, Cluster
 from tidehub.kubernetes.deploying.journal import Journal
 from tidehub.kubernetes.objects import Object
 
@@ -77,6 +79,8 @@ class Record:
     journal: Journal | None = None
     releases: tuple[ReleaseState, ...] = ()
     """Each Helm release as it was last brought about, also while an operation is between two states."""
+    kept: tuple[str, ...] = ()
+    """What an uninstallation left on purpose, as `Kind/name`: the next deployment takes it over."""
 
     @property
     def deployed(self) -> Deployed | None:
@@ -158,6 +162,7 @@ def parse(data: Mapping[str, str], namespace: str) -> Record:
             tuple(_deployed(one) for one in json.loads(data.get("revisions") or "[]")),
             Journal.from_json(written) if written else None,
             tuple(_release(one) for one in json.loads(data.get("releases") or "[]")),
+            tuple(str(one) for one in json.loads(data.get("kept") or "[]")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TidehubError(
@@ -173,6 +178,7 @@ def config_map(record: Record, namespace: str) -> Object:
         "format": str(FORMAT),
         "revisions": _json([asdict(one) for one in record.revisions]),
         "releases": _json([asdict(one) for one in record.releases]),
+        "kept": _json(list(record.kept)),
         "journal": _json(record.journal.to_json() if record.journal else None),
     }
     if deployed is not None:
@@ -189,9 +195,21 @@ def config_map(record: Record, namespace: str) -> Object:
     }
 
 
-def write_record(cluster: Cluster, namespace: str, record: Record) -> None:
-    """Writes it whole, as the field manager tidehub. Raises `ClusterProblem`."""
-    cluster.apply(config_map(record, namespace), namespace, force=True)
+def write_record(cluster: Cluster, namespace: str, record: Record) -> float | None:
+    """Writes it whole, as the field manager tidehub; seconds that the server's clock is ahead of ours, where it says.
+
+    Raises `ClusterProblem`.
+    """
+    written = cluster.apply(config_map(record, namespace), namespace, force=True)
+    now = datetime.datetime.now(datetime.UTC)
+    fields = (written.get("metadata") or {}).get("managedFields") or []
+    for one in fields:
+        if one.get("manager") == FIELD_MANAGER and one.get("operation") == "Apply":
+            with contextlib.suppress(KeyError, ValueError):
+                ahead = (datetime.datetime.fromisoformat(str(one["time"])) - now).total_seconds()
+                # It writes whole seconds: less than two are no difference.
+                return ahead if abs(ahead) > 2 else 0.0
+    return None
 
 
 def _json(value: Any) -> str:

@@ -45,6 +45,8 @@ class Options:
     """Whether what is there is saved before it is changed."""
     check: bool = True
     """Whether the public address is asked at the end."""
+    outage: float = 60
+    """Seconds that the API server may not answer while something is waited for."""
     poll: float = 1.0
     """Seconds between two looks at what is waited for."""
 
@@ -67,11 +69,15 @@ class Work:
     """What the person should know at the end."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What was read and holds until something is changed."""
+    facts_of_server: dict[str, float] = field(default_factory=dict)
+    """`offset`: seconds that the API server's clock is ahead of ours."""
 
     def write(self, record: Record) -> None:
         """The record as it is from now on."""
-        write_record(self.cluster, self.namespace, record)
+        ahead = write_record(self.cluster, self.namespace, record)
         self.record = record
+        if ahead is not None:
+            self.facts_of_server["offset"] = ahead
 
 
 class Step(Protocol):

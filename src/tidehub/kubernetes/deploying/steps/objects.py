@@ -1,0 +1,124 @@
+"""tidehub's own objects beside the charts: network policies, routes, and the like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from tidehub.kubernetes.deploying.observed import meta_of
+from tidehub.kubernetes.deploying.record import MANAGED_BY, OURS, digest, without_secrets
+from tidehub.kubernetes.deploying.running import Work
+from tidehub.kubernetes.deploying.words import Refused, listed
+from tidehub.kubernetes.objects import Object, ObjectId, identify
+
+DIGEST = "tidehub/digest"
+"""Annotation with the digest of what was applied: equal means that nobody needs to apply it again."""
+
+
+@dataclass(frozen=True)
+class OwnObjects:
+    """Applies them, and removes those of an earlier deployment that are wanted no more."""
+
+    objects: tuple[Object, ...] = field(repr=False)
+    name: str = "objects"
+    title: str = "Objects beside the charts"
+
+    def needed(self, work: Work) -> bool:
+        """Whether one is missing or differs, or one has to go."""
+        live = self._live(work)
+        wanted = [_signed(obj) for obj in self.objects]
+        return any(not _is_as_wanted(obj, live.get(identify(obj, work.namespace))) for obj in wanted) or bool(
+            self._gone(work)
+        )
+
+    def check(self, work: Work) -> None:
+        """Raises `Refused` where an object of that name is somebody else's."""
+        live = self._live(work)
+        strangers = [
+            id
+            for id, found in live.items()
+            if (meta_of(found).get("labels") or {}).get(MANAGED_BY) != OURS[MANAGED_BY]
+            and id.name not in work.options.adopt
+        ]
+        if strangers:
+            raise Refused(
+                f"{listed(map(str, strangers))} {'is' if len(strangers) == 1 else 'are'} there already and not ours",
+                expected=f"nothing of these names, or the label {MANAGED_BY}: tidehub",
+                fix="remove them, or take them over: "
+                + " ".join(f"--adopt {id.name}" for id in strangers[:3]),
+            )
+
+    def run(self, work: Work) -> str:
+        """Applies all that differ, then removes."""
+        live = self._live(work)
+        applied = 0
+        for obj in map(_signed, self.objects):
+            if not _is_as_wanted(obj, live.get(identify(obj, work.namespace))):
+                work.cluster.apply(obj, work.namespace, force=True)
+                applied += 1
+        gone = self._gone(work)
+        for id in gone:
+            work.cluster.delete(id.api_version, id.kind, id.name, id.namespace)
+        parts = [f"{applied} applied"] if applied else []
+        return ", ".join([*parts, *([f"{len(gone)} removed"] if gone else [])])
+
+    def _live(self, work: Work) -> dict[ObjectId, Object]:
+        if "own objects" not in work.facts:
+            ids = [identify(obj, work.namespace) for obj in self.objects]
+            with ThreadPoolExecutor(max_workers=8) as pool:
+                found = list(
+                    pool.map(lambda id: work.cluster.get(id.api_version, id.kind, id.name, id.namespace), ids)
+                )
+            work.facts["own objects"] = {
+                id: one for id, one in zip(ids, found, strict=True) if one is not None
+            }
+        live: dict[ObjectId, Object] = work.facts["own objects"]
+        return live
+
+    def _gone(self, work: Work) -> list[ObjectId]:
+        """Objects of earlier deployments, by the record, that are still there, ours, and wanted no more."""
+        if "objects to go" not in work.facts:
+            wanted = {identify(obj, work.namespace) for obj in self.objects}
+            before = {
+                identify(obj, work.namespace): None
+                for deployed in work.record.revisions[-3:]
+                for obj in deployed.objects
+            }
+            work.facts["objects to go"] = [id for id in before if id not in wanted and is_ours(work, id)]
+        found: list[ObjectId] = work.facts["objects to go"]
+        return found
+
+
+def is_ours(work: Work, id: ObjectId) -> bool:
+    """Whether that object is there and carries our label."""
+    found = work.cluster.get(id.api_version, id.kind, id.name, id.namespace)
+    return found is not None and (meta_of(found).get("labels") or {}).get(MANAGED_BY) == OURS[MANAGED_BY]
+
+
+def remembered(objects: Iterable[Object]) -> tuple[Object, ...]:
+    """What the record keeps of them, for going back."""
+    return without_secrets(objects)
+
+
+def _signed(obj: Object) -> Object:
+    meta = {**meta_of(obj)}
+    meta["labels"] = {**(meta.get("labels") or {}), **OURS}
+    if obj.get("kind") != "Secret":
+        # A digest of a secret would let its guesses be tried.
+        meta["annotations"] = {**(meta.get("annotations") or {}), DIGEST: digest(obj)[:16]}
+    return {**obj, "metadata": meta}
+
+
+def _is_as_wanted(obj: Object, live: Object | None) -> bool:
+    """By our annotation and by the fields: what somebody changed by hand is put back."""
+    if live is None or meta_of(live).get("deletionTimestamp"):
+        return False
+    if (meta_of(obj).get("annotations") or {}).get(DIGEST) != (meta_of(live).get("annotations") or {}).get(
+        DIGEST
+    ):
+        return False
+    from tidehub.kubernetes.deploying.steps.crds import covers
+
+    wanted = {key: value for key, value in obj.items() if key not in ("metadata", "status", "stringData")}
+    return covers(live, wanted)

@@ -1,0 +1,235 @@
+"""Helm releases: brought about in order, each waited for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tidehub import __version__
+from tidehub.errors import TidehubError
+from tidehub.helm.problems import HelmProblem, NoDeployedRevision, OwnershipConflict
+from tidehub.kubernetes.deploying.observed import meta_of
+from tidehub.kubernetes.deploying.observing import WaitFailed, is_done, wait_until_ready, while_working
+from tidehub.kubernetes.deploying.record import ReleaseState, digest, without_secrets
+from tidehub.kubernetes.deploying.running import Work
+from tidehub.kubernetes.deploying.stored import Live, free, live_release, without_nulls
+from tidehub.kubernetes.deploying.waiting import Wanted
+from tidehub.kubernetes.deploying.words import Refused
+from tidehub.kubernetes.objects import Object, identify
+from tidehub.kubernetes.rendering.model import RenderedRelease
+from tidehub.kubernetes.values.merge import merge
+from tidehub.secrets.charts import revealed
+
+HELM_LABEL = {"app.kubernetes.io/managed-by": "Helm"}
+RELEASE_NAME, RELEASE_NAMESPACE = "meta.helm.sh/release-name", "meta.helm.sh/release-namespace"
+
+
+@dataclass(frozen=True)
+class HelmRelease:
+    """Installs a release, or upgrades it where anything differs."""
+
+    rendered: RenderedRelease = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return f"release {self.rendered.release.name}"
+
+    @property
+    def title(self) -> str:
+        return f"Release {self.rendered.release.name}"
+
+    def needed(self, work: Work) -> bool:
+        """Whether chart, values, secrets or rendered objects differ from what is deployed."""
+        release = self.rendered.release
+        live = live_release(work, release.name)
+        before = work.record.release(release.name)
+        if live is None or before is None or live.status != "deployed":
+            return True
+        if replace(wanted_state(self.rendered), revision=live.revision) != before:
+            return True
+        return bool(without_nulls(dict(live.values)) != without_nulls(values_of(self.rendered)))
+
+    def check(self, work: Work) -> None:
+        """Raises `Refused` for a release that tidehub did not make, unless it is named."""
+        release = self.rendered.release
+        live = live_release(work, release.name)
+        if (
+            live is None
+            or work.record.release(release.name) is not None
+            or release.name in work.options.adopt
+        ):
+            return
+        raise Refused(
+            f"the release {release.name} ({live.full_chart}) is there already and tidehub did not make it",
+            expected="no release of that name, or one that tidehub made",
+            fix=f"`tidehub plan` shows what would change; take it over with --adopt {release.name}",
+        )
+
+    def run(self, work: Work) -> str:
+        """Frees it from what a killed Helm left, then lets Helm work while its hooks are watched."""
+        release = self.rendered.release
+        before = live_release(work, release.name)
+        freed = free(work, release.name)
+        known = work.record.release(release.name)
+        # Ours from here on, and not as wanted until Helm says so: an interruption leaves no doubt.
+        started = replace(
+            wanted_state(self.rendered), values="", manifest="", revision=known.revision if known else 0
+        )
+        work.write(work.record.with_release(started))
+        adopt(work, self.rendered)
+        work.ensure()
+        revision = self._helm(work)
+        work.write(work.record.with_release(replace(wanted_state(self.rendered), revision=revision)))
+        work.facts.clear()
+        return _what_was_done(before, freed, self.rendered, revision)
+
+    def _helm(self, work: Work) -> int:
+        release = self.rendered.release
+        hooks = Wanted.of_hooks(self.rendered.hooks)
+        ended = threading.Event()
+        failures: list[WaitFailed] = []
+
+        def look() -> None:
+            found = while_working(work, hooks, f"Release {release.name}", work.helm.stop, ended.wait)
+            failures.extend([found] if found else [])
+
+        watcher = threading.Thread(target=look, name="hooks", daemon=True)
+        if hooks:
+            watcher.start()
+        try:
+            applied = work.helm.upgrade_install(
+                self.rendered.archive.path,
+                merge(release.values, release.secrets),
+                release=release.name,
+                namespace=work.namespace,
+                timeout=work.options.timeout,
+                description=f"tidehub {__version__}",
+            )
+        except OwnershipConflict as conflict:
+            raise _unowned(conflict, work.namespace) from conflict
+        except NoDeployedRevision as error:
+            raise _with_fix(
+                error,
+                f"look at it with `helm -n {work.namespace} history {release.name}`, then run this again",
+            ) from error
+        except HelmProblem:
+            if failures:
+                raise failures[0] from None
+            raise
+        finally:
+            ended.set()
+            if hooks:
+                watcher.join(timeout=10)
+        return applied.record.revision
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Waits until what a release brought is ready."""
+
+    release: str
+    wanted: Wanted
+
+    @property
+    def name(self) -> str:
+        return f"wait {self.release}"
+
+    @property
+    def title(self) -> str:
+        return f"Pods of {self.release}"
+
+    def needed(self, work: Work) -> bool:
+        """Whether something of it is not ready."""
+        return not is_done(work, self.wanted)
+
+    def run(self, work: Work) -> str:
+        """Raises `WaitFailed`."""
+        from tidehub.kubernetes.deploying.observing import server_time
+
+        return wait_until_ready(work, self.wanted, self.title, since=server_time(work))
+
+
+def wanted_state(rendered: RenderedRelease) -> ReleaseState:
+    """What the record says of a release that is as rendered."""
+    release = rendered.release
+    return ReleaseState(
+        name=release.name,
+        chart=release.chart,
+        version=release.version,
+        sha256=rendered.archive.sha256,
+        values=digest(release.values),
+        manifest=digest(without_secrets(rendered.objects)),
+        revision=0,
+    )
+
+
+def values_of(rendered: RenderedRelease) -> dict[str, Any]:
+    """Values with the secrets in clear, as Helm stores them: never to be shown."""
+    found = revealed(merge(rendered.release.values, rendered.release.secrets))
+    assert isinstance(found, dict)
+    return found
+
+
+def adopt(work: Work, rendered: RenderedRelease) -> None:
+    """Lets Helm take over objects that were named for it, and what an uninstalled release of ours left behind."""
+    release = rendered.release
+    for obj in rendered.objects:
+        id = identify(obj, work.namespace)
+        kept = f"{id.kind}/{id.name}" in work.record.kept
+        if not kept and not {id.name, f"{id.kind}/{id.name}"} & work.options.adopt:
+            continue
+        live = work.cluster.get(id.api_version, id.kind, id.name, id.namespace)
+        if live is None or _owner(live) == (work.namespace, release.name):
+            continue
+        if kept and not {id.name, f"{id.kind}/{id.name}"} & work.options.adopt:
+            owner = _owner(live)
+            if owner is not None and owner[0] == work.namespace and live_release(work, owner[1]) is not None:
+                continue
+        work.cluster.patch(
+            id.api_version, id.kind, id.name, ownership(release.name, work.namespace), id.namespace
+        )
+
+
+def ownership(release: str, namespace: str) -> Object:
+    """The labels and annotations by which Helm knows its objects (helm.sh/helm pkg/action/validate.go)."""
+    return {
+        "metadata": {
+            "labels": dict(HELM_LABEL),
+            "annotations": {RELEASE_NAME: release, RELEASE_NAMESPACE: namespace},
+        }
+    }
+
+
+def _owner(live: Object) -> tuple[str, str] | None:
+    annotations: Mapping[str, str] = meta_of(live).get("annotations") or {}
+    labels: Mapping[str, str] = meta_of(live).get("labels") or {}
+    if labels.get("app.kubernetes.io/managed-by") != "Helm" or RELEASE_NAME not in annotations:
+        return None
+    return annotations.get(RELEASE_NAMESPACE, ""), annotations[RELEASE_NAME]
+
+
+def _unowned(conflict: OwnershipConflict, namespace: str) -> TidehubError:
+    whose = f"the release {conflict.owner}" if conflict.owner else "no release: somebody made it by hand"
+    return TidehubError(
+        f"{conflict.kind} {conflict.name} is there already and belongs to {whose}",
+        expected="no object of that name, or one of this release",
+        fix=f"remove it (kubectl -n {namespace} delete {conflict.kind.lower()} {conflict.name}), or take it over: "
+        f"--adopt {conflict.kind}/{conflict.name}",
+    )
+
+
+def _with_fix(error: TidehubError, fix: str) -> TidehubError:
+    return TidehubError(error.what, where=error.where, expected=error.expected, fix=fix)
+
+
+def _what_was_done(before: Live | None, freed: str, rendered: RenderedRelease, revision: int) -> str:
+    release = rendered.release
+    if before is None:
+        done = f"{release.chart} {release.version} installed"
+    elif (before.chart, before.version) != (release.chart, release.version):
+        done = f"{before.full_chart} became {release.chart} {release.version}"
+    else:
+        done = f"{release.chart} {release.version} changed"
+    return f"{done}, revision {revision}" + (f" (it was left {freed})" if freed else "")
