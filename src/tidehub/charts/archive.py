@@ -157,17 +157,21 @@ def _files(path: Path) -> dict[str, bytes]:
         }
     try:
         with path.open("rb") as stream:
-            packed = stream.read(LARGEST_ALL + 1)
-        # Unpacked whole under a bound before tar sees it: a bomb ends here.
+            return _unpacked(stream.read(LARGEST_ALL + 1))
+    except OSError as error:
+        raise damaged(f"the chart cannot be read ({error.strerror or error})") from None
+
+
+def _unpacked(packed: bytes) -> dict[str, bytes]:
+    """The files of an archive. It is unpacked whole under a bound before tar sees it: a bomb ends here."""
+    try:
         with gzip.GzipFile(fileobj=io.BytesIO(packed)) as unpacking:
             unpacked = unpacking.read(LARGEST_ALL + 1)
         if len(unpacked) > LARGEST_ALL:
             raise damaged(f"the chart unpacks to more than {LARGEST_ALL // 2**20} MiB")
         with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as archive:
             return _members(archive)
-    except OSError as error:
-        raise damaged(f"the chart cannot be read ({error.strerror or error})") from None
-    except (tarfile.TarError, EOFError, zlib.error, ValueError) as error:
+    except (OSError, tarfile.TarError, EOFError, zlib.error, ValueError) as error:
         raise damaged(f"the chart is no whole archive ({error})") from None
 
 
@@ -207,12 +211,7 @@ def _chart(files: Mapping[str, bytes], depth: int = 0) -> Chart:
         if len(parts) == 3:
             inside.setdefault(parts[1], {})[parts[2]] = data
         elif path.endswith(".tgz"):
-            with gzip.GzipFile(fileobj=io.BytesIO(data)) as unpacking:
-                unpacked = unpacking.read(LARGEST_ALL + 1)
-            if len(unpacked) > LARGEST_ALL:
-                raise damaged(f"{path} unpacks to more than {LARGEST_ALL // 2**20} MiB")
-            with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as archive:
-                subcharts.append(_chart(_members(archive), depth + 1))
+            subcharts.append(_chart(_unpacked(data), depth + 1))
     subcharts += [_chart(its, depth + 1) for _, its in sorted(inside.items()) if "Chart.yaml" in its]
     return Chart(_metadata(own), own, tuple(subcharts))
 

@@ -1,8 +1,8 @@
 """Ranges of Kubernetes versions as charts write them (`kubeVersion`), by Helm's rules. Pure.
 
 Helm reads them with github.com/Masterminds/semver/v3: comparisons joined by commas or spaces all hold, those on either
-side of `||` are alternatives, and a version with a pre-release part (`v1.30.4-gke.100`) only fits where one of the joined
-comparisons has one itself. That is why charts write `>=1.28.0-0`.
+side of `||` are alternatives, and a version with a pre-release part (`v1.30.4-gke.100`) only fits where one of the
+joined comparisons has one itself. That is why charts write `>=1.28.0-0`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ def check_kube_version(wanted: str | None, version: str) -> bool:
     if not wanted or not wanted.strip():
         return True
     its = parse(version)
-    return any(_all_hold(alternative, its) for alternative in wanted.split("||"))
+    # Every alternative is read, so that nonsense in one is found whatever the others say.
+    fits = [_all_hold(alternative, its) for alternative in wanted.split("||")]
+    return any(fits)
 
 
 def parse(version: str) -> Parsed:
