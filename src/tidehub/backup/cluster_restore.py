@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tidehub.backup import hub_pod
 from tidehub.backup.cluster import CLAIMS, DATABASE, HELM_TYPE, HUB_POD, TARGET
 from tidehub.backup.container import BackupReader, Kept
+from tidehub.backup.missing import Missing
 from tidehub.backup.site_files import put_site_files, site_files
 from tidehub.errors import TidehubError
 from tidehub.kubernetes.cluster.port import Cluster
@@ -33,16 +33,6 @@ _OF_A_BINDING = (
 )
 
 
-class Missing(StrEnum):
-    """What to do about a claim whose volume the cluster no longer knows."""
-
-    REFUSE = "refuse"
-    REATTACH = "reattach"
-    """Make the volume anew from its handle: the disk itself is still there."""
-    EMPTY = "empty"
-    """Leave it to the storage class: an empty volume."""
-
-
 @dataclass(frozen=True)
 class ClusterRestored:
     """What came back."""
@@ -56,6 +46,10 @@ class ClusterRestored:
     set_aside: str
     """Name of an older database on the hub's volume, which was kept."""
     site_files: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
-from tidehub.cli.console import make_say, print_lines
+from tidehub.cli.cluster_options import Context, Kubeconfig
+from tidehub.cli.console import ConsoleSay, make_say, print_lines
 from tidehub.cli.options import AsJson, SiteFile, State
-
-if TYPE_CHECKING:
-    from tidehub.backup.machine import Made
+from tidehub.cli.target import Target, TargetOption, choose_target
 
 Output = Annotated[
     Path | None,
@@ -27,34 +26,92 @@ def backup(
     site: SiteFile = None,
     output: Output = None,
     no_homes: Annotated[
-        bool, typer.Option("--no-homes", help="Leave people's files out: they are saved otherwise.")
+        bool, typer.Option("--no-homes", help="On one machine: leave people's files out.")
+    ] = False,
+    no_database: Annotated[
+        bool, typer.Option("--no-database", help="On a cluster: leave the hub's database out.")
     ] = False,
     state: State = None,
+    target: TargetOption = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    """Copy databases, keys and people's files into one private file, while the platform runs or not.
+    """Copy into one private file what a platform cannot make again, while it runs or not.
 
-    The site file and the secrets beside it are copied too when FILE is given. Whoever has the backup has the
-    platform's secrets: the file is readable by you alone.
+    Of one machine: databases, keys and people's files. Of a cluster: the hub's database, keys, values, Helm's records,
+    and which volume is whose home; the files on these volumes are saved by the storage's own snapshots. The site file
+    and the secrets beside it are in it when FILE is given, and always for a cluster.
+
+    Whoever has the backup has the platform's secrets: the file is readable by you alone.
     """
+    chosen = choose_target(target, site=site, state=state, kubeconfig=kubeconfig, context=context)
+    path = output or Path(time.strftime("tidehub-backup-%Y%m%dT%H%M%S.tar.gz"))
+    say = make_say()
+    try:
+        if chosen is Target.KUBERNETES:
+            facts = _of_cluster(path, site, kubeconfig, context, say, database=not no_database)
+        else:
+            facts = _of_machine(path, site, state, say, homes=not no_homes)
+    finally:
+        say.rest()
+    for warning in facts["warnings"]:
+        say.warn(warning)
+    facts["size"] = path.stat().st_size
+    print_lines([json.dumps(facts, indent=2)] if as_json else [_line(facts)])
+
+
+def _of_machine(
+    path: Path, site: Path | None, state: Path | None, say: ConsoleSay, *, homes: bool
+) -> dict[str, Any]:
     from tidehub.backup.machine import back_up
     from tidehub.local.places import Places
 
-    target = output or Path(time.strftime("tidehub-backup-%Y%m%dT%H%M%S.tar.gz"))
-    say = make_say()
-    try:
-        made = back_up(
-            Places.of(state), target, homes=not no_homes, site_files=_site_files(site), step=say.step
-        )
-    finally:
-        say.rest()
-    for warning in made.warnings:
-        say.warn(warning)
-    print_lines([json.dumps(_facts(made), indent=2)] if as_json else _lines(made))
+    made = back_up(Places.of(state), path, homes=homes, site_files=_site_files(site), step=say.step)
+    return {
+        "file": str(path),
+        "target": "machine",
+        "people": made.people,
+        "homes": made.homes,
+        "warnings": list(made.warnings),
+    }
+
+
+def _of_cluster(
+    path: Path,
+    site: Path | None,
+    kubeconfig: Path | None,
+    context: str | None,
+    say: ConsoleSay,
+    *,
+    database: bool,
+) -> dict[str, Any]:
+    from tidehub.backup.cluster import back_up_cluster
+    from tidehub.cli.deployed import open_deployed
+
+    deployed = open_deployed(site, kubeconfig, context)
+    made = back_up_cluster(
+        deployed.cluster,
+        deployed.helm,
+        deployed.namespace,
+        path,
+        database=database,
+        site_files=_site_files(deployed.site_file),
+        step=say.step,
+    )
+    return {
+        "file": str(path),
+        "target": "kubernetes",
+        "namespace": made.namespace,
+        "releases": list(made.releases),
+        "claims": made.claims,
+        "database": made.database,
+        "warnings": list(made.warnings),
+    }
 
 
 def _site_files(site: Path | None) -> tuple[Path, ...]:
-    """The site file and what lies beside it by its name: secrets, clear or encrypted, and pinned charts."""
+    """The site file and what lies beside it by its name: secrets, clear or encrypted."""
     if site is None:
         return ()
     from tidehub.cli.site_options import load_given
@@ -64,20 +121,14 @@ def _site_files(site: Path | None) -> tuple[Path, ...]:
     return (site, *(path for path in beside if path.is_file()))
 
 
-def _facts(made: Made) -> dict[str, object]:
-    return {
-        "file": str(made.path),
-        "size": made.path.stat().st_size,
-        "people": made.people,
-        "homes": made.homes,
-        "warnings": list(made.warnings),
-    }
-
-
-def _lines(made: Made) -> list[str]:
-    size = made.path.stat().st_size / 2**20
-    homes = "with their files" if made.homes else "without their files"
-    who = "1 person" if made.people == 1 else f"{made.people} people"
-    return [
-        f"{made.path}: {size:.1f} MiB, {who} {homes}. It holds secrets: keep it as private as the platform."
-    ]
+def _line(facts: dict[str, Any]) -> str:
+    if facts["target"] == "machine":
+        count = facts["people"]
+        who = "1 person" if count == 1 else f"{count} people"
+        what = f"{who} {'with' if facts['homes'] else 'without'} their files"
+    else:
+        claims = facts["claims"]
+        database = "the hub's database" if facts["database"] else "no database"
+        what = f"{', '.join(facts['releases'])}; {database}; {claims} claim{'' if claims == 1 else 's'}"
+    size = facts["size"] / 2**20
+    return f"{facts['file']}: {size:.1f} MiB, {what}. It holds secrets: keep it as private as the platform."

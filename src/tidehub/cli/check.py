@@ -7,13 +7,19 @@ import json
 import os
 import signal
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tidehub.cli.console import print_lines
-from tidehub.cli.options import State
+from tidehub.cli.options import SiteOption, State
+from tidehub.cli.site_options import load_given
+from tidehub.cli.target import Target, TargetOption, choose_target
 from tidehub.errors import FAILED, INTERRUPTED
+
+if TYPE_CHECKING:
+    from tidehub.checks.target import Target as CheckTarget
 
 
 def check(
@@ -25,6 +31,8 @@ def check(
     user: Annotated[
         str | None, typer.Option(metavar="NAME", help="Trial account to use instead of the first free one.")
     ] = None,
+    on: TargetOption = None,
+    site: SiteOption = None,
 ) -> None:
     """Goes a person's path through a running platform: login, server, notebook cell, Dask cluster, dashboard.
 
@@ -32,12 +40,10 @@ def check(
     TIDEHUB_CHECK_TOKEN; everything but the login itself is then checked.
     """
     # Imported here, so that the other commands do not pay for it.
-    from tidehub.checks.local_target import local_target
     from tidehub.checks.path import check_path
     from tidehub.checks.report import Phase, Report, lines
-    from tidehub.local.places import Places
 
-    target = local_target(Places.of(state), ask_token=_given_token)
+    target = _target(on, state, site)
     plain = "utf" not in (sys.stdout.encoding or "").lower()
 
     def tell(phase: Phase) -> None:
@@ -63,6 +69,18 @@ def check(
         print_lines([f"{result} ({report.seconds:.1f} s, as {report.user or 'nobody'})."])
     if not report.ok:
         raise typer.Exit(FAILED)
+
+
+def _target(on: Target | None, state: Path | None, site: Path | None) -> CheckTarget:
+    if choose_target(on, site=site, state=state, kubeconfig=None, context=None) is Target.KUBERNETES:
+        from tidehub.checks.promises import TOKEN_VARIABLE
+        from tidehub.checks.site_target import site_target
+
+        return site_target(load_given(site).site, _given_token(TOKEN_VARIABLE))
+    from tidehub.checks.local_target import local_target
+    from tidehub.local.places import Places
+
+    return local_target(Places.of(state), ask_token=_given_token)
 
 
 def _given_token(variable: str) -> str | None:

@@ -14,6 +14,10 @@ State = Annotated[
 SiteFile = Annotated[
     Path | None, typer.Argument(metavar="[FILE]", help="The site file.  [default: tidehub.yaml]")
 ]
+SiteOption = Annotated[
+    Path | None,
+    typer.Option("--site", metavar="FILE", help="The site file, for a cluster.  [default: tidehub.yaml]"),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(

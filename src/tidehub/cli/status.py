@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from tidehub.cli.cluster_options import Context, Kubeconfig
 from tidehub.cli.console import print_lines
-from tidehub.cli.options import State
+from tidehub.cli.options import SiteOption, State
+from tidehub.cli.target import Target, TargetOption, choose_target
 from tidehub.errors import FAILED
 
 if TYPE_CHECKING:
@@ -31,11 +34,35 @@ def _trial_accounts(places: Places, found: Mapping[str, object]) -> list[str]:
     ]
 
 
+def _cluster_status(
+    site: Path | None, kubeconfig: Path | None, context: str | None, *, as_json: bool
+) -> NoReturn:
+    from tidehub.cli.deployed import open_deployed
+    from tidehub.kubernetes.observing.status import platform_status
+    from tidehub.kubernetes.observing.words import status_lines
+
+    deployed = open_deployed(site, kubeconfig, context)
+    found = platform_status(
+        deployed.cluster, deployed.helm, deployed.namespace, address=deployed.site.site.url
+    )
+    print_lines([json.dumps(found, indent=2)] if as_json else status_lines(found))
+    raise typer.Exit(0 if found["healthy"] else FAILED)
+
+
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     state: State = None,
+    target: TargetOption = None,
+    site: SiteOption = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
 ) -> None:
     """Show what runs; exit code 0 when all is well, 1 when nothing runs or a part does not."""
+    if (
+        choose_target(target, site=site, state=state, kubeconfig=kubeconfig, context=context)
+        is Target.KUBERNETES
+    ):
+        _cluster_status(site, kubeconfig, context, as_json=as_json)
     from tidehub.local.places import Places
     from tidehub.local.supervisor.client import platform_status
     from tidehub.local.supervisor.words import status_lines
