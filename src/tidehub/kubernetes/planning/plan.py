@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tidehub.helm.engine import Helm
 from tidehub.kubernetes.cluster.port import Cluster
+from tidehub.kubernetes.planning.compare import compare_with_cluster
 from tidehub.kubernetes.planning.model import Plan
 from tidehub.kubernetes.rendering.model import Rendered
 
@@ -14,6 +15,4 @@ def plan(rendered: Rendered, cluster: Cluster, helm: Helm, *, threads: int = 16)
     Every question is a read, or a write with `dryRun=All`. What the server refuses is a finding of the plan; a server
     that cannot be asked raises `ClusterProblem`, and Helm's own failures raise `HelmProblem`.
     """
-    from tidehub.kubernetes.planning.compare import Comparison
-
-    return Comparison(rendered, cluster, helm, threads=threads).plan()
+    return compare_with_cluster(rendered, cluster, helm, threads)

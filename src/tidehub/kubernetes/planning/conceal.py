@@ -1,0 +1,141 @@
+"""Secrets kept out of a plan: those of this deployment, and those that the cluster has from earlier ones."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
+
+from tidehub.kubernetes.objects import Object, ObjectId
+from tidehub.kubernetes.planning.diff import FieldChange
+from tidehub.kubernetes.planning.paths import Entry, Path
+from tidehub.secrets.redaction import Redactor, known
+from tidehub.secrets.secret import REDACTED, Secret
+
+SHORTEST = 8
+"""Characters of a value in a Secret that is hidden elsewhere, too: shorter ones are words such as `true` or `user`."""
+_SECRET_NAME = re.compile(
+    r"passw(or)?d|passphrase|(api|auth|access|refresh|bearer)_?token|^token$|_token$|[a-z]Token$|client_?secret"
+    r"|cookie_?secret|secret_?key|private_?key|access_?key|crypt_?key|credentials?$|_secret$|_pwd$",
+    re.I,
+)
+"""Names of settings and variables that hold a secret. `existingSecret`, `secretName`, `username_key` are none."""
+_DATA = ("data", "stringData")
+
+
+class Concealer:
+    """Hides secrets in changes and sentences. Everything that leaves a plan has been through it."""
+
+    def __init__(
+        self, secrets: Iterable[Secret] = (), objects: Iterable[Object] = (), plain: Iterable[str] = ()
+    ) -> None:
+        """`plain` are names that stay readable, although some Secret may hold one of them as a user's name."""
+        found = {text for obj in objects for text in _of_secret(obj)} - set(plain)
+        found |= {secret.reveal() for secret in secrets}
+        self._own = Redactor(Secret(form) for text in found for form in _forms(text))
+
+    def text(self, text: str) -> str:
+        """A sentence without secrets."""
+        return self._own.text(known.text(text))
+
+    def value(self, value: Any) -> Any:
+        """A value of an object without secrets, whatever is in it."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            name = value.get("name")
+            if isinstance(name, str) and "value" in value and _SECRET_NAME.search(name):
+                # A variable of a container.
+                value = {**value, "value": REDACTED}
+            return {self.text(str(key)): self._named(str(key), each) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(self.value(each) for each in value)
+        if isinstance(value, Entry):
+            return Entry(tuple(self.value(each) for each in value.key))
+        return value
+
+    def change(self, id: ObjectId, change: FieldChange) -> FieldChange:
+        """A change without secrets: of a Secret's data only whether it changed, key by key."""
+        path: Path = tuple(self.value(part) for part in change.path)
+        if id.kind == "Secret" and change.path[:1] and change.path[0] in _DATA:
+            return replace(change, path=path, old=_hidden(change.old), new=_hidden(change.new))
+        if _names_secret(change.path):
+            # A flag or a mapping whose name ends in `token` holds none itself.
+            old, new = (
+                REDACTED if isinstance(each, str) else self.value(each) for each in (change.old, change.new)
+            )
+            return replace(change, path=path, old=old, new=new)
+        return replace(change, path=path, old=self.value(change.old), new=self.value(change.new))
+
+    def _named(self, name: str, value: Any) -> Any:
+        if isinstance(value, str) and value and _SECRET_NAME.search(name):
+            return REDACTED
+        return self.value(value)
+
+
+def _names_secret(path: Path) -> bool:
+    """Whether the path leads to a setting whose name says that it is a secret, or to such a variable's value."""
+    for place, part in enumerate(path):
+        if isinstance(part, Entry) and path[place - 1] == "env" and path[place + 1 : place + 2] == ("value",):
+            return bool(_SECRET_NAME.search(str(part.key[0])))
+    return bool(path) and isinstance(path[-1], str) and _SECRET_NAME.search(path[-1]) is not None
+
+
+def _hidden(value: Any) -> Any:
+    if value is None:
+        return None
+    return dict.fromkeys(value, REDACTED) if isinstance(value, Mapping) else REDACTED
+
+
+def _forms(text: str) -> Iterator[str]:
+    """A secret as it is written in objects: plain, in JSON, in an address, and as base64."""
+    yield text
+    yield json.dumps(text)[1:-1]
+    yield quote(text, safe="")
+    yield base64.b64encode(text.encode()).decode()
+
+
+def _of_secret(obj: Object) -> Iterator[str]:
+    """The texts in a Secret, and the secret ones in the values that a chart keeps in it."""
+    if obj.get("kind") != "Secret":
+        return
+    texts = [str(text) for text in (obj.get("stringData") or {}).values()]
+    for written in (obj.get("data") or {}).values():
+        try:
+            texts.append(base64.b64decode(str(written), validate=True).decode())
+        except (binascii.Error, UnicodeDecodeError, ValueError):
+            continue
+    for text in texts:
+        if "\n" in text.strip():
+            yield from _of_settings(text)
+        if len(text.strip()) >= SHORTEST:
+            yield text.strip()
+
+
+def _of_settings(text: str) -> Iterator[str]:
+    """Secret values in a file of settings: YAML or JSON."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        read = YAML(typ="safe").load(text)
+    except (YAMLError, ValueError):
+        return
+    yield from _secret_leaves(read, secret=False)
+
+
+def _secret_leaves(value: Any, *, secret: bool) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            inside = key == "keys" or _SECRET_NAME.search(str(key)) is not None
+            yield from _secret_leaves(each, secret=inside and not isinstance(each, Mapping))
+    elif isinstance(value, list):
+        for each in value:
+            yield from _secret_leaves(each, secret=secret)
+    elif secret and isinstance(value, str) and len(value) >= SHORTEST:
+        yield value

@@ -1,0 +1,200 @@
+"""What the cluster has of each subject, and what it would make of it. Reads, and writes with `dryRun=All`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
+
+from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
+from tidehub.kubernetes.objects import Object, ObjectId, identify
+from tidehub.kubernetes.planning.diff import FieldChange, compare
+from tidehub.kubernetes.planning.normal import normal
+from tidehub.kubernetes.planning.subjects import Subject, is_kept
+from tidehub.kubernetes.planning.three_way import merge_patch, merged
+
+Untried = Literal["", "namespace", "definition"]
+"""Why the server could not be asked what it thinks: the namespace, or the kind's definition, is not there yet."""
+_NO_ANSWER = frozenset({"unreachable", "timeout", "unauthorized", "expired"})
+"""Reasons that are no verdict on an object."""
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One subject and the server's answers."""
+
+    subject: Subject
+    live: Object | None = None
+    """As the server has it."""
+    changes: tuple[FieldChange, ...] = ()
+    """From the live object to what it would be, both in `normal` form; empty for what is not there or stays."""
+    refusal: ClusterProblem | None = None
+    """Why the server would not do it, or not show it."""
+    unread: bool = False
+    """Whether it is the reading that was refused."""
+    untried: Untried = ""
+    unserved: bool = False
+    """Whether the server knows no such kind, and no definition of this deployment brings it."""
+    foreign: bool = False
+    """Whether it is there and Helm's (or tidehub's) marks say that it is somebody else's."""
+    owner: str = ""
+    """Whose it is by its marks, where it is foreign: `release x in the namespace y`, or empty for nobody's."""
+    record_unserved: ObjectId | None = None
+    """The object as the last release has it, where the server no longer serves that version of its kind."""
+
+
+def together(work: Sequence[Callable[[], Answer]], threads: int) -> list[Answer]:
+    """Every answer in the order of the questions, asked at the same time. The first failure is raised."""
+    if not work:
+        return []
+    with ThreadPoolExecutor(max(1, min(threads, len(work))), thread_name_prefix="plan") as pool:
+        pending: list[Future[Answer]] = [pool.submit(one) for one in work]
+        try:
+            return [one.result() for one in pending]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+class Observer:
+    """Asks one cluster about subjects. Safe for several threads once made."""
+
+    def __init__(
+        self, cluster: Cluster, namespace: str, *, exists: bool, definitions: Iterable[Object] = ()
+    ) -> None:
+        self._cluster = cluster
+        self._namespace = namespace
+        self._exists = exists
+        self._served = {(kind.api_version, kind.kind) for kind in cluster.served()}
+        self._coming = {pair for crd in definitions for pair in _brings(crd)}
+
+    def serves(self, api_version: str, kind: str) -> bool:
+        """Whether the server has such a kind now."""
+        return (api_version, kind) in self._served
+
+    def observe(self, subject: Subject) -> Observation:
+        """Asks what is there and what would become of it. Raises `ClusterProblem` where nobody answers."""
+        found = self._observe(subject)
+        if subject.part == "release" and subject.last is not None:
+            before = identify(subject.last, subject.home)
+            pair = (before.api_version, before.kind)
+            if not self.serves(*pair) and pair not in self._coming:
+                return replace(found, record_unserved=before)
+        return found
+
+    def _observe(self, subject: Subject) -> Observation:
+        obj = subject.new or subject.last
+        assert obj is not None
+        pair = (subject.id.api_version, subject.id.kind)
+        if pair not in self._served:
+            if subject.new is None:
+                return Observation(subject)
+            coming = pair in self._coming
+            return Observation(subject, untried="definition" if coming else "", unserved=not coming)
+        if subject.id.namespace == self._namespace and not self._exists:
+            return Observation(subject, untried="namespace")
+        try:
+            live = self._cluster.get(*pair, subject.id.name, subject.id.namespace)
+        except ClusterProblem as problem:
+            return Observation(subject, refusal=_verdict(problem), unread=True)
+        if subject.new is None:
+            return self._leaving(subject, live)
+        if live is not None and subject.last is None and (owner := foreign_owner(subject, live)) is not None:
+            return Observation(subject, live, foreign=True, owner=owner)
+        try:
+            return Observation(subject, live, self._would_change(subject, subject.new, live))
+        except ClusterProblem as problem:
+            return Observation(subject, live, self._by_itself(subject, live), _verdict(problem))
+
+    def _leaving(self, subject: Subject, live: Object | None) -> Observation:
+        if live is None or is_kept(live):
+            return Observation(subject, live)
+        try:
+            self._cluster.delete(
+                subject.id.api_version, subject.id.kind, subject.id.name, subject.id.namespace, dry_run=True
+            )
+        except ClusterProblem as problem:
+            return Observation(subject, live, refusal=_verdict(problem))
+        return Observation(subject, live)
+
+    def _would_change(self, subject: Subject, new: Object, live: Object | None) -> tuple[FieldChange, ...]:
+        """The changes of a dry run; none for what is not there yet."""
+        where = subject.id.namespace
+        if live is None:
+            if subject.part == "release":
+                self._cluster.create(new, where, dry_run=True)
+            else:
+                self._cluster.apply(new, where, dry_run=True, force=True)
+            return ()
+        if subject.part == "release":
+            patch = self._patch(subject, new, live)
+            if not patch:
+                return ()
+            would = self._cluster.patch(
+                str(new["apiVersion"]), subject.id.kind, subject.id.name, patch, where, dry_run=True
+            )
+        else:
+            if subject.part == "crd" and _same_definition(new, live):
+                return ()
+            would = self._cluster.apply(new, where, dry_run=True, force=True)
+        return compare(normal(live), normal(would))
+
+    def _patch(self, subject: Subject, new: Object, live: Object) -> dict[str, Any]:
+        now = normal(live)
+        last = None if subject.last is None else normal(subject.last)
+        wanted = normal(new)
+        # Where it is, is no field that could change.
+        wanted["metadata"].setdefault("namespace", now["metadata"].get("namespace"))
+        if wanted["metadata"]["namespace"] is None:
+            del wanted["metadata"]["namespace"]
+        return merge_patch(now, merged(last, now, wanted))
+
+    def _by_itself(self, subject: Subject, live: Object | None) -> tuple[FieldChange, ...]:
+        """What was asked for, where the server refused it and so does not say what it would hold."""
+        if live is None or subject.new is None:
+            return ()
+        now = normal(live)
+        last = None if subject.last is None else normal(subject.last)
+        return compare(now, merged(last, now, normal(subject.new)))
+
+
+def foreign_owner(subject: Subject, live: Object) -> str | None:
+    """Whose a live object is that the last release did not have; None where this deployment may have it.
+
+    Helm refuses what lacks its label and both of its annotations (helm, pkg/action/validate.go).
+    """
+    meta = live.get("metadata") or {}
+    labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
+    release, where = (annotations.get(f"meta.helm.sh/release-{part}", "") for part in ("name", "namespace"))
+    managed = labels.get("app.kubernetes.io/managed-by", "")
+    helm = f"release {release} in the namespace {where or '?'}" if release else ""
+    if subject.part == "crd" or subject.id.kind == "Namespace":
+        return None
+    if subject.part == "own":
+        return None if managed == "tidehub" else helm or (f"managed by {managed}" if managed else "")
+    if managed == "Helm" and release == subject.release and where == subject.home:
+        return None
+    return helm or (f"managed by {managed}" if managed else "")
+
+
+def _same_definition(new: Object, live: Object) -> bool:
+    wanted, there = normal(new)["spec"], normal(live)["spec"]
+    return all(wanted.get(part) == there.get(part) for part in ("group", "scope", "versions"))
+
+
+def _brings(crd: Object) -> list[tuple[str, str]]:
+    spec = crd.get("spec") or {}
+    kind = str((spec.get("names") or {}).get("kind", ""))
+    return [
+        (f"{spec.get('group')}/{version.get('name')}", kind)
+        for version in spec.get("versions") or []
+        if version.get("served")
+    ]
+
+
+def _verdict(problem: ClusterProblem) -> ClusterProblem:
+    if problem.reason in _NO_ANSWER:
+        raise problem
+    return problem

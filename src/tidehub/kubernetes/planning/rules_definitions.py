@@ -1,0 +1,110 @@
+"""CustomResourceDefinitions: missing, changed, of another group, or in the hands of others. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tidehub.kubernetes.objects import Object
+from tidehub.kubernetes.planning.facts import Facts
+from tidehub.kubernetes.planning.model import Finding
+from tidehub.kubernetes.planning.observe import Observation
+
+DEFINITION = "CustomResourceDefinition"
+
+
+def findings(facts: Facts) -> Iterator[Finding]:
+    """All of them, in no order."""
+    ours = [one for one in facts.of_kind(DEFINITION) if one.subject.part == "crd"]
+    missing = [one.subject.id for one in ours if one.live is None and one.refusal is None]
+    if missing:
+        yield Finding(
+            "crd", "notice", f"{len(missing)} {_definitions(len(missing))} not in the cluster yet.",
+            "Helm never updates what is in a chart's crds/: the deployment applies them first.",
+            objects=tuple(missing),
+        )  # fmt: skip
+    changed = [one for one in ours if one.live is not None and one.changes]
+    if changed:
+        yield Finding(
+            "crd", "notice", f"{len(changed)} {_definitions(len(changed))} in the cluster in another version.",
+            "They are the whole cluster's: other installations of the same kinds see the change, too.",
+            objects=tuple(one.subject.id for one in changed),
+        )  # fmt: skip
+    for one in changed:
+        yield from _versions(one)
+        if owner := _owner(one.live or {}, facts):
+            yield Finding(
+                "crd", "danger", f"{one.subject.id.name} belongs to {owner}, and would be changed.",
+                "What is installed there may not work with the other version.",
+                "leave the chart's proxy out (traefik.installTraefik: false), or have its owner update it",
+                (one.subject.id,),
+            )  # fmt: skip
+    yield from _groups(facts)
+
+
+def _versions(one: Observation) -> Iterator[Finding]:
+    wanted = {version["name"]: version for version in _spec(one.subject.new).get("versions") or []}
+    there = {version["name"]: version for version in _spec(one.live).get("versions") or []}
+    gone = [
+        name
+        for name, version in there.items()
+        if version.get("served") and not wanted.get(name, {}).get("served")
+    ]
+    if gone:
+        yield Finding(
+            "crd", "danger", f"{one.subject.id.name} would no longer be served as {', '.join(gone)}.",
+            "Programs that use these versions find the objects no more.",
+            "move the objects to the new version first", (one.subject.id,),
+        )  # fmt: skip
+
+
+def _groups(facts: Facts) -> Iterator[Finding]:
+    """Kinds whose objects move from one API group to another, as Traefik's did with its version 3."""
+    leaving = {
+        (one.subject.id.group, one.subject.id.kind)
+        for one in facts.observations
+        if one.subject.new is None and one.subject.part == "release"
+    }
+    coming = {
+        (one.subject.id.group, one.subject.id.kind)
+        for one in facts.observations
+        if one.subject.new is not None and one.subject.last is None and one.subject.part == "release"
+    }
+    moves = sorted(
+        {
+            (old, new)
+            for old, kind in leaving
+            for new, other in coming
+            if kind == other and old != new and "traefik" in old + new
+        }
+    )
+    for old, new in moves:
+        kinds = sorted({kind for group, kind in leaving if group == old})
+        count = facts.clusters
+        running = (
+            f"{count} Dask {'cluster is' if count == 1 else 'clusters are'} there now. " if count else ""
+        )
+        yield Finding(
+            "crd", "danger", f"The routes of the gateway ({', '.join(kinds)}) move from the group {old} to {new}.",
+            f"{running}Routes of running Dask clusters are in the old group, which the new proxy does not read: their "
+            "notebooks lose them.",
+            "have people stop their Dask clusters before",
+        )  # fmt: skip
+
+
+def _owner(crd: Object, facts: Facts) -> str:
+    """Another release that has the definition; empty where it is ours, or nobody's."""
+    annotations: dict[str, Any] = (crd.get("metadata") or {}).get("annotations") or {}
+    release = annotations.get("meta.helm.sh/release-name")
+    where = annotations.get("meta.helm.sh/release-namespace", "")
+    if not release or (release in facts.releases and where == facts.namespace):
+        return ""
+    return f"the release {release} in the namespace {where}"
+
+
+def _spec(obj: Object | None) -> dict[str, Any]:
+    return (obj or {}).get("spec") or {}
+
+
+def _definitions(count: int) -> str:
+    return "custom resource definition is" if count == 1 else "custom resource definitions are"

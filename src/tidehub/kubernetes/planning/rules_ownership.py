@@ -1,0 +1,135 @@
+"""Whose objects and releases are in the way, and what state the releases are in. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tidehub.kubernetes.objects import ObjectId
+from tidehub.kubernetes.planning.facts import Facts
+from tidehub.kubernetes.planning.model import Finding
+from tidehub.site.charts import parts
+
+_OURS = frozenset({"jupyterhub", "dask-gateway", "daskhub", "dask-kubernetes-operator"})
+"""Charts that a site may have as releases."""
+
+
+def findings(facts: Facts) -> Iterator[Finding]:
+    """All of them, in no order."""
+    yield from _conflicts(facts)
+    yield from _model(facts)
+    yield from _states(facts)
+    yield from _elsewhere(facts)
+
+
+def _conflicts(facts: Facts) -> Iterator[Finding]:
+    by_owner: dict[tuple[str, str], list[ObjectId]] = {}
+    for one in facts.observations:
+        if one.foreign:
+            wanted_by = one.subject.release or "tidehub"
+            by_owner.setdefault((one.owner, wanted_by), []).append(one.subject.id)
+    for (owner, wanted_by), ids in by_owner.items():
+        whose = f"belong to {owner}" if owner else "belong to no release: somebody made them by hand"
+        if len(ids) == 1:
+            whose = whose.replace("belong", "belongs", 1).replace("made them", "made it")
+        yield Finding(
+            "conflict", "refusal", f"{_counted(ids)} in the cluster already and {whose}.",
+            "Helm refuses to install over objects of others." if wanted_by != "tidehub" else "",
+            _way_out(ids, owner, wanted_by, facts.namespace), tuple(ids),
+        )  # fmt: skip
+
+
+def _way_out(ids: list[ObjectId], owner: str, wanted_by: str, namespace: str) -> str:
+    if owner.startswith("release "):
+        name = owner.split()[1]
+        return f"uninstall {name} (what it holds goes with it: back up first), or choose another namespace"
+    one = ids[0]
+    named = f"{one.kind.lower()} {one.name}" + (f" -n {one.namespace}" if one.namespace else "")
+    if wanted_by == "tidehub":
+        return f"delete it, or hand it over: kubectl label {named} app.kubernetes.io/managed-by=tidehub --overwrite"
+    return (
+        f"delete it, or hand it over to Helm: kubectl label {named} app.kubernetes.io/managed-by=Helm --overwrite; "
+        f"kubectl annotate {named} meta.helm.sh/release-name={wanted_by} "
+        f"meta.helm.sh/release-namespace={namespace} --overwrite"
+    )
+
+
+def _model(facts: Facts) -> Iterator[Finding]:
+    model = facts.rendered.platform.model
+    others = [one for one in facts.records if one.name not in facts.releases and one.status != "uninstalled"]
+    rivals = [
+        one
+        for one in others
+        if (one.chart == "daskhub") == (model == "split") and one.chart in ("daskhub", "jupyterhub")
+    ]
+    for one in rivals:
+        yield Finding(
+            "model", "refusal",
+            f"The namespace {facts.namespace} holds {one.name} ({one.chart} {one.chart_version}), and the site is of "
+            f"the model {model}.",
+            "One release cannot take over the objects of another: the old one has to go first, and its claim of the "
+            "hub's database goes with it unless it is kept.",
+            f"back up (tidehub backup), uninstall {one.name} keeping the claims, deploy, restore; homes stay in their "
+            "claims",
+        )  # fmt: skip
+    for one in others:
+        if one not in rivals and one.chart in _OURS:
+            yield Finding(
+                "leftover", "notice",
+                f"The release {one.name} ({one.chart} {one.chart_version}) is in the namespace, and the site has none "
+                "of that name.",
+                "A deployment leaves it as it is.",
+                f"if nobody needs it: helm uninstall {one.name} -n {facts.namespace}",
+            )  # fmt: skip
+
+
+def _states(facts: Facts) -> Iterator[Finding]:
+    for one in facts.rendered.releases:
+        record = facts.record(one.release.name)
+        if record is None or record.status == "uninstalled":
+            continue
+        if record.pending:
+            yield Finding(
+                "pending", "danger",
+                f"The last operation on {record.name} never came to its end: Helm calls it {record.status}.",
+                "Somebody else is at it now, or it was interrupted. Helm refuses everything until that is settled.",
+                "if nobody is at it, deploy: it goes on from there",
+            )  # fmt: skip
+        elif record.status != "deployed":
+            yield Finding(
+                "pending", "notice", f"The last operation on {record.name} left it {record.status}.",
+                "What is compared here is the last revision that worked.", "deploy: it goes on from there",
+            )  # fmt: skip
+        if record.chart == one.release.chart and parts(record.chart_version) > parts(one.release.version):
+            yield Finding(
+                "downgrade", "danger",
+                f"{record.name} goes back from {record.chart} {record.chart_version} to {one.release.version}.",
+                "Charts are made to be upgraded: what the newer one changed in the cluster may not fit the older one.",
+                "back up first; `tidehub rollback` goes back to a state that worked",
+            )  # fmt: skip
+        elif record.chart != one.release.chart:
+            yield Finding(
+                "model", "danger",
+                f"The release {record.name} would change its chart from {record.chart} to {one.release.chart}.",
+                "Objects of the old chart that the new one does not have are removed.", "back up first",
+            )  # fmt: skip
+
+
+def _elsewhere(facts: Facts) -> Iterator[Finding]:
+    for namespace in facts.serving:
+        yield Finding(
+            "namespace", "danger",
+            f"Something in the namespace {namespace} serves the site's address already, and {facts.namespace} has no "
+            "hub.",
+            "If that is this platform, it starts anew here: its homes and its database stay behind, and two objects "
+            "ask for one address.",
+            f"set kubernetes.namespace: {namespace}, or move it with tidehub backup and restore",
+        )  # fmt: skip
+
+
+def _counted(ids: list[ObjectId]) -> str:
+    return f"{ids[0]} is" if len(ids) == 1 else f"{len(ids)} objects ({_named(ids)}) are"
+
+
+def _named(ids: list[ObjectId]) -> str:
+    shown = ", ".join(str(id) for id in ids[:4])
+    return f"{shown} and {len(ids) - 4} more" if len(ids) > 4 else shown

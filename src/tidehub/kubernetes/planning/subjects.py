@@ -1,0 +1,81 @@
+"""What a plan compares: every object that the new render wants, and every one that the last releases had. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tidehub.kubernetes.objects import Object, ObjectId, identify, is_hook
+from tidehub.kubernetes.planning.model import Part
+
+if TYPE_CHECKING:
+    from tidehub.kubernetes.rendering.model import Rendered
+
+POLICY = "helm.sh/resource-policy"
+"""Annotation by which Helm keeps an object that leaves its release: `keep`."""
+
+Key = tuple[str, str, str | None, str]
+"""An object whatever version of its group it is written in: group, kind, namespace, name."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One object, wanted or left behind, and what is known of it before anybody asks the cluster."""
+
+    id: ObjectId
+    part: Part
+    home: str
+    """The platform's namespace, where its releases are."""
+    release: str | None = None
+    new: Object | None = None
+    """As rendered; None for what the new render no longer has."""
+    last: Object | None = None
+    """As in the last release's manifest; None for what it did not have."""
+
+
+def key_of(id: ObjectId) -> Key:
+    """What stays the same when a chart writes an object in another version of its group."""
+    return id.group, id.kind, id.namespace, id.name
+
+
+def subjects(
+    rendered: Rendered, manifests: Mapping[str, Iterable[Object]], earlier: Iterable[Object] = ()
+) -> tuple[Subject, ...]:
+    """All of them, in the order of a deployment; what goes comes after what its release keeps.
+
+    `manifests` are the last releases' objects by release, `earlier` tidehub's own objects as of its last deployment.
+    """
+    namespace = rendered.platform.namespace
+    found = [Subject(identify(crd, namespace), "crd", namespace, None, crd) for crd in rendered.crds]
+    own = [Subject(identify(obj, namespace), "own", namespace, None, obj) for obj in rendered.objects]
+    found += own
+    wanted = {key_of(one.id) for one in found}
+    found += [
+        Subject(id, "own", namespace, None, None, obj)
+        for id, obj in ((identify(obj, namespace), obj) for obj in earlier)
+        if key_of(id) not in wanted
+    ]
+    for one in rendered.releases:
+        name = one.release.name
+        last = _by_key(manifests.get(name, ()), namespace)
+        for obj in one.objects:
+            id = identify(obj, namespace)
+            found.append(Subject(id, "release", namespace, name, obj, last.pop(key_of(id), None)))
+        found += [
+            Subject(identify(obj, namespace), "release", namespace, name, None, obj) for obj in last.values()
+        ]
+    return tuple(found)
+
+
+def is_kept(*objects: Object | None) -> bool:
+    """Whether Helm leaves the object where it is when its release no longer has it."""
+    return any(_annotations(obj).get(POLICY, "").lower() == "keep" for obj in objects if obj is not None)
+
+
+def _by_key(objects: Iterable[Object], namespace: str) -> dict[Key, Object]:
+    return {key_of(identify(obj, namespace)): obj for obj in objects if not is_hook(obj)}
+
+
+def _annotations(obj: Object) -> Mapping[str, str]:
+    return (obj.get("metadata") or {}).get("annotations") or {}
