@@ -24,7 +24,10 @@ _PATHS = frozenset({"ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"})
 """Kinds whose names are path segments: everything but `/` and `%`."""
 _LABEL_KINDS = frozenset({"Namespace"})
 _MULTIPLES = {
-    "n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0,
+    "n": 1e-9,
+    "u": 1e-6,
+    "m": 1e-3,
+    "": 1.0,
     **{suffix: 1000.0 ** (at + 1) for at, suffix in enumerate("kMGTPE")},
     **{f"{suffix}i": 1024.0 ** (at + 1) for at, suffix in enumerate("KMGTPE")},
 }
