@@ -71,13 +71,14 @@ def open_session(
     *,
     connect: bool = True,
     offline: bool = False,
+    stand_ins: bool = False,
     environ: Mapping[str, str] = os.environ,
     say: Say = lambda line: print(line, file=sys.stderr),
 ) -> Session:
     """Reads the site and its secrets, gets the charts, finds Helm and, with `connect`, the cluster.
 
-    `charts` is a directory of archives, used before the network; with `offline` only it and the cache are. `say` gets
-    lines worth knowing, such as a chart trusted for the first time. Raises `UsageError` for a site or secrets that
+    `charts` is a directory of archives, used before the network; with `offline` only it and the cache are. With
+    `stand_ins` no secret is needed: words take their places, for reading. `say` gets lines worth knowing, such as a chart trusted for the first time. Raises `UsageError` for a site or secrets that
     cannot be used, `TidehubError` for charts, Helm or a cluster that are not there.
     """
     from tidehub.site.load import load
@@ -88,13 +89,15 @@ def open_session(
     # The client takes a second to import: it does so while the charts are read.
     with ThreadPoolExecutor(2) as pool:
         cluster = pool.submit(_connect, kubeconfig, context) if connect else None
-        platform = platform_of(site_file, loaded.site, environ)
+        platform = platform_of(site_file, loaded.site, environ, stand_ins=stand_ins)
         archives = _archives(site_file, platform, charts, offline=offline, environ=environ, say=say)
         connected = cluster.result() if cluster is not None else None
     return Session(site_file, loaded, platform, archives, _helm(connected, environ), connected)
 
 
-def platform_of(site_file: Path, site: Site, environ: Mapping[str, str] = os.environ) -> Platform:
+def platform_of(
+    site_file: Path, site: Site, environ: Mapping[str, str] = os.environ, *, stand_ins: bool = False
+) -> Platform:
     """The releases of a site with its secrets. Raises `UsageError` where one of them cannot be used."""
     from tidehub.kubernetes.values.build import platform
     from tidehub.secrets.charts import chart_values
@@ -106,6 +109,10 @@ def platform_of(site_file: Path, site: Site, environ: Mapping[str, str] = os.env
             expected="a section `kubernetes:`",
             fix="write one (`tidehub explain kubernetes` says what belongs there), or run it here with `tidehub up`",
         )
+    if stand_ins:
+        from tidehub.kubernetes.rendering.stand_ins import stand_in_values
+
+        return platform(site, stand_in_values(site_file, site, environ))
     return platform(site, chart_values(secrets_of(site_file, site, environ)))
 
 

@@ -1,4 +1,4 @@
-"""A value against a structural schema, the dialect of OpenAPI of which definitions of custom resources are made. Pure.
+"""A value against a structural schema: the OpenAPI that definitions of custom resources are written in. Pure.
 
 Strict, as `kubectl --validate=strict`: what the API server would drop without a word is an error. The package
 jsonschema takes two seconds to import where JupyterHub's extras are installed: longer than rendering everything.
