@@ -18,7 +18,8 @@ CLUSTER_KINDS = frozenset(
     {
         "APIService", "ClusterIssuer", "ClusterRole", "ClusterRoleBinding", "CSIDriver", "CustomResourceDefinition",
         "GatewayClass", "IngressClass", "MutatingWebhookConfiguration", "Namespace", "Node", "PersistentVolume",
-        "PriorityClass", "RuntimeClass", "StorageClass", "ValidatingWebhookConfiguration",
+        "PriorityClass", "RuntimeClass", "StorageClass", "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding", "ValidatingWebhookConfiguration",
     }
 )  # fmt: skip
 """Kinds without a namespace, of those that the charts and tidehub have to do with."""

@@ -18,11 +18,13 @@ from typing import Any
 from aiohttp import web
 from dask_gateway_server.backends.base import PublicException
 from dask_gateway_server.backends.kubernetes.backend import KubeBackend, KubeClusterConfig
+from kubernetes_asyncio.client import NetworkingV1Api
 from kubernetes_asyncio.client.rest import ApiException
 from traitlets import Any as AnyTrait
 from traitlets import Float, List, Unicode
 
 from tidehub.gateway import reaper, totals
+from tidehub.kubernetes.api_pod.separation import cluster_policy
 from tidehub.login.entitled import Entitled, entitled
 
 CLUSTER_ROUTE = "/api/v1/clusters/{cluster_name}"
@@ -54,6 +56,7 @@ class SiteBackend(KubeBackend):  # type: ignore[misc]
     """Upstream's backend within the site's totals for each person."""
 
     site = AnyTrait(help="The site, as records.", config=True)
+    namespace = Unicode(help="The platform's namespace, where its network policies are.", config=True)
     hub_api_url = Unicode(help="Where the hub says who has a server.", config=True)
     reaper_token = Unicode(help="The token to ask with; empty: no cluster is reaped.", config=True)
     reap_period = Float(60.0, help="Seconds between two looks for clusters without a server.", config=True)
@@ -125,7 +128,29 @@ class SiteBackend(KubeBackend):  # type: ignore[misc]
             name: str = await super().start_cluster(user, cluster_options)
             until = asyncio.get_running_loop().time() + UNSEEN
             self.unseen[name] = (until, Held(name, user.name, config, 0, ""))
+            await self._separate(name)
             return name
+
+    async def _separate(self, cluster_name: str) -> None:
+        """Opens a new cluster's pods to each other; ends it where that is not possible."""
+        namespace, name = cluster_name.split(".")
+        if namespace != self.namespace:
+            return
+        try:
+            made = await self.custom_client.get_namespaced_custom_object(
+                "gateway.dask.org", self.crd_version, namespace, "daskclusters", name
+            )
+            policy: Any = cluster_policy(made)
+            await NetworkingV1Api(api_client=self.api_client).create_namespaced_network_policy(
+                namespace, policy
+            )
+        except ApiException as error:
+            self.log.error("No network policy for %s: %s", cluster_name, error.reason)
+            await self.stop_cluster(cluster_name, failed=True)
+            raise PublicException(
+                f"The cluster could not be closed off from other people's: {error.reason}. "
+                "Tell the operators of this site."
+            ) from error
 
     async def stop_cluster(self, cluster_name: str, failed: bool = False) -> None:
         await super().stop_cluster(cluster_name, failed=failed)

@@ -9,6 +9,7 @@ from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.values import gateway_code
 from tidehub.site.charts import SCOPES, installed, parts
 from tidehub.site.convert import split_image
+from tidehub.site.deployment import Kubernetes
 from tidehub.site.destinations import helm_fragments
 from tidehub.site.gateway_code import ORDER_OPTIONS
 from tidehub.site.hub_chart import hub_chart
@@ -93,14 +94,17 @@ def hub_values(site: Site) -> dict[str, Any]:
 
 
 def objects(site: Site) -> list[Object]:
-    """What the gateway's server may do beyond the chart's roles: count the pods of workers in the namespace."""
+    """What the gateway's server may do beyond the chart's roles: count workers' pods, close clusters off."""
     if not is_installed(site):
         return []
-    name = f"{api_service(site)}-pods"
+    name = f"{api_service(site)}-clusters"
     account = {"kind": "ServiceAccount", "name": api_service(site)}
     rbac = "rbac.authorization.k8s.io"
     meta = {"name": name, "labels": {"app.kubernetes.io/managed-by": "tidehub"}}
-    rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]
+    rules = [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+        {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": ["create"]},
+    ]
     reference = {"apiGroup": rbac, "kind": "Role", "name": name}
     return [
         {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": meta, "rules": rules},
@@ -118,7 +122,11 @@ def _extra_config(site: Site, fragments: Mapping[str, str]) -> dict[str, str]:
     """Commands and limits as the keys give them; the policy takes the place of the plain choices."""
     found = {order: text for order, text in fragments.items() if order != ORDER_OPTIONS}
     found[gateway_code.ORDER_POLICY] = gateway_code.policy_text(
-        site, hub_api_url=_hub_api_url(site), service=SERVICE, hub_has_scopes=_hub_has_scopes(site)
+        site,
+        hub_api_url=_hub_api_url(site),
+        service=SERVICE,
+        hub_has_scopes=_hub_has_scopes(site),
+        namespace=site.kubernetes.namespace if site.kubernetes is not None else Kubernetes().namespace,
     )
     return found
 

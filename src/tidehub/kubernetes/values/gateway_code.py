@@ -30,6 +30,7 @@ MODULES = (
     "gateway.reaper",
     "gateway.choices",
     "kubernetes.api_pod.image_choices",
+    "kubernetes.api_pod.separation",
     "kubernetes.api_pod.backend",
 )
 """Modules of `tidehub` that travel, each after those that it imports."""
@@ -51,7 +52,7 @@ c.SiteBackend.site = _site
 """
 
 
-def policy_text(site: Site, *, hub_api_url: str, service: str, hub_has_scopes: bool) -> str:
+def policy_text(site: Site, *, hub_api_url: str, service: str, hub_has_scopes: bool, namespace: str) -> str:
     """Python text that makes the site's rules in a gateway's configuration; it needs `c` there.
 
     `service` is the gateway's name as a service of the hub. The token comes from the chart, as JUPYTERHUB_API_TOKEN.
@@ -62,6 +63,7 @@ def policy_text(site: Site, *, hub_api_url: str, service: str, hub_has_scopes: b
         f"c.HubAuthenticator.jupyterhub_service_name = {service!r}\n",
         f"c.HubAuthenticator.hub_has_scopes = {hub_has_scopes!r}\n",
         f"c.SiteBackend.hub_api_url = {hub_api_url!r}\n",
+        f"c.SiteBackend.namespace = {namespace!r}\n",
     ]
     if hub_has_scopes:
         # A hub without roles would have to make the gateway an administrator for it.

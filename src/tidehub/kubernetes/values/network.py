@@ -1,40 +1,191 @@
-"""Who may talk to whom in the namespace: values of the jupyterhub chart, and policies of our own. Pure."""
+"""Who may talk to whom in the namespace: values of the jupyterhub chart, and policies of our own. Pure.
+
+The jupyterhub chart has policies for its own pods; since 2.0 they keep notebook servers from private addresses, and
+so from the gateway. The dask-gateway chart has none. A policy counts only where the cluster's network enforces it.
+
+Labels cannot say "of the same cluster as I", so what one person's workers may reach of another's is closed here, and
+each cluster is opened to itself when it is made (`api_pod/separation.py`).
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tidehub.kubernetes.objects import Object
-from tidehub.kubernetes.values import gateway
+from tidehub.kubernetes.values import gateway, operator
+from tidehub.site.hub_chart import hub_chart
 from tidehub.site.model import Site
 
-USER_POD = {"app": "jupyterhub", "component": "singleuser-server"}
+Labels = dict[str, str]
+Rule = dict[str, Any]
+
+NOTEBOOKS: Labels = {"app": "jupyterhub", "component": "singleuser-server"}
+"""Labels of notebook servers in every version of the jupyterhub chart."""
+PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
+METADATA = "169.254.169.254/32"
+"""Where clouds tell a machine its secrets."""
+SCHEDULER, DASHBOARD, SCHEDULER_API = 8786, 8787, 8788
+TRAEFIK_WEB, GATEWAY_API = 8000, 8000
+"""Ports of pods, which policies count, not of their services."""
+EGRESS_ALLOW_RULES = (2, 0, 0)
+"""jupyterhub chart with `networkPolicy.egressAllowRules`; before that the list `egress` replaces the chart's own."""
+DASK = "dask.org/component"
 
 
 def hub_values(site: Site) -> dict[str, Any]:
-    """Values of the jupyterhub chart's own network policies."""
-    if not gateway.is_installed(site):
-        return {}
-    return {"singleuser": {"networkPolicy": {"egress": [_to(traefik_pods(site), 8000)]}}}
+    """Values of the jupyterhub chart's own policy for notebook servers: the way to what makes clusters."""
+    rules = _notebooks_to_gateway(site) if gateway.is_installed(site) else []
+    rules = rules or (_notebooks_to_operator() if operator.is_installed(site) else [])
+    chart = hub_chart(site)
+    if chart and chart < EGRESS_ALLOW_RULES:
+        # The list replaces the chart's, which opened everything: without these there would be no internet.
+        proxy = _pods({"app": "jupyterhub", "component": "proxy"})
+        rules = [*rules, {"to": [proxy], "ports": _ports(8000)}, _internet()]
+    return {"singleuser": {"networkPolicy": {"egress": rules}}} if rules else {}
 
 
 def gateway_values(site: Site) -> dict[str, Any]:
-    """Values of the dask-gateway chart; it has no network policies, so none follow."""
+    """Values of the dask-gateway chart: it has none for policies in any version."""
     return {}
 
 
 def objects(site: Site) -> list[Object]:
-    """Network policies of our own beside the charts'."""
-    return []
+    """Policies of our own, for the pods of Dask."""
+    if gateway.is_installed(site):
+        return _gateway_policies(site)
+    return _operator_policies() if operator.is_installed(site) else []
 
 
-def traefik_pods(site: Site) -> dict[str, str]:
-    """Labels of the pods of the gateway's proxy."""
-    return {"gateway.dask.org/instance": gateway.instance(site), "app.kubernetes.io/component": "traefik"}
+def gateway_pods(site: Site, component: str) -> Labels:
+    """Labels of the gateway's pods: `gateway`, `controller`, `traefik`, `dask-scheduler` or `dask-worker`."""
+    return {"gateway.dask.org/instance": gateway.instance(site), "app.kubernetes.io/component": component}
 
 
-def _to(labels: dict[str, str], *ports: int) -> dict[str, Any]:
-    return {
-        "to": [{"podSelector": {"matchLabels": labels}}],
-        "ports": [{"port": port, "protocol": "TCP"} for port in ports],
+def _notebooks_to_gateway(site: Site) -> list[Rule]:
+    # Clients speak to the gateway's proxy alone: web and schedulers' TLS share its port.
+    return [{"to": [_pods(gateway_pods(site, "traefik"))], "ports": _ports(TRAEFIK_WEB)}]
+
+
+def _notebooks_to_operator() -> list[Rule]:
+    schedulers = {"to": [_pods({DASK: "scheduler"})], "ports": _ports(SCHEDULER, DASHBOARD)}
+    # The cluster's API server is no pod, and nobody knows its address beforehand; it mostly has a private one.
+    api_server = {"to": [{"ipBlock": {"cidr": cidr}} for cidr in PRIVATE], "ports": _ports(443, 6443)}
+    return [schedulers, api_server]
+
+
+def _gateway_policies(site: Site) -> list[Object]:
+    name = gateway.instance(site)
+    traefik, api = (_pods(gateway_pods(site, part)) for part in ("traefik", "gateway"))
+    scheduler, worker = (_pods(gateway_pods(site, part)) for part in ("dask-scheduler", "dask-worker"))
+    dask = {
+        "matchLabels": {"gateway.dask.org/instance": name},
+        "matchExpressions": [
+            {
+                "key": "app.kubernetes.io/component",
+                "operator": "In",
+                "values": ["dask-scheduler", "dask-worker"],
+            }
+        ],
     }
+    return [
+        _policy(
+            f"{name}-traefik",
+            {"matchLabels": gateway_pods(site, "traefik")},
+            # Notebooks, the hub's proxy, the hub when a membership ends; what it leads to asks for a token or TLS.
+            ingress=[{"ports": _ports(TRAEFIK_WEB)}],
+        ),
+        _policy(
+            f"{name}-api",
+            {"matchLabels": gateway_pods(site, "gateway")},
+            # People come through the proxy, schedulers send their heartbeats.
+            ingress=[{"from": [traefik, scheduler], "ports": _ports(GATEWAY_API)}],
+        ),
+        # It asks the API server only, and nothing asks it but the kubelet.
+        _policy(f"{name}-controller", {"matchLabels": gateway_pods(site, "controller")}, ingress=[]),
+        _policy(
+            f"{name}-scheduler",
+            {"matchLabels": gateway_pods(site, "dask-scheduler")},
+            ingress=[
+                # Clients and dashboards, both through the proxy.
+                {"from": [traefik], "ports": _ports(SCHEDULER, DASHBOARD)},
+                # The server tells a scheduler how many workers it may have.
+                {"from": [api], "ports": _ports(SCHEDULER_API)},
+            ],
+        ),
+        # Only what its own cluster's policy opens: no notebook server and no other cluster comes here.
+        _policy(f"{name}-worker", {"matchLabels": gateway_pods(site, "dask-worker")}, ingress=[]),
+        _policy(
+            f"{name}-dask-egress",
+            dask,
+            egress=[
+                _dns(),
+                # Heartbeats.
+                {"to": [api], "ports": _ports(GATEWAY_API)},
+                # Data between workers, at any port; whether the other lets them in is said there.
+                {"to": [scheduler, worker]},
+                # Data sources, as from notebook servers: not the cloud's inside.
+                _internet(),
+            ],
+        ),
+    ]
+
+
+def _operator_policies() -> list[Object]:
+    notebooks, makers = _pods(NOTEBOOKS), _pods(operator.PODS)
+    scheduler, worker = _pods({DASK: "scheduler"}), _pods({DASK: "worker"})
+    return [
+        _policy(
+            "dask-scheduler",
+            {"matchLabels": {DASK: "scheduler"}},
+            ingress=[
+                # Clients and dashboards straight from notebook servers; the operator asks whom to retire.
+                {"from": [notebooks, makers], "ports": _ports(SCHEDULER, DASHBOARD)},
+                {"from": [worker], "ports": _ports(SCHEDULER)},
+            ],
+        ),
+        # Workers exchange data at any port; labels cannot tell whose they are.
+        _policy("dask-worker", {"matchLabels": {DASK: "worker"}}, ingress=[{"from": [scheduler, worker]}]),
+        _policy(
+            "dask-egress",
+            {
+                "matchExpressions": [
+                    {"key": DASK, "operator": "In", "values": ["scheduler", "worker", "job-runner"]}
+                ]
+            },
+            egress=[_dns(), {"to": [scheduler, worker]}, _internet()],
+        ),
+    ]
+
+
+def _policy(
+    name: str, pods: dict[str, Any], *, ingress: list[Rule] | None = None, egress: list[Rule] | None = None
+) -> Object:
+    rules = {"Ingress": ingress, "Egress": egress}
+    stated = {kind: found for kind, found in rules.items() if found is not None}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "tidehub"}},
+        "spec": {
+            "podSelector": pods,
+            "policyTypes": list(stated),
+            **{kind.lower(): found for kind, found in stated.items()},
+        },
+    }
+
+
+def _pods(labels: Labels) -> Rule:
+    return {"podSelector": {"matchLabels": labels}}
+
+
+def _ports(*numbers: int) -> list[Rule]:
+    return [{"port": number, "protocol": "TCP"} for number in numbers]
+
+
+def _dns() -> Rule:
+    # To wherever a cluster has its resolver: pods, or an address of each node's own.
+    return {"ports": [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]}
+
+
+def _internet() -> Rule:
+    return {"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": [*PRIVATE, METADATA]}}]}
