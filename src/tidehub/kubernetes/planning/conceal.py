@@ -25,6 +25,8 @@ _SECRET_NAME = re.compile(
     re.I,
 )
 """Names of settings and variables that hold a secret. `existingSecret`, `secretName`, `username_key` are none."""
+_SETTING = re.compile(r"""([\w.-]+)\\*["']?\s*[:=]\s*\\*["']([^"'\s\\]{4,})\\*["']""")
+"""A setting with a quoted value, in Python, YAML or JSON, the latter also inside a quoted text."""
 _DATA = ("data", "stringData")
 
 
@@ -35,7 +37,7 @@ class Concealer:
         self, secrets: Iterable[Secret] = (), objects: Iterable[Object] = (), plain: Iterable[str] = ()
     ) -> None:
         """`plain` are names that stay readable, although some Secret may hold one of them as a user's name."""
-        found = {text for obj in objects for text in _of_secret(obj)} - set(plain)
+        found = {text for obj in objects for text in (*_of_secret(obj), *_of_config_map(obj))} - set(plain)
         found |= {secret.reveal() for secret in secrets}
         self._own = Redactor(Secret(form) for text in found for form in _forms(text))
 
@@ -115,6 +117,16 @@ def _of_secret(obj: Object) -> Iterator[str]:
             yield from _of_settings(text)
         if len(text.strip()) >= SHORTEST:
             yield text.strip()
+
+
+def _of_config_map(obj: Object) -> Iterator[str]:
+    """Secrets that a chart put where none belongs: dask-gateway's ConfigMap holds the password of its simple login."""
+    if obj.get("kind") != "ConfigMap":
+        return
+    for text in (obj.get("data") or {}).values():
+        for name, value in _SETTING.findall(str(text)):
+            if _SECRET_NAME.search(name):
+                yield value
 
 
 def _of_settings(text: str) -> Iterator[str]:

@@ -1,0 +1,53 @@
+"""`tidehub plan`: what a deployment would change in the cluster. Nothing is changed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from tidehub.cli.cluster_options import Charts, Context, Kubeconfig, Offline
+from tidehub.cli.console import print_lines
+from tidehub.cli.options import AsJson, Settings, SiteFile
+from tidehub.errors import FAILED
+
+
+def plan(
+    file: SiteFile = None,
+    settings: Settings = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    charts: Charts = None,
+    offline: Offline = False,
+    as_json: AsJson = False,
+    exit_code: Annotated[
+        bool,
+        typer.Option("--exit-code", help="Exit with 1, too, where anything would change, as git diff does."),
+    ] = False,
+) -> None:
+    """Tells what a deployment would change, object by object and field by field. Nothing is changed.
+
+    What stops a deployment, loses data or restarts something comes first. Exits with 1 where the cluster would refuse
+    something.
+    """
+    # Imported here, so that the other commands do not pay for it.
+    from tidehub.cli.site_options import DEFAULT_FILE, settings_of
+    from tidehub.kubernetes.planning.plan import plan as planned
+    from tidehub.kubernetes.planning.words import lines, to_json
+    from tidehub.kubernetes.session import open_session
+
+    session = open_session(
+        file or DEFAULT_FILE,
+        settings_of(settings),
+        kubeconfig,
+        context,
+        charts,
+        offline=offline,
+        say=lambda line: print_lines([line], sys.stderr),
+    )
+    found = planned(session.render(), session.connected, session.helm)
+    print_lines([json.dumps(to_json(found), indent=2)] if as_json else lines(found))
+    if found.refusals or (exit_code and not found.empty):
+        raise typer.Exit(FAILED)
