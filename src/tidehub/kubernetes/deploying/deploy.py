@@ -1,27 +1,227 @@
-"""Brings a site about: `deploy`."""
+"""Brings a site about: `deploy`, and with what an upgrade needs before, `upgrade`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, get_args
 
-from tidehub.kubernetes.deploying.running import Result, Step, Watcher, Work
+from tidehub import __version__
+from tidehub.kubernetes.deploying import copies
+from tidehub.kubernetes.deploying.copies import BackUp
+from tidehub.kubernetes.deploying.journal import Operation
+from tidehub.kubernetes.deploying.moves import Charts, Homes, Move, moves
+from tidehub.kubernetes.deploying.record import Deployed, Record
+from tidehub.kubernetes.deploying.running import Result, Step, Watcher, Work, run_steps
+from tidehub.kubernetes.deploying.steps.crds import Crds
+from tidehub.kubernetes.deploying.steps.namespace import ensure_namespace
+from tidehub.kubernetes.deploying.steps.objects import OwnObjects, remembered
+from tidehub.kubernetes.deploying.steps.readiness import Ask, Readiness
+from tidehub.kubernetes.deploying.steps.releases import HelmRelease, Rollout
+from tidehub.kubernetes.deploying.steps.retiring import Retire
+from tidehub.kubernetes.deploying.steps.saving import Save
+from tidehub.kubernetes.deploying.stored import live_release
+from tidehub.kubernetes.deploying.waiting import Wanted
+from tidehub.kubernetes.deploying.words import Refused, now
 from tidehub.kubernetes.rendering.model import Rendered
+from tidehub.site.overrides import Chart
 
-BackUp = Callable[[Work], str]
-"""Copies the hub's database (and what else a backup holds) away; where to, in words. Raises `TidehubError`."""
+
+@dataclass(frozen=True)
+class Deployment:
+    """The steps that make a namespace what was rendered."""
+
+    rendered: Rendered = field(repr=False)
+    operation: Operation = "deploy"
+    back_up: BackUp = copies.back_up
+    ask: Ask | None = None
+    before_releases: tuple[Step, ...] = ()
+    """What an upgrade does between the copy and the first release."""
+    must_save: bool = False
+
+    @property
+    def crds(self) -> Crds:
+        return Crds(self.rendered.crds)
+
+    @property
+    def objects(self) -> OwnObjects:
+        return OwnObjects(self.rendered.objects)
+
+    @property
+    def releases(self) -> tuple[HelmRelease, ...]:
+        return tuple(HelmRelease(one) for one in self.rendered.releases)
+
+    def steps(self) -> tuple[Step, ...]:
+        """In the order of their doing: definitions, our objects, then release by release, the hub first."""
+        brought: list[Step] = []
+        for release, rendered in zip(self.releases, self.rendered.releases, strict=True):
+            brought += [release, Rollout(rendered.release.name, Wanted.of(rendered.objects))]
+        changing: tuple[Step, ...] = (self.crds, self.objects, *self.releases)
+        retire = Retire(tuple(one.release.name for one in self.rendered.releases))
+        save = Save(
+            tuple(one.release.name for one in self.rendered.releases),
+            (*changing, retire),
+            self.back_up,
+            self.must_save,
+        )
+        steps: tuple[Step, ...] = (save, self.crds, self.objects, *self.before_releases, *brought, retire)
+        url = self.rendered.platform.site.site.url
+        if url is None:
+            return steps
+        address = url if url.endswith("/") else f"{url}/"
+        return (*steps, Readiness(address, tuple(step.name for step in steps), self.ask))
+
+    def check(self, work: Work) -> None:
+        """Raises `Refused` where the namespace or the cluster holds what is not ours. Reads only."""
+        _check_model(work, self.rendered)
+        for release in self.releases:
+            release.check(work)
+        self.crds.check(work)
+        self.objects.check(work)
+
+    def reached(self, work: Work, record: Record) -> Record:
+        """The record with the state that is there now. One that is as the last one does not count as another."""
+        platform = self.rendered.platform
+        deployed = Deployed(
+            revision=record.next_revision,
+            at=now(),
+            by=work.holder.person,
+            tidehub=__version__,
+            release_set=platform.release_set,
+            model=platform.model,
+            releases=tuple(
+                state for one in self.rendered.releases if (state := record.release(one.release.name))
+            ),
+            objects=remembered(self.rendered.objects),
+            operation=self.operation,
+        )
+        record = replace(record, kept=())
+        last = record.deployed
+        if last is not None and (last.releases, last.objects) == (deployed.releases, deployed.objects):
+            return record
+        return record.reached(deployed)
 
 
 def deploy(
     rendered: Rendered,
     work: Work,
     *,
-    back_up: BackUp | None = None,
+    back_up: BackUp = copies.back_up,
+    ask: Ask | None = None,
     watch: Watcher = lambda step, moment: None,
 ) -> Result:
-    """Makes the namespace what was rendered. Raises `Failure`, `Interrupted`, `Refused`, `Locked`."""
-    raise NotImplementedError
+    """Makes the namespace what was rendered.
+
+    Raises `Refused` where something stands against it or it is an upgrade with consequences, `Locked` where somebody
+    else works there, `Failure` where it failed, `Interrupted`.
+    """
+    deployment = Deployment(rendered, "deploy", back_up, ask)
+
+    def checks(work: Work) -> None:
+        deployment.check(work)
+        refuse_upgrades(work, consequences(work, rendered))
+
+    return run_steps(
+        work,
+        "deploy",
+        deployment.steps(),
+        ensure_namespace=ensure_namespace,
+        checks=checks,
+        finish=deployment.reached,
+        back=go_back,
+        watch=watch,
+    )
 
 
-def deploy_steps(rendered: Rendered, *, back_up: BackUp | None = None) -> tuple[Step, ...]:
-    """What a deployment consists of, in order."""
-    raise NotImplementedError
+def consequences(work: Work, rendered: Rendered, *, database: str | None = None) -> tuple[Move, ...]:
+    """What going from the charts that are there to those that were rendered means. Reads only."""
+    before = charts_there(work, [one.release.name for one in rendered.releases])
+    after = Charts.of((one.release.chart, one.release.version) for one in rendered.releases)
+    if before == Charts() or (before == after and database is None):
+        return ()
+    return consequences_between(
+        work,
+        before,
+        after,
+        database=database,
+        overrides=_overrides(rendered),
+        slug_scheme=_slug_scheme(rendered),
+    )
+
+
+def consequences_between(
+    work: Work,
+    before: Charts,
+    after: Charts,
+    *,
+    database: str | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    slug_scheme: str = "",
+) -> tuple[Move, ...]:
+    """The same for charts that are known already."""
+    claims = work.cluster.find("v1", "PersistentVolumeClaim", work.namespace)
+    return moves(
+        before,
+        after,
+        homes=Homes.of(claims),
+        overrides=overrides,
+        database=database,
+        has_database=copies.has_database(work),
+        slug_scheme=slug_scheme,
+    )
+
+
+def charts_there(work: Work, names: Sequence[str]) -> Charts:
+    """The charts of the releases that are there."""
+    found = [live for name in names if (live := live_release(work, name)) is not None]
+    return Charts.of((one.chart, one.version) for one in found)
+
+
+def refuse_upgrades(work: Work, found: Sequence[Move]) -> None:
+    """Raises `Refused` for what `deploy` does not do by the way. An upgrade that was begun is not gone on with here."""
+    if refused := [one for one in found if one.weight == "refused"]:
+        raise Refused(refused[0].what, fix=refused[0].fix)
+    serious = [one for one in found if one.weight == "upgrade"]
+    if serious:
+        raise Refused(
+            f"this is an upgrade: {serious[0].what}",
+            expected="the charts that are there, or only such newer ones as change nothing for good",
+            fix=f"{work.commands.other('upgrade')} (it backs up first)",
+        )
+
+
+def go_back(work: Work) -> str:
+    """The command that goes back to the last state that was reached; without one, the same again."""
+    return work.commands.other("rollback") if work.record.deployed else work.commands.again
+
+
+def _check_model(work: Work, rendered: Rendered) -> None:
+    wanted = {one.release.name for one in rendered.releases}
+    others = {"split": ("daskhub",), "daskhub": ("jupyterhub", "dask-gateway")}
+    for name in others.get(rendered.platform.model, ()):
+        live = None if name in wanted else live_release(work, name)
+        if live is not None:
+            raise Refused(
+                f"the namespace {work.namespace} holds the release {name} ({live.full_chart}), and this site is of the "
+                f"model {rendered.platform.model}: both would have the same objects",
+                expected="one model in a namespace",
+                fix=f"{work.commands.other('uninstall')} keeps homes and database; then deploy",
+            )
+
+
+def _overrides(rendered: Rendered) -> dict[str, Mapping[str, Any]]:
+    overrides = rendered.platform.site.overrides
+    if overrides is None:
+        return {}
+    return {chart: overrides.helm.of(chart) for chart in get_args(Chart)}
+
+
+def _slug_scheme(rendered: Rendered) -> str:
+    for one in rendered.releases:
+        found: Any = one.release.values
+        found = found.get("jupyterhub", found)
+        for part in ("hub", "config", "KubeSpawner", "slug_scheme"):
+            found = found.get(part) if isinstance(found, Mapping) else None
+        if found:
+            return str(found)
+    return ""

@@ -1,0 +1,93 @@
+"""Copies of a namespace and of the hub's database: what deploying asks of `tidehub.backup`, imported when asked."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tidehub.errors import TidehubError, UsageError
+from tidehub.kubernetes.deploying.observed import meta_of
+from tidehub.kubernetes.deploying.running import Work
+from tidehub.kubernetes.deploying.words import span
+
+BackUp = Callable[[Work, Path, bool], str]
+"""Writes a backup to that file, with or without the hub's database; what is in it, in words."""
+HUB = ("apps/v1", "Deployment", "hub")
+_HUB_PODS = "component=hub"
+
+
+def back_up(work: Work, path: Path, database: bool) -> str:
+    """A backup as `tidehub backup` writes it. Raises `TidehubError`."""
+    from tidehub.backup.cluster import back_up_cluster
+
+    made = back_up_cluster(
+        work.cluster,
+        work.helm,
+        work.namespace,
+        path,
+        database=database,
+        step=lambda text: work.say.step(f"Copy: {text}"),
+    )
+    return "with the hub's database" if made.database else "without the hub's database"
+
+
+def database_in(path: Path) -> bytes:
+    """The hub's database in a backup. Raises `UsageError` for a file that holds none."""
+    from tidehub.backup.cluster import DATABASE
+    from tidehub.backup.container import BackupReader
+
+    reader = BackupReader(path)
+    reader.check()
+    kept = reader.files().get(DATABASE)
+    if kept is None:
+        raise UsageError(
+            f"{path} holds no database of a hub", expected="a backup that was made with the hub's database"
+        )
+    return kept.content
+
+
+def schema_of(database: bytes) -> str | None:
+    """The schema revision of a hub's SQLite database; None where it has none."""
+    with tempfile.NamedTemporaryFile(prefix="tidehub-", suffix=".sqlite") as file:
+        file.write(database)
+        file.flush()
+        try:
+            with contextlib.closing(sqlite3.connect(f"file:{file.name}?mode=ro", uri=True)) as connection:
+                rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+        except sqlite3.DatabaseError:
+            return None
+    return str(rows[0][0]) if rows else None
+
+
+def put_database_back(work: Work, database: bytes) -> str:
+    """Stops the hub and puts a database on its volume; the older one stays beside it. The hub stays stopped."""
+    from tidehub.backup.hub_pod import HubPod, write_database
+
+    deployment = work.cluster.get(*HUB, work.namespace)
+    pod = HubPod.of(deployment) if deployment else None
+    if pod is None:
+        raise TidehubError(
+            "there is no hub with a volume of its own here, so there is no place for its database",
+            fix="an external database is put back by its own means",
+        )
+    work.cluster.patch(*HUB, {"spec": {"replicas": 0}}, work.namespace)
+    deadline = time.monotonic() + work.options.timeout
+    while work.cluster.find("v1", "Pod", work.namespace, labels=_HUB_PODS):
+        if time.monotonic() > deadline:
+            raise TidehubError(
+                f"the hub did not stop within {span(work.options.timeout)}", fix="see kubectl describe pod"
+            )
+        work.ensure()
+        time.sleep(work.options.poll)
+    kept = write_database(work.cluster, work.namespace, pod, database)
+    return f"put back; the later one stays on the volume as {kept}" if kept else "put back"
+
+
+def has_database(work: Work) -> bool:
+    """Whether the hub has a volume for its database here."""
+    claim = work.cluster.get("v1", "PersistentVolumeClaim", "hub-db-dir", work.namespace)
+    return claim is not None and not meta_of(claim).get("deletionTimestamp")

@@ -1,0 +1,282 @@
+"""What going from one set of charts to another means for database, homes, definitions and values. Pure.
+
+Sources: hub schemas see `planning.hub_schema`; KubeSpawner 7 in jupyterhub/kubespawner `spawner.py`
+(`handle_legacy_names`) and `slugs.py`; value names by comparing the charts' `values.schema.json`; CRD groups by the
+charts' `crds/`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tidehub.kubernetes.deploying.observed import meta_of, name_of
+from tidehub.kubernetes.deploying.words import counted, listed
+from tidehub.kubernetes.objects import Object
+from tidehub.kubernetes.planning.hub_schema import CHAIN, head, migration
+from tidehub.site.charts import DASKHUB, hub_of, parts
+
+Weight = Literal["refused", "upgrade", "notice"]
+"""`refused` cannot be done, `upgrade` only by that command, `notice` is worth knowing."""
+
+KUBESPAWNER_7 = (4, 0, 0)
+"""jupyterhub chart from which on KubeSpawner names claims by its `safe` scheme."""
+TRAEFIK_IO = (2023, 9, 0)
+"""dask-gateway chart from which on its routes are of the group traefik.io."""
+_CLAIM_SCHEME = re.compile(r"[a-z0-9]+")
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """A value of a chart that has another name from a version on."""
+
+    chart: str
+    since: tuple[int, ...]
+    old: str
+    new: str
+    """Empty where there is nothing in its place."""
+
+
+RENAMED = (
+    Renamed("jupyterhub", (1, 0, 0), "auth", "hub.config"),
+    Renamed("jupyterhub", (1, 0, 0), "hub.extraConfigMap", "custom"),
+    Renamed("jupyterhub", (1, 0, 0), "hub.imagePullSecret", "imagePullSecret"),
+    Renamed("jupyterhub", (1, 0, 0), "hub.uid", "hub.containerSecurityContext.runAsUser"),
+    Renamed("jupyterhub", (1, 0, 0), "singleuser.imagePullSecret", "imagePullSecret"),
+    Renamed(
+        "jupyterhub",
+        (1, 0, 0),
+        "singleuser.cloudMetadata.enabled",
+        "singleuser.cloudMetadata.blockWithIptables",
+    ),
+    Renamed("jupyterhub", (1, 0, 0), "proxy.containerSecurityContext", "proxy.chp.containerSecurityContext"),
+    Renamed("jupyterhub", (1, 0, 0), "proxy.networkPolicy", "proxy.chp.networkPolicy"),
+    Renamed("jupyterhub", (1, 0, 0), "proxy.pdb", "proxy.chp.pdb"),
+    Renamed(
+        "jupyterhub",
+        (2, 0, 0),
+        "scheduling.userScheduler.plugins.score",
+        "scheduling.userScheduler.pluginConfig",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Charts:
+    """Versions of the charts that count, whichever model brings them; None where there is none or it is unknown."""
+
+    jupyterhub: str | None = None
+    gateway: str | None = None
+
+    @classmethod
+    def of(cls, releases: Iterable[tuple[str, str]]) -> Charts:
+        """From the charts of releases, each with its version; the meta-chart by what is in it."""
+        hub = gateway = None
+        for chart, version in releases:
+            if chart == "daskhub":
+                hub, gateway = DASKHUB.get(version, (None, None))
+            elif chart == "jupyterhub":
+                hub = version
+            elif chart == "dask-gateway":
+                gateway = version
+        return cls(hub, gateway)
+
+    @property
+    def hub(self) -> str:
+        """Version of JupyterHub; empty where it is not known."""
+        return (hub_of(self.jupyterhub) or "") if self.jupyterhub else ""
+
+    def __str__(self) -> str:
+        named = {"jupyterhub": self.jupyterhub, "dask-gateway": self.gateway}
+        return " and ".join(f"{name} {version}" for name, version in named.items() if version) or "no charts"
+
+
+@dataclass(frozen=True)
+class Homes:
+    """Whose claims are named how."""
+
+    plain: tuple[str, ...] = ()
+    """The same name in either scheme."""
+    escaped: tuple[str, ...] = ()
+    """Named by the scheme before KubeSpawner 7, and otherwise after it."""
+    other: tuple[str, ...] = ()
+    """Named by the scheme of KubeSpawner 7, by a template of the site, or by hand."""
+
+    @classmethod
+    def of(cls, claims: Iterable[Object]) -> Homes:
+        """From the claims of a namespace: those that a hub made for people."""
+        plain: list[str] = []
+        escaped: list[str] = []
+        other: list[str] = []
+        for claim in claims:
+            annotations: Mapping[str, str] = meta_of(claim).get("annotations") or {}
+            person = annotations.get("hub.jupyter.org/username")
+            if person is None:
+                continue
+            server = annotations.get("hub.jupyter.org/servername") or ""
+            old = f"claim-{escaped_slug(person)}" + (f"--{escaped_slug(server)}" if server else "")
+            if name_of(claim) != old:
+                other.append(name_of(claim))
+            elif _CLAIM_SCHEME.fullmatch(person) and not server:
+                plain.append(name_of(claim))
+            else:
+                escaped.append(name_of(claim))
+        return cls(tuple(plain), tuple(escaped), tuple(other))
+
+    def __len__(self) -> int:
+        return len(self.plain) + len(self.escaped) + len(self.other)
+
+
+@dataclass(frozen=True)
+class Move:
+    """One consequence."""
+
+    kind: Literal["database", "downgrade", "claim-names", "crd-group", "values", "hub", "unknown"]
+    weight: Weight
+    what: str
+    fix: str = ""
+
+
+def escaped_slug(name: str) -> str:
+    """A name as KubeSpawner before 7 writes it into names of objects (escapism with `-`, only a-z and 0-9 safe)."""
+    return "".join(
+        chr(byte) if chr(byte) in "abcdefghijklmnopqrstuvwxyz0123456789" else f"-{byte:02x}"
+        for byte in name.encode()
+    ).lower()
+
+
+def moves(
+    before: Charts,
+    after: Charts,
+    *,
+    homes: Homes = Homes(),
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    database: str | None = None,
+    has_database: bool = True,
+    slug_scheme: str = "",
+) -> tuple[Move, ...]:
+    """What follows from going from `before` to `after`; nothing where both are the same.
+
+    `overrides` are values in the charts' own words, by chart; `database` is the schema that the hub's database really
+    has, where it was looked at; `slug_scheme` is KubeSpawner's where the site sets it.
+    """
+    found = [*_database(before, after, database)]
+    if before.jupyterhub and after.jupyterhub:
+        crosses = parts(before.jupyterhub) < KUBESPAWNER_7 <= parts(after.jupyterhub)
+        back = parts(after.jupyterhub) < KUBESPAWNER_7 <= parts(before.jupyterhub)
+        if crosses and slug_scheme != "escape":
+            found += _claim_names(homes, has_database)
+        if back and homes.other:
+            found.append(
+                Move(
+                    "claim-names",
+                    "upgrade",
+                    f"{counted(len(homes.other), 'home')} made by KubeSpawner 7 ({listed(homes.other, 3)}) have names "
+                    "that the older one does not look for: their people get an empty home, the old one stays",
+                    "rename them afterwards, or stay with the newer chart",
+                )
+            )
+    if before.gateway and after.gateway:
+        old, new = parts(before.gateway) >= TRAEFIK_IO, parts(after.gateway) >= TRAEFIK_IO
+        if old != new:
+            group = ("traefik.containo.us", "traefik.io")
+            found.append(
+                Move(
+                    "crd-group",
+                    "upgrade",
+                    f"the gateway's routes move from {group[old]} to {group[new]}: their definitions are applied "
+                    "first, the former ones stay; Dask clusters that run lose their way in",
+                    "ask people to stop their Dask clusters first",
+                )
+            )
+    found += _values(before, after, overrides or {})
+    return tuple(found)
+
+
+def _database(before: Charts, after: Charts, real: str | None) -> Iterable[Move]:
+    if not before.jupyterhub or not after.jupyterhub or before.jupyterhub == after.jupyterhub:
+        return
+    old, new = before.hub, after.hub
+    wanted = head(new) if new else None
+    if real is not None and real in CHAIN and wanted is not None:
+        steps = CHAIN.index(wanted) - CHAIN.index(real)
+        kind = "same" if not steps else "forward" if steps > 0 else "backward"
+    else:
+        kind = migration(old, new) if old and new else "unknown"
+    schema = real or (head(old) if old else None)
+    if kind == "forward":
+        yield Move(
+            "database",
+            "upgrade",
+            f"JupyterHub {new} brings the database of {old or 'the older one'} from the schema {schema} to {wanted}; "
+            "the older hub cannot read it afterwards",
+            "it is backed up first; `tidehub rollback` puts that copy back",
+        )
+    elif kind == "backward":
+        yield Move(
+            "downgrade",
+            "refused",
+            f"JupyterHub {new} cannot read a database with the schema {schema}; it knows {wanted}",
+            "give the backup from before the upgrade: --database FILE",
+        )
+    elif kind == "unknown":
+        yield Move(
+            "unknown",
+            "upgrade",
+            f"nobody knows here whether the hub of {after} reads the database of the hub of {before}",
+            "it is backed up first",
+        )
+    if old and new and kind != "unknown" and parts(old)[:1] != parts(new)[:1]:
+        yield Move("hub", "notice", f"JupyterHub goes from {old} to {new}: servers that run keep running")
+
+
+def _claim_names(homes: Homes, has_database: bool) -> Iterable[Move]:
+    if not homes.escaped:
+        if len(homes):
+            yield Move(
+                "claim-names",
+                "notice",
+                f"all {counted(len(homes), 'home')} keep their names under KubeSpawner 7",
+            )
+        return
+    some = f"{counted(len(homes.escaped), 'home')} ({listed(homes.escaped, 3)})"
+    if has_database:
+        yield Move(
+            "claim-names",
+            "upgrade",
+            f"KubeSpawner 7 would name {some} in another way; it finds each by its old name as long as the hub's "
+            "database, which knows that they are old, stays",
+            "keep the database; hub.config.KubeSpawner.remember_pvc_name and handle_legacy_names stay true",
+        )
+    else:
+        yield Move(
+            "claim-names",
+            "refused",
+            f"KubeSpawner 7 would not find {some}: there is no database of the hub that knows of them, so their "
+            "people would get an empty home",
+            "restore the database first (tidehub restore), or keep the old names: overrides.helm.jupyterhub."
+            "hub.config.KubeSpawner.slug_scheme: escape",
+        )
+
+
+def _values(before: Charts, after: Charts, overrides: Mapping[str, Mapping[str, Any]]) -> Iterable[Move]:
+    for one in RENAMED:
+        version = after.jupyterhub if one.chart == "jupyterhub" else after.gateway
+        given = overrides.get(one.chart) or (overrides.get("daskhub") or {}).get(one.chart) or {}
+        if version and parts(version) >= one.since and _at(given, one.old):
+            yield Move(
+                "values",
+                "refused",
+                f"the {one.chart} chart {version} has no value {one.old}",
+                f"write it as {one.new}" if one.new else "remove it",
+            )
+
+
+def _at(values: Any, path: str) -> bool:
+    for part in path.split("."):
+        if not isinstance(values, Mapping) or part not in values:
+            return False
+        values = values[part]
+    return True

@@ -1,0 +1,83 @@
+"""Takes a release away and keeps what holds data.
+
+Helm goes by the manifest in its record, not by the live objects: what is to stay is marked there
+(`helm.sh/resource-policy: keep`), in whatever chart the release is of.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+from collections.abc import Collection
+from dataclasses import replace
+
+from tidehub.helm.records import decoded
+from tidehub.kubernetes.deploying.running import Work
+from tidehub.kubernetes.deploying.stored import free, live_release
+from tidehub.kubernetes.objects import Object, read_manifest, write_manifest
+
+POLICY = "helm.sh/resource-policy"
+DATABASE_CLAIM = "hub-db-dir"
+HUB_SECRET = "hub"
+PROTECTED = (("PersistentVolumeClaim", DATABASE_CLAIM), ("Secret", HUB_SECRET))
+"""The hub's database, and the keys without which parts of it cannot be read."""
+_DOCUMENT = re.compile(r"^---[ \t]*$", re.MULTILINE)
+
+
+def uninstall_release(
+    work: Work, name: str, *, keep: Collection[tuple[str, str]] = PROTECTED
+) -> tuple[str, ...]:
+    """Uninstalls a release but for `keep`; which of these it had, as `Kind/name`. Raises `HelmProblem`."""
+    free(work, name)
+    kept = protect(work, name, keep)
+    if kept:
+        # Written before Helm removes anything: the next deployment knows whose they are.
+        already = dict.fromkeys((*work.record.kept, *kept))
+        work.write(replace(work.record, kept=tuple(already)))
+    work.ensure()
+    work.helm.uninstall(name, work.namespace, timeout=work.options.timeout)
+    work.facts.clear()
+    return kept
+
+
+def protect(work: Work, name: str, keep: Collection[tuple[str, str]]) -> tuple[str, ...]:
+    """Marks objects in a release's record to be kept; which of them it has, as `Kind/name`."""
+    live = live_release(work, name)
+    if live is None:
+        return ()
+    manifest, kept = marked(live.manifest, keep)
+    if manifest != live.manifest:
+        work.cluster.replace(_with_manifest(live.secret, manifest), work.namespace)
+        work.facts.clear()
+    return kept
+
+
+def marked(manifest: str, keep: Collection[tuple[str, str]]) -> tuple[str, tuple[str, ...]]:
+    """The manifest with these objects to be kept, every other document as it was; and which of them it has. Pure."""
+    documents = _DOCUMENT.split(manifest)
+    kept: list[str] = []
+    for index, text in enumerate(documents):
+        if not any(re.search(rf"^kind:\s*[\"']?{kind}\b", text, re.MULTILINE) for kind, _ in keep):
+            continue
+        found = read_manifest(text)
+        if len(found) != 1:
+            continue
+        obj, meta = found[0], found[0].get("metadata") or {}
+        if (str(obj.get("kind")), str(meta.get("name"))) not in keep:
+            continue
+        kept.append(f"{obj['kind']}/{meta['name']}")
+        annotations = meta.get("annotations") or {}
+        if annotations.get(POLICY) == "keep":
+            continue
+        obj["metadata"] = {**meta, "annotations": {**annotations, POLICY: "keep"}}
+        documents[index] = "\n" + write_manifest([obj]).removeprefix("---\n")
+    return "---".join(documents), tuple(kept)
+
+
+def _with_manifest(secret: Object, manifest: str) -> Object:
+    whole = decoded(secret)
+    whole["manifest"] = manifest
+    packed = gzip.compress(json.dumps(whole, separators=(",", ":")).encode(), mtime=0)
+    return {**secret, "data": {"release": base64.b64encode(base64.b64encode(packed)).decode()}}
