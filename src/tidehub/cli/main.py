@@ -30,6 +30,7 @@ class _Commands(LazyGroup):
         "status": "tidehub.cli.status:status",
         "logs": "tidehub.cli.logs:logs",
         "down": "tidehub.cli.down:down",
+        "render": "tidehub.cli.render:render",
         "plan": "tidehub.cli.plan:plan",
         "check": "tidehub.cli.check:check",
         "backup": "tidehub.cli.backup:backup",

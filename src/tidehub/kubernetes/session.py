@@ -78,8 +78,9 @@ def open_session(
     """Reads the site and its secrets, gets the charts, finds Helm and, with `connect`, the cluster.
 
     `charts` is a directory of archives, used before the network; with `offline` only it and the cache are. With
-    `stand_ins` no secret is needed: words take their places, for reading. `say` gets lines worth knowing, such as a chart trusted for the first time. Raises `UsageError` for a site or secrets that
-    cannot be used, `TidehubError` for charts, Helm or a cluster that are not there.
+    `stand_ins` no secret is needed: words take their places, for reading. `say` gets lines worth knowing, such as a
+    chart trusted for the first time. Raises `UsageError` for a site or secrets that cannot be used, `TidehubError` for
+    charts, Helm or a cluster that are not there.
     """
     from tidehub.site.load import load
 
