@@ -26,7 +26,8 @@ class MayNotStart(web.HTTPError):
 
 class ServerChoices:
     """`policy` is `plain.policy_of(site)`, `profiles` KubeSpawner's list for everybody, `words` the site's name and
-    contact. `memberships(spawner)` gives the owner's memberships, or awaits them.
+    contact. `memberships(spawner)` gives the owner's memberships, or awaits them. `operator_account` is the account
+    of Kubernetes that pods of people have who may make clusters with the Dask operator; nobody else's has one.
     """
 
     def __init__(
@@ -35,14 +36,17 @@ class ServerChoices:
         profiles: list[dict[str, Any]],
         words: dict[str, Any],
         memberships: Callable[[Any], Any],
+        *,
+        operator_account: str | None = None,
     ) -> None:
+        self._account = operator_account
         self._site, self._words, self._memberships = plain_site(policy), words, memberships
         self._profiles = list(profiles)
 
     async def profile_list(self, spawner: Any) -> list[dict[str, Any]]:
         """The profiles that the owner of this server may start, with their sizes. Raises `MayNotStart` without any."""
         person = await self._person(spawner)
-        shown = [entry for entry in (_entry(known, person) for known in self._profiles) if entry]
+        shown = [entry for entry in (self._entry(known, person) for known in self._profiles) if entry]
         if not shown:
             raise MayNotStart(self._nothing())
         return shown
@@ -74,6 +78,26 @@ class ServerChoices:
         groups = self._memberships(spawner)
         return self.of(spawner, groups if isinstance(groups, list) else await groups)
 
+    def _entry(self, known: dict[str, Any], person: Entitled) -> dict[str, Any] | None:
+        server = person.server(known.get("slug", ""))
+        if server is None:
+            return None
+        entry = deepcopy(known)
+        entry["default"] = server is person.default
+        # All four, always: KubeSpawner does not take back what an earlier start has set.
+        entry["kubespawner_override"] = {
+            **entry.get("kubespawner_override", {}),
+            "cpu_guarantee": server.cpu.guarantee,
+            "cpu_limit": server.cpu.limit,
+            "mem_guarantee": server.memory.guarantee,
+            "mem_limit": server.memory.limit,
+        }
+        if self._account is not None:
+            entry["kubespawner_override"]["service_account"] = (
+                self._account if person.dask is not None else None
+            )
+        return entry
+
     def _nothing(self) -> str:
         contact = f" Questions: {self._words['contact']}" if self._words.get("contact") else ""
         return f"You may enter {self._words['name']}, but none of its environments is open to your account.{contact}"
@@ -82,20 +106,3 @@ class ServerChoices:
 def groups_of(spawner: Any) -> list[str]:
     """The memberships of a server's owner as the hub keeps them: since its last question to the provider."""
     return [group.name for group in spawner.user.groups]
-
-
-def _entry(known: dict[str, Any], person: Entitled) -> dict[str, Any] | None:
-    server = person.server(known.get("slug", ""))
-    if server is None:
-        return None
-    entry = deepcopy(known)
-    entry["default"] = server is person.default
-    # All four, always: KubeSpawner does not take back what an earlier start has set.
-    entry["kubespawner_override"] = {
-        **entry.get("kubespawner_override", {}),
-        "cpu_guarantee": server.cpu.guarantee,
-        "cpu_limit": server.cpu.limit,
-        "mem_guarantee": server.memory.guarantee,
-        "mem_limit": server.memory.limit,
-    }
-    return entry

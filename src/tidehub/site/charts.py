@@ -38,6 +38,14 @@ NEWEST_DASKHUB = "2024.1.1"
 
 INGRESS_CLASS_FIELD = (2, 0, 0)
 """jupyterhub chart with `ingress.ingressClassName`; older ones refuse it and take the annotation."""
+LOGIN_BY_GROUPS = (1, 0, 0)
+"""jupyterhub chart whose GenericOAuthenticator (14) asks for groups at all; an older one would admit everybody."""
+MANAGED_GROUPS = (2, 0, 0)
+"""jupyterhub chart whose hub (JupyterHub 3) takes a person's groups from the login."""
+TOKEN_SCOPES = (3, 0, 0)
+"""jupyterhub chart whose hub (JupyterHub 4) decides the scopes of each server's token."""
+OWN_LOGIN = (4, 0, 0)
+"""jupyterhub chart whose hub (JupyterHub 5, oauthenticator 17) runs the authenticator of one machine."""
 SCOPES = (2, 0, 0)
 """JupyterHub with roles and scopes."""
 GATEWAY_BY_SCOPE = (2025, 4, 0)

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from tidehub.site.dask_coherence import check_dask
 from tidehub.site.deployment_coherence import check_deployment
+from tidehub.site.hub_coherence import check_hub
 from tidehub.site.images import has_tag, is_moving
 from tidehub.site.login_coherence import check_login
 from tidehub.site.model import Bytes, Cores, Machine, Notebooks, Site, SiteSection
@@ -32,6 +33,7 @@ def check(site: Site) -> list[Problem]:
         *check_dask(site.dask),
         *_machine(site),
         *check_deployment(site),
+        *check_hub(site),
         *_overrides(site),
     ]
 

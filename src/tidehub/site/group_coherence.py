@@ -38,7 +38,6 @@ def check_groups(site: Site) -> list[Problem]:
         *_rules(site),
         *_profiles(site),
         *_access(site),
-        *_beyond_one_machine(site),
     ]
 
 
@@ -244,18 +243,3 @@ def _access(site: Site) -> Iterator[Problem]:
             expected="a rule in login.groups with dask: {enabled: true}",
             fix="add one, or write access: everyone, or engine: none",
         )
-
-
-def _beyond_one_machine(site: Site) -> Iterator[Problem]:
-    """What would otherwise be silently open to everybody."""
-    if site.kubernetes is None:
-        return
-    what = "one machine keeps to this; the values for Kubernetes do not hold it, so everybody would have it there"
-    for index, profile in enumerate(site.notebooks.profiles):
-        if profile.allow is not None:
-            yield warning(what, ("notebooks", "profiles", index, "allow"))
-    for index, group_rule in enumerate(site.login.groups):
-        if group_rule.profiles:
-            yield warning(what, ("login", "groups", index, "profiles"))
-    if site.dask.engine != "none" and site.dask.access == "groups":
-        yield warning(what, ("dask", "access"))

@@ -125,12 +125,14 @@ def test_pangeo_carries_its_guide(pangeo: Loaded) -> None:
 
 
 def test_pangeos_traps_are_warnings(pangeo: Loaded) -> None:
-    image, chart = pangeo.warnings
+    login, image, chart = pangeo.warnings
     assert image.key == "notebooks.profiles[0].image"
     assert "latest" in image.what
     assert chart.key == "kubernetes.charts.daskhub"
     assert "JupyterHub 1.5.0" in chart.what
     assert "JUPYTERHUB_SERVICE_URL" in chart.what
+    assert login.key == "login.refresh"
+    assert "at each sign-in, and not again" in login.what
 
 
 @pytest.mark.parametrize("name", ["protocoast", "pangeo"])

@@ -137,10 +137,34 @@ def test_dask_for_groups_is_well_when_one_is_enabled() -> None:
     assert load_text(text.replace("VO:", f"{VO}:"), "tidehub.yaml").warnings == ()
 
 
-def test_what_kubernetes_would_leave_open_is_said() -> None:
+def on_kubernetes(charts: str) -> list[tuple[str, str]]:
+    """Severity and key of what is said about the rules with these charts."""
     text = TEXT.replace("VO:", f"{VO}:").replace("dask:\n  c", "dask:\n  access: groups\n  c")
-    text = text.replace("      notebooks: {", "      dask: {enabled: true}\n      notebooks: {")
-    text = text.replace("{name: Large}", "{name: Large, allow: {users: [ann]}}")
-    loaded = load_text(text + "kubernetes: {exposure: {class: nginx, issuer: letsencrypt}}\n", "tidehub.yaml")
-    keys = {problem.key for problem in loaded.warnings if "the values for Kubernetes do not" in problem.what}
-    assert keys == {"login.groups[0].profiles", "notebooks.profiles[1].allow", "dask.access"}
+    text = text.replace("      notebooks: {", "      dask: {enabled: true, per_user: {max_clusters: 9}}\n      notebooks: {")
+    text = text.replace("{name: Large}", "{name: Large, allow: {users: [ann]}, image: 'a:1'}")
+    kubernetes = f"kubernetes: {{{charts}exposure: {{class: nginx, issuer: letsencrypt}}}}\n"
+    try:
+        problems = load_text(text + kubernetes, "tidehub.yaml").warnings
+    except SiteError as error:
+        problems = error.problems
+    keys = ("login", "dask", "kubernetes.model", "notebooks.profiles[1].allow")
+    return [(problem.severity, problem.key) for problem in problems if problem.key.startswith(keys)]
+
+
+def test_the_release_sets_hub_keeps_every_rule() -> None:
+    assert on_kubernetes("") == []
+
+
+def test_what_an_older_hub_cannot_keep_is_said() -> None:
+    again = ("warning", "login.refresh")
+    assert on_kubernetes("charts: {jupyterhub: 3.3.8}, ") == [again]
+    access = ("error", "dask.access")
+    assert on_kubernetes("charts: {jupyterhub: 2.0.0, dask-gateway: 2022.6.1}, ") == [again, access]
+    limits = ("warning", "login.groups[0].dask")
+    assert on_kubernetes("charts: {jupyterhub: 1.2.0, dask-gateway: 2022.6.1}, ") == [again, limits, access]
+
+
+def test_a_hub_that_might_admit_everybody_is_refused() -> None:
+    text = TEXT.replace("VO:", f"{VO}:") + "kubernetes: {charts: {jupyterhub: 0.11.1, dask-gateway: 2022.6.1}}\n"
+    with pytest.raises(SiteError, match="it might admit everybody"):
+        load_text(text, "tidehub.yaml")

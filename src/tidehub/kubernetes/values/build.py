@@ -13,7 +13,7 @@ from tidehub.kubernetes.releases import Platform, Release
 from tidehub.kubernetes.values import gateway, hub, hub_code, network, operator
 from tidehub.kubernetes.values.merge import merge, remove
 from tidehub.login.endpoints import Endpoints
-from tidehub.site.charts import NEWEST_DASKHUB
+from tidehub.site.charts import NEWEST_DASKHUB, TOKEN_SCOPES
 from tidehub.site.deployment import Kubernetes
 from tidehub.site.hub_chart import hub_chart
 from tidehub.site.model import Site
@@ -63,7 +63,7 @@ def check(site: Site) -> None:
             fix="register the site with an identity provider; `tidehub up` tries the site out without one",
         )
     hub_code.carries_login(site)
-    if hub_code.keeps_clusters(site) and hub_chart(site) < hub_code.TOKEN_SCOPES:
+    if gateway.is_installed(site) and hub_code.keeps_clusters(site) and hub_chart(site) < TOKEN_SCOPES:
         raise TidehubError(
             "dask.access is groups, and the hub of this chart cannot keep others from starting clusters",
             expected="a chart with JupyterHub 4 or newer: jupyterhub 3.0.0, daskhub 2024.1.0",
@@ -95,6 +95,7 @@ def _releases(
 ) -> Iterator[Release]:
     assert site.kubernetes is not None
     hub_values = _with_overrides(site, "jupyterhub", hub.values(site, addresses))
+    _check_profiles(site, hub_values)
     hub_secrets = hub.secrets(site, secrets.get("jupyterhub", {}))
     gateway_values = _with_overrides(
         site, "dask-gateway", merge(gateway.values(site), network.gateway_values(site))
@@ -123,12 +124,30 @@ def _with_overrides(site: Site, chart: Chart, values: Mapping[str, Any]) -> dict
     return merge(values, _overrides(site).helm.of(chart))
 
 
+def _check_profiles(site: Site, values: Mapping[str, Any]) -> None:
+    """With rules about who may start what, a list of profiles of the site's own words must be the same profiles."""
+    if not hub_code.has_choices(site):
+        return
+    listed = values["singleuser"].get("profileList")
+    slugs = (
+        {entry.get("slug") for entry in listed if isinstance(entry, Mapping)}
+        if isinstance(listed, list)
+        else {}
+    )
+    known = {profile.slug for profile in site.notebooks.profiles}
+    if slugs != known:
+        raise TidehubError(
+            "overrides.helm replaces singleuser.profileList with profiles that the site's rules do not know",
+            expected=f"entries with slug: {', '.join(sorted(known))}",
+            fix="state the profiles below notebooks.profiles, or remove the rules about them",
+        )
+
+
 def _overrides(site: Site) -> Overrides:
     return site.overrides or Overrides()
 
 
 def _objects(site: Site) -> Iterator[Object]:
-    yield from gateway.objects(site)
     yield from gateway.objects(site)
     yield from operator.objects(site)
     yield from network.objects(site)

@@ -50,7 +50,6 @@ def values(site: Site, addresses: Endpoints | None = None) -> dict[str, Any]:
         _scheduling(site),
         _gateway(site) if gateway.is_installed(site) else {},
         gateway.hub_values(site),
-        gateway.hub_values(site),
         operator.hub_values(site),
         network.hub_values(site),
         exposure.hub_values(site),
@@ -91,7 +90,7 @@ def _login(site: Site, found: dict[str, Any], addresses: Endpoints | None) -> No
     }
     if hub_chart(site) >= (3,):
         config["GenericOAuthenticator"] |= {"allow_all": False, "allow_existing_users": False}
-    if hub_code.has_choices(site) and hub_chart(site) < hub_code.MANAGED_GROUPS:
+    if hub_code.has_choices(site) and hub_chart(site) < charts.MANAGED_GROUPS:
         # Memberships at the last sign-in are kept there.
         config["GenericOAuthenticator"]["enable_auth_state"] = True
 

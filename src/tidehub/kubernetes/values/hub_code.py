@@ -7,7 +7,7 @@ ours travel as text (`tidehub.login.carried`), because the hub's image has none 
 from __future__ import annotations
 
 from tidehub.errors import TidehubError
-from tidehub.kubernetes.values import gateway
+from tidehub.kubernetes.values import gateway, operator
 from tidehub.login import older_hub
 from tidehub.login.admission import rule_of
 from tidehub.login.carried import modules_text
@@ -15,20 +15,13 @@ from tidehub.login.endpoints import Endpoints
 from tidehub.login.entitled import is_restricted
 from tidehub.login.hub_text import authenticator_text, literal
 from tidehub.login.plain import policy_of
+from tidehub.site import charts
 from tidehub.site.hub_chart import hub_chart
 from tidehub.site.model import Site
 
 ORDER_LOGIN, ORDER_PEOPLE, ORDER_OVERRIDES = "10-tidehub-login", "20-tidehub-people", "zz-overrides"
 """Names of the entries. What daskhub and dask-gateway's guides write begins with 00."""
 
-OWN_AUTHENTICATOR = (4,)
-"""jupyterhub chart whose hub (JupyterHub 5, oauthenticator 17) runs the authenticator of one machine."""
-MANAGED_GROUPS = (2,)
-"""jupyterhub chart whose hub (JupyterHub 3) takes a person's groups from the login."""
-TOKEN_SCOPES = (3,)
-"""jupyterhub chart whose hub (JupyterHub 4) decides the scopes of each server's token."""
-OLDEST = (1,)
-"""jupyterhub chart whose GenericOAuthenticator (14) knows groups at all; an older one would admit everybody."""
 _KEEP_GROUPS = """\
 c.GenericOAuthenticator.manage_groups = True
 c.GenericOAuthenticator.post_auth_hook = tidehub_rule.keep_groups
@@ -42,7 +35,7 @@ def carries_login(site: Site) -> bool:
     Raises `TidehubError` for a chart whose login nobody here knows: it might admit everybody.
     """
     chart = hub_chart(site)
-    if chart < OLDEST:
+    if chart < charts.LOGIN_BY_GROUPS:
         pinned = site.kubernetes.charts if site.kubernetes is not None else {}
         named = ", ".join(f"{name} {version}" for name, version in pinned.items()) or "the chart"
         raise TidehubError(
@@ -50,11 +43,11 @@ def carries_login(site: Site) -> bool:
             expected="jupyterhub 1.0.0 or newer, or a published version of daskhub",
             fix="remove the version below kubernetes.charts, and take the release set's",
         )
-    return chart >= OWN_AUTHENTICATOR
+    return chart >= charts.OWN_LOGIN
 
 
 def entries(site: Site, addresses: Endpoints | None = None) -> dict[str, str]:
-    """The entries by name, the site's own Python last. Raises `TidehubError` when nothing says where the identity provider is."""
+    """The entries by name, the site's own Python last. Raises `TidehubError` without the provider's addresses."""
     found = {ORDER_LOGIN: login_text(site, addresses)}
     if has_choices(site):
         found[ORDER_PEOPLE] = people_text(site)
@@ -70,8 +63,8 @@ def has_choices(site: Site) -> bool:
 
 
 def keeps_clusters(site: Site) -> bool:
-    """Whether only some people may start clusters with Dask Gateway."""
-    return gateway.is_installed(site) and site.dask.access == "groups"
+    """Whether only some people may start clusters."""
+    return site.dask.engine != "none" and site.dask.access == "groups"
 
 
 def gateway_host(site: Site) -> str:
@@ -110,7 +103,7 @@ c.GenericOAuthenticator.admin_users = set()
 c.GenericOAuthenticator.allowed_groups = [{older_hub.ADMITTED!r}]
 c.GenericOAuthenticator.admin_groups = [{older_hub.ADMIN!r}]
 """
-        + (_KEEP_GROUPS if hub_chart(site) >= MANAGED_GROUPS else "")
+        + (_KEEP_GROUPS if hub_chart(site) >= charts.MANAGED_GROUPS else "")
     )
 
 
@@ -121,8 +114,9 @@ def username_trait(site: Site) -> str:
 
 def people_text(site: Site) -> str:
     """What each person may start: profiles, sizes, and the scopes of their servers."""
-    managed = hub_chart(site) >= MANAGED_GROUPS
+    managed = hub_chart(site) >= charts.MANAGED_GROUPS
     where, what = ("server_choices", "groups_of") if managed else ("older_hub", "memberships")
+    account = operator.SERVICE_ACCOUNT if operator.is_installed(site) else None
     words = {"name": site.site.name, "contact": site.site.contact}
     text = (
         f"# What people may start, by membership; after {ORDER_LOGIN}. Made by tidehub from the site file.\n"
@@ -136,11 +130,12 @@ tidehub_choices = ServerChoices(
     c.KubeSpawner.profile_list,
     {literal(words)},
     {what},
+    operator_account={account!r},
 )
 c.KubeSpawner.profile_list = tidehub_choices.profile_list
 c.KubeSpawner.pre_spawn_hook = tidehub_choices.before_start
 """
     )
-    if keeps_clusters(site):
+    if keeps_clusters(site) and gateway.is_installed(site):
         text += "c.KubeSpawner.server_token_scopes = tidehub_choices.server_token_scopes\n"
     return text
