@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidehub.charts.archive import Chart, damaged
+from tidehub.charts.json_schemas import validators
 
 GLOBAL = "global"
 """Root key that Helm hands to every subchart."""
@@ -67,13 +68,11 @@ def _check(chart: Chart, values: Mapping[str, Any]) -> Iterator[Complaint]:
 
 
 def _by_schema(name: str, schema: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[Complaint]:
-    from jsonschema.exceptions import SchemaError
-    from jsonschema.validators import Draft7Validator, validator_for
-
-    validator = validator_for(schema, default=Draft7Validator)
+    library = validators()
+    validator = library.validator_for(schema, default=library.Draft7Validator)
     try:
         validator.check_schema(schema)
-    except SchemaError as wrong:
+    except library.exceptions.SchemaError as wrong:
         raise damaged(f"{name}: its values.schema.json is no schema ({wrong.message})") from None
     found = sorted(
         validator(schema).iter_errors(values), key=lambda each: [str(part) for part in each.absolute_path]

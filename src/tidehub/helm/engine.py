@@ -92,7 +92,7 @@ class Helm(Protocol):
         """The manifest with its hooks, without a cluster: what charts look up there is empty.
 
         `chart` is a packaged chart or its directory. `kube_version` is checked against the chart's range; without
-        one, Helm takes the newest that it knows. `api_versions` are what the cluster serves beside Helm's built-in
+        one, that which this Helm was built with. `api_versions` are what the cluster serves beside Helm's built-in
         list, such as `networking.k8s.io/v1/Ingress`.
         """
 

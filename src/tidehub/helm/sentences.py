@@ -22,6 +22,7 @@ _EXECUTION = re.compile(
     r"execution error at \((?P<file>[^:()]+):(?P<line>\d+)(?::\d+)?\): (?P<says>.+)", re.S
 )
 _TEMPLATE = re.compile(r"template: (?P<file>[^:\s]+):(?P<line>\d+)(?::\d+)?: (?P<says>.+)", re.S)
+_EXECUTING = re.compile(r"^(?P<file>\S+):(?P<line>\d+):\d+\n\s*executing (?P<says>.+)", re.S)
 _PARSE = re.compile(r"parse error at \((?P<file>[^:()]+):(?P<line>\d+)\): (?P<says>.+)", re.S)
 _YAML = re.compile(r"YAML parse error on (?P<file>\S+): (?P<says>.*?(?:line (?P<line>\d+).*)?)$", re.S)
 _KUBE = re.compile(
@@ -68,6 +69,16 @@ _CANCELLED = ("context canceled", "has been cancelled", "release cancelled")
 _NO_PATH = re.compile(r'path "[^"]*" not found|stat \S+: no such file or directory')
 _UNREADABLE = ("Chart.yaml file is missing", "does not appear to be a gzipped archive", "chart metadata is missing",
                "validation: chart.metadata", "unable to load chart", "cannot load Chart.yaml")  # fmt: skip
+_ADVICE = (
+    "Use --debug flag to render out",
+    "It looks like you are trying to use a client-go credential plugin",
+)
+_LEADS = (
+    "INSTALLATION FAILED: ",
+    "UPGRADE FAILED: ",
+    "Kubernetes cluster unreachable: ",
+    "kubernetes cluster unreachable: ",
+)
 _REPEATED = re.compile(r'Invalid value: (?:"(?:[^"\\]|\\.){80,}"|\{.{80,}?\}(?=: ))')
 _INVALID = re.compile(
     r"is invalid:|Invalid value|field is immutable|admission webhook|error validating|unknown field|"
@@ -127,11 +138,9 @@ def _values(said: str) -> problems.HelmProblem | None:
 
 
 def _template(said: str) -> problems.HelmProblem | None:
-    for pattern in (_EXECUTION, _PARSE, _YAML, _TEMPLATE):
+    for pattern in (_EXECUTION, _PARSE, _YAML, _TEMPLATE, _EXECUTING):
         if matched := pattern.search(said):
-            # A chain of includes ends with the sentence that matters.
-            says = matched["says"].strip().splitlines()[0]
-            return problems.TemplateFailed(matched["file"], int(matched["line"] or 0), short(says))
+            return problems.TemplateFailed(matched["file"], int(matched["line"] or 0), short(matched["says"]))
     return None
 
 
@@ -275,12 +284,15 @@ def _clean(text: str) -> str:
             line,
         )
     ]
-    return "\n".join(kept).removeprefix("Error: ").strip() or text.strip()
+    said = "\n".join(kept).removeprefix("Error: ") or text
+    for advice in _ADVICE:
+        said = said.partition(advice)[0]
+    return said.strip()
 
 
 def short(said: str) -> str:
     """One passage of bounded length. Of a refused object that the cluster repeats whole, only the reason is kept."""
     said = _REPEATED.sub("Invalid value", " ".join(said.split()))
-    for lead in ("INSTALLATION FAILED: ", "UPGRADE FAILED: "):
+    for lead in _LEADS:
         said = said.removeprefix(lead)
     return said if len(said) <= _LONGEST else f"{said[: _LONGEST // 2]} [...] {said[-_LONGEST // 2 :]}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from tidehub.charts.archive import Chart, open_chart
 from tidehub.charts.shape import Complaint, check, merged
 from tidehub.helm.checking import require_shape
 from tidehub.helm.problems import ValuesInvalid
+
+SOURCES = str(Path(__file__).resolve().parents[3] / "src")
 
 
 def chart(folder: Path, files: dict[str, str | bytes]) -> Chart:
@@ -85,6 +89,15 @@ def test_a_schema_that_is_none_is_the_charts_fault(tmp_path: Path) -> None:
     broken = {"c/Chart.yaml": metadata("c"), "c/values.schema.json": json.dumps({**SCHEMA, "type": 7})}
     with pytest.raises(Exception, match="no schema"):
         check(chart(tmp_path, broken), {})
+
+
+def test_the_library_loads_without_the_grammar_of_addresses() -> None:
+    """That alone would take longer than a whole `render`."""
+    probe = (
+        "import sys; from tidehub.charts.json_schemas import validators; assert validators().Draft7Validator; "
+        "assert 'lark' not in sys.modules and 'rfc3987_syntax' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", probe], env={"PYTHONPATH": SOURCES}).returncode == 0
 
 
 def test_values_are_put_over_defaults_as_helm_does() -> None:
