@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,26 +67,36 @@ class Release:
     @cached_property
     def versions(self) -> Versions:
         """The versions in `release.yaml`. Raises `TidehubError` for a damaged file."""
-        from ruamel.yaml import YAML  # not at the top: the first set-up has only the standard library
-        from ruamel.yaml.error import YAMLError
-
         file = self.directory / "release.yaml"
         try:
-            read: Any = YAML(typ="safe", pure=True).load(file)
-            return Versions(
-                python=str(read["python"]),
-                **{
-                    part: {str(name): str(version) for name, version in read[part].items()}
-                    for part in _SECTIONS
-                },
-            )
-        except (OSError, YAMLError, KeyError, TypeError, AttributeError) as error:
-            raise TidehubError(
-                f"The release set {self.name} is damaged",
-                where=Place(str(file)),
-                expected=f"python and the sections {', '.join(_SECTIONS)}",
-                fix="reinstall tidehub: this file came with it",
-            ) from error
+            return _read(file, file.stat().st_mtime_ns)
+        except OSError as error:
+            raise _damaged(file) from error
+
+
+@cache
+def _read(file: Path, changed: int) -> Versions:
+    """Read once: many modules ask for one version each."""
+    from ruamel.yaml import YAML  # not at the top: the first set-up has only the standard library
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        read: Any = YAML(typ="safe", pure=True).load(file)
+        return Versions(
+            python=str(read["python"]),
+            **{part: {str(name): str(version) for name, version in read[part].items()} for part in _SECTIONS},
+        )
+    except (OSError, YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(file) from error
+
+
+def _damaged(file: Path) -> TidehubError:
+    return TidehubError(
+        f"The release set {file.parent.name} is damaged",
+        where=Place(str(file)),
+        expected=f"python and the sections {', '.join(_SECTIONS)}",
+        fix="reinstall tidehub: this file came with it",
+    )
 
 
 def names() -> tuple[str, ...]:
