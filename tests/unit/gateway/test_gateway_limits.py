@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from dask_gateway_server.backends.base import ClusterConfig
 from dask_gateway_server.options import Float, Integer, Options
+from gateway_inputs import OVER_TOTALS, REFUSED
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -156,33 +157,7 @@ def test_every_size_of_a_site_can_be_chosen_exactly(size: int) -> None:
     assert to_config(site, {"worker_memory": fields(site)[1].max})["worker_memory"] == size
 
 
-@pytest.mark.parametrize(
-    ("chosen", "words"),
-    [
-        ({"worker_cores": 3}, "worker_cores is 3; this site allows 1 to 2 cores (dask.worker.cores)"),
-        ({"worker_cores": 0}, "worker_cores is 0; this site allows 1 to 2 cores"),
-        ({"worker_cores": 1.5}, "not a whole number"),
-        ({"worker_cores": "2"}, "not a whole number"),
-        ({"worker_cores": True}, "not a whole number"),
-        ({"worker_cores": float("nan")}, "not a whole number"),
-        ({"worker_cores": float("inf")}, "not a whole number"),
-        (
-            {"worker_memory": 9},
-            "worker_memory is 9 GiB; this site allows 4 GiB to 6 GiB (dask.worker.memory)",
-        ),
-        ({"worker_memory": 3}, "worker_memory is 3 GiB; this site allows 4 GiB to 6 GiB"),
-        ({"worker_memory": -1}, "worker_memory is -1; this site allows"),
-        ({"worker_memory": "4 GiB"}, "not a number of GiB"),
-        ({"worker_memory": float("nan")}, "not a number of GiB"),
-        ({"worker_memory": 10**400}, "not a number of GiB"),
-        ({"worker_memory": None}, "not a number of GiB"),
-        ({"image": "a:b"}, "image cannot be chosen here"),
-        (
-            {"worker_threads": 8},
-            "there is no cluster option worker_threads; you may choose: worker_cores, worker_memory",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("chosen", "words"), [*REFUSED, ({"image": "a:b"}, "image cannot be chosen here")])
 def test_a_refused_choice_names_the_limit_its_value_and_what_is_allowed(
     chosen: dict[str, Any], words: str
 ) -> None:
@@ -223,25 +198,11 @@ def test_a_person_within_the_totals_goes_on() -> None:
     check_user(dask(), Usage(1, 1000.0, 2**50), new_workers(8, GIB))
 
 
-@pytest.mark.parametrize(
-    ("usage", "wanted", "key", "words"),
-    [
-        (
-            Usage(2, 2, GIB),
-            Usage(1, 1, GIB),
-            "dask.per_user.max_clusters",
-            "You have 2 clusters, and this site allows 2",
-        ),
-        (
-            Usage(1, 5, GIB),
-            Usage(0, 2, GIB),
-            "dask.per_user.max_cores",
-            "use 5 cores; this needs 2 cores more",
-        ),
-        (Usage(1, 5, 18 * GIB), Usage(0, 1, 4 * GIB), "dask.per_user.max_memory", "2 GiB are left"),
-    ],
-)
-def test_a_person_over_a_total_reads_which(usage: Usage, wanted: Usage, key: str, words: str) -> None:
+@pytest.mark.parametrize(("has", "wants", "key", "words"), OVER_TOTALS)
+def test_a_person_over_a_total_reads_which(
+    has: tuple[int, int, int], wants: tuple[int, int, int], key: str, words: str
+) -> None:
+    usage, wanted = (Usage(clusters, cores, gib * GIB) for clusters, cores, gib in (has, wants))
     with pytest.raises(LimitExceeded) as caught:
         check_user(LIMITED, usage, wanted)
     assert caught.value.key == key
