@@ -15,6 +15,7 @@ from tidehub.errors import Place, UsageError
 if TYPE_CHECKING:
     from tidehub.charts.fetch import ChartArchive
     from tidehub.helm.engine import Helm
+    from tidehub.helm.program import HelmProgram
     from tidehub.kubernetes.cluster.port import Cluster
     from tidehub.kubernetes.releases import Platform
     from tidehub.kubernetes.rendering.model import Rendered
@@ -82,18 +83,20 @@ def open_session(
     chart trusted for the first time. Raises `UsageError` for a site or secrets that cannot be used, `TidehubError` for
     charts, Helm or a cluster that are not there.
     """
-    from tidehub.site.load import load
-
-    loaded = load(site_file, overrides=settings, environ=environ)
-    for warning in loaded.warnings:
-        say(str(warning))
-    # The client takes a second to import: it does so while the charts are read.
+    # Helm is asked its version, and the client takes a second to import: both while site and charts are read.
     with ThreadPoolExecutor(2) as pool:
+        program = pool.submit(_program, environ)
+        from tidehub.site.load import load
+
+        loaded = load(site_file, overrides=settings, environ=environ)
+        for warning in loaded.warnings:
+            say(str(warning))
         cluster = pool.submit(_connect, kubeconfig, context) if connect else None
         platform = platform_of(site_file, loaded.site, environ, stand_ins=stand_ins)
         archives = _archives(site_file, platform, charts, offline=offline, environ=environ, say=say)
         connected = cluster.result() if cluster is not None else None
-    return Session(site_file, loaded, platform, archives, _helm(connected, environ), connected)
+    helm = _helm(program.result(), connected)
+    return Session(site_file, loaded, platform, archives, helm, connected)
 
 
 def platform_of(
@@ -147,11 +150,15 @@ def _archives(
     return {chart: obtain(store, lock, pins, chart, version, say) for chart, version in wanted}
 
 
-def _helm(cluster: Cluster | None, environ: Mapping[str, str]) -> Helm:
-    from tidehub.helm.command_line import HelmCommandLine
+def _program(environ: Mapping[str, str]) -> HelmProgram:
     from tidehub.helm.program import find_helm
 
-    program = find_helm(environ)
+    return find_helm(environ)
+
+
+def _helm(program: HelmProgram, cluster: Cluster | None) -> Helm:
+    from tidehub.helm.command_line import HelmCommandLine
+
     if cluster is None:
         return HelmCommandLine(program)
     return HelmCommandLine(program, kubeconfig=cluster.kubeconfig, context=cluster.context)
