@@ -85,7 +85,9 @@ class Api:
         found = self.call("GET", self._path(version, kind, namespace), query=query)
         return list(found["items"])
 
-    def apply(self, objects: str | Mapping[str, Any] | Iterable[Mapping[str, Any]], namespace: str = "") -> None:
+    def apply(
+        self, objects: str | Mapping[str, Any] | Iterable[Mapping[str, Any]], namespace: str = ""
+    ) -> None:
         """Apply YAML text or objects by server-side apply, in their order, into `namespace` where they name none."""
         for one in _objects(objects):
             body = json.loads(json.dumps(one))

@@ -138,7 +138,16 @@ def _build(root: Path, place: Path, shown: progress.Progress) -> dict[str, str]:
     flags = " ".join(_linker_flags())
     for program, (folder, package) in PACKAGES.items():
         shown.step(f"Building {program} of the test cluster")
-        command = [go, "build", *_COMPILER_FLAGS, "-ldflags", flags, "-o", place / program, package]
+        command: list[str | Path] = [
+            go,
+            "build",
+            *_COMPILER_FLAGS,
+            "-ldflags",
+            flags,
+            "-o",
+            place / program,
+            package,
+        ]
         _run(command, HERE / folder, env, shown)
     shutil.rmtree(caches, ignore_errors=True)
     after = os.times()
@@ -150,7 +159,17 @@ def _build(root: Path, place: Path, shown: progress.Progress) -> dict[str, str]:
 
 def _go_environment(caches: Path) -> dict[str, str]:
     """What go may see: how to reach its modules comes from the caller, all that changes the product from here."""
-    kept = ("PATH", "HOME", "GOPROXY", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOINSECURE", "GOPRIVATE", "GOAUTH")
+    kept = (
+        "PATH",
+        "HOME",
+        "GOPROXY",
+        "GONOPROXY",
+        "GOSUMDB",
+        "GONOSUMDB",
+        "GOINSECURE",
+        "GOPRIVATE",
+        "GOAUTH",
+    )
     more = ("NETRC", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
     names = (*kept, *more, *(name.lower() for name in more))
     env = {name: os.environ[name] for name in names if name in os.environ}

@@ -32,7 +32,9 @@ class GivenCluster:
         """Of `kubernetes` only."""
         return {"kubernetes": self.api.call("GET", "/version")["gitVersion"]}
 
-    def apply(self, objects: str | Mapping[str, Any] | Iterable[Mapping[str, Any]], namespace: str = "") -> None:
+    def apply(
+        self, objects: str | Mapping[str, Any] | Iterable[Mapping[str, Any]], namespace: str = ""
+    ) -> None:
         """Server-side apply, forced."""
         self.api.apply(objects, namespace)
 

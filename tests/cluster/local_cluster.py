@@ -1,18 +1,18 @@
 """A Kubernetes API server of our own for tests, with controllers, a scheduler and simulated nodes.
 
 etcd and kube-apiserver (TLS, RBAC, NodeRestriction, an audit log) listen on free loopback ports; all processes die with
-the one that started them. Nothing runs in the pods: `simulated_nodes` says what they pretend, `exec` runs the command
-on this machine.
+the one that started them. Nothing runs in the pods: `simulated_nodes` says what they pretend; `exec` runs the
+command on this machine, where bubblewrap works with `hub_volume` as /srv/jupyterhub.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import shutil
 import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,11 @@ import simulated_nodes
 import urllib3
 from cluster_api import Api, Object, Refused
 from cluster_certificates import Authority, Pair, signing_pair
+from cluster_components import AUDIT_POLICY, Files, commands
 from cluster_processes import Process, free_ports
 from cluster_programs import Programs
-from cluster_storage import SimulatedStorage
+from simulated_provider import SimulatedProvider
 
-SERVICES = "10.96.0.0/16"
-HUB_FOLDER = "/srv/jupyterhub"
-"""Where the hub's pod keeps its database, and what `hub_volume` is for `exec`."""
 _START = 60.0
 
 
@@ -54,7 +52,7 @@ class LocalCluster:
         self.url = f"https://127.0.0.1:{self._ports[2]}"
         self.kubeconfig = directory / "admin.kubeconfig"
         self._processes: dict[str, Process] = {}
-        self._storage: SimulatedStorage | None = None
+        self._provider: SimulatedProvider | None = None
         self._api: Api | None = None
 
     @property
@@ -86,7 +84,9 @@ class LocalCluster:
         self.pod_log.write_text("")
         self.write_pod_log("this pod is simulated")
         self._write_credentials()
-        self._define_processes()
+        files = Files(self.directory, self.audit_log, self.hub_volume)
+        for name, command in commands(self._programs, files, self._ports).items():
+            self._processes[name] = Process(name, command, self.directory)
         for name in ("etcd", "kube-apiserver"):
             self._processes[name].start()
         self._wait_until_ready()
@@ -94,17 +94,18 @@ class LocalCluster:
             self._processes[name].start()
         for node in simulated_nodes.nodes(self._nodes):
             self.api.create(node)
-        self._storage = SimulatedStorage(self.api)
-        self._storage.start()
+        self._provider = SimulatedProvider(self.api)
+        self._provider.start()
         self._wait("nodes are ready", self._nodes_ready)
         self._wait(
-            "service accounts are made", lambda: self.api.get("ServiceAccount", "default", "default") is not None
+            "service accounts are made",
+            lambda: self.api.get("ServiceAccount", "default", "default") is not None,
         )
 
     def stop(self) -> None:
         """End everything at once."""
-        if self._storage is not None:
-            self._storage.stop()
+        if self._provider is not None:
+            self._provider.stop()
         for process in reversed(self._processes.values()):
             process.kill()
 
@@ -160,16 +161,24 @@ class LocalCluster:
 
     # -- objects
 
-    def apply(self, objects: str | Mapping[str, Any] | Iterable[Mapping[str, Any]], namespace: str = "") -> None:
+    def apply(
+        self, objects: str | Mapping[str, Any] | Iterable[Mapping[str, Any]], namespace: str = ""
+    ) -> None:
         """Server-side apply, forced, as the administrator."""
         self.api.apply(objects, namespace)
 
     def storage_class(
-        self, name: str, binds: bool = True, *, expands: bool = True, waits: bool = False, default: bool = False
+        self,
+        name: str,
+        binds: bool = True,
+        *,
+        expands: bool = True,
+        waits: bool = False,
+        default: bool = False,
     ) -> None:
         """A storage class whose claims become Bound (`binds`), can grow, wait for a pod, and is the default one."""
-        assert self._storage is not None
-        self.api.apply(self._storage.definition(name, binds, expands, waits, default))
+        assert self._provider is not None
+        self.api.apply(self._provider.definition(name, binds, expands, waits, default))
 
     def write_pod_log(self, text: str) -> None:
         """Append lines to the log that every container of every pod shows."""
@@ -218,7 +227,8 @@ class LocalCluster:
             for node in self.api.list("Node")
             if not node["spec"].get("taints")
             and any(
-                one["type"] == "Ready" and one["status"] == "True" for one in node["status"].get("conditions", [])
+                one["type"] == "Ready" and one["status"] == "True"
+                for one in node["status"].get("conditions", [])
             )
         ]
         return len(ready) == len(self._nodes)
@@ -226,7 +236,14 @@ class LocalCluster:
     def _write_credentials(self) -> None:
         issue, directory = self._authority.issue, self.directory
         (directory / "ca.crt").write_bytes(self._authority.certificate)
-        names = ("localhost", "127.0.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "10.96.0.1")
+        names = (
+            "localhost",
+            "127.0.0.1",
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "10.96.0.1",
+        )
         issue("kube-apiserver", hosts=names).write(directory, "server")
         issue("kube-apiserver-kubelet-client", ["system:masters"]).write(directory, "kubelet-client")
         issue("kubelet", hosts=("localhost", "127.0.0.1")).write(directory, "kubelet")
@@ -236,7 +253,7 @@ class LocalCluster:
         for name in ("system:kube-controller-manager", "system:kube-scheduler"):
             self._write_kubeconfig(directory / f"{name.partition(':')[2]}.kubeconfig", issue(name))
         self._write_kubeconfig(directory / "kwok.kubeconfig", issue("system:kwok", ["system:masters"]))
-        (directory / "audit-policy.json").write_text(json.dumps(_AUDIT_POLICY))
+        (directory / "audit-policy.json").write_text(json.dumps(AUDIT_POLICY))
         (directory / "kwok.yaml").write_text(simulated_nodes.configuration(self.pod_log))
 
     def _write_kubeconfig(self, path: Path, pair: Pair) -> None:
@@ -270,112 +287,7 @@ class LocalCluster:
         path.touch(mode=0o600)
         path.write_text(json.dumps(config))
 
-    def _define_processes(self) -> None:
-        etcd, peer, api, kubelet = self._ports
-        place, programs = self.directory, self._programs
-        commands: dict[str, list[str | Path]] = {
-            "etcd": [
-                programs.etcd,
-                f"--data-dir={place / 'etcd'}",
-                f"--listen-client-urls=http://127.0.0.1:{etcd}",
-                f"--advertise-client-urls=http://127.0.0.1:{etcd}",
-                f"--listen-peer-urls=http://127.0.0.1:{peer}",
-                f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",
-                f"--initial-cluster=default=http://127.0.0.1:{peer}",
-                "--unsafe-no-fsync",  # nothing here outlives the machine
-                "--log-level=warn",
-            ],
-            "kube-apiserver": [
-                programs.kube_apiserver,
-                f"--etcd-servers=http://127.0.0.1:{etcd}",
-                "--bind-address=127.0.0.1",
-                "--advertise-address=127.0.0.1",
-                "--endpoint-reconciler-type=none",  # no endpoint may be a loopback address
-                f"--secure-port={api}",
-                f"--service-cluster-ip-range={SERVICES}",
-                "--authorization-mode=Node,RBAC",
-                "--enable-admission-plugins=NodeRestriction",
-                "--allow-privileged=true",
-                f"--client-ca-file={place / 'ca.crt'}",
-                f"--tls-cert-file={place / 'server.crt'}",
-                f"--tls-private-key-file={place / 'server.key'}",
-                f"--kubelet-certificate-authority={place / 'ca.crt'}",
-                f"--kubelet-client-certificate={place / 'kubelet-client.crt'}",
-                f"--kubelet-client-key={place / 'kubelet-client.key'}",
-                "--kubelet-preferred-address-types=InternalIP",
-                "--service-account-issuer=https://kubernetes.default.svc",
-                f"--service-account-key-file={place / 'tokens.crt'}",
-                f"--service-account-signing-key-file={place / 'tokens.key'}",
-                f"--audit-policy-file={place / 'audit-policy.json'}",
-                f"--audit-log-path={self.audit_log}",
-                "--audit-log-mode=blocking-strict",
-                "--audit-log-maxsize=0",
-                "--profiling=false",
-                "--shutdown-delay-duration=0s",
-            ],
-            "kube-controller-manager": [
-                programs.kube_controller_manager,
-                f"--kubeconfig={place / 'kube-controller-manager.kubeconfig'}",
-                f"--root-ca-file={place / 'ca.crt'}",
-                f"--service-account-private-key-file={place / 'tokens.key'}",
-                "--use-service-account-credentials=true",
-                "--leader-elect=false",
-                "--secure-port=0",
-                # A frozen API server must not look like dead nodes, whose pods are then evicted.
-                "--node-monitor-grace-period=1h",
-                "--kube-api-qps=200",
-                "--kube-api-burst=400",
-            ],
-            "kube-scheduler": [
-                programs.kube_scheduler,
-                f"--kubeconfig={place / 'kube-scheduler.kubeconfig'}",
-                "--leader-elect=false",
-                "--secure-port=0",
-                "--kube-api-qps=200",
-                "--kube-api-burst=400",
-            ],
-            "kwok": [
-                *self._hub_folder(),
-                programs.kwok,
-                f"--kubeconfig={place / 'kwok.kubeconfig'}",
-                f"--config={place / 'kwok.yaml'}",
-                "--manage-all-nodes=true",
-                "--cidr=10.244.0.1/16",
-                "--node-ip=127.0.0.1",
-                f"--node-port={kubelet}",
-                f"--server-address=127.0.0.1:{kubelet}",
-                f"--tls-cert-file={place / 'kubelet.crt'}",
-                f"--tls-private-key-file={place / 'kubelet.key'}",
-                "--node-lease-duration-seconds=40",
-            ],
-        }
-        self._processes = {name: Process(name, command, place) for name, command in commands.items()}
 
-    def _hub_folder(self) -> list[str | Path]:
-        """Before kwok: where bubblewrap works, commands in pods find `hub_volume` as the hub's own folder."""
-        bwrap = shutil.which("bwrap")
-        if bwrap is None:
-            return []
-        return [bwrap, "--die-with-parent", "--dev-bind", "/", "/", "--tmpfs", "/srv"] + [
-            *("--bind", self.hub_volume, HUB_FOLDER, "--")
-        ]
-
-
-_AUDIT_POLICY = {
-    "apiVersion": "audit.k8s.io/v1",
-    "kind": "Policy",
-    "omitStages": ["RequestReceived", "ResponseStarted"],
-    "rules": [
-        {
-            "level": "None",
-            "users": ["system:kube-controller-manager", "system:kube-scheduler", "system:kwok", "system:apiserver"],
-        },
-        {"level": "None", "userGroups": ["system:serviceaccounts:kube-system"]},
-        {"level": "None", "nonResourceURLs": ["/readyz*", "/livez*", "/healthz*"]},
-        {"level": "Metadata", "verbs": ["get", "list", "watch"]},
-        {"level": "RequestResponse"},
-    ],
-}
 _READS = frozenset({"get", "list", "watch"})
 _REVIEWS = frozenset({"authorization.k8s.io", "authentication.k8s.io"})
 
@@ -387,6 +299,4 @@ def _changes(event: Object) -> bool:
 
 
 def _seconds(stamp: str) -> float:
-    from datetime import datetime
-
     return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()

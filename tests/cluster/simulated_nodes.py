@@ -25,8 +25,9 @@ DEFAULT_NODES: Mapping[str, Mapping[str, str]] = {
 }
 _MORE = {"pods": "110", "ephemeral-storage": "200Gi"}
 
-_IMAGES = "[(.spec.containers[], ((.spec.initContainers // [])[])) | .image] | join(\" \")"
-_ENDS = '((.metadata.ownerReferences // []) | any(.kind == "Job")) or ((.metadata.annotations // {}) | has("helm.sh/hook"))'
+_IMAGES = '[(.spec.containers[], ((.spec.initContainers // [])[])) | .image] | join(" ")'
+_OF_JOB = '((.metadata.ownerReferences // []) | any(.kind == "Job"))'
+_OF_HOOK = '((.metadata.annotations // {}) | has("helm.sh/hook"))'
 _WAITING = "[(.status.containerStatuses // [])[] | .state.waiting.reason // empty] | first"
 
 _CONTAINERS = """
@@ -46,7 +47,8 @@ conditions:
 """
 _ADDRESSES = """
 hostIP: {{ NodeIPWith .spec.nodeName | Quote }}
-podIP: {{ PodIPWith .spec.nodeName ( or .spec.hostNetwork false ) ( or .metadata.uid "" ) ( or .metadata.name "" ) ( or .metadata.namespace "" ) | Quote }}
+{{ $shared := or .spec.hostNetwork false }}
+podIP: {{ PodIPWith .spec.nodeName $shared .metadata.uid .metadata.name .metadata.namespace | Quote }}
 startTime: {{ Now | Quote }}
 """
 _INIT_CONTAINERS = """
@@ -92,33 +94,40 @@ def _pod_stages() -> list[Object]:
     running = _CONDITIONS % {"ready": "True", "why": ""} + _INIT_CONTAINERS + _ADDRESSES
     waiting = _CONDITIONS % {"ready": "False", "why": ", reason: ContainersNotReady"} + _ADDRESSES
     up = "state: {running: {startedAt: {{ Now | Quote }}}}"
-    ended = "state: {terminated: {exitCode: %d, reason: %s, startedAt: {{ Now | Quote }}, finishedAt: {{ Now | Quote }}}}"
+    ended = (
+        "ready: false\n  started: false\n  restartCount: 0\n  state: {terminated: {exitCode: %d, reason: %s, "
+    )
+    ended += "startedAt: {{ Now | Quote }}, finishedAt: {{ Now | Quote }}}}"
     exists, fresh = _jq(".metadata.deletionTimestamp == null"), _jq(".status.podIP == null")
     plain = _jq(f'({_IMAGES}) | test("(missing|crash|unready)[.]invalid") | not')
     at_work = _jq('.status.phase == "Running"')
-    ends = _jq(f'({_ENDS}) and (({_IMAGES}) | contains("endless.invalid") | not)')
+    ends = _jq(f'({_OF_JOB} or {_OF_HOOK}) and (({_IMAGES}) | contains("endless.invalid") | not)')
     return [
         _stage(
             "pod-ready",
             [exists, fresh, plain],
-            "phase: Running" + running + _CONTAINERS % f"ready: true\n  started: true\n  restartCount: 0\n  {up}",
+            "phase: Running"
+            + running
+            + _CONTAINERS % f"ready: true\n  started: true\n  restartCount: 0\n  {up}",
         ),
         _stage(
             "pod-complete",
             [exists, at_work, ends, _image("fails.invalid", contained=False)],
             "phase: Succeeded\n"
-            + _CONTAINERS % ("ready: false\n  started: false\n  restartCount: 0\n  " + ended % (0, "Completed")),
+            + _CONTAINERS
+            % ("ready: false\n  started: false\n  restartCount: 0\n  " + ended % (0, "Completed")),
         ),
         _stage(
             "pod-fail",
             [exists, at_work, ends, _image("fails.invalid")],
-            "phase: Failed\n"
-            + _CONTAINERS % ("ready: false\n  started: false\n  restartCount: 0\n  " + ended % (1, "Error")),
+            "phase: Failed\n" + _CONTAINERS % (ended % (1, "Error")),
         ),
         _stage(
             "pod-unready",
             [exists, fresh, _image("unready.invalid")],
-            "phase: Running" + waiting + _CONTAINERS % f"ready: false\n  started: true\n  restartCount: 0\n  {up}",
+            "phase: Running"
+            + waiting
+            + _CONTAINERS % f"ready: false\n  started: true\n  restartCount: 0\n  {up}",
             event=("Warning", "Unhealthy", "Readiness probe failed: connection refused"),
         ),
         _stage(

@@ -29,7 +29,9 @@ def is_given() -> bool:
     """Whether the tests run on the cluster of `KUBECONFIG`."""
     wish = os.environ.get(WISH, "")
     if wish not in ("", "given"):
-        pytest.fail(f"{WISH} is {wish!r}; expected nothing, or 'given' for the cluster of KUBECONFIG", pytrace=False)
+        pytest.fail(
+            f"{WISH} is {wish!r}; expected nothing, or 'given' for the cluster of KUBECONFIG", pytrace=False
+        )
     return wish == "given"
 
 
@@ -87,7 +89,9 @@ def charts_dir() -> Path:
     """The real upstream charts, as archives `NAME-VERSION.tgz`."""
     named = os.environ.get("TIDEHUB_CHARTS", "")
     if not named:
-        pytest.skip("TIDEHUB_CHARTS names no directory of upstream charts: CONTRIBUTING.md says how to get them")
+        pytest.skip(
+            "TIDEHUB_CHARTS names no directory of upstream charts: CONTRIBUTING.md says how to get them"
+        )
     folder = Path(named)
     if not any(folder.glob("*.tgz")):
         pytest.fail(f"TIDEHUB_CHARTS={folder} holds no *.tgz", pytrace=False)

@@ -21,8 +21,8 @@ class Release:
 
     kubernetes: str
     """The range of API servers that the chart accepts."""
-    traefik: str = ""
-    """The API group of the chart's routes."""
+    traefik: tuple[str, ...] = ()
+    """The API groups of the route kinds it brings; its own routes are of the last."""
     parts: Mapping[str, str] = field(default_factory=dict)
     """Versions of the charts inside."""
 
@@ -32,9 +32,9 @@ RELEASES: Mapping[tuple[str, str], Release] = {
     ("jupyterhub", "3.3.8"): Release(">=1.23.0-0"),
     ("jupyterhub", "3.2.1"): Release(">=1.23.0-0"),
     ("jupyterhub", "1.2.0"): Release(">=1.17.0-0"),
-    ("dask-gateway", "2026.3.0"): Release(">=1.30.0-0", traefik="traefik.io"),
-    ("dask-gateway", "2024.1.0"): Release(">=1.20.0-0", traefik="traefik.containo.us"),
-    ("dask-gateway", "2022.6.1"): Release(">=1.20.0-0", traefik="traefik.containo.us"),
+    ("dask-gateway", "2026.3.0"): Release(">=1.30.0-0", traefik=("traefik.io",)),
+    ("dask-gateway", "2024.1.0"): Release(">=1.25.0-0", traefik=("traefik.containo.us", "traefik.io")),
+    ("dask-gateway", "2022.6.1"): Release(">=1.20.0-0", traefik=("traefik.containo.us",)),
     ("daskhub", "2024.1.1"): Release("", parts={"jupyterhub": "3.2.1", "dask-gateway": "2024.1.0"}),
     ("daskhub", "2022.6.0"): Release("", parts={"jupyterhub": "1.2.0", "dask-gateway": "2022.6.1"}),
 }
@@ -72,11 +72,15 @@ class StandinCharts:
                 files.append((str(path.relative_to(folder)), path.read_text(encoding="utf-8")))
         if release.traefik:
             files = [
-                (path, text + f"traefikGroup: {release.traefik}\n" if path == "values.yaml" else text)
+                (path, text + f"traefikGroup: {release.traefik[-1]}\n" if path == "values.yaml" else text)
                 for path, text in files
             ]
             definitions = [_definition("gateway.dask.org", "DaskCluster", "daskclusters")]
-            definitions += [_definition(release.traefik, kind, plural) for kind, plural in _ROUTES.items()]
+            definitions += [
+                _definition(group, kind, plural)
+                for group in release.traefik
+                for kind, plural in _ROUTES.items()
+            ]
             files += [(f"crds/{one['metadata']['name']}.yaml", json.dumps(one)) for one in definitions]
         for part, number in release.parts.items():
             files += [(f"charts/{part}/{path}", text) for path, text in self._files(part, number)]

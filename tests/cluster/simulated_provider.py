@@ -1,4 +1,7 @@
-"""Storage without disks: makes, grows and removes the volumes of claims, as a provisioner's controllers would."""
+"""What a provider adds to a cluster, without disks and routers.
+
+Makes, grows and removes the volumes of claims, and gives load balancers their address.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +14,32 @@ from cluster_api import Api, Object, Refused
 PROVISIONER = "simulated.tidehub.test"
 NOBODY = "nobody.tidehub.test"
 """The provisioner of classes whose claims stay pending."""
+BALANCER = "192.0.2.10"
+"""The address of every load balancer."""
+NO_ADDRESS = "tidehub.test/no-address"
+"""A service with this annotation waits for its address in vain."""
 _ASKED = "volume.kubernetes.io/storage-provisioner"
 _NODE = "volume.kubernetes.io/selected-node"
 
 
-class SimulatedStorage:
+class SimulatedProvider:
     """Watches claims and volumes in two threads until `stop`."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
         self._ending = threading.Event()
-        self._waiting_classes: dict[str, bool] = {}
 
     def start(self) -> None:
         """Start watching."""
-        for kind, react in (("PersistentVolumeClaim", self._claim), ("PersistentVolume", self._volume)):
-            threading.Thread(target=self._follow, args=(kind, react), daemon=True, name=f"simulated {kind}").start()
+        reactions = {
+            "PersistentVolumeClaim": self._claim,
+            "PersistentVolume": self._volume,
+            "Service": self._service,
+        }
+        for kind, react in reactions.items():
+            threading.Thread(
+                target=self._follow, args=(kind, react), daemon=True, name=f"simulated {kind}"
+            ).start()
 
     def stop(self) -> None:
         """Stop reacting; the threads are daemons and end with their watch."""
@@ -107,7 +120,9 @@ class SimulatedStorage:
         if claim["status"].get("capacity", {}).get("storage") == wanted:
             return
         name, namespace = claim["metadata"]["name"], claim["metadata"]["namespace"]
-        self._api.patch("PersistentVolume", claim["spec"]["volumeName"], {"spec": {"capacity": {"storage": wanted}}})
+        self._api.patch(
+            "PersistentVolume", claim["spec"]["volumeName"], {"spec": {"capacity": {"storage": wanted}}}
+        )
         status = {"status": {"capacity": {"storage": wanted}}}
         self._api.patch("PersistentVolumeClaim", name, status, namespace, part="status")
 
@@ -116,3 +131,11 @@ class SimulatedStorage:
         deletes = volume["spec"].get("persistentVolumeReclaimPolicy") == "Delete"
         if ours and deletes and volume.get("status", {}).get("phase") == "Released":
             self._api.delete("PersistentVolume", volume["metadata"]["name"])
+
+    def _service(self, service: Object) -> None:
+        metadata = service["metadata"]
+        if service["spec"].get("type") != "LoadBalancer" or NO_ADDRESS in metadata.get("annotations", {}):
+            return
+        if not service.get("status", {}).get("loadBalancer", {}).get("ingress"):
+            status = {"status": {"loadBalancer": {"ingress": [{"ip": BALANCER}]}}}
+            self._api.patch("Service", metadata["name"], status, metadata["namespace"], part="status")
