@@ -8,11 +8,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 GRACE = 12.0
 """Seconds that a program has to write down how far it came, after it was asked to end."""
+_SLICE = 0.5
+"""Seconds between looks at whether it has ended while its pipes are still open."""
 
 
 _PR_SET_PDEATHSIG = 1
@@ -53,17 +56,18 @@ def run(
     *,
     env: Mapping[str, str],
     deadline: float,
-    grace: float = GRACE,
+    grace: float | None = None,
     pass_fds: Sequence[int] = (),
     started: Callable[[subprocess.Popen[bytes]], None] = lambda child: None,
 ) -> Ended:
     """Run a program without a terminal for at most `deadline` seconds. `started` is told of the process.
 
     It has a session of its own: Ctrl-C reaches us alone, and we pass it on once. A program that does not end within
-    `grace` seconds is killed with all its children, and a second Ctrl-C does that at once. Raises `TooSlow`,
+    `grace` seconds (`GRACE` without) is killed with all its children, and a second Ctrl-C does that at once. Raises `TooSlow`,
     `Stopped`, and `OSError` where it cannot be started.
     """
     ours = os.getpid()
+    grace = GRACE if grace is None else grace
     child = subprocess.Popen(
         list(argv),
         env=dict(env),
@@ -77,7 +81,7 @@ def run(
     )
     try:
         started(child)
-        output, complaint = child.communicate(timeout=deadline)
+        output, complaint = _communicate(child, deadline)
     except subprocess.TimeoutExpired:
         _, said = _end(child, signal.SIGTERM, grace)
         raise TooSlow(said) from None
@@ -106,10 +110,27 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
+def _communicate(child: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, bytes]:
+    """What it printed until its end. Raises `TimeoutExpired`.
+
+    Its end counts, not that of its pipes: a credential plugin may leave a process behind that holds them.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return child.communicate(timeout=max(0.0, min(_SLICE, end - time.monotonic())))
+        except subprocess.TimeoutExpired:
+            if child.poll() is not None:
+                _kill_group(child.pid)
+                return child.communicate(timeout=_SLICE)
+            if time.monotonic() >= end:
+                raise
+
+
 def _end(child: subprocess.Popen[bytes], ask: signal.Signals, grace: float) -> tuple[bool, str]:
     try:
         child.send_signal(ask)
-        _, said = child.communicate(timeout=grace)
+        _, said = _communicate(child, grace)
         return True, said.decode(errors="replace")
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
         return False, _kill(child)

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from tidehub.secrets.charts import revealed
 from tidehub.secrets.secret import Secret
 
 
@@ -26,18 +25,18 @@ def values_file(values: Mapping[str, Any] | None) -> Iterator[int | None]:
     try:
         os.fchmod(handle, 0o600)
         with os.fdopen(handle, "wb", closefd=False) as stream:
-            stream.write(json.dumps(revealed(values), ensure_ascii=False, default=_plain).encode())
+            stream.write(json.dumps(values, ensure_ascii=False, default=_plain).encode())
         yield handle
     finally:
         os.close(handle)
 
 
 def _plain(value: object) -> Any:
-    """Mappings and tuples that are not JSON's own, as `frozen` ones of the site."""
+    """What JSON does not know itself: secrets, in clear, and mappings that are no dict."""
+    if isinstance(value, Secret):
+        return value.reveal()
     if isinstance(value, Mapping):
-        return {str(key): revealed(each) for key, each in value.items()}
-    if isinstance(value, tuple):
-        return [revealed(each) for each in value]
+        return dict(value)
     raise TypeError(f"{type(value).__name__} is no Helm value")
 
 

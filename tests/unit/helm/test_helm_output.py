@@ -17,7 +17,8 @@ def test_history() -> None:
     said = (
         '[{"revision":2,"updated":"2026-11-22T08:58:37.577420653Z","status":"pending-upgrade",'
         '"chart":"jupyterhub-4.0.0-0.dev",'
-        '"app_version":"5.5","description":"Preparing upgrade"},{"revision":1,"status":"superseded","chart":"tiny-1.2.3",'
+        '"app_version":"5.5","description":"Preparing upgrade"},'
+        '{"revision":1,"status":"superseded","chart":"tiny-1.2.3",'
         '"app_version":"","description":"Install complete"}]'
     )
     first, second = output.revisions(said)

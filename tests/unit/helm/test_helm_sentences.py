@@ -170,7 +170,8 @@ def test_objects_of_somebody_else(letter: str, rest: str, owner: str | None) -> 
         ),
         (
             (
-                'Error: unable to build kubernetes objects from release manifest: resource mapping not found for name: "x" '
+                "Error: unable to build kubernetes objects from release manifest: resource mapping "
+                'not found for name: "x" '
                 'namespace: "" from "": no matches for kind "IngressRoute" in version "traefik.io/v1alpha1"\n'
                 "ensure CRDs are installed first"
             ),
@@ -200,7 +201,8 @@ def test_objects_of_somebody_else(letter: str, rest: str, owner: str | None) -> 
         ),
         (
             (
-                'Error: 1 error occurred:\n\t* ConfigMap in version "v1" cannot be handled as a ConfigMap: json: cannot '
+                'Error: 1 error occurred:\n\t* ConfigMap in version "v1" cannot be handled as a '
+                "ConfigMap: json: cannot "
                 "unmarshal number into Go struct field ConfigMap.data of type string"
             ),
             "Invalid",
@@ -218,7 +220,8 @@ def test_objects_of_somebody_else(letter: str, rest: str, owner: str | None) -> 
         ),
         (
             (
-                "Error: UPGRADE FAILED: conflict occurred while applying object site/q /v1, Kind=ConfigMap: Apply failed "
+                "Error: UPGRADE FAILED: conflict occurred while applying object site/q /v1, "
+                "Kind=ConfigMap: Apply failed "
                 'with 1 conflict: conflict with "human": .data.data'
             ),
             "FieldConflict",
@@ -255,7 +258,8 @@ def test_objects_of_somebody_else(letter: str, rest: str, owner: str | None) -> 
         (
             (
                 'Error: Kubernetes cluster unreachable: Get "https://127.0.0.1:1/version": getting credentials: exec: '
-                "executable no-such-plugin not found\n\nIt looks like you are trying to use a client-go credential plugin "
+                "executable no-such-plugin not found\n\nIt looks like you are trying to use a "
+                "client-go credential plugin "
                 "that is not installed."
             ),
             "Unreachable",
@@ -279,7 +283,8 @@ def test_every_sentence_has_its_type(said: str, kind: str) -> None:
 
 def test_what_is_in_the_fields() -> None:
     refused = problem(
-        'Error: secrets is forbidden: User "mallory" cannot list resource "secrets" in API group "" in the namespace "a"'
+        'Error: secrets is forbidden: User "mallory" cannot list resource "secrets" in API group "" '
+        'in the namespace "a"'
     )
     assert isinstance(refused, problems.Forbidden) and (refused.verb, refused.resource) == ("list", "secrets")
     full = problem('Error: pods "x" is forbidden: exceeded quota: compute, requested: cpu=1')
