@@ -19,7 +19,7 @@ from tidehub.kubernetes.deploying.steps.objects import OwnObjects, remembered
 from tidehub.kubernetes.deploying.steps.readiness import Ask, Readiness
 from tidehub.kubernetes.deploying.steps.releases import HelmRelease, Rollout
 from tidehub.kubernetes.deploying.steps.retiring import Retire
-from tidehub.kubernetes.deploying.steps.saving import Save
+from tidehub.kubernetes.deploying.steps.saving import Save, saved_path
 from tidehub.kubernetes.deploying.stored import live_release
 from tidehub.kubernetes.deploying.waiting import Wanted
 from tidehub.kubernetes.deploying.words import Refused, now
@@ -94,6 +94,7 @@ class Deployment:
             ),
             objects=remembered(self.rendered.objects),
             operation=self.operation,
+            saved=str(saved_path(record.journal.note_of("save")) or "") if record.journal else "",
         )
         record = replace(record, kept=())
         last = record.deployed
@@ -192,7 +193,9 @@ def refuse_upgrades(work: Work, found: Sequence[Move]) -> None:
 
 def go_back(work: Work) -> str:
     """The command that goes back to the last state that was reached; without one, the same again."""
-    return work.commands.other("rollback") if work.record.deployed else work.commands.again
+    if work.record.deployed is None:
+        return work.commands.again
+    return work.commands.other("rollback")
 
 
 def _check_model(work: Work, rendered: Rendered) -> None:

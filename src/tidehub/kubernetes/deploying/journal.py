@@ -40,6 +40,8 @@ class Journal:
     command: str
     """What was typed, without values: what goes on after an interruption."""
     entries: tuple[Entry, ...]
+    aim: str = ""
+    """Where it goes, where the site file does not say that: the revision of a rollback."""
     ended: str = ""
     outcome: Outcome = ""
 
@@ -54,9 +56,10 @@ class Journal:
         tidehub: str,
         at: str,
         command: str,
+        aim: str = "",
     ) -> Journal:
         """A journal in which nothing is done yet."""
-        return cls(operation, id, who, tidehub, at, command, tuple(Entry(step) for step in steps))
+        return cls(operation, id, who, tidehub, at, command, tuple(Entry(step) for step in steps), aim)
 
     @property
     def finished(self) -> bool:
@@ -106,6 +109,7 @@ class Journal:
             "who": self.who,
             "tidehub": self.tidehub,
             "command": self.command,
+            "aim": self.aim,
             "begun": self.begun,
             "ended": self.ended,
             "outcome": self.outcome,
@@ -125,6 +129,7 @@ class Journal:
             tidehub=str(read["tidehub"]),
             begun=str(read["begun"]),
             command=str(read["command"]),
+            aim=str(read["aim"]),
             ended=str(read["ended"]),
             outcome=_one_of(read["outcome"], ("", "done", "failed", "interrupted")),
             entries=tuple(

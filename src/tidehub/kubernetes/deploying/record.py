@@ -59,6 +59,8 @@ class Deployed:
     objects: tuple[Object, ...] = ()
     """tidehub's own objects beside the charts, without Secrets."""
     operation: str = "deploy"
+    saved: str = ""
+    """File with the copy of what was there before, on the machine of who deployed it; empty without one."""
 
     @property
     def charts(self) -> dict[str, str]:
@@ -227,6 +229,7 @@ def _deployed(read: Mapping[str, Any]) -> Deployed:
         releases=tuple(_release(one) for one in read["releases"]),
         objects=tuple(read["objects"]),
         operation=str(read["operation"]),
+        saved=str(read["saved"]),
     )
 
 

@@ -136,6 +136,7 @@ def run_steps(
     back: Callable[[Work], str] | None = None,
     watch: Watcher = lambda step, moment: None,
     always: bool = False,
+    aim: str = "",
 ) -> Result:
     """The operation, in order, under the lock of the namespace.
 
@@ -149,7 +150,7 @@ def run_steps(
     checks(work)
     if not always and work.record.unfinished is None and not any_needed(work, steps):
         return Result(operation, work.namespace, False, _revision(work), time.monotonic() - began)
-    run = _Run(work, operation, steps, watch, back)
+    run = _Run(work, operation, steps, watch, back, aim)
     try:
         ensure_namespace(work)
         with Lock(work.cluster, work.namespace, operation, work.holder, told=work.say.note) as lock:
@@ -191,6 +192,7 @@ class _Run:
         steps: Sequence[Step],
         watch: Watcher,
         back: Callable[[Work], str] | None,
+        aim: str,
     ) -> None:
         self.journal: Journal | None = None
         self._work = work
@@ -198,6 +200,7 @@ class _Run:
         self._steps = steps
         self._watch = watch
         self._back = back
+        self._aim = aim
         self._titles = {step.name: step.title for step in steps}
 
     def steps(self) -> None:
@@ -217,6 +220,7 @@ class _Run:
             tidehub=__version__,
             at=now(),
             command=work.commands.again,
+            aim=self._aim,
         )
         try:
             for step in self._steps:
