@@ -63,8 +63,8 @@ def run(
     """Run a program without a terminal for at most `deadline` seconds. `started` is told of the process.
 
     It has a session of its own: Ctrl-C reaches us alone, and we pass it on once. A program that does not end within
-    `grace` seconds (`GRACE` without) is killed with all its children, and a second Ctrl-C does that at once. Raises `TooSlow`,
-    `Stopped`, and `OSError` where it cannot be started.
+    `grace` seconds (`GRACE` without) is killed with all its children, and a second Ctrl-C does that at once. Raises
+    `TooSlow`, `Stopped`, and `OSError` where it cannot be started.
     """
     ours = os.getpid()
     grace = GRACE if grace is None else grace
