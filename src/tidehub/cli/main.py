@@ -33,6 +33,7 @@ class _Commands(LazyGroup):
         "render": "tidehub.cli.render:render",
         "plan": "tidehub.cli.plan:plan",
         "check": "tidehub.cli.check:check",
+        "preflight": "tidehub.cli.preflight:preflight",
         "backup": "tidehub.cli.backup:backup",
         "restore": "tidehub.cli.restore:restore",
         "import": "tidehub.cli.import_values:import_values",

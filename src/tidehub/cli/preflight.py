@@ -1,0 +1,67 @@
+"""`tidehub preflight`: is this cluster ready for this site, item by item, with the remedy."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from tidehub.cli.cluster_options import Charts, Context, Kubeconfig, Offline
+from tidehub.cli.console import make_say, print_lines
+from tidehub.cli.options import AsJson, Settings, SiteFile
+from tidehub.cli.site_options import DEFAULT_FILE, settings_of
+from tidehub.errors import FAILED
+
+
+def preflight(
+    file: SiteFile = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    charts: Charts = None,
+    offline: Offline = False,
+    settings: Settings = None,
+    as_json: AsJson = False,
+    seconds: Annotated[
+        float, typer.Option(metavar="SECONDS", min=5, help="Time for all items together.")
+    ] = 90.0,
+) -> None:
+    """Looks whether a cluster is ready for the site: every item with what was found and what to do.
+
+    It reads, and asks with dry runs; it changes nothing. What you may not see is said to be unknown, with the right
+    that is missing. The exit code is 1 where something stands in the way.
+    """
+    # Imported here, so that the other commands do not pay for it.
+    from tidehub.kubernetes.preflight import report
+    from tidehub.kubernetes.preflight.opening import open_context
+    from tidehub.kubernetes.preflight.run import preflight as look_at
+
+    say = make_say()
+    say.step("Reading the site, its charts and the cluster")
+    given = open_context(
+        file or DEFAULT_FILE,
+        settings_of(settings),
+        kubeconfig,
+        context,
+        charts,
+        offline=offline,
+        environ=os.environ,
+        say=say.warn,
+    )
+    say.step("Asking the cluster")
+    findings = look_at(given, seconds=seconds)
+    say.rest()
+    cluster = given.look.cluster.name if given.look else None
+    if as_json:
+        print_lines(
+            [json.dumps(report.as_dict(findings, cluster=cluster, namespace=given.namespace), indent=2)]
+        )
+    else:
+        plain = "utf" not in (sys.stdout.encoding or "").lower()
+        print_lines([f"{cluster or 'no cluster'}, namespace {given.namespace}"])
+        print_lines(report.lines(findings, plain=plain))
+        print_lines([report.summary(findings)])
+    if not report.ready(findings):
+        raise typer.Exit(FAILED)

@@ -1,0 +1,1 @@
+"""Where items meet the network: HTTP, the resolver, the clock, container registries."""

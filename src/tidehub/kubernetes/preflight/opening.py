@@ -1,0 +1,112 @@
+"""What preflight is given: the site, the cluster, the rendered objects, as far as each can be had.
+
+What cannot be had is a trouble that an item tells; the others go on without it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tidehub.errors import Place, TidehubError, UsageError
+from tidehub.kubernetes.preflight.edges.network import Network
+from tidehub.kubernetes.preflight.model import Context, Look
+
+if TYPE_CHECKING:
+    from tidehub.kubernetes.cluster.port import Cluster
+    from tidehub.kubernetes.rendering.model import Rendered
+    from tidehub.kubernetes.session import Settings
+
+
+def open_context(
+    site_file: Path,
+    settings: Settings = (),
+    kubeconfig: Path | None = None,
+    context: str | None = None,
+    charts: Path | None = None,
+    *,
+    offline: bool = False,
+    network: Network | None = None,
+    environ: Mapping[str, str] = os.environ,
+    say: Callable[[str], None] = lambda line: None,
+) -> Context:
+    """Everything that could be had. Raises `UsageError` for a site file that cannot be used, or has no cluster."""
+    from tidehub.site.load import load
+
+    loaded = load(site_file, overrides=settings, environ=environ)
+    if loaded.site.kubernetes is None:
+        raise UsageError(
+            "this site has no Kubernetes part",
+            where=Place(str(site_file)),
+            expected="a section `kubernetes:`",
+            fix="write one (`tidehub explain kubernetes` says what belongs there)",
+        )
+    for warning in loaded.warnings:
+        say(str(warning))
+    troubles: dict[str, TidehubError] = {}
+    cluster = _connected(kubeconfig, context, troubles)
+    rendered = _rendered(site_file, settings, charts, cluster, troubles, offline=offline, environ=environ)
+    return Context(
+        site=loaded.site if rendered is None else rendered.platform.site,
+        network=network or Network(),
+        look=Look(cluster) if cluster is not None else None,
+        rendered=rendered,
+        troubles=troubles,
+        site_file=site_file,
+        environ=environ,
+    )
+
+
+def _connected(
+    kubeconfig: Path | None, context: str | None, troubles: dict[str, TidehubError]
+) -> Cluster | None:
+    from tidehub.kubernetes.cluster.connection import connect
+
+    try:
+        return connect(str(kubeconfig) if kubeconfig else None, context)
+    except TidehubError as error:
+        troubles["connection"] = error
+        return None
+
+
+def _rendered(
+    site_file: Path,
+    settings: Settings,
+    charts: Path | None,
+    cluster: Cluster | None,
+    troubles: dict[str, TidehubError],
+    *,
+    offline: bool,
+    environ: Mapping[str, str],
+) -> Rendered | None:
+    from tidehub.helm.problems import HelmMissing
+    from tidehub.kubernetes.session import open_session
+    from tidehub.secrets.site_secrets import SecretsError
+
+    try:
+        session = open_session(
+            site_file,
+            settings,
+            charts=charts,
+            connect=False,
+            offline=offline,
+            environ=environ,
+            say=lambda line: None,
+        )
+    except SecretsError as error:
+        troubles["secrets"] = error
+        return None
+    except HelmMissing as error:
+        troubles["helm"] = error
+        return None
+    except TidehubError as error:
+        troubles["charts"] = error
+        return None
+    try:
+        return replace(session, cluster=cluster).render()
+    except TidehubError as error:
+        troubles["rendering"] = error
+        return None

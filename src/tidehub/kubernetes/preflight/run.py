@@ -1,0 +1,124 @@
+"""Asks every item, side by side and within one deadline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+
+from tidehub.errors import TidehubError
+from tidehub.kubernetes.cluster.port import ClusterProblem
+from tidehub.kubernetes.preflight import (
+    admission,
+    capacity,
+    definitions,
+    identity,
+    images,
+    issuing,
+    namespace,
+    ownership,
+    permissions,
+    placing,
+    pod_security,
+    quota,
+    server,
+    storage,
+    way_in,
+    way_in_gateway,
+)
+from tidehub.kubernetes.preflight.model import Check, Context, Finding, NotKnown, Skip, right_missing
+
+SECONDS = 90.0
+"""For all items together."""
+_SIDE_BY_SIDE = 12
+
+ITEMS: tuple[tuple[str, str, Check], ...] = (
+    ("Cluster", "connection", server.connection),
+    ("Cluster", "api-version", server.api_version),
+    ("Cluster", "helm", server.helm),
+    ("Cluster", "rendering", server.rendering),
+    ("Cluster", "kinds-served", server.kinds_served),
+    ("Cluster", "nodes", capacity.nodes),
+    ("Cluster", "cluster-dns", server.cluster_dns),
+    ("Cluster", "webhooks", admission.webhooks),
+    ("Cluster", "clock", server.clock),
+    ("Permissions", "permissions", permissions.permissions),
+    ("Permissions", "grants", permissions.grants),
+    ("Namespace", "namespace", namespace.namespace),
+    ("Namespace", "releases", ownership.releases),
+    ("Namespace", "owner", ownership.owner),
+    ("Namespace", "finalizers", namespace.finalizers),
+    ("Namespace", "quota", quota.quota),
+    ("Namespace", "limit-range", quota.limit_range),
+    ("Namespace", "pod-security", pod_security.pod_security),
+    ("Definitions", "definitions", definitions.definitions),
+    ("Storage", "storage-class", storage.storage_class),
+    ("Storage", "claims", storage.claims),
+    ("Way in", "ingress-class", way_in.ingress_class),
+    ("Way in", "ingress-address", way_in.ingress_address),
+    ("Way in", "ingress-host", way_in.ingress_host),
+    ("Way in", "gateway", way_in_gateway.gateway),
+    ("Way in", "load-balancer", way_in.load_balancer),
+    ("Way in", "issuer", issuing.issuer),
+    ("Way in", "tls-secret", issuing.tls_secret),
+    ("Way in", "dns", way_in.dns),
+    ("Capacity", "people", capacity.people),
+    ("Capacity", "fits", placing.fits),
+    ("Images", "images", images.images),
+    ("Login", "identity-provider", identity.provider),
+    ("Login", "callback-url", identity.callback_url),
+    ("Login", "provider-clock", identity.provider_clock),
+    ("Login", "secrets", identity.secrets),
+)
+"""Group, item and its function, in the order of the report. An item may find several things, also of other names."""
+
+
+def preflight(
+    context: Context, *, seconds: float = SECONDS, tell: Callable[[str], None] | None = None
+) -> list[Finding]:
+    """The findings of all items that arise, in the order of `ITEMS`. Raises nothing: what fails is a finding.
+
+    `seconds` is for all of them; what is not answered by then is `unknown`. `tell` gets each item's name as it ends.
+    """
+    pool = ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="preflight")
+    deadline = time.monotonic() + seconds
+    running = [(group, item, pool.submit(_asked, item, check, context, tell)) for group, item, check in ITEMS]
+    try:
+        return [
+            replace(finding, group=group)
+            for group, item, future in running
+            for finding in _in_time(item, future, deadline, seconds)
+        ]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _in_time(item: str, future: Future[list[Finding]], deadline: float, seconds: float) -> Iterator[Finding]:
+    try:
+        yield from future.result(timeout=max(deadline - time.monotonic(), 0))
+    except TimeoutError:
+        future.cancel()
+        yield Finding(
+            item, "unknown", f"no answer within {seconds:.0f} s", "run it again, or look at this by hand"
+        )
+
+
+def _asked(item: str, check: Check, context: Context, tell: Callable[[str], None] | None) -> list[Finding]:
+    try:
+        found = check(context)
+    except Skip:
+        return []
+    except NotKnown as error:
+        found = Finding(item, "unknown", str(error), error.fix)
+    except ClusterProblem as problem:
+        found = (
+            right_missing(problem, item)
+            if problem.reason == "forbidden"
+            else Finding(item, "unknown", problem.what, problem.fix or "")
+        )
+    except TidehubError as error:
+        found = Finding(item, "unknown", error.what, error.fix or "")
+    if tell is not None:
+        tell(item)
+    return found if isinstance(found, list) else [found]
