@@ -113,7 +113,7 @@ def _of_secret(obj: Object) -> Iterator[str]:
         except (binascii.Error, UnicodeDecodeError, ValueError):
             continue
     for text in texts:
-        if "\n" in text.strip():
+        if "\n" in text.strip() or text.lstrip().startswith("{"):
             yield from _of_settings(text)
         if len(text.strip()) >= SHORTEST:
             yield text.strip()

@@ -61,7 +61,7 @@ def _same(old: Any, new: Any) -> bool:
 
 
 def _mappings(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> Iterator[FieldChange]:
-    for key in sorted({*old, *new}):
+    for key in sorted({*old, *new}, key=str):
         here = (*path, key)
         if key not in new:
             yield FieldChange(here, "removed", old[key])

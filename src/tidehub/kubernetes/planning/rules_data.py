@@ -63,7 +63,7 @@ def _claim(one: Observation, facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "data-loss", "danger", f"{what}: what is on its volume is lost.",
             _held_by(one) + "With a storage class that reclaims by Delete, the volume goes with the claim.",
-            f"keep it: kubectl -n {id.namespace} annotate pvc {id.name} helm.sh/resource-policy=keep; back up",
+            f"keep it: kubectl -n {id.namespace} annotate pvc {id.name} helm.sh/resource-policy=keep; and back up",
             (id,) if heir is None else (id, heir),
         )  # fmt: skip
         return

@@ -38,7 +38,7 @@ def merged(last: Object | None, live: Object, new: Object) -> Object:
 def merge_patch(old: Any, new: Any) -> dict[str, Any]:
     """The JSON merge patch (RFC 7386) that makes `new` of `old`; empty where they are the same."""
     patch: dict[str, Any] = {}
-    for key in sorted({*old, *new}):
+    for key in sorted({*old, *new}, key=str):
         if key not in new:
             patch[key] = None
         elif key not in old:

@@ -1,0 +1,420 @@
+"""What a plan calls out, each shown by the cluster in which it happens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from plan_world import (
+    NAMESPACE,
+    World,
+    claim,
+    config_map,
+    definition,
+    deployment,
+    helms,
+    hub_values,
+    secret,
+)
+
+from tidehub.kubernetes.planning.hub_schema import head, migration
+from tidehub.kubernetes.planning.model import Finding, Plan
+
+
+def only(plan: Plan, kind: str) -> Finding:
+    (finding,) = [one for one in plan.findings if one.kind == kind]
+    return finding
+
+
+def kinds(plan: Plan) -> list[tuple[str, str]]:
+    return [(one.kind, one.weight) for one in plan.findings]
+
+
+# -- claims
+
+
+def test_a_claim_that_would_be_deleted() -> None:
+    world = World()
+    world.deployed(claim(), config_map())
+    finding = only(world.plan(config_map()), "data-loss")
+    assert finding.what == "The claim hub-db-dir would be deleted: what is on its volume is lost."
+    assert "hub's database" in finding.means and "resource-policy=keep" in finding.fix
+
+
+def test_a_claim_that_would_get_another_name() -> None:
+    world = World()
+    world.deployed(claim())
+    finding = only(world.plan(claim("hub-database")), "data-loss")
+    assert finding.what.startswith("The claim hub-db-dir would be deleted and hub-database made in its place")
+    assert [id.name for id in finding.objects] == ["hub-db-dir", "hub-database"]
+
+
+def test_a_claim_cannot_shrink() -> None:
+    world = World()
+    world.deployed(claim(size="10Gi"))
+    finding = only(world.plan(claim(size="5G")), "data-loss")
+    assert finding.what == "The claim hub-db-dir would shrink from 10Gi to 5G."
+
+
+@pytest.mark.parametrize("size", ["10Gi", "20Gi", "10240Mi"])
+def test_a_claim_that_stays_or_grows_is_no_danger(size: str) -> None:
+    world = World()
+    world.deployed(claim(size="10Gi"))
+    assert not world.plan(claim(size=size)).findings
+
+
+def test_a_claim_keeps_its_storage_class() -> None:
+    world = World()
+    world.deployed(claim(storage_class="fast"))
+    finding = only(world.plan(claim(storage_class="slow")), "data-loss")
+    assert "from the storage class fast to slow" in finding.what
+    assert not world.plan(claim(storage_class=None)).dangers
+
+
+def test_claims_of_a_stateful_set() -> None:
+    def made(size: str) -> dict[str, Any]:
+        template = {"metadata": {"name": "data"}, "spec": {"resources": {"requests": {"storage": size}}}}
+        return {
+            "apiVersion": "apps/v1",
+            "kind": "StatefulSet",
+            "metadata": {"name": "db"},
+            "spec": {"volumeClaimTemplates": [template]},
+        }
+
+    world = World()
+    world.deployed(made("1Gi"))
+    assert only(world.plan(made("2Gi")), "data-loss").what == (
+        "The claims that StatefulSet db makes for its pods would change."
+    )
+
+
+# -- homes, names, the database
+
+
+def upgrade(old: Any, new: Any) -> Plan:
+    world = World()
+    world.deployed(old)
+    return world.plan(new)
+
+
+def storage(**dynamic: Any) -> dict[str, Any]:
+    return {"singleuser": {"storage": {"type": "dynamic", **dynamic}}}
+
+
+def test_homes_that_nobody_mounts_any_more() -> None:
+    plan = upgrade(hub_values(), hub_values(singleuser={"storage": {"type": "none"}}))
+    assert only(plan, "data-loss").what == "People's homes would change from dynamic to none storage."
+
+
+def test_homes_that_are_mounted_elsewhere() -> None:
+    plan = upgrade(
+        hub_values(**storage(homeMountPath="/home/jovyan")), hub_values(**storage(homeMountPath="/work"))
+    )
+    assert "mounted elsewhere: /home/jovyan before, /work after" in only(plan, "data-loss").what
+
+
+CLASSIC = "claim-{username}{servername}"
+
+
+@pytest.mark.parametrize(
+    ("old_chart", "old_template", "new_chart", "new_template", "scheme", "weight"),
+    [
+        ("3.3.8", CLASSIC, "4.4.0", None, None, "notice"),
+        ("3.3.8", CLASSIC, "4.4.0", CLASSIC, None, "danger"),
+        ("3.3.8", CLASSIC, "4.4.0", CLASSIC, "escape", None),
+        ("3.3.8", "home-{username}", "4.4.0", "home-{username}", None, "danger"),
+        ("3.3.8", CLASSIC, "3.3.8", "home-{username}", None, "danger"),
+        ("3.3.8", CLASSIC, "3.3.8", CLASSIC, None, None),
+        ("4.3.0", None, "4.4.0", None, None, None),
+        ("4.3.0", "home-{user_server}", "4.4.0", "home-{user_server}", None, None),
+    ],
+)
+def test_names_of_claims(
+    old_chart: str, old_template: Any, new_chart: str, new_template: Any, scheme: Any, weight: Any
+) -> None:
+    config = {"hub": {"config": {"KubeSpawner": {"slug_scheme": scheme}}}} if scheme else {}
+    plan = upgrade(
+        hub_values(old_chart, **storage(dynamic={"pvcNameTemplate": old_template})),
+        hub_values(new_chart, **storage(dynamic={"pvcNameTemplate": new_template}), **config),
+    )
+    assert [one.weight for one in plan.findings if one.kind == "claim-names"] == ([weight] if weight else [])
+
+
+def test_names_of_people() -> None:
+    def login(claim: str) -> dict[str, Any]:
+        return {"hub": {"config": {"GenericOAuthenticator": {"username_claim": claim}}}}
+
+    plan = upgrade(hub_values(**login("preferred_username")), hub_values(**login("sub")))
+    assert (
+        only(plan, "claim-names").what
+        == "User names would come from the claim sub instead of preferred_username."
+    )
+    plan = upgrade(
+        hub_values(hub={"config": {"JupyterHub": {"authenticator_class": "dummy"}}}),
+        hub_values(hub={"config": {"JupyterHub": {"authenticator_class": "generic-oauth"}}}),
+    )
+    assert only(plan, "claim-names").what == "People sign in by generic-oauth instead of dummy."
+
+
+def test_another_database() -> None:
+    plan = upgrade(
+        hub_values(hub={"db": {"type": "sqlite-pvc"}}),
+        hub_values(hub={"db": {"type": "postgres", "url": "postgresql://hub:verysecret@db/hub"}}),
+    )
+    told = [one.what for one in plan.findings if one.kind == "database"]
+    assert told == [
+        "The hub would use another database: its kind changes (sqlite-pvc before, postgres after).",
+        "The hub would use another database: its address changes.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind", "words"),
+    [
+        ("1.2.0", "4.4.0", "database", "JupyterHub 5.5.0 changes the database of JupyterHub 1.5.0."),
+        ("3.3.8", "4.4.0", "database", "JupyterHub 5.5.0 changes the database of JupyterHub 4.1.6."),
+        ("4.4.0", "3.3.8", "downgrade", "JupyterHub 4.1.6 cannot read the database of JupyterHub 5.5.0."),
+    ],
+)
+def test_the_schema_of_the_database(old: str, new: str, kind: str, words: str) -> None:
+    assert only(upgrade(hub_values(old), hub_values(new)), kind).what == words
+
+
+def test_versions_whose_schema_nobody_knows() -> None:
+    plan = upgrade(
+        hub_values("4.4.0"), hub_values("9.0.0", hub={}, Chart={"Version": "9.0.0", "AppVersion": "9.1.0"})
+    )
+    assert only(plan, "database").weight == "notice"
+
+
+@pytest.mark.parametrize(
+    ("version", "revision"),
+    [
+        ("0.9.6", "896818069c98"),
+        ("1.5.1", "4dc2d5a8c53c"),
+        ("2.3.1", "833da8570507"),
+        ("3.1.1", "651f5419b74d"),
+        ("4.0.2", "0eee8c825d24"),
+        ("5.5.4", "4621fec11365"),
+        ("6.1.1", "f460b0348206"),
+        ("7.0.0", None),
+        ("0.8.1", None),
+        ("", None),
+    ],
+)
+def test_schema_revisions(version: str, revision: str | None) -> None:
+    assert head(version) == revision
+
+
+def test_migrations() -> None:
+    assert migration("1.5.0", "5.5.0") == "forward"
+    assert migration("5.0.0", "5.5.4") == "same"
+    assert migration("6.0.0", "5.5.4") == "backward"
+    assert migration("5.5.4", "8.0") == "unknown"
+
+
+# -- restarts
+
+
+@pytest.mark.parametrize(
+    ("component", "app", "words", "means"),
+    [
+        ("hub", "jupyterhub", "The hub restarts", "nobody can sign in"),
+        ("proxy", "jupyterhub", "The proxy restarts", "Open pages"),
+        ("gateway", "dask-gateway", "The gateway's server restarts", "Dask clusters go on"),
+        ("controller", "dask-gateway", "The gateway's controller restarts", "Dask clusters go on"),
+        ("traefik", "dask-gateway", "The gateway's proxy restarts", "Notebooks lose their connection"),
+        ("mine", "other", "Deployment x restarts", "replaced"),
+    ],
+)
+def test_who_restarts(component: str, app: str, words: str, means: str) -> None:
+    world = World()
+    world.deployed(deployment("x", component, app=app))
+    finding = only(world.plan(deployment("x", component, app=app, checksum="b")), "restart")
+    assert finding.what == f"{words} because its configuration changed." and means in finding.means
+    assert finding.weight == "notice"
+
+
+def test_why_it_restarts() -> None:
+    world = World()
+    world.deployed(deployment())
+    image = only(world.plan(deployment(image="hub:2", checksum="b")), "restart")
+    assert image.what == "The hub restarts because its image changes from hub:1 to hub:2."
+    more = deployment()
+    container = more["spec"]["template"]["spec"]["containers"][0]
+    container["env"] = [{"name": "A", "value": "1"}]
+    container["resources"] = {"limits": {"memory": "1Gi"}}
+    more["spec"]["template"]["spec"]["nodeSelector"] = {"a": "b"}
+    assert only(world.plan(more), "restart").what == (
+        "The hub restarts because env of hub, resources of hub, nodeSelector change."
+    )
+
+
+def test_what_leaves_the_pods_alone_restarts_nothing() -> None:
+    world = World()
+    world.deployed(deployment())
+    more = deployment()
+    more["spec"]["replicas"] = 2
+    plan = world.plan(more)
+    assert plan.changes and not plan.findings
+
+
+# -- owners
+
+
+def test_objects_of_another_release() -> None:
+    world = World()
+    world.cluster.put(helms(config_map("a"), "daskhub"), helms(config_map("b"), "daskhub"))
+    world.helm.has("daskhub", [], chart="daskhub", version="2024.1.1")
+    plan = world.plan(config_map("a"), config_map("b"))
+    finding = only(plan, "conflict")
+    assert finding.weight == "refusal"
+    assert finding.what == (
+        "2 objects (ConfigMap a, ConfigMap b) are in the cluster already and belong to release daskhub in the "
+        f"namespace {NAMESPACE}."
+    )
+    assert "uninstall daskhub" in finding.fix
+    model = only(plan, "model")
+    assert model.weight == "refusal" and "holds daskhub (daskhub 2024.1.1)" in model.what
+    assert not plan.changes and not plan.empty
+    assert plan.findings[0] is finding
+
+
+def test_objects_of_the_other_model_the_other_way_round() -> None:
+    world = World(model="daskhub")
+    world.helm.has("hub", [], chart="jupyterhub")
+    assert only(world.plan(), "model").weight == "refusal"
+
+
+def test_objects_that_somebody_made_by_hand() -> None:
+    world = World()
+    world.cluster.put(config_map("a"))
+    finding = only(world.plan(config_map("a")), "conflict")
+    assert finding.what == (
+        "ConfigMap a is in the cluster already and belongs to no release: somebody made it by hand."
+    )
+    assert "kubectl annotate configmap a -n hub meta.helm.sh/release-name=jupyterhub" in finding.fix
+
+
+@pytest.mark.parametrize(
+    ("release", "namespace", "conflict"),
+    [("jupyterhub", NAMESPACE, False), ("jupyterhub", "other", True), ("hub", NAMESPACE, True)],
+)
+def test_what_a_failed_installation_left_behind_is_ours(release: str, namespace: str, conflict: bool) -> None:
+    world = World()
+    world.cluster.put(helms(config_map("a"), release, namespace))
+    plan = world.plan(config_map("a"))
+    assert [kind for kind, _ in kinds(plan)] == (["conflict"] if conflict else [])
+
+
+def test_own_objects_that_others_made() -> None:
+    world = World()
+    world.own = [config_map("policy")]
+    world.cluster.put(config_map("policy"))
+    assert only(world.plan(), "conflict").weight == "refusal"
+
+
+def test_a_release_that_the_site_does_not_have() -> None:
+    world = World()
+    world.deployed(config_map())
+    world.helm.has("dask-gateway", [], version="2026.3.0")
+    world.helm.has("monitoring", [], chart="grafana")
+    plan = world.plan(config_map())
+    assert kinds(plan) == [("leftover", "notice")] and plan.empty
+    assert plan.findings[0].what.startswith("The release dask-gateway (dask-gateway 2026.3.0)")
+
+
+def test_a_downgrade() -> None:
+    world = World(version="4.3.0")
+    world.deployed(config_map(), version="4.4.0")
+    assert only(world.plan(config_map()), "downgrade").what == (
+        "jupyterhub goes back from jupyterhub 4.4.0 to 4.3.0."
+    )
+
+
+def test_another_chart_under_the_same_name() -> None:
+    world = World()
+    world.deployed(config_map(), chart="daskhub", version="2024.1.1")
+    assert "from daskhub to jupyterhub" in only(world.plan(config_map()), "model").what
+
+
+def test_the_address_is_served_from_another_namespace() -> None:
+    world = World()
+    ingress = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {"name": "jupyterhub", "namespace": "old"},
+        "spec": {"rules": [{"host": "hub.example.org"}, {"host": "x"}]},
+    }
+    world.cluster.put(ingress)
+    finding = only(world.plan(config_map()), "namespace")
+    assert "namespace old serves the site's address" in finding.what and finding.weight == "danger"
+    world.deployed(config_map())
+    assert not world.plan(config_map()).findings
+
+
+def test_who_may_not_look_elsewhere_plans_all_the_same() -> None:
+    world = World()
+    world.cluster.refuse("find", "Ingress", "forbidden", "forbidden")
+    assert kinds(world.plan(config_map())) == []
+
+
+# -- definitions
+
+
+def test_missing_definitions() -> None:
+    world = World()
+    world.crds = [definition("a", "x.org", "v1"), definition("b", "x.org", "v1")]
+    finding = only(world.plan(), "crd")
+    assert finding.what == "2 custom resource definitions are not in the cluster yet."
+
+
+def test_a_version_that_would_no_longer_be_served() -> None:
+    world = World()
+    world.cluster.put(definition("a", "x.org", "v1alpha1"))
+    world.crds = [definition("a", "x.org", "v1")]
+    told = [one.what for one in world.plan().dangers]
+    assert told == ["a.x.org would no longer be served as v1alpha1."]
+
+
+def test_definitions_in_the_hands_of_others() -> None:
+    marks = {"meta.helm.sh/release-name": "traefik-crd", "meta.helm.sh/release-namespace": "kube-system"}
+    world = World()
+    world.cluster.put(definition("a", "traefik.io", "v1", **marks))
+    world.crds = [definition("a", "traefik.io", "v1", "v2")]
+    told = [one.what for one in world.plan().dangers]
+    assert told == [
+        "a.traefik.io belongs to the release traefik-crd in the namespace kube-system, and would be changed."
+    ]
+    world.crds = [definition("a", "traefik.io", "v1")]
+    assert not world.plan().findings
+
+
+def test_routes_that_move_to_another_group() -> None:
+    def route(group: str) -> dict[str, Any]:
+        return {"apiVersion": f"{group}/v1alpha1", "kind": "IngressRoute", "metadata": {"name": "api"}}
+
+    world = World()
+    kinds = dict(world.cluster.kinds)
+    world.cluster.kinds = {
+        **kinds,
+        "traefik.containo.us/v1alpha1": ("IngressRoute",),
+        "traefik.io/v1alpha1": ("IngressRoute",),
+    }
+    world.cluster.put(
+        {"apiVersion": "gateway.dask.org/v1alpha1", "kind": "DaskCluster", "metadata": {"name": "c"}}
+    )
+    world.deployed(route("traefik.containo.us"))
+    finding = only(world.plan(route("traefik.io")), "crd")
+    assert finding.what == (
+        "The routes of the gateway (IngressRoute) move from the group traefik.containo.us to traefik.io."
+    )
+    assert finding.means.startswith("1 Dask cluster is there now.")
+
+
+def test_the_gravest_come_first() -> None:
+    world = World()
+    world.deployed(claim(), deployment(), secret("s", a="b"))
+    world.cluster.refuse("patch", "s", "no", "forbidden")
+    plan = world.plan(deployment(checksum="b"), secret("s", a="c"))
+    assert kinds(plan) == [("refused", "refusal"), ("data-loss", "danger"), ("restart", "notice")]
