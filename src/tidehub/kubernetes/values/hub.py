@@ -48,7 +48,7 @@ def values(site: Site, addresses: Endpoints | None = None) -> dict[str, Any]:
         {"hub": {"extraConfig": hub_code.entries(site, addresses)}},
         _notebooks(site),
         _scheduling(site),
-        _gateway(site) if gateway.is_installed(site) else {},
+        _gateway(site) if gateway.is_installed(site) else _without_gateway(site),
         gateway.hub_values(site),
         operator.hub_values(site),
         network.hub_values(site),
@@ -171,3 +171,14 @@ def _gateway(site: Site) -> dict[str, Any]:
         "DASK_LABEXTENSION__FACTORY__CLASS": "GatewayCluster",
     }
     return {"hub": hub, "singleuser": {"extraEnv": environment}}
+
+
+def _without_gateway(site: Site) -> dict[str, Any]:
+    """daskhub's own defaults join a gateway to the hub, which here would be an address where nobody answers."""
+    if site.kubernetes is None or site.kubernetes.model != "daskhub":
+        return {}
+    # Only what the version's defaults have: Helm leaves a null standing where there is nothing to take away.
+    hub: dict[str, Any] = {"extraConfig": {"00-add-dask-gateway-values": None}}
+    if hub_chart(site) >= (3,):
+        hub["services"] = {gateway.SERVICE: None}
+    return {"hub": hub}

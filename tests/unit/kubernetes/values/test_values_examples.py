@@ -1,0 +1,231 @@
+"""Both example sites in both models: the hub's values word by word, but for the carried code and others' parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from value_sites import example, hub_values
+
+from tidehub.site.model import Site
+
+ACCESS = "access:services!service=dask-gateway"
+ROLES = {
+    "user": {"description": "Everybody who may enter", "scopes": ["self", ACCESS]},
+    "server": {
+        "description": "What a notebook server may do for its owner",
+        "scopes": ["users:activity!user", "access:servers!server", ACCESS],
+    },
+    "dask-gateway": {
+        "description": "Knows who has a server running and their groups, to end Dask clusters without right",
+        "scopes": ["list:users", "read:servers", "read:users:groups"],
+        "services": ["dask-gateway"],
+    },
+}
+BACKGROUND = {"hook": {"enabled": False}, "continuous": {"enabled": True}}
+NO_SCHEDULER = {"userScheduler": {"enabled": False}, "userPlaceholder": {"enabled": False}}
+PROVIDER = "https://{}/auth/realms/egi/protocol/openid-connect"
+
+
+def joined(service: str, base: str) -> dict[str, str]:
+    return {
+        "DASK_GATEWAY__ADDRESS": f"http://{service}.daskhub{base}services/dask-gateway",
+        "DASK_GATEWAY__PROXY_ADDRESS": f"gateway://{service}.daskhub:80",
+        "DASK_GATEWAY__PUBLIC_ADDRESS": f"{base}services/dask-gateway/",
+        "DASK_GATEWAY__AUTH__TYPE": "jupyterhub",
+        "DASK_LABEXTENSION__FACTORY__MODULE": "dask_gateway",
+        "DASK_LABEXTENSION__FACTORY__CLASS": "GatewayCluster",
+    }
+
+
+def older_login(host: str, callback: str, client: str, scope: list[str], **more: Any) -> dict[str, Any]:
+    address = PROVIDER.format(host)
+    return {
+        "JupyterHub": {"authenticator_class": "generic-oauth"},
+        "GenericOAuthenticator": {
+            "client_id": client,
+            "scope": scope,
+            "oauth_callback_url": callback,
+            "authorize_url": f"{address}/auth",
+            "token_url": f"{address}/token",
+            "userdata_url": f"{address}/userinfo",
+            "login_service": "EGI Check-In",
+            "allowed_groups": ["tidehub: may enter"],
+            "admin_groups": ["tidehub: is an administrator"],
+            **more,
+        },
+    }
+
+
+def without_others(values: dict[str, Any]) -> dict[str, Any]:
+    """Without exposure and network policies, which have tests of their own, and without the code's text."""
+    values["hub"]["extraConfig"] = sorted(values["hub"]["extraConfig"])
+    for section in ("hub", "singleuser", "proxy"):
+        values.get(section, {}).pop("networkPolicy", None)
+    return {key: value for key, value in values.items() if key not in ("ingress", "proxy", "httpRoute")}
+
+
+PROTOCOAST_NOTEBOOKS = {
+    "defaultUrl": "/lab",
+    "cpu": {"guarantee": 1, "limit": 2},
+    "memory": {"guarantee": "5G", "limit": "10G"},
+    "extraResource": {
+        "guarantees": {"ephemeral-storage": "4Gi"},
+        "limits": {"ephemeral-storage": "8Gi"},
+    },
+    "storage": {
+        "type": "dynamic",
+        "capacity": "50Gi",
+        "dynamic": {"storageClass": "csi-cinder-sc-delete"},
+    },
+    "image": {"name": "quay.io/globalcoast/protocoast-notebook", "tag": "main"},
+    "profileList": [
+        {
+            "display_name": "ProtoCoast - main",
+            "slug": "protocoast-main",
+            "default": True,
+            "description": "Stable production version",
+            "kubespawner_override": {"image": "quay.io/globalcoast/protocoast-notebook:main"},
+        },
+        {
+            "display_name": "ProtoCoast - develop",
+            "slug": "protocoast-develop",
+            "default": False,
+            "description": "Development version with latest features",
+            "kubespawner_override": {"image": "quay.io/globalcoast/protocoast-notebook:develop"},
+        },
+    ],
+}
+PROTOCOAST_DATABASE = {
+    "type": "sqlite-pvc",
+    "pvc": {"storage": "1Gi", "storageClassName": "csi-cinder-sc-delete"},
+}
+
+
+def test_protocoast_split() -> None:
+    assert without_others(hub_values(example("protocoast"))) == {
+        "hub": {
+            "baseUrl": "/",
+            "config": {"JupyterHub": {"authenticator_class": "generic-oauth"}},
+            "db": PROTOCOAST_DATABASE,
+            "extraConfig": ["10-tidehub-login"],
+            "loadRoles": ROLES,
+            "services": {
+                "dask-gateway": {"url": "http://traefik-dask-gateway.daskhub", "display": False},
+            },
+            "templateVars": {"site_name": "ProtoCoast"},
+        },
+        "singleuser": {**PROTOCOAST_NOTEBOOKS, "extraEnv": joined("traefik-dask-gateway", "/")},
+        "cull": {"enabled": True, "timeout": 3600},
+        "prePuller": BACKGROUND,
+        "scheduling": NO_SCHEDULER,
+    }
+
+
+def test_protocoast_daskhub() -> None:
+    values = hub_values(example("protocoast", "model: split", "model: daskhub"))
+    service = "traefik-daskhub-dask-gateway"
+    login = older_login(
+        "aai-demo.egi.eu",
+        "https://protocoast.vm.fedcloud.eu/hub/oauth_callback",
+        "protocoast-hub",
+        ["openid", "profile", "email", "entitlements"],
+        allow_all=False,
+        allow_existing_users=False,
+    )
+    assert without_others(values) == {
+        "hub": {
+            "baseUrl": "/",
+            "config": login,
+            "db": PROTOCOAST_DATABASE,
+            "extraConfig": ["10-tidehub-login"],
+            "loadRoles": ROLES,
+            "services": {"dask-gateway": {"url": f"http://{service}.daskhub", "display": False}},
+            "templateVars": {"site_name": "ProtoCoast"},
+        },
+        "singleuser": {**PROTOCOAST_NOTEBOOKS, "extraEnv": joined(service, "/")},
+        "cull": {"enabled": True, "timeout": 3600},
+        "prePuller": BACKGROUND,
+        "scheduling": NO_SCHEDULER,
+    }
+
+
+def pangeo_notebooks(service: str) -> dict[str, Any]:
+    return {
+        "defaultUrl": "/lab",
+        "cpu": {"guarantee": 0.5, "limit": 2},
+        "memory": {"guarantee": "1G", "limit": "4G"},
+        "storage": {"type": "dynamic", "capacity": "10Gi"},
+        "image": {"name": "pangeo/ml-notebook", "tag": "latest"},
+        "extraEnv": {
+            **joined(service, "/jupyterhub/"),
+            "DASK_GATEWAY__CLUSTER__OPTIONS__IMAGE": "{{JUPYTER_IMAGE_SPEC}}",
+        },
+        "profileList": [
+            {
+                "display_name": "Pangeo machine learning",
+                "slug": "pangeo-machine-learning",
+                "default": True,
+                "description": "Pangeo notebook with machine learning libraries",
+                "kubespawner_override": {"image": "pangeo/ml-notebook:latest"},
+            }
+        ],
+    }
+
+
+def test_pangeo_daskhub() -> None:
+    service = "traefik-daskhub-dask-gateway"
+    login = older_login(
+        "aai-dev.egi.eu",
+        "https://pangeo.vm.fedcloud.eu/jupyterhub/hub/oauth_callback",
+        "pangeo-hub",
+        ["openid", "email", "profile", "eduperson_entitlement"],
+    )
+    assert without_others(hub_values(example("pangeo"))) == {
+        "hub": {
+            "baseUrl": "/jupyterhub/",
+            "config": login,
+            "db": {"type": "sqlite-pvc", "pvc": {"storage": "1Gi"}},
+            "extraConfig": ["10-tidehub-login"],
+            "services": {"dask-gateway": {"url": f"http://{service}.daskhub", "display": False}},
+            "templateVars": {"site_name": "Pangeo"},
+        },
+        "singleuser": pangeo_notebooks(service),
+        "cull": {"enabled": True, "timeout": 3600},
+        "prePuller": BACKGROUND,
+        "scheduling": NO_SCHEDULER,
+    }
+
+
+def test_pangeo_split() -> None:
+    wanted = example("pangeo", "model: daskhub\n  charts: {daskhub: 2022.6.0}", "model: split")
+    assert without_others(hub_values(wanted)) == {
+        "hub": {
+            "baseUrl": "/jupyterhub/",
+            "config": {"JupyterHub": {"authenticator_class": "generic-oauth"}},
+            "db": {"type": "sqlite-pvc", "pvc": {"storage": "1Gi"}},
+            "extraConfig": ["10-tidehub-login"],
+            "loadRoles": ROLES,
+            "services": {
+                "dask-gateway": {"url": "http://traefik-dask-gateway.daskhub", "display": False},
+            },
+            "templateVars": {"site_name": "Pangeo"},
+        },
+        "singleuser": pangeo_notebooks("traefik-dask-gateway"),
+        "cull": {"enabled": True, "timeout": 3600},
+        "prePuller": BACKGROUND,
+        "scheduling": NO_SCHEDULER,
+    }
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        example("protocoast"),
+        example("protocoast", "model: split", "model: split\n  charts: {jupyterhub: 3.3.8}"),
+        example("pangeo"),
+    ],
+)
+def test_the_same_site_gives_the_same_values(wanted: Site) -> None:
+    assert hub_values(wanted) == hub_values(wanted)
+    assert str(hub_values(wanted)) == str(hub_values(wanted))

@@ -1,0 +1,113 @@
+"""Sites whose values are tested, their made-up secrets, and the real charts where they are."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tidehub.charts.archive import Chart, open_chart
+from tidehub.kubernetes.releases import Platform
+from tidehub.kubernetes.values.build import platform
+from tidehub.secrets.secret import Secret
+from tidehub.site.load import load_text
+from tidehub.site.model import Site
+
+EXAMPLES = Path(__file__).parents[4] / "examples"
+VO = "urn:mace:egi.eu:group:vo.example.eu"
+TOKEN = "7c2b" * 16
+CLIENT = "Zq7-private-Xw93-client"
+PLAIN = """\
+site: {name: Coast, url: "https://hub.example.org/x/", contact: help@example.org}
+login:
+  provider: egi-check-in
+  client_id: coast-hub
+  scopes: [openid, profile, entitlements]
+  allow: {groups: ["urn:mace:egi.eu:group:vo.example.eu"]}
+notebooks:
+  profiles:
+    - {name: Small, default: true, image: "quay.io/x/small:1"}
+    - {name: Large, image: "quay.io/x/large:1", memory: {guarantee: 2 GiB, limit: 4 GiB}}
+"""
+RULES = PLAIN.replace(
+    "notebooks:\n",
+    """\
+  groups:
+    - group: urn:mace:egi.eu:group:vo.example.eu:role=power
+      profiles: [large]
+      notebooks: {memory: {limit: 16 GiB}, cpu: {limit: 8}}
+notebooks:
+""",
+)
+
+
+def example(name: str, old: str = "", new: str = "") -> Site:
+    """An example site, with a piece of its text replaced."""
+    text = (EXAMPLES / name / "tidehub.yaml").read_text(encoding="utf-8")
+    assert old in text
+    return load_text(text.replace(old, new), "tidehub.yaml").site
+
+
+def site(text: str = PLAIN, kubernetes: str = "{}", more: str = "") -> Site:
+    """A site of that text, on Kubernetes."""
+    return load_text(f"{text}kubernetes: {kubernetes}\n{more}", "tidehub.yaml").site
+
+
+def secrets() -> dict[str, dict[str, Any]]:
+    """As `secrets.charts.chart_values` gives them."""
+    hub = {
+        "config": {
+            "GenericOAuthenticator": {"client_secret": Secret(CLIENT)},
+            "JupyterHub": {"cookie_secret": Secret("5d" * 32)},
+            "CryptKeeper": {"keys": [Secret("6e" * 32)]},
+            "ConfigurableHTTPProxy": {"auth_token": Secret("4c" * 32)},
+        },
+        "services": {"dask-gateway": {"apiToken": Secret(TOKEN)}},
+    }
+    gateway = {"auth": {"jupyterhub": {"apiToken": Secret(TOKEN)}}}
+    return {"jupyterhub": {"hub": hub}, "dask-gateway": {"gateway": gateway}}
+
+
+def built(wanted: Site, **options: Any) -> Platform:
+    """The platform of a site with those secrets."""
+    return platform(wanted, secrets(), **options)
+
+
+def hub_values(wanted: Site) -> dict[str, Any]:
+    """Values of the jupyterhub chart, wherever the model nests them."""
+    values = built(wanted).releases[0].values
+    return dict(values.get("jupyterhub", values))
+
+
+@cache
+def _opened(path: Path) -> Chart:
+    return open_chart(path)
+
+
+def chart(name: str, version: str) -> Chart:
+    """A real chart. The test is skipped where `TIDEHUB_CHARTS` does not have it."""
+    folder = os.environ.get("TIDEHUB_CHARTS", "")
+    path = Path(folder) / f"{name}-{version}.tgz"
+    if not folder or not path.is_file():
+        pytest.skip(f"TIDEHUB_CHARTS names no directory with {name}-{version}.tgz")
+    return _opened(path)
+
+
+def schema(name: str, version: str) -> dict[str, Any]:
+    """A chart's schema without `required`: what is not stated comes from the chart's own values."""
+    folder = Path(os.environ.get("TIDEHUB_CHART_SCHEMAS") or Path(__file__).parents[5] / "shared" / "charts")
+    path = folder / f"{name}-{version}.values.schema.json"
+    if not path.is_file():
+        pytest.skip(f"TIDEHUB_CHART_SCHEMAS names no directory with {path.name}")
+    return dict(_optional(json.loads(path.read_text(encoding="utf-8"))))
+
+
+def _optional(node: Any) -> Any:
+    if isinstance(node, dict):
+        kept = {key: value for key, value in node.items() if key != "required" or isinstance(value, dict)}
+        return {key: _optional(value) for key, value in kept.items()}
+    return [_optional(item) for item in node] if isinstance(node, list) else node
