@@ -33,15 +33,23 @@ DASK = "dask.org/component"
 
 
 def hub_values(site: Site) -> dict[str, Any]:
-    """Values of the jupyterhub chart's own policy for notebook servers: the way to what makes clusters."""
-    rules = _notebooks_to_gateway(site) if gateway.is_installed(site) else []
-    rules = rules or (_notebooks_to_operator() if operator.is_installed(site) else [])
-    chart = hub_chart(site)
-    if chart and chart < EGRESS_ALLOW_RULES:
-        # The list replaces the chart's, which opened everything: without these there would be no internet.
-        proxy = _pods({"app": "jupyterhub", "component": "proxy"})
-        rules = [*rules, {"to": [proxy], "ports": _ports(8000)}, _internet()]
-    return {"singleuser": {"networkPolicy": {"egress": rules}}} if rules else {}
+    """Values of the jupyterhub chart's own policies: the ways to what makes clusters."""
+    if gateway.is_installed(site):
+        # Clients speak to the gateway's proxy alone: web and schedulers' TLS share its port.
+        rules = [_to_traefik(site)]
+    elif operator.is_installed(site):
+        rules = _notebooks_to_operator()
+    else:
+        return {}
+    found: dict[str, Any] = {
+        "singleuser": {"networkPolicy": {"egress": _beside_defaults(site, rules, _older_notebooks())}}
+    }
+    if gateway.is_installed(site):
+        # The hub's proxy leads browsers there, and the hub ends clusters of people whose membership ended. The
+        # chart opens private addresses to both, but some networks (Cilium) know pods by labels alone.
+        egress = {"networkPolicy": {"egress": _beside_defaults(site, rules, [_anywhere()])}}
+        found |= {"hub": egress, "proxy": {"chp": egress}}
+    return found
 
 
 def gateway_values(site: Site) -> dict[str, Any]:
@@ -61,9 +69,19 @@ def gateway_pods(site: Site, component: str) -> Labels:
     return {"gateway.dask.org/instance": gateway.instance(site), "app.kubernetes.io/component": component}
 
 
-def _notebooks_to_gateway(site: Site) -> list[Rule]:
-    # Clients speak to the gateway's proxy alone: web and schedulers' TLS share its port.
-    return [{"to": [_pods(gateway_pods(site, "traefik"))], "ports": _ports(TRAEFIK_WEB)}]
+def _beside_defaults(site: Site, rules: list[Rule], older: list[Rule]) -> list[Rule]:
+    """The rules for a chart that adds the list to its own; an older one puts it in the place of what it opened."""
+    chart = hub_chart(site)
+    return [*rules, *older] if chart and chart < EGRESS_ALLOW_RULES else rules
+
+
+def _older_notebooks() -> list[Rule]:
+    # As newer charts have it: the hub's proxy and the internet, not the cloud's inside.
+    return [{"to": [_pods({"app": "jupyterhub", "component": "proxy"})], "ports": _ports(8000)}, _internet()]
+
+
+def _to_traefik(site: Site) -> Rule:
+    return {"to": [_pods(gateway_pods(site, "traefik"))], "ports": _ports(TRAEFIK_WEB)}
 
 
 def _notebooks_to_operator() -> list[Rule]:
@@ -185,6 +203,10 @@ def _ports(*numbers: int) -> list[Rule]:
 def _dns() -> Rule:
     # To wherever a cluster has its resolver: pods, or an address of each node's own.
     return {"ports": [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]}
+
+
+def _anywhere() -> Rule:
+    return {"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}
 
 
 def _internet() -> Rule:
