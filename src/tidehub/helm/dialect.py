@@ -30,7 +30,7 @@ DIALECTS = {
     3: Dialect(wait=("--wait",), no_wait=(), write=(), wait_gone=("--wait",), list_all=("--all",)),
     4: Dialect(
         wait=("--wait=watcher",),
-        no_wait=("--wait=hookOnly",),
+        no_wait=(),  # its default; 4.0 has no word for it
         write=("--server-side=true", "--force-conflicts"),
         wait_gone=("--wait=watcher",),
         list_all=(),
