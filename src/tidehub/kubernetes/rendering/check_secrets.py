@@ -18,7 +18,7 @@ _LONG = 16
 """Characters from which on a Secret's value is looked for elsewhere: shorter ones are words."""
 _NAMES = re.compile(
     r"(?i:(^|_|-)(password|passwd|secret|token|api_?key|private_?key)$)"
-    r"|(Password|Secret|Token|ApiKey|apiToken|cookieSecret|secretToken|PrivateKey)$"
+    r"|(Password|(?<!existing)(?<!Pull)Secret|Token|ApiKey|PrivateKey)$"
 )
 """Last part of a value's path that names a secret."""
 _EVERYWHERE = "hold it in the secrets file: `tidehub secrets` says how"
