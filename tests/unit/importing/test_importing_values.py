@@ -132,6 +132,11 @@ def _inside_chart(key: str, chart: str, values: dict[str, Any]) -> list[str]:
         ("jupyterhub-4.0-httproute.yaml", "login.allow.everyone", True),
         ("jupyterhub-4.0-httproute.yaml", "login.endpoints.userinfo", "https://iam.example.org/userinfo"),
         ("jupyterhub-4.0-httproute.yaml", "kubernetes.exposure.kind", "gateway-api"),
+        (
+            "jupyterhub-4.0-httproute.yaml",
+            "kubernetes.exposure.gateway",
+            {"name": "public", "namespace": "gateway-system", "listener": "https"},
+        ),
         ("jupyterhub-4.0-httproute.yaml", "notebooks.idle_timeout", "never"),
         ("jupyterhub-4.0-httproute.yaml", "kubernetes.user_scheduler", True),
         ("jupyterhub-4.0-httproute.yaml", "dask.image.default", "profile"),
