@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tidehub import __version__
 from tidehub.errors import TidehubError
 from tidehub.helm.problems import HelmProblem, NoDeployedRevision, OwnershipConflict
-from tidehub.kubernetes.deploying.observed import meta_of
 from tidehub.kubernetes.deploying.observing import WaitFailed, is_done, wait_until_ready, while_working
 from tidehub.kubernetes.deploying.record import ReleaseState, digest, without_secrets
 from tidehub.kubernetes.deploying.running import Work
+from tidehub.kubernetes.deploying.steps.ownership import claimed, refuse_claimed, take_over
 from tidehub.kubernetes.deploying.stored import Live, free, live_release, without_nulls
 from tidehub.kubernetes.deploying.waiting import Wanted
 from tidehub.kubernetes.deploying.words import Refused
-from tidehub.kubernetes.objects import Object, identify
 from tidehub.kubernetes.rendering.model import RenderedRelease
-from tidehub.kubernetes.values.merge import merge
+from tidehub.kubernetes.rendering.render import helm_values
 from tidehub.secrets.charts import revealed
-
-HELM_LABEL = {"app.kubernetes.io/managed-by": "Helm"}
-RELEASE_NAME, RELEASE_NAMESPACE = "meta.helm.sh/release-name", "meta.helm.sh/release-namespace"
 
 
 @dataclass(frozen=True)
@@ -52,14 +47,13 @@ class HelmRelease:
         return bool(without_nulls(dict(live.values)) != without_nulls(values_of(self.rendered)))
 
     def check(self, work: Work) -> None:
-        """Raises `Refused` for a release that tidehub did not make, unless it is named."""
+        """Raises `Refused` for a release that tidehub did not make, unless it is named, and for others' objects."""
         release = self.rendered.release
         live = live_release(work, release.name)
-        if (
-            live is None
-            or work.record.release(release.name) is not None
-            or release.name in work.options.adopt
-        ):
+        ours = work.record.release(release.name) is not None
+        if live is None or ours or release.name in work.options.adopt:
+            if self.needed(work):
+                refuse_claimed(work, release.name, claimed(work, release.name, self.rendered.objects))
             return
         raise Refused(
             f"the release {release.name} ({live.full_chart}) is there already and tidehub did not make it",
@@ -78,7 +72,7 @@ class HelmRelease:
             wanted_state(self.rendered), values="", manifest="", revision=known.revision if known else 0
         )
         work.write(work.record.with_release(started))
-        adopt(work, self.rendered)
+        take_over(work, release.name, claimed(work, release.name, self.rendered.objects))
         work.ensure()
         revision = self._helm(work)
         work.write(work.record.with_release(replace(wanted_state(self.rendered), revision=revision)))
@@ -101,7 +95,7 @@ class HelmRelease:
         try:
             applied = work.helm.upgrade_install(
                 self.rendered.archive.path,
-                merge(release.values, release.secrets),
+                helm_values(release),
                 release=release.name,
                 namespace=work.namespace,
                 timeout=work.options.timeout,
@@ -167,47 +161,9 @@ def wanted_state(rendered: RenderedRelease) -> ReleaseState:
 
 def values_of(rendered: RenderedRelease) -> dict[str, Any]:
     """Values with the secrets in clear, as Helm stores them: never to be shown."""
-    found = revealed(merge(rendered.release.values, rendered.release.secrets))
+    found = revealed(helm_values(rendered.release))
     assert isinstance(found, dict)
     return found
-
-
-def adopt(work: Work, rendered: RenderedRelease) -> None:
-    """Lets Helm take over objects that were named for it, and what an uninstalled release of ours left behind."""
-    release = rendered.release
-    for obj in rendered.objects:
-        id = identify(obj, work.namespace)
-        kept = f"{id.kind}/{id.name}" in work.record.kept
-        if not kept and not {id.name, f"{id.kind}/{id.name}"} & work.options.adopt:
-            continue
-        live = work.cluster.get(id.api_version, id.kind, id.name, id.namespace)
-        if live is None or _owner(live) == (work.namespace, release.name):
-            continue
-        if kept and not {id.name, f"{id.kind}/{id.name}"} & work.options.adopt:
-            owner = _owner(live)
-            if owner is not None and owner[0] == work.namespace and live_release(work, owner[1]) is not None:
-                continue
-        work.cluster.patch(
-            id.api_version, id.kind, id.name, ownership(release.name, work.namespace), id.namespace
-        )
-
-
-def ownership(release: str, namespace: str) -> Object:
-    """The labels and annotations by which Helm knows its objects (helm.sh/helm pkg/action/validate.go)."""
-    return {
-        "metadata": {
-            "labels": dict(HELM_LABEL),
-            "annotations": {RELEASE_NAME: release, RELEASE_NAMESPACE: namespace},
-        }
-    }
-
-
-def _owner(live: Object) -> tuple[str, str] | None:
-    annotations: Mapping[str, str] = meta_of(live).get("annotations") or {}
-    labels: Mapping[str, str] = meta_of(live).get("labels") or {}
-    if labels.get("app.kubernetes.io/managed-by") != "Helm" or RELEASE_NAME not in annotations:
-        return None
-    return annotations.get(RELEASE_NAMESPACE, ""), annotations[RELEASE_NAME]
 
 
 def _unowned(conflict: OwnershipConflict, namespace: str) -> TidehubError:
