@@ -105,9 +105,13 @@ def where() -> Path:
 
 
 def find() -> Programs | None:
-    """The programs, where `prepare` made them for this user or, as root, for everyone; otherwise None."""
+    """The programs, where `prepare` made them for this user or, as root, for everyone; otherwise None.
+
+    Where `TIDEHUB_SOFTWARE` names the place, only that one counts.
+    """
     ours = where()
-    for directory in (ours, Path("/opt/tidehub/test-cluster") / ours.name):
+    shared = [] if os.environ.get("TIDEHUB_SOFTWARE") else [Path("/opt/tidehub/test-cluster") / ours.name]
+    for directory in (ours, *shared):
         if layout.is_complete(directory):
             return Programs(directory)
     return None

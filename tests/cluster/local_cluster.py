@@ -26,7 +26,7 @@ from cluster_processes import Process, free_ports
 from cluster_programs import Programs
 from simulated_provider import SimulatedProvider
 
-_START = 60.0
+_START = 180.0
 
 
 class LocalCluster:
