@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from tidehub.errors import TidehubError
-from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
+from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem, ExecResult
 from tidehub.kubernetes.objects import Object
 
 DIRECTORY, DATABASE = "/srv/jupyterhub", "jupyterhub.sqlite"
@@ -24,49 +24,67 @@ DIRECTORY, DATABASE = "/srv/jupyterhub", "jupyterhub.sqlite"
 HELPER = "tidehub-database"
 _SECONDS = 300.0
 _POLL = 0.5
+_TRIES = 3
 
-_READ = """
-import gzip, hashlib, os, sqlite3, sys, tempfile
-os.chdir(sys.argv[1]) if os.path.isdir(sys.argv[1]) else None
-if not os.path.exists(sys.argv[2]):
-    sys.exit("there is no " + sys.argv[2])
-source = sqlite3.connect(sys.argv[2], timeout=30)
-with tempfile.TemporaryDirectory() as place:
-    path = os.path.join(place, "copy")
-    copy = sqlite3.connect(path)
-    source.backup(copy)
-    copy.execute("PRAGMA journal_mode=DELETE")
-    found = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
-    copy.close()
-    data = open(path, "rb").read()
-if found != "ok":
-    sys.exit("it is damaged: " + found)
-sys.stderr.write(hashlib.sha256(data).hexdigest())
-sys.stdout.buffer.write(gzip.compress(data, 3))
+_FAILED = "failed: "
+_PROGRAM = """
+import gzip, hashlib, os, sqlite3, sys, tempfile, time
+def main(directory, name, *rest):
+    # The hub's own container is there already; a pod's working directory says the same.
+    if os.path.isdir(directory):
+        os.chdir(directory)
+BODY
+try:
+    main(*sys.argv[1:])
+except Exception as error:
+    # In words and with exit code 0: what a failing program says does not come through every kubelet.
+    sys.stderr.write("failed: " + str(error))
 """
 
-_WRITE = """
-import gzip, hashlib, os, sys, time
-os.chdir(sys.argv[1]) if os.path.isdir(sys.argv[1]) else None
-name, wanted = sys.argv[2:4]
-data = gzip.decompress(sys.stdin.buffer.read())
-if hashlib.sha256(data).hexdigest() != wanted:
-    sys.exit("it did not arrive whole")
-with open(name + ".restoring", "wb") as file:
-    file.write(data)
-    file.flush()
-    os.fsync(file.fileno())
-if os.path.exists(name):
-    if open(name, "rb").read() == data:
-        os.unlink(name + ".restoring")
-        sys.exit(0)
-    kept = name + ".before-" + time.strftime("%Y%m%dT%H%M%S")
-    for end in ("", "-wal", "-shm", "-journal"):
-        if os.path.exists(name + end):
-            os.rename(name + end, kept + end)
-    print(kept)
-os.rename(name + ".restoring", name)
-"""
+_READ = _PROGRAM.replace(
+    "BODY",
+    """
+    if not os.path.exists(name):
+        raise ValueError("there is no " + name)
+    source = sqlite3.connect(name, timeout=30)
+    with tempfile.TemporaryDirectory() as place:
+        path = os.path.join(place, "copy")
+        copy = sqlite3.connect(path)
+        source.backup(copy)
+        copy.execute("PRAGMA journal_mode=DELETE")
+        found = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
+        copy.close()
+        if found != "ok":
+            raise ValueError("it is damaged: " + found)
+        data = open(path, "rb").read()
+    sys.stderr.write(hashlib.sha256(data).hexdigest())
+    sys.stdout.buffer.write(gzip.compress(data, 3))
+""",
+)
+
+_WRITE = _PROGRAM.replace(
+    "BODY",
+    """
+    wanted, size = rest
+    data = gzip.decompress(sys.stdin.buffer.read(int(size)))
+    if hashlib.sha256(data).hexdigest() != wanted:
+        raise ValueError("it did not arrive whole")
+    with open(name + ".restoring", "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    if os.path.exists(name):
+        if open(name, "rb").read() == data:
+            os.unlink(name + ".restoring")
+            return
+        kept = name + ".before-" + time.strftime("%Y%m%dT%H%M%S")
+        for end in ("", "-wal", "-shm", "-journal"):
+            if os.path.exists(name + end):
+                os.rename(name + end, kept + end)
+        print(kept)
+    os.rename(name + ".restoring", name)
+""",
+)
 
 
 @dataclass(frozen=True)
@@ -152,35 +170,46 @@ class HubPod:
 
 def read_database(cluster: Cluster, namespace: str, hub: HubPod) -> bytes:
     """The hub's database as of one moment. Raises `TidehubError`."""
+    argv = ["python3", "-c", _READ, DIRECTORY, DATABASE]
     with _pod_with_volume(cluster, namespace, hub) as pod:
-        done = cluster.execute(
-            pod, namespace, ["python3", "-c", _READ, DIRECTORY, DATABASE], container="hub", seconds=_SECONDS
-        )
-    said = done.stderr.decode(errors="replace").strip()
-    if done.code:
-        raise TidehubError(
-            f"the hub's database cannot be read in pod {pod}: {said or f'exit code {done.code}'}"
-        )
+        # A connection may break at its end without a word; reading again harms nobody.
+        for _ in range(_TRIES):
+            done = cluster.execute(pod, namespace, argv, container="hub", seconds=_SECONDS)
+            _raise_if_failed(done, f"the hub's database cannot be read in pod {pod}")
+            data = _whole(done)
+            if data is not None:
+                return data
+    raise TidehubError(
+        f"the copy of the hub's database did not arrive whole from pod {pod}, {_TRIES} times",
+        fix="look at the connection to the cluster, then run the same command again",
+    )
+
+
+def _whole(done: ExecResult) -> bytes | None:
+    """What was sent, if it is what the program says that it sent."""
     try:
         data = gzip.decompress(done.stdout)
-    except (OSError, EOFError, zlib.error) as error:
-        raise TidehubError(f"the copy of the hub's database did not arrive whole from pod {pod}") from error
-    if hashlib.sha256(data).hexdigest() not in said:
-        raise TidehubError(f"the copy of the hub's database did not arrive whole from pod {pod}")
-    return data
+    except (OSError, EOFError, zlib.error):
+        return None
+    said = done.stderr.decode(errors="replace")
+    return data if hashlib.sha256(data).hexdigest() in said else None
 
 
 def write_database(cluster: Cluster, namespace: str, hub: HubPod, data: bytes) -> str:
     """Puts `data` on the hub's volume while no hub runs. Returns the name under which an older one is kept."""
-    argv = ["python3", "-c", _WRITE, DIRECTORY, DATABASE, hashlib.sha256(data).hexdigest()]
+    packed = gzip.compress(data, 3, mtime=0)
+    # The program counts its input: not every kubelet tells it that the input has ended.
+    argv = ["python3", "-c", _WRITE, DIRECTORY, DATABASE, hashlib.sha256(data).hexdigest(), str(len(packed))]
     with _helper(cluster, namespace, hub) as pod:
-        done = cluster.execute(
-            pod, namespace, argv, container="hub", stdin=gzip.compress(data, 3, mtime=0), seconds=_SECONDS
-        )
-    if done.code:
-        said = done.stderr.decode(errors="replace").strip() or f"exit code {done.code}"
-        raise TidehubError(f"the hub's database cannot be written in pod {pod}: {said}")
+        done = cluster.execute(pod, namespace, argv, container="hub", stdin=packed, seconds=_SECONDS)
+    _raise_if_failed(done, f"the hub's database cannot be written in pod {pod}")
     return done.stdout.decode(errors="replace").strip()
+
+
+def _raise_if_failed(done: ExecResult, what: str) -> None:
+    said = done.stderr.decode(errors="replace").strip()
+    if done.code or said.startswith(_FAILED):
+        raise TidehubError(f"{what}: {said.removeprefix(_FAILED) or f'exit code {done.code}'}")
 
 
 @contextlib.contextmanager
