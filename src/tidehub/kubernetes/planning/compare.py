@@ -20,6 +20,7 @@ from tidehub.kubernetes.planning import (
 )
 from tidehub.kubernetes.planning.conceal import Concealer
 from tidehub.kubernetes.planning.facts import Facts
+from tidehub.kubernetes.planning.lookups import looked_up
 from tidehub.kubernetes.planning.model import (
     Drift,
     Finding,
@@ -85,13 +86,23 @@ def ask(rendered: Rendered, cluster: Cluster, helm: Helm, threads: int) -> Facts
     exists, records = asked_exists.result(), asked_records.result()
     names = {one.release.name for one in rendered.releases}
     present = [one for one in records if one.name in names and one.status != gathering.GONE]
-    manifests = together([partial(gathering.last_manifest, helm, one) for one in present], threads)
-    observer = Observer(cluster, namespace, exists=exists, definitions=rendered.crds)
-    every = subjects(
-        rendered,
-        {one.name: manifest for one, manifest in zip(present, manifests, strict=True)},
-        asked_earlier.result(),
+    manifests = dict(
+        zip(
+            (one.name for one in present),
+            together([partial(gathering.last_manifest, helm, one) for one in present], threads),
+            strict=True,
+        )
     )
+    releases = together(
+        [
+            partial(looked_up, rendered, one, manifests.get(one.release.name, ()), helm)
+            for one in rendered.releases
+        ],
+        threads,
+    )
+    rendered = replace(rendered, releases=tuple(releases))
+    observer = Observer(cluster, namespace, exists=exists, definitions=rendered.crds)
+    every = subjects(rendered, manifests, asked_earlier.result())
     observations = together([partial(observer.observe, one) for one in every], threads)
     first = rendered.releases[0].release.name if rendered.releases else ""
     is_new = all(one.name != first for one in present)

@@ -57,10 +57,17 @@ def _refused(one: Observation, problem: ClusterProblem) -> Finding:
     )
     return Finding(
         "immutable" if immutable else "refused", "refusal",
-        f"The server refuses to {doing} {id}: {problem.what}",
+        f"The server refuses to {doing} {id}: {_said(problem, id)}",
         "The field keeps the value that the object was made with." if immutable else "",
         (_WAY_OUT.get(id.kind, "delete it before: it is made anew") if immutable else problem.fix) or "", (id,),
     )  # fmt: skip
+
+
+def _said(problem: ClusterProblem, id: ObjectId) -> str:
+    """The server's own sentence: without what was asked, and without the comparison that it adds for claims."""
+    asked = re.match(rf"\w+ {re.escape(str(id))}: ", problem.what)
+    words = problem.what[asked.end() :] if asked else problem.what
+    return " ".join(words.partition("\n@@")[0].split())
 
 
 def _unserved(facts: Facts) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from tidehub.kubernetes.planning.model import (
     Weight,
 )
 from tidehub.kubernetes.planning.paths import Entry
+from tidehub.kubernetes.planning.rules_restarts import is_checksum
 from tidehub.secrets.secret import REDACTED
 
 FIELDS_SHOWN = 20
@@ -112,11 +113,12 @@ def _changes(changes: Iterable[ObjectChange]) -> Iterator[str]:
         said = f": {'; '.join(one.summary)}" if one.summary else ""
         kept = " (leaves the release and stays in the cluster)" if one.action == "keep" else ""
         yield f"  {_SIGNS[one.action]} {one.id}{_elsewhere(one.id)}{kept}{said}"
-        shown = one.fields[:FIELDS_SHOWN]
-        for field in shown:
+        # A checksum is other for something that is told elsewhere; what it means is in the summary.
+        fields = [field for field in one.fields if not is_checksum(field.change)]
+        for field in fields[:FIELDS_SHOWN]:
             yield from (f"      {line}" for line in _field(field))
-        if len(one.fields) > len(shown):
-            yield f"      and {len(one.fields) - len(shown)} more fields (--json shows all)"
+        if len(fields) > FIELDS_SHOWN:
+            yield f"      and {len(fields) - FIELDS_SHOWN} more fields (--json shows all)"
 
 
 def _elsewhere(id: ObjectId) -> str:
