@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
-from tidehub.kubernetes.cluster.port import Access
+from tidehub.kubernetes.cluster.port import Access, ClusterProblem
 from tidehub.kubernetes.objects import CLUSTER_KINDS, Object
 from tidehub.kubernetes.preflight.model import Context, Finding
 
@@ -55,8 +55,12 @@ def needed(context: Context) -> Iterator[Access]:
     """The rights that a deployment of this site needs, in this namespace and beyond it."""
     namespace, look = context.namespace, context.there
     yield Access("get", "namespaces", name=namespace)
-    if look.one("v1", "Namespace", namespace) is None:
-        yield Access("create", "namespaces")
+    try:
+        if look.one("v1", "Namespace", namespace) is None:
+            yield Access("create", "namespaces")
+    except ClusterProblem as problem:
+        if problem.reason != "forbidden":
+            raise
     for group, resource, verbs in _ALWAYS:
         yield from (Access(verb, resource, group, namespace) for verb in verbs)
     if context.rendered is None:
