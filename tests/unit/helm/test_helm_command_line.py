@@ -362,3 +362,35 @@ def test_values_that_no_chart_takes(fake: Fake, chart: Path) -> None:
 
 def test_interrupted_is_a_problem_with_its_own_exit_code() -> None:
     assert Interrupted("x").exit_code == 130
+
+
+def test_it_dies_with_who_started_it(fake: Fake) -> None:
+    fake.tell(hang=True)
+    source = str(Path(command_line.__file__).parents[2])
+    ours = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(fake.path)], env={**os.environ, "PYTHONPATH": source}
+    )
+    until(fake.ready.exists)
+    ours.kill()
+    ours.wait(timeout=30)
+    until(lambda: not alive(fake.calls[0]["pid"]))
+
+
+def test_what_runs_in_another_thread_can_be_stopped(fake: Fake) -> None:
+    fake.tell(hang=True, graceful=True)
+    engine = fake.engine()
+    caught: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            engine.list("ns")
+        except HelmProblem as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    until(fake.ready.exists)
+    engine.stop()
+    thread.join(timeout=30)
+    assert [type(each) for each in caught] == [Interrupted]
+    engine.stop()
