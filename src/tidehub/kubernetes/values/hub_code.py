@@ -22,6 +22,10 @@ from tidehub.site.model import Site
 ORDER_LOGIN, ORDER_PEOPLE, ORDER_OVERRIDES = "10-tidehub-login", "20-tidehub-people", "zz-overrides"
 """Names of the entries. What daskhub and dask-gateway's guides write begins with 00."""
 
+_NOBODY_ELSE = """\
+c.GenericOAuthenticator.allow_all = False
+c.GenericOAuthenticator.allow_existing_users = False
+"""
 _KEEP_GROUPS = """\
 c.GenericOAuthenticator.manage_groups = True
 c.GenericOAuthenticator.post_auth_hook = tidehub_rule.keep_groups
@@ -103,6 +107,7 @@ c.GenericOAuthenticator.admin_users = set()
 c.GenericOAuthenticator.allowed_groups = [{older_hub.ADMITTED!r}]
 c.GenericOAuthenticator.admin_groups = [{older_hub.ADMIN!r}]
 """
+        + (_NOBODY_ELSE if hub_chart(site) >= charts.TOKEN_SCOPES else "")
         + (_KEEP_GROUPS if hub_chart(site) >= charts.MANAGED_GROUPS else "")
     )
 
