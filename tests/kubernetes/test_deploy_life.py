@@ -1,0 +1,219 @@
+"""A site of stand-in charts on a real API server: installed, left alone, changed, upgraded, brought back, removed."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deployed_site import CURRENT, OLD, SiteOnCluster
+from local_cluster import LocalCluster
+from standin_charts import StandinCharts
+
+from tidehub.kubernetes.deploying.deploy import deploy
+from tidehub.kubernetes.deploying.rollback import rollback
+from tidehub.kubernetes.deploying.uninstall import Also, uninstall
+from tidehub.kubernetes.deploying.upgrade import upgrade
+from tidehub.kubernetes.deploying.words import Refused
+
+POLICY: dict[str, Any] = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "NetworkPolicy",
+    "metadata": {"name": "tidehub-test"},
+    "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+}
+
+
+CRDS = "apiextensions.k8s.io/v1"
+
+
+def fill(cluster: LocalCluster, revision: str) -> None:
+    """A hub's database of that schema on the hub's volume."""
+    for one in cluster.hub_volume.iterdir():
+        one.unlink()
+    with closing(sqlite3.connect(cluster.hub_volume / "jupyterhub.sqlite")) as database, database:
+        database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        database.execute("INSERT INTO alembic_version VALUES (?)", (revision,))
+
+
+def without_definitions(cluster: LocalCluster, group: str) -> None:
+    """As in a cluster that never had the charts with this group."""
+    for one in cluster.api.list("CustomResourceDefinition", version=CRDS):
+        if one["spec"]["group"] == group:
+            cluster.api.delete("CustomResourceDefinition", one["metadata"]["name"], version=CRDS)
+    cluster.api.wait(
+        f"{group} is gone",
+        lambda: all(
+            one["spec"]["group"] != group
+            for one in cluster.api.list("CustomResourceDefinition", version=CRDS)
+        ),
+    )
+
+
+def schema(cluster: LocalCluster) -> str:
+    with closing(sqlite3.connect(cluster.hub_volume / "jupyterhub.sqlite")) as database:
+        return str(database.execute("SELECT version_num FROM alembic_version").fetchone()[0])
+
+
+def home(person: str) -> dict[str, Any]:
+    """A claim as KubeSpawner makes it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "name": f"claim-{person}",
+            "labels": {"app": "jupyterhub", "component": "singleuser-storage"},
+            "annotations": {"hub.jupyter.org/username": person, "hub.jupyter.org/servername": ""},
+        },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": "homes",
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }
+
+
+def volume_of(site: SiteOnCluster, claim: str) -> str | None:
+    found = site.cluster().get("v1", "PersistentVolumeClaim", claim, site.namespace)
+    return found and (found.get("spec") or {}).get("volumeName")
+
+
+@pytest.fixture
+def site(
+    cluster: LocalCluster,
+    namespace: str,
+    standin_charts: StandinCharts,
+    helm_program: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> SiteOnCluster:
+    if not isinstance(cluster, LocalCluster):
+        pytest.skip("storage and pods of a given cluster are its own")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    cluster.storage_class("homes")
+    return SiteOnCluster.on(cluster, namespace, standin_charts, helm_program)
+
+
+def test_a_site_is_installed_and_a_second_deploy_writes_nothing(site: SiteOnCluster) -> None:
+    site.objects = (POLICY,)
+    done = deploy(site.rendered(), site.work())
+    assert done.changed and done.revision == 1
+    assert site.revisions() == {"jupyterhub": 1, "dask-gateway": 1}
+    record = site.record()
+    assert record.deployed is not None and record.unfinished is None
+    assert record.deployed.charts == dict(CURRENT)
+    assert site.cluster().get("networking.k8s.io/v1", "NetworkPolicy", "tidehub-test", site.namespace)
+
+    assert site.local is not None
+    rendered, work = site.rendered(), site.work()
+    since = time.time()
+    again = deploy(rendered, work)
+    assert not again.changed and again.revision == 1
+    assert [one for one in site.local.writes(since) if site.namespace in str(one.get("requestURI"))] == []
+    assert site.revisions() == {"jupyterhub": 1, "dask-gateway": 1}
+
+
+def test_a_change_is_one_more_revision_and_can_be_taken_back(site: SiteOnCluster) -> None:
+    deploy(site.rendered(), site.work())
+    site.values["jupyterhub"] = {"hub": {"db": {"pvc": {"storageClassName": "homes"}}, "config": {"A": {"b": 1}}}}
+    site.objects = (POLICY,)
+    changed = deploy(site.rendered(), site.work())
+    assert changed.revision == 2
+    # Only what changed got a new revision.
+    assert site.revisions() == {"jupyterhub": 2, "dask-gateway": 1}
+
+    back = rollback(site.work("rollback"))
+    assert back.revision == 3
+    assert site.revisions() == {"jupyterhub": 3, "dask-gateway": 1}
+    assert site.helm().values("jupyterhub", site.namespace)["hub"].get("config") is None
+    assert site.cluster().get("networking.k8s.io/v1", "NetworkPolicy", "tidehub-test", site.namespace) is None
+    # Going back again goes to the state before, which is the changed one.
+    rollback(site.work("rollback"))
+    assert site.helm().values("jupyterhub", site.namespace)["hub"]["config"] == {"A": {"b": 1}}
+    assert site.cluster().get("networking.k8s.io/v1", "NetworkPolicy", "tidehub-test", site.namespace)
+
+
+def test_a_secret_that_was_rotated_is_a_change(site: SiteOnCluster) -> None:
+    rendered = site.rendered()
+    deploy(rendered, site.work())
+    from tidehub.secrets.secret import Secret
+
+    release = replace(rendered.releases[0].release, secrets={"proxy": {"secretToken": Secret("b" * 64)}})
+    rotated = replace(
+        rendered, releases=(replace(rendered.releases[0], release=release), *rendered.releases[1:])
+    )
+    assert deploy(rotated, site.work()).changed
+    assert site.revisions() == {"jupyterhub": 2, "dask-gateway": 1}
+    assert not deploy(rotated, site.work()).changed
+
+
+def test_an_upgrade_is_not_done_by_the_way(site: SiteOnCluster) -> None:
+    deploy(site.rendered(OLD), site.work())
+    with pytest.raises(Refused, match="this is an upgrade: JupyterHub 5.5.0 brings the database") as refused:
+        deploy(site.rendered(CURRENT), site.work())
+    assert "tidehub upgrade" in str(refused.value)
+    assert site.revisions() == {"jupyterhub": 1, "dask-gateway": 1}
+
+
+def test_an_upgrade_brings_the_new_definitions_and_a_copy_and_can_be_taken_back(site: SiteOnCluster) -> None:
+    assert site.local is not None
+    without_definitions(site.local, "traefik.io")
+    fill(site.local, "0eee8c825d24")
+    deploy(site.rendered(OLD), site.work())
+    done = upgrade(site.rendered(CURRENT), site.work("upgrade"))
+    assert done.revision == 2
+    crds = {one["metadata"]["name"] for one in site.local.api.list("CustomResourceDefinition", version=CRDS)}
+    assert {"ingressroutes.traefik.io", "ingressroutes.traefik.containo.us"} <= crds
+    assert "JupyterHub 5.5.0 brings the database of 4.1.6 from the schema 0eee8c825d24" in site.listener.text
+    assert any("traefik.containo.us stay" in note for note in done.notes)
+    saved = Path(site.record().revisions[-1].saved)
+    assert saved.stat().st_mode & 0o777 == 0o600 and saved.parent.stat().st_mode & 0o777 == 0o700
+    assert not upgrade(site.rendered(CURRENT), site.work("upgrade")).changed
+
+    fill(site.local, "4621fec11365")  # as the newer hub leaves it
+    with pytest.raises(Refused, match="cannot read a database with the schema 4621fec11365") as refused:
+        rollback(site.work("rollback"))
+    assert str(saved) in str(refused.value)
+    rollback(site.work("rollback"), database=saved)
+    assert schema(site.local) == "0eee8c825d24"
+    charts = {one.name: one.chart_version for one in site.helm().list(site.namespace)}
+    assert charts == {"jupyterhub": "3.3.8", "dask-gateway": "2022.6.1"}
+    assert site.record().deployed is not None and site.record().deployed.charts == dict(OLD)  # type: ignore[union-attr]
+
+
+def test_uninstall_keeps_homes_database_and_keys_and_a_deployment_finds_them(site: SiteOnCluster) -> None:
+    assert site.local is not None
+    deploy(site.rendered(), site.work())
+    cluster = site.cluster()
+    cluster.create(home("ana"), site.namespace)
+    volume = site.local.api.wait("it is bound", lambda: volume_of(site, "hub-db-dir"))
+    keys = cluster.get("v1", "Secret", "hub", site.namespace)
+    assert keys is not None
+
+    gone = uninstall(site.work("uninstall"))
+    assert gone.left.homes == ("claim-ana",) and gone.left.database == ("hub-db-dir",)
+    assert gone.left.secrets == ("hub",)
+    assert site.revisions() == {}
+    assert cluster.get("apps/v1", "Deployment", "hub", site.namespace) is None
+    assert cluster.get("apiextensions.k8s.io/v1", "CustomResourceDefinition", "daskclusters.gateway.dask.org")
+
+    deploy(site.rendered(), site.work())
+    assert volume_of(site, "hub-db-dir") == volume
+    found = cluster.get("v1", "Secret", "hub", site.namespace)
+    crypt = "hub.config.CryptKeeper.keys"
+    assert found is not None and found["data"][crypt] == keys["data"][crypt]
+
+
+def test_uninstall_takes_what_is_named(site: SiteOnCluster) -> None:
+    site.objects = (POLICY,)
+    deploy(site.rendered(), site.work())
+    site.cluster().create(home("ana"), site.namespace)
+    with pytest.raises(Refused, match="holds 2 claims"):
+        uninstall(site.work("uninstall"), Also(namespace=True))
+    assert site.revisions() == {"jupyterhub": 1, "dask-gateway": 1}
+    uninstall(site.work("uninstall"), Also(homes=True, database=True, namespace=True))
+    assert site.cluster().get("v1", "Namespace", site.namespace) is None
