@@ -8,6 +8,9 @@ from typing import Any
 
 from tidehub.kubernetes.objects import Object
 
+_NUMBERS = frozenset("0123456789+-.")
+"""What a number may begin with. Programs differ in what else they take for one: `1e3`, `1_000`, `0o17`, `12:30`."""
+_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "~"})
 _FIRST = {"apiVersion": 0, "kind": 1, "metadata": 2}
 
 
@@ -25,6 +28,8 @@ def _dumper() -> Any:
         # A block cannot hold spaces at the ends of lines, nor characters that YAML writes as escapes.
         plain = all(line == line.rstrip() for line in value.split("\n")) and "\t" not in value
         style = "|" if "\n" in value and plain and not value.startswith((" ", "\n")) else None
+        if style is None and (value[:1] in _NUMBERS or value.lower() in _WORDS):
+            style = "'"
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
     Dumper.add_representer(str, text)
