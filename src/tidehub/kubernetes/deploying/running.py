@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 from tidehub import __version__
 from tidehub.errors import TidehubError
 from tidehub.helm.engine import Helm
+from tidehub.helm.problems import Interrupted as HelmInterrupted
 from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
 from tidehub.kubernetes.deploying.holder import Holder, this_process
 from tidehub.kubernetes.deploying.journal import Journal, Operation
@@ -225,6 +226,9 @@ class _Run:
         try:
             for step in self._steps:
                 self._do(step)
+        except HelmInterrupted:
+            # Helm has ended and written down how far it came: the same as Ctrl-C between two steps.
+            raise KeyboardInterrupt from None
         except TidehubError as error:
             raise self._failure(error) from error
 

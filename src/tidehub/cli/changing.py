@@ -1,0 +1,145 @@
+"""What the commands that change a cluster have in common: options, how they end, what they print."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tidehub.cli.console import ConsoleSay, make_say, print_lines
+from tidehub.errors import TidehubError
+
+if TYPE_CHECKING:
+    from tidehub.kubernetes.deploying.running import Options, Result
+    from tidehub.kubernetes.deploying.words import Commands
+
+DEFAULT_TIMEOUT = 900
+
+Timeout = Annotated[
+    int,
+    typer.Option(
+        "--timeout",
+        metavar="SECONDS",
+        min=1,
+        help="How long the pods of one release, or what Helm waits for, may take.",
+    ),
+]
+Adopt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--adopt",
+        metavar="NAME",
+        help="Take over a release, definition or object (KIND/NAME) that tidehub did not make. May be given again.",
+    ),
+]
+NoBackup = Annotated[
+    bool, typer.Option("--no-backup", help="Change what is there without copying it away first.")
+]
+NoCheck = Annotated[bool, typer.Option("--no-check", help="Do not ask the public address at the end.")]
+
+
+def options(
+    timeout: int = DEFAULT_TIMEOUT,
+    adopt: Sequence[str] | None = None,
+    *,
+    no_backup: bool = False,
+    no_check: bool = False,
+) -> Options:
+    """What was chosen on the command line."""
+    from tidehub.kubernetes.deploying.running import Options
+
+    return Options(timeout=timeout, adopt=frozenset(adopt or ()), save=not no_backup, check=not no_check)
+
+
+def commands(
+    operation: str, file: Path | None, kubeconfig: Path | None, context: str | None, *more: str
+) -> Commands:
+    """How this was called, for the command that goes on or back. `more` are options of this operation alone."""
+    from tidehub.kubernetes.deploying.words import Commands
+
+    common = [str(file)] if file else []
+    common += ["--kubeconfig", str(kubeconfig)] if kubeconfig else []
+    common += ["--context", context] if context else []
+    return Commands(operation, (*common, *more), tuple(common))
+
+
+def given(name: str, values: Sequence[str] | None) -> list[str]:
+    """An option as it was typed, once for each value."""
+    return [part for value in values or () for part in (name, value)]
+
+
+@contextmanager
+def changing(as_json: bool) -> Iterator[ConsoleSay]:
+    """Something to say progress with. A foreseen fault is printed as JSON where that was asked for.
+
+    A request to end (SIGTERM), and a terminal that goes away, are taken as Ctrl-C: the state is written down.
+    """
+    say = make_say()
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield say
+    except TidehubError as error:
+        say.rest()
+        if not as_json:
+            raise
+        print_lines([json.dumps(failure_json(error), indent=2)])
+        raise typer.Exit(error.exit_code) from error
+    finally:
+        say.rest()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def failure_json(error: TidehubError) -> dict[str, Any]:
+    """A fault for `--json`."""
+    found: dict[str, Any] = {"ok": False, "what": error.what, "expected": error.expected, "fix": error.fix}
+    journal = getattr(error, "journal", None)
+    found["state"] = getattr(error, "state", "nothing was changed")
+    found["then"] = getattr(error, "command", None)
+    found["evidence"] = list(getattr(error, "evidence", ()))
+    found["steps"] = journal.to_json()["steps"] if journal is not None else []
+    return found
+
+
+def print_result(
+    result: Result, as_json: bool, said: Callable[[], Sequence[str]], more: dict[str, Any] | None = None
+) -> None:
+    """The outcome on standard output."""
+    if as_json:
+        print_lines([json.dumps(result.to_json() | (more or {}), indent=2)])
+    else:
+        print_lines([*said(), *(f"Note: {note}" for note in result.notes)])
+
+
+def confirmed(namespace: str, what: Sequence[str], yes: str | None) -> None:
+    """Raises `UsageError` unless the namespace's name was typed, or given with --yes."""
+    from tidehub.errors import UsageError
+
+    if yes is not None:
+        if yes != namespace:
+            raise UsageError(
+                f"--yes {yes} is not the namespace that this is about", expected=f"--yes {namespace}"
+            )
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"this deletes {', '.join(what)} for good, and nobody is here to confirm it",
+            expected=f"--yes {namespace}",
+        )
+    print_lines([f"This deletes for good: {', '.join(what)}."], sys.stderr)
+    typed = typer.prompt(
+        f"Type the name of the namespace ({namespace}) to go on", default="", show_default=False, err=True
+    )
+    if typed.strip() != namespace:
+        raise UsageError("the name does not match: nothing was changed", expected=namespace)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,87 @@
+"""`tidehub uninstall`: takes the platform away and leaves what is people's."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tidehub.cli.changing import (
+    DEFAULT_TIMEOUT,
+    Adopt,
+    Timeout,
+    changing,
+    commands,
+    confirmed,
+    given,
+    options,
+    print_result,
+)
+from tidehub.cli.cluster_options import Context, Kubeconfig
+from tidehub.cli.options import AsJson, SiteFile
+
+
+def uninstall(
+    file: SiteFile = None,
+    delete_homes: Annotated[
+        bool, typer.Option("--delete-homes", help="Delete people's homes too, with all that is in them.")
+    ] = False,
+    delete_database: Annotated[
+        bool, typer.Option("--delete-database", help="Delete the hub's database and keys too.")
+    ] = False,
+    delete_crds: Annotated[
+        bool,
+        typer.Option(
+            "--delete-crds",
+            help="Delete the charts' custom resource definitions too, which count for the whole cluster.",
+        ),
+    ] = False,
+    delete_namespace: Annotated[
+        bool, typer.Option("--delete-namespace", help="Delete the namespace too, once nothing else is in it.")
+    ] = False,
+    yes: Annotated[
+        str | None,
+        typer.Option(
+            "--yes", metavar="NAMESPACE", help="Confirm what is deleted for good with the namespace's name."
+        ),
+    ] = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    timeout: Timeout = DEFAULT_TIMEOUT,
+    adopt: Adopt = None,
+    as_json: AsJson = False,
+) -> None:
+    """Removes the platform from its namespace. Homes, the hub's database and its keys stay unless they are named.
+
+    What is left is listed; a deployment into the same namespace finds it again.
+    """
+    from tidehub.cli.deployed import open_deployed
+    from tidehub.kubernetes.deploying.running import Work
+    from tidehub.kubernetes.deploying.uninstall import Also
+    from tidehub.kubernetes.deploying.uninstall import uninstall as uninstalled
+
+    flags = {
+        "--delete-homes": (delete_homes, "people's homes"),
+        "--delete-database": (delete_database, "the hub's database and keys"),
+        "--delete-crds": (delete_crds, "the charts' definitions in the whole cluster"),
+        "--delete-namespace": (delete_namespace, "the namespace"),
+    }
+    more = [name for name, (wanted, _) in flags.items() if wanted]
+    more += [*given("--adopt", adopt), *given("--yes", [yes] if yes else [])]
+    typed = commands("uninstall", file, kubeconfig, context, *more)
+    with changing(as_json) as say:
+        deployed = open_deployed(file, kubeconfig, context)
+        if named := [words for wanted, words in flags.values() if wanted]:
+            confirmed(deployed.namespace, named, yes)
+        work = Work(deployed.cluster, deployed.helm, deployed.namespace, say, options(timeout, adopt), typed)
+        also = Also(delete_homes, delete_database, delete_crds, delete_namespace)
+        done = uninstalled(work, also)
+
+    def said() -> list[str]:
+        if not done.result.changed:
+            return [f"There is no namespace {done.result.namespace}: nothing was changed."]
+        left = done.left.lines()
+        first = f"The platform is gone from {done.result.namespace}."
+        return [first, "Left:", *(f"  {line}" for line in left)] if left else [first, "Nothing is left."]
+
+    print_result(done.result, as_json, said, {"left": done.left.to_json()})
