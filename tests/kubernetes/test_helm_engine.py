@@ -29,7 +29,10 @@ from tidehub.secrets.secret import Secret
 SECRET = "not-to-be-seen-anywhere"
 CHART = {
     "Chart.yaml": 'apiVersion: v2\nname: tiny\nversion: 1.2.3\nappVersion: "9"\nkubeVersion: ">=1.25.0-0"\n',
-    "values.yaml": "{data: one, token: '', image: example.invalid/app:1, hook: '', app: '', kind: '', needs: '', quiet: 0}",
+    "values.yaml": (
+        "{data: one, token: '', image: example.invalid/app:1, hook: '', app: '', kind: '', needs: '', "
+        "quiet: 0}"
+    ),
     "values.schema.json": json.dumps({"properties": {"quiet": {"type": "integer"}}}),
     "templates/all.yaml": """\
 apiVersion: v1
@@ -340,6 +343,24 @@ def test_what_a_person_changed_by_hand_is_set_back(
     install(helm, tiny, namespace, {"data": "theirs"})
     assert cluster.api.get("ConfigMap", "app-data", namespace)["data"]["data"] == "theirs"  # type: ignore[index]
     helm.rollback("app", namespace, 1, timeout=60)
+
+
+def test_one_version_of_helm_goes_on_with_a_release_of_the_other(
+    helm: HelmCommandLine, helm_program: Path, cluster: Cluster, namespace: str, tiny: Path
+) -> None:
+    """Helm 3 wrote objects as a client, Helm 4 applies them on the server: a rollback crosses that line twice."""
+    beside = [helm_program.parent.parent / name / "helm" for name in ("helm3", "helm4")]
+    others = [path for path in beside if path != helm_program and path.is_file()]
+    if not others:
+        pytest.skip("there is only one version of helm")
+    other = HelmCommandLine(checked(str(others[0])), kubeconfig=str(cluster.kubeconfig))
+    install(other, tiny, namespace, {"data": "one", "app": "a"})
+    install(helm, tiny, namespace, {"data": "two", "app": "a"})
+    assert helm.rollback("app", namespace, 1, timeout=60).status == "deployed"
+    install(other, tiny, namespace, {"data": "three", "app": "a"})
+    assert cluster.api.get("ConfigMap", "app-data", namespace)["data"]["data"] == "three"  # type: ignore[index]
+    assert [each.number for each in other.history("app", namespace)] == [1, 2, 3, 4]
+    assert other.history("app", namespace) == helm.history("app", namespace)
 
 
 # -- refusals

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -245,6 +246,9 @@ class HelmCommandLine:
     def _said(self, ended: Ended, release: str | None, doing: str, secrets: Sequence[str]) -> str:
         if ended.code == 0:
             return ended.output
+        if ended.code in (-signal.SIGINT, -signal.SIGTERM):
+            # `stop`, or somebody else: what only reads, and a rollback, does not handle them.
+            raise _about(_stopped(doing, release, Stopped(graceful=False)), release, doing)
         if ended.code < 0:
             killed = HelmProblem(
                 f"helm {doing} was ended by signal {-ended.code} from outside",

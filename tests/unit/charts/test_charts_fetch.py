@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import pytest
 from chart_making import metadata, packed
 
 from tidehub.charts import download, fetch
+from tidehub.charts.collect import collect, main
 from tidehub.charts.download import nearest
 from tidehub.charts.fetch import ChartStore, given_directory
+from tidehub.charts.lock import ChartLock, LockedChart
 from tidehub.errors import TidehubError, UsageError
 
 ARCHIVE = packed({"jupyterhub/Chart.yaml": metadata("jupyterhub", "4.4.0")})
@@ -245,3 +248,22 @@ def test_the_directory_that_is_given(tmp_path: Path) -> None:
 def test_a_chart_that_is_none_of_ours(store: ChartStore) -> None:
     with pytest.raises(UsageError, match="no chart 'nginx'"):
         store.get("nginx", "1.0.0")
+
+
+def test_a_directory_is_filled_for_a_machine_without_network(tmp_path: Path, store: ChartStore) -> None:
+    lock = ChartLock((LockedChart("jupyterhub", "4.4.0", None, "5.5.0", None),))
+    said: list[str] = []
+    collect(tmp_path / "charts", store, lock, said.append)
+    assert DIGEST in said[0] and "does not know" in said[0]
+    there = ChartStore(tmp_path / "empty", directory=tmp_path / "charts", offline=True)
+    assert there.get("jupyterhub", "4.4.0", DIGEST).path.parent == tmp_path / "charts"
+    with pytest.raises(TidehubError, match=DIGEST):
+        collect(
+            tmp_path / "charts", store, ChartLock((replace(lock.charts[0], sha256="0" * 64),)), said.append
+        )
+
+
+def test_collecting_needs_a_place(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == main(["--help"]) == 2
+    assert "DIRECTORY" in capsys.readouterr().err
+    assert main(["x", "1999.1"]) == 2

@@ -38,6 +38,8 @@ if told.get("child"):
 if told.get("deaf"):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, lambda *_: open({asked!r}, "w").close())
+if told.get("default"):
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 if told.get("graceful"):
     def end(*_):
         sys.exit("Error: release failed: context canceled")
@@ -376,8 +378,9 @@ def test_it_dies_with_who_started_it(fake: Fake) -> None:
     until(lambda: not alive(fake.calls[0]["pid"]))
 
 
-def test_what_runs_in_another_thread_can_be_stopped(fake: Fake) -> None:
-    fake.tell(hang=True, graceful=True)
+@pytest.mark.parametrize("handled", [True, False])
+def test_what_runs_in_another_thread_can_be_stopped(fake: Fake, handled: bool) -> None:
+    fake.tell(hang=True, graceful=handled, default=not handled)
     engine = fake.engine()
     caught: list[BaseException] = []
 
