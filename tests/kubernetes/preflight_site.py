@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import secrets
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -346,10 +347,7 @@ def _release() -> Release:
     )
 
 
-_SECRETS = {
-    "TIDEHUB_SECRET_CLIENT_SECRET": "a-client-secret-for-tests",
-    "TIDEHUB_SECRET_HUB_COOKIE_SECRET": "ab" * 32,
-    "TIDEHUB_SECRET_HUB_CRYPT_KEY": "cd" * 32,
-    "TIDEHUB_SECRET_PROXY_AUTH_TOKEN": "ef" * 32,
-    "TIDEHUB_SECRET_GATEWAY_TOKEN": "23" * 32,
+_SECRETS = {"TIDEHUB_SECRET_CLIENT_SECRET": secrets.token_urlsafe(24)} | {
+    f"TIDEHUB_SECRET_{name}": secrets.token_hex(32)
+    for name in ("HUB_COOKIE_SECRET", "HUB_CRYPT_KEY", "PROXY_AUTH_TOKEN", "GATEWAY_TOKEN")
 }

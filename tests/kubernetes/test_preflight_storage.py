@@ -95,14 +95,11 @@ def test_a_claim_that_would_grow(ready: ReadySite) -> None:  # noqa: F811
 
 
 def test_a_claim_whose_volume_is_gone(ready: ReadySite) -> None:  # noqa: F811
-    _claim(ready, volumeName="gone")
-    ready.api.patch(
-        "PersistentVolumeClaim", "hub-db-dir", {"status": {"phase": "Lost"}}, ready.namespace, part="status"
-    )
-    ready.api.wait(
-        "it is lost",
-        lambda: _phase(ready) == "Lost",
-    )
+    claim = owned(copy.deepcopy(ready.object("PersistentVolumeClaim")), "jupyterhub", ready.namespace)
+    claim["spec"]["volumeName"] = "gone"
+    claim["metadata"]["annotations"]["pv.kubernetes.io/bind-completed"] = "yes"
+    ready.create(claim)
+    ready.api.wait("it is lost", lambda: _phase(ready) == "Lost")
     ready.only("claim-lost", "problem", "the volume of hub-db-dir is gone")
 
 
