@@ -42,6 +42,10 @@ WITHOUT_CLUSTER = (
     "tidehub.charts.fetch",
     "tidehub.charts.shape",
     "tidehub.helm.command_line",
+    "tidehub.cli.render",
+    "tidehub.kubernetes.session",
+    "tidehub.kubernetes.rendering.render",
+    "tidehub.kubernetes.values.build",
 )
 """What works without a cluster must not load the Kubernetes client: it takes a second and 35 MiB."""
 
