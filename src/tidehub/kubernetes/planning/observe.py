@@ -18,6 +18,8 @@ Untried = Literal["", "namespace", "definition"]
 """Why the server could not be asked what it thinks: the namespace, or the kind's definition, is not there yet."""
 _NO_ANSWER = frozenset({"unreachable", "timeout", "unauthorized", "expired"})
 """Reasons that are no verdict on an object."""
+_LATER = frozenset({429, 503})
+"""HTTP: the server has no time, or is not ready."""
 Answer = TypeVar("Answer")
 
 
@@ -195,6 +197,6 @@ def _brings(crd: Object) -> list[tuple[str, str]]:
 
 
 def _verdict(problem: ClusterProblem) -> ClusterProblem:
-    if problem.reason in _NO_ANSWER:
+    if problem.reason in _NO_ANSWER or problem.status in _LATER:
         raise problem
     return problem
