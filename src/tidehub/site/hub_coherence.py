@@ -8,6 +8,7 @@ from tidehub import release_sets
 from tidehub.site import charts
 from tidehub.site.hub_chart import HUB, hub_chart
 from tidehub.site.model import Site
+from tidehub.site.overrides import replaces_login
 from tidehub.site.problems import KeyPath, Problem, warning
 
 
@@ -18,7 +19,14 @@ def check_hub(site: Site) -> list[Problem]:
         or (site.kubernetes.release_set or release_sets.DEFAULT) not in release_sets.names()
     ):
         return []
-    return list(_older(site, hub_chart(site)))
+    other = replaces_login(site)
+    if other is None:
+        return list(_older(site, hub_chart(site)))
+    what = (
+        f"on Kubernetes overrides.helm replaces the login by {other}: it alone says there who may enter, and this does "
+        "not count"
+    )
+    return [warning(what, ("login", "allow"), fix="remove authenticator_class from it, to have this login")]
 
 
 def _older(site: Site, chart: tuple[int, ...]) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ Checked as far as that goes: Helm values against the root keys of their chart, P
 from __future__ import annotations
 
 import difflib
+import re
 import warnings
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -132,6 +133,19 @@ class Overrides(Section):
         default=None,
         description="Python that dask-gateway executes after its own configuration; `c` is the configuration.",
     )
+
+
+def replaces_login(site: Any) -> str | None:
+    """The authenticator that the site's own Helm values put in the place of its login; None without one.
+
+    `site` is a `model.Site`. GenericOAuthenticator is what the login becomes anyway, under whatever name.
+    """
+    inner: Any = site.overrides.helm.jupyterhub if site.overrides is not None else None
+    for part in ("hub", "config", "JupyterHub", "authenticator_class"):
+        inner = inner.get(part) if isinstance(inner, dict) else None
+    if not isinstance(inner, str) or re.search(r"(?i)generic-?oauth", inner):
+        return None
+    return inner
 
 
 def used(overrides: Overrides) -> list[tuple[KeyPath, str]]:

@@ -140,7 +140,9 @@ def test_dask_for_groups_is_well_when_one_is_enabled() -> None:
 def on_kubernetes(charts: str) -> list[tuple[str, str]]:
     """Severity and key of what is said about the rules with these charts."""
     text = TEXT.replace("VO:", f"{VO}:").replace("dask:\n  c", "dask:\n  access: groups\n  c")
-    text = text.replace("      notebooks: {", "      dask: {enabled: true, per_user: {max_clusters: 9}}\n      notebooks: {")
+    text = text.replace(
+        "      notebooks: {", "      dask: {enabled: true, per_user: {max_clusters: 9}}\n      notebooks: {"
+    )
     text = text.replace("{name: Large}", "{name: Large, allow: {users: [ann]}, image: 'a:1'}")
     kubernetes = f"kubernetes: {{{charts}exposure: {{class: nginx, issuer: letsencrypt}}}}\n"
     try:
@@ -165,6 +167,18 @@ def test_what_an_older_hub_cannot_keep_is_said() -> None:
 
 
 def test_a_hub_that_might_admit_everybody_is_refused() -> None:
-    text = TEXT.replace("VO:", f"{VO}:") + "kubernetes: {charts: {jupyterhub: 0.11.1, dask-gateway: 2022.6.1}}\n"
+    text = (
+        TEXT.replace("VO:", f"{VO}:") + "kubernetes: {charts: {jupyterhub: 0.11.1, dask-gateway: 2022.6.1}}\n"
+    )
     with pytest.raises(SiteError, match="it might admit everybody"):
         load_text(text, "tidehub.yaml")
+
+
+def test_a_login_that_is_replaced_on_kubernetes_is_said() -> None:
+    theirs = "{hub: {config: {JupyterHub: {authenticator_class: github}}}}"
+    text = (
+        TEXT.replace("VO:", f"{VO}:") + f"kubernetes: {{}}\noverrides: {{helm: {{jupyterhub: {theirs}}}}}\n"
+    )
+    said = [one.what for one in load_text(text, "tidehub.yaml").warnings if one.key == "login.allow"]
+    assert len(said) == 1
+    assert "replaces the login by github" in said[0]

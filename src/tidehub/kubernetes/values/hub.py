@@ -20,6 +20,7 @@ from tidehub.site.convert import split_image, to_whole_seconds
 from tidehub.site.destinations import helm_fragments
 from tidehub.site.hub_chart import hub_chart
 from tidehub.site.model import Site
+from tidehub.site.overrides import replaces_login
 
 CHART = "jupyterhub"
 PUBLIC_PORT = 80
@@ -59,7 +60,7 @@ def values(site: Site, addresses: Endpoints | None = None) -> dict[str, Any]:
 def secrets(site: Site, given: Mapping[str, Any]) -> dict[str, Any]:
     """The secrets of `secrets.charts.chart_values` for this chart, where this chart's hub looks for them."""
     found = merge(given)
-    if hub_code.carries_login(site):
+    if hub_code.carries_login(site) and not replaces_login(site):
         secret = remove(found, "hub", "config", "GenericOAuthenticator", "client_secret")
         if secret is not None:
             found = merge(found, {"hub": {"config": {"SiteAuthenticator": {"client_secret": secret}}}})
@@ -80,7 +81,7 @@ def _login(site: Site, found: dict[str, Any], addresses: Endpoints | None) -> No
     config = found["hub"]["config"]
     generic = config.pop("GenericOAuthenticator", {})
     config["JupyterHub"] = {**config.get("JupyterHub", {}), "authenticator_class": "generic-oauth"}
-    if hub_code.carries_login(site):
+    if hub_code.carries_login(site) or replaces_login(site):
         return
     config["GenericOAuthenticator"] = {
         **{name: value for name, value in generic.items() if name not in _OF_THE_RULE},

@@ -18,9 +18,10 @@ from tidehub.login.plain import policy_of
 from tidehub.site import charts
 from tidehub.site.hub_chart import hub_chart
 from tidehub.site.model import Site
+from tidehub.site.overrides import replaces_login
 
-ORDER_LOGIN, ORDER_PEOPLE, ORDER_OVERRIDES = "10-tidehub-login", "20-tidehub-people", "zz-overrides"
-"""Names of the entries. What daskhub and dask-gateway's guides write begins with 00."""
+ORDER_LOGIN, ORDER_PEOPLE, ORDER_OVERRIDES = "0-tidehub-login", "0-tidehub-people", "zz-overrides"
+"""Names of the entries. Ours stand before all that others write (00-..., my-...), whose code counts after ours."""
 
 _NOBODY_ELSE = """\
 c.GenericOAuthenticator.allow_all = False
@@ -39,7 +40,7 @@ def carries_login(site: Site) -> bool:
     Raises `TidehubError` for a chart whose login nobody here knows: it might admit everybody.
     """
     chart = hub_chart(site)
-    if chart < charts.LOGIN_BY_GROUPS:
+    if chart < charts.LOGIN_BY_GROUPS and not replaces_login(site):
         pinned = site.kubernetes.charts if site.kubernetes is not None else {}
         named = ", ".join(f"{name} {version}" for name, version in pinned.items()) or "the chart"
         raise TidehubError(
@@ -52,7 +53,7 @@ def carries_login(site: Site) -> bool:
 
 def entries(site: Site, addresses: Endpoints | None = None) -> dict[str, str]:
     """The entries by name, the site's own Python last. Raises `TidehubError` without the provider's addresses."""
-    found = {ORDER_LOGIN: login_text(site, addresses)}
+    found = {} if replaces_login(site) else {ORDER_LOGIN: login_text(site, addresses)}
     if has_choices(site):
         found[ORDER_PEOPLE] = people_text(site)
     if site.overrides is not None and site.overrides.hub_config is not None:

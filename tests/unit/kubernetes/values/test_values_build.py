@@ -156,7 +156,7 @@ def test_overrides_count_last() -> None:
     assert hub.values["cull"] == {"enabled": True, "timeout": 7}
     assert hub.values["prePuller"] is None
     names = sorted(hub.values["hub"]["extraConfig"])
-    assert names == ["10-tidehub-login", "mine", "zz-overrides"]
+    assert names == ["0-tidehub-login", "mine", "zz-overrides"]
     assert hub.values["hub"]["extraConfig"]["zz-overrides"] == "c.JupyterHub.log_level = 10"
     assert gateway.values["gateway"]["replicas"] == 2
 
@@ -175,6 +175,17 @@ def test_a_list_of_profiles_that_the_rules_do_not_know_is_refused() -> None:
     with pytest.raises(TidehubError, match="profiles that the site's rules do not know"):
         built(of("model: split", RULES, more))
     assert hub_values(of("model: split", PLAIN, more))["singleuser"]["profileList"][0]["slug"] == "free"
+
+
+@pytest.mark.parametrize("kubernetes", PINS.values(), ids=PINS)
+def test_a_login_of_the_sites_own_words_replaces_ours(kubernetes: str) -> None:
+    theirs = "{hub: {config: {JupyterHub: {authenticator_class: github}}}}"
+    values = hub_values(of(kubernetes, more=f"overrides: {{helm: {{jupyterhub: {theirs}}}}}\n"))
+    assert values["hub"]["config"] == {"JupyterHub": {"authenticator_class": "github"}}
+    assert "0-tidehub-login" not in values["hub"]["extraConfig"]
+    same = theirs.replace("github", "generic-oauth")
+    values = hub_values(of(kubernetes, more=f"overrides: {{helm: {{jupyterhub: {same}}}}}\n"))
+    assert "0-tidehub-login" in values["hub"]["extraConfig"]
 
 
 # --- what cannot be ---------------------------------------------------------------------------
@@ -227,7 +238,7 @@ def test_addresses_by_discovery_count() -> None:
     current = built(of(PINS["current"], oidc), addresses=found).releases[0].values
     assert (
         "c.SiteAuthenticator.token_url = 'https://id.example.org/t'"
-        in (current["hub"]["extraConfig"]["10-tidehub-login"])
+        in (current["hub"]["extraConfig"]["0-tidehub-login"])
     )
     older = built(of(PINS["hub 4.1"], oidc), addresses=found).releases[0].values
     assert older["hub"]["config"]["GenericOAuthenticator"]["userdata_url"] == f"{where}/u"

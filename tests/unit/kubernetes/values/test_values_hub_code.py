@@ -135,7 +135,7 @@ def test_profiles_follow_the_person_in_every_hub(kubernetes: str) -> None:
 
 
 def test_where_everybody_has_the_same_kubespawner_keeps_its_list() -> None:
-    assert set(hub_values(site(PLAIN))["hub"]["extraConfig"]) == {"10-tidehub-login"}
+    assert set(hub_values(site(PLAIN))["hub"]["extraConfig"]) == {"0-tidehub-login"}
     assert isinstance(executed(site(PLAIN)).KubeSpawner.profile_list, list)
 
 
@@ -190,7 +190,7 @@ def test_it_fits_into_a_secret() -> None:
             assert len(json.dumps(release.values)) < 256 * 1024
 
 
-def test_entries_stand_in_the_order_of_their_names() -> None:
-    order = [hub_code.ORDER_LOGIN, hub_code.ORDER_PEOPLE, hub_code.ORDER_OVERRIDES]
+def test_entries_stand_before_what_others_write() -> None:
+    order = [hub_code.ORDER_LOGIN, hub_code.ORDER_PEOPLE, "00-add-dask-gateway-values", "Mine", "mine"]
     assert order == sorted(order)
-    assert sorted([*order, "00-add-dask-gateway-values"])[0] == "00-add-dask-gateway-values"
+    assert max(*order, hub_code.ORDER_OVERRIDES) == hub_code.ORDER_OVERRIDES
