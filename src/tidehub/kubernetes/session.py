@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tidehub.kubernetes.cluster.port import Cluster
     from tidehub.kubernetes.releases import Platform
     from tidehub.kubernetes.rendering.model import Rendered
+    from tidehub.login.endpoints import Endpoints
     from tidehub.secrets.sources import Resolved
     from tidehub.site.load import Loaded
     from tidehub.site.model import Site
@@ -102,7 +103,11 @@ def open_session(
 def platform_of(
     site_file: Path, site: Site, environ: Mapping[str, str] = os.environ, *, stand_ins: bool = False
 ) -> Platform:
-    """The releases of a site with its secrets. Raises `UsageError` where one of them cannot be used."""
+    """The releases of a site with its secrets.
+
+    Asks a provider of OpenID Connect for its addresses where the site does not state them. Raises `UsageError` for
+    secrets that cannot be used, `TidehubError` for a provider that does not answer.
+    """
     from tidehub.kubernetes.values.build import platform
     from tidehub.secrets.charts import chart_values
 
@@ -117,7 +122,19 @@ def platform_of(
         from tidehub.kubernetes.rendering.stand_ins import stand_in_values
 
         return platform(site, stand_in_values(site_file, site, environ))
-    return platform(site, chart_values(secrets_of(site_file, site, environ)))
+    return platform(site, chart_values(secrets_of(site_file, site, environ)), addresses=_addresses(site))
+
+
+def _addresses(site: Site) -> Endpoints | None:
+    """The identity provider's addresses by discovery, where neither the site nor tidehub knows them."""
+    from tidehub.login.endpoints import find_endpoints, stated_endpoints
+    from tidehub.site.overrides import replaces_login
+
+    stated = stated_endpoints(site.login)
+    known = stated is not None and stated.issuer and stated.jwks_url
+    return (
+        None if known or site.login.provider != "oidc" or replaces_login(site) else find_endpoints(site.login)
+    )
 
 
 def secrets_of(site_file: Path, site: Site, environ: Mapping[str, str] = os.environ) -> Resolved:
