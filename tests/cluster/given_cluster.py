@@ -17,10 +17,16 @@ class GivenCluster:
     """The cluster of `KUBECONFIG`, as its current context; its user must be an administrator."""
 
     given = True
+    """Whether it is somebody else's."""
 
     def __init__(self) -> None:
         self.kubeconfig = Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config")
         self.api = Api(self.kubeconfig)
+
+    @property
+    def nodes_are_simulated(self) -> bool:
+        """Whether pods only pretend to run, so that images need not exist."""
+        return bool(self.api.list("Node", selector="type=kwok"))
 
     @property
     def url(self) -> str:

@@ -34,6 +34,7 @@ class LocalCluster:
     """One cluster in `directory`, which must be empty; a context manager."""
 
     given = False
+    nodes_are_simulated = True
 
     def __init__(
         self,
