@@ -13,7 +13,6 @@ from tidehub.errors import TidehubError
 from tidehub.kubernetes import exposure
 from tidehub.kubernetes.values import gateway, hub_code, network, operator
 from tidehub.kubernetes.values.merge import merge, remove
-from tidehub.login import older_hub
 from tidehub.login.endpoints import Endpoints, known_endpoints, stated_endpoints
 from tidehub.site import charts
 from tidehub.site.convert import split_image, to_whole_seconds
@@ -83,6 +82,9 @@ def _login(site: Site, found: dict[str, Any], addresses: Endpoints | None) -> No
     config["JupyterHub"] = {**config.get("JupyterHub", {}), "authenticator_class": "generic-oauth"}
     if hub_code.carries_login(site) or replaces_login(site):
         return
+    # Not at the top: it brings tornado, and today's charts do not need it.
+    from tidehub.login import older_hub
+
     config["GenericOAuthenticator"] = {
         **{name: value for name, value in generic.items() if name not in _OF_THE_RULE},
         **_provider(site, addresses),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from tidehub.errors import TidehubError
 from tidehub.kubernetes.values import gateway, operator
-from tidehub.login import older_hub
 from tidehub.login.admission import rule_of
 from tidehub.login.carried import modules_text
 from tidehub.login.endpoints import Endpoints
@@ -88,6 +87,9 @@ def login_text(site: Site, addresses: Endpoints | None = None) -> str:
     if carries_login(site):
         inside = gateway_address(site) if gateway.is_installed(site) else None
         return authenticator_text(site, addresses, gateway_url=inside)
+    # Not at the top: it brings tornado, and today's charts do not need it.
+    from tidehub.login import older_hub
+
     login = site.login
     return (
         "# Who may enter this site, made by tidehub from the site file. Changes belong there.\n"
