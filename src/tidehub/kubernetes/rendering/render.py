@@ -42,14 +42,11 @@ def render(
     version = kube_version or DEFAULT_KUBE_VERSION
     served = OFFLINE_API_VERSIONS if api_versions is None else tuple(api_versions)
 
-    def one(release: Release) -> RenderedRelease:
-        archive = archives.get(release.chart)
-        if archive is None:
-            raise TidehubError(f"there is no archive of the chart {release.chart} {release.version}")
-        chart = open_chart(archive.path)
-        check_supported(chart, version)
-        manifest = helm.render(
-            archive.path,
+    charts = [_chart(release, archives, version) for release in platform.releases]
+
+    def manifest(release: Release) -> list[Object]:
+        text = helm.render(
+            archives[release.chart].path,
             helm_values(release),
             release=release.name,
             namespace=platform.namespace,
@@ -57,10 +54,16 @@ def render(
             api_versions=served,
             is_upgrade=upgrade,
         )
-        return _release(release, archive, read_manifest(manifest), chart)
+        return read_manifest(text)
 
     with ThreadPoolExecutor(max(1, len(platform.releases)), thread_name_prefix="render") as pool:
-        releases = tuple(pool.map(one, platform.releases))
+        manifests = [pool.submit(manifest, release) for release in platform.releases]
+        # Definitions are read while Helm is at work: half a megabyte of YAML.
+        definitions = [chart.crds for chart in charts]
+        releases = tuple(
+            _release(release, archives[release.chart], found.result(), crds)
+            for release, found, crds in zip(platform.releases, manifests, definitions, strict=True)
+        )
     return Rendered(platform, releases, platform.objects, version)
 
 
@@ -92,8 +95,17 @@ def check_supported(chart: Chart, version: str) -> None:
         check_supported(inside, version)
 
 
+def _chart(release: Release, archives: Mapping[str, ChartArchive], version: str) -> Chart:
+    archive = archives.get(release.chart)
+    if archive is None:
+        raise TidehubError(f"there is no archive of the chart {release.chart} {release.version}")
+    chart = open_chart(archive.path)
+    check_supported(chart, version)
+    return chart
+
+
 def _release(
-    release: Release, archive: ChartArchive, found: Sequence[Object], chart: Chart
+    release: Release, archive: ChartArchive, found: Sequence[Object], crds: Sequence[Object]
 ) -> RenderedRelease:
     hooks = [obj for obj in found if is_hook(obj)]
     return RenderedRelease(
@@ -101,7 +113,7 @@ def _release(
         archive,
         objects=tuple(obj for obj in found if not is_hook(obj)),
         hooks=tuple(obj for obj in hooks if _kinds_of_hook(obj) != {_TEST}),
-        crds=chart.crds,
+        crds=tuple(crds),
     )
 
 
