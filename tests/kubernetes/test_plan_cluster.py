@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import installed_render
 import pytest
 from cluster_api import Api, Refused
 from deployed_site import CURRENT, DASKHUB, OLD, SiteOnCluster
@@ -23,7 +24,6 @@ from tidehub.kubernetes.planning.model import Plan
 from tidehub.kubernetes.planning.plan import plan
 from tidehub.kubernetes.planning.words import lines, to_json
 from tidehub.kubernetes.rendering.model import Rendered
-from tidehub.kubernetes.rendering.render import helm_values
 
 HELM_4 = pytest.mark.parametrize("helm_program", [4], indirect=True, ids=["helm4"])
 """For what does not depend on Helm's version."""
@@ -64,26 +64,8 @@ def planned(site: SiteOnCluster, rendered: Rendered, kubeconfig: Path | None = N
 
 
 def install(site: SiteOnCluster, rendered: Rendered) -> None:
-    """What `deploy` writes, without its waits: definitions and own objects applied, then Helm."""
-    cluster, helm = site.cluster(), site.helm()
-    for obj in (*rendered.crds, *rendered.objects):
-        cluster.apply(obj, site.namespace, force=True)
-    kinds = {(crd["spec"]["group"], crd["spec"]["names"]["kind"]) for crd in rendered.crds}
     assert site.local is not None
-    for _, kind in kinds:
-        site.local.api.wait(f"{kind} is served", lambda kind=kind: kind in _kinds(site))
-    for one in rendered.releases:
-        helm.upgrade_install(
-            one.archive.path,
-            helm_values(one.release),
-            release=one.release.name,
-            namespace=site.namespace,
-            timeout=60,
-        )
-
-
-def _kinds(site: SiteOnCluster) -> set[str]:
-    return {kind.kind for kind in site.cluster().served()}
+    installed_render.install(rendered, site.cluster(), site.helm(), site.local.api)
 
 
 def actions(found: Plan) -> dict[str, str]:

@@ -1,0 +1,52 @@
+"""A render written to a cluster as `deploy` does, without its journal and its waits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cluster_api import Api
+
+from tidehub.helm.engine import Helm
+from tidehub.kubernetes.cluster.port import Cluster
+from tidehub.kubernetes.rendering.model import Rendered
+from tidehub.kubernetes.rendering.render import helm_values
+
+
+def install(rendered: Rendered, cluster: Cluster, helm: Helm, api: Api) -> None:
+    """Definitions and own objects by server-side apply, then the releases through Helm."""
+    namespace = rendered.platform.namespace
+    for obj in (*rendered.crds, *rendered.objects):
+        cluster.apply(obj, namespace, force=True)
+    for crd in rendered.crds:
+        api.wait(f"{crd['metadata']['name']} is served", lambda crd=crd: _established(api, crd))
+    for one in rendered.releases:
+        helm.upgrade_install(
+            one.archive.path,
+            helm_values(one.release),
+            release=one.release.name,
+            namespace=namespace,
+            timeout=60,
+        )
+
+
+def _established(api: Api, crd: dict[str, Any]) -> bool:
+    live = api.get("CustomResourceDefinition", crd["metadata"]["name"], version="apiextensions.k8s.io/v1")
+    conditions = ((live or {}).get("status") or {}).get("conditions") or []
+    if not any(one["type"] == "Established" and one["status"] == "True" for one in conditions):
+        return False
+    # Established says that the server has taken it; its discovery lists it a moment later.
+    group = crd["spec"]["group"]
+    served = [version["name"] for version in crd["spec"]["versions"] if version["served"]]
+    kind = crd["spec"]["names"]["kind"]
+    return all(kind in _kinds(api, f"/apis/{group}/{version}") for version in served)
+
+
+def _kinds(api: Api, path: str) -> set[str]:
+    from cluster_api import Refused
+
+    try:
+        return {str(one["kind"]) for one in api.call("GET", path)["resources"]}
+    except Refused as refusal:
+        if refusal.status == 404:
+            return set()
+        raise
