@@ -114,8 +114,8 @@ class OwnershipConflict(HelmProblem):
         super().__init__(
             f"{kind} {name} is there already and belongs to {whose}",
             expected="a namespace without objects of these names, or objects of this release",
-            fix="look at it with `tidehub plan`; remove it, use another namespace, or take it over with "
-            "--take-ownership",
+            fix=f"look at it with `tidehub plan`; remove it, use another namespace, or take it over with "
+            f"--adopt {kind}/{name}",
         )
 
 
