@@ -19,10 +19,20 @@ HERE = Path(__file__).parent
 Cluster = LocalCluster | GivenCluster
 
 
+NEEDS_PROGRAMS = frozenset({"cluster", "helm_program", "prepared_programs"})
+NOT_PREPARED = f"no test cluster is prepared: {cluster_programs.PREPARE} makes one (about 10 minutes, once)"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.kubernetes)
+    """Marks; and what lacks the programs is skipped here, because that gives one line a file in the summary."""
+    ours = [item for item in items if HERE in item.path.parents]
+    for item in ours:
+        item.add_marker(pytest.mark.kubernetes)
+    if not ours or os.environ.get("CI") or os.environ.get(WISH) or cluster_programs.find() is not None:
+        return
+    for item in ours:
+        if NEEDS_PROGRAMS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.skip(reason=NOT_PREPARED))
 
 
 def is_given() -> bool:
@@ -42,10 +52,16 @@ def missing(reason: str) -> None:
     pytest.skip(reason)
 
 
+@pytest.fixture(scope="session")
+def prepared_programs() -> cluster_programs.Programs:
+    """What `tests/cluster/prepare` built, whichever cluster the tests use."""
+    return _programs()
+
+
 def _programs() -> cluster_programs.Programs:
     found = cluster_programs.find()
     if found is None:
-        missing(f"no test cluster is prepared: {cluster_programs.PREPARE} makes one (about 10 minutes, once)")
+        missing(NOT_PREPARED)
         raise AssertionError
     return found
 

@@ -124,6 +124,7 @@ def test_versions_are_the_pinned_ones(cluster: Any) -> None:
     assert cluster.versions["kubernetes"].startswith("v1.34." if not cluster.given else "v1.")
 
 
+@pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
 def test_strangers_get_nothing(cluster: Any) -> None:
     trusting = urllib3.PoolManager(cert_reqs=ssl.CERT_NONE)
     answer = trusting.request("GET", f"{cluster.url}/api/v1/secrets", retries=False)

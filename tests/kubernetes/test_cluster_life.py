@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import cluster_programs
 import pytest
+from cluster_programs import Programs
 
 HERE = Path(__file__).parent
 UNPRIVILEGED_UID = 61234
@@ -25,15 +25,6 @@ with local_cluster.LocalCluster(Path(sys.argv[1]), programs) as cluster:
     print("started", cluster.versions["kubernetes"], flush=True)
     time.sleep(600)
 """
-
-
-@pytest.fixture
-def programs(request: pytest.FixtureRequest) -> Path:
-    """The directory of the prepared programs; needs them even where a cluster is given."""
-    found = cluster_programs.find()
-    if found is None:
-        pytest.skip(f"no test cluster is prepared: {cluster_programs.PREPARE} makes one")
-    return found.directory
 
 
 @pytest.fixture
@@ -98,8 +89,8 @@ def _all_gone(directory: Path) -> bool:
     return True
 
 
-def test_nothing_outlives_a_killed_starter(place: Path, programs: Path) -> None:
-    starter = _started(place, programs)
+def test_nothing_outlives_a_killed_starter(place: Path, prepared_programs: Programs) -> None:
+    starter = _started(place, prepared_programs.directory)
     assert len(_processes_of(place)) >= 5
     starter.kill()
     starter.wait()
@@ -107,10 +98,10 @@ def test_nothing_outlives_a_killed_starter(place: Path, programs: Path) -> None:
 
 
 @pytest.mark.root
-def test_an_ordinary_user_starts_one(place: Path, programs: Path) -> None:
+def test_an_ordinary_user_starts_one(place: Path, prepared_programs: Programs) -> None:
     python = _python_for_everybody()
     os.chown(place, UNPRIVILEGED_UID, UNPRIVILEGED_UID)
-    starter = _started(place, programs, python, UNPRIVILEGED_UID)
+    starter = _started(place, prepared_programs.directory, python, UNPRIVILEGED_UID)
     owners = {Path(f"/proc/{pid}").stat().st_uid for pid in _processes_of(place)}
     assert owners == {UNPRIVILEGED_UID}
     starter.kill()
