@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,14 @@ def test_a_digest_must_look_like_one(tmp_path: Path) -> None:
     (tmp_path / "charts.yaml").write_text(f"hub: [{entry}]")
     with pytest.raises(TidehubError, match="damaged"):
         read(tmp_path / "charts.yaml")
+
+
+def test_the_page_lists_every_version() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "reference" / "charts.md").read_text()
+    listed = {
+        (cells[0].strip(), version)
+        for line in page.splitlines()
+        if len(cells := line.strip("|").split("|")) == 3
+        for version in re.findall(r"\d+\.\d+\.\d+", cells[1])
+    }
+    assert listed == {(each.name, each.version) for each in chart_lock().charts}
