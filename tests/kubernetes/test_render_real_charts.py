@@ -319,6 +319,35 @@ def test_a_cluster_that_is_too_old(
         rendered_site(file, settings, helm_program, charts_dir, kube_version=version)
 
 
+@pytest.mark.parametrize("example", ["pangeo", "protocoast"])
+def test_values_in_the_shape_of_another_chart(
+    helm_program: Path, charts_dir: Path, tmp_path: Path, example: str
+) -> None:
+    """daskhub has no schema: what stands beside its two charts' names does nothing, and Helm does not say so."""
+    from tidehub.errors import TidehubError
+
+    settings = {
+        "kubernetes.model": "daskhub",
+        "overrides.helm.daskhub": {"singleuser": {"defaultUrl": "/tree"}},
+    }
+    with pytest.raises(TidehubError, match="singleuser is no key of this chart") as caught:
+        rendered_site(site_folder(tmp_path, example), settings, helm_program, charts_dir)
+    assert "belongs below jupyterhub" in str(caught.value)
+
+
+def test_a_key_that_no_chart_knows(helm_program: Path, charts_dir: Path, tmp_path: Path) -> None:
+    """With a schema Helm says it, by the key's place; the seed's one file of secrets for both charts is such a case."""
+    from tidehub.errors import TidehubError
+
+    for chart, values in (
+        ("dask-gateway", {"hub": {"config": {}}}),
+        ("jupyterhub", {"gateway": {"auth": {}}}),
+    ):
+        settings = {f"overrides.helm.{chart}": values}
+        with pytest.raises(TidehubError, match=next(iter(values))):
+            rendered_site(site_folder(tmp_path / chart, "protocoast"), settings, helm_program, charts_dir)
+
+
 def test_the_dask_operator(helm_program: Path, charts_dir: Path, tmp_path: Path) -> None:
     file = site_folder(tmp_path, "protocoast")
     rendered = rendered_site(file, {"dask.engine": "operator"}, helm_program, charts_dir)

@@ -36,6 +36,11 @@ def check(chart: Chart, values: Mapping[str, Any]) -> tuple[Complaint, ...]:
     return tuple(_check(chart, merged(chart.values, values)))
 
 
+def ignored(chart: Chart, values: Mapping[str, Any]) -> tuple[Complaint, ...]:
+    """Root keys that a chart of charts without a schema does nothing with. Helm asks schemas itself."""
+    return tuple(_by_keys(chart, values)) if chart.subcharts and chart.schema is None else ()
+
+
 def merged(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Values over defaults as Helm coalesces them: mappings merge, null takes a default away, all else replaces."""
     result: dict[str, Any] = dict(defaults)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidehub.charts.archive import Chart, open_chart
 from tidehub.charts.kube_version import check_kube_version
+from tidehub.charts.shape import ignored
 from tidehub.errors import TidehubError
 from tidehub.kubernetes.objects import Object, is_hook, read_manifest
 from tidehub.kubernetes.releases import Platform, Release
@@ -37,7 +38,8 @@ def render(
     `archives` are by chart. `kube_version` and `api_versions` are the cluster's (`Cluster.version`, `.api_versions`);
     without them, `DEFAULT_KUBE_VERSION` and what such a cluster serves. `upgrade` says that the releases are there.
 
-    Raises `TidehubError` where a chart does not support the version or has no archive, and Helm's problems.
+    Raises `TidehubError` where a chart does not support the version, ignores a value or has no archive, and Helm's
+    problems.
     """
     version = kube_version or DEFAULT_KUBE_VERSION
     served = OFFLINE_API_VERSIONS if api_versions is None else tuple(api_versions)
@@ -101,6 +103,11 @@ def _chart(release: Release, archives: Mapping[str, ChartArchive], version: str)
         raise TidehubError(f"there is no archive of the chart {release.chart} {release.version}")
     chart = open_chart(archive.path)
     check_supported(chart, version)
+    for complaint in ignored(chart, helm_values(release)):
+        raise TidehubError(
+            f"{release.chart} {release.version}: {complaint.path.lstrip('/')} {complaint.says}",
+            fix=f"correct overrides.helm.{release.chart}",
+        )
     return chart
 
 
