@@ -68,7 +68,7 @@ def compare_with_cluster(rendered: Rendered, cluster: Cluster, helm: Helm, threa
         drift=tuple(drift for one in facts.observations for drift in drifts(one)),
         same=sum(_is_same(one) for one in facts.observations),
     )
-    return _concealed(found, facts)
+    return _concealed(found, facts) if found.changes or found.findings or found.drift else found
 
 
 def ask(rendered: Rendered, cluster: Cluster, helm: Helm, threads: int) -> Facts:

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from tidehub.kubernetes.objects import Object, ObjectId
 from tidehub.kubernetes.planning.diff import FieldChange
 from tidehub.kubernetes.planning.paths import Entry, Path
+from tidehub.kubernetes.planning.settings import read_settings
 from tidehub.secrets.redaction import Redactor, known
 from tidehub.secrets.secret import REDACTED, Secret
 
@@ -37,7 +38,7 @@ class Concealer:
         self, secrets: Iterable[Secret] = (), objects: Iterable[Object] = (), plain: Iterable[str] = ()
     ) -> None:
         """`plain` are names that stay readable, although some Secret may hold one of them as a user's name."""
-        found = {text for obj in objects for text in (*_of_secret(obj), *_of_config_map(obj))} - set(plain)
+        found = _found(objects) - set(plain)
         found |= {secret.reveal() for secret in secrets}
         self._own = Redactor(Secret(form) for text in found for form in _forms(text))
 
@@ -102,52 +103,60 @@ def _forms(text: str) -> Iterator[str]:
     yield base64.b64encode(text.encode()).decode()
 
 
-def _of_secret(obj: Object) -> Iterator[str]:
-    """The texts in a Secret, and the secret ones in the values that a chart keeps in it."""
-    if obj.get("kind") != "Secret":
-        return
-    texts = [str(text) for text in (obj.get("stringData") or {}).values()]
-    for written in (obj.get("data") or {}).values():
+def _found(objects: Iterable[Object]) -> set[str]:
+    """All secrets that objects tell. Most texts are there three times (rendered, recorded, live) and read once."""
+    hidden: set[str] = set()
+    shown: set[str] = set()
+    for obj in objects:
+        if obj.get("kind") == "Secret":
+            hidden.update(_texts_of(obj))
+        elif obj.get("kind") == "ConfigMap":
+            shown.update(map(str, (obj.get("data") or {}).values()))
+    found = {secret for text in hidden for secret in _of_secret(text)}
+    return found | {secret for text in shown for secret in _of_config_map(text)}
+
+
+def _texts_of(secret: Object) -> Iterator[str]:
+    yield from map(str, (secret.get("stringData") or {}).values())
+    for written in (secret.get("data") or {}).values():
         try:
-            texts.append(base64.b64decode(str(written), validate=True).decode())
+            yield base64.b64decode(str(written), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError, ValueError):
             continue
-    for text in texts:
-        if "\n" in text.strip() or text.lstrip().startswith("{"):
-            yield from _of_settings(text)
-        if len(text.strip()) >= SHORTEST:
-            yield text.strip()
 
 
-def _of_config_map(obj: Object) -> Iterator[str]:
+def _of_secret(text: str) -> Iterator[str]:
+    """A text of a Secret, and the secret values in it where it is a file of settings."""
+    if "\n" in text.strip() or text.lstrip().startswith("{"):
+        yield from _of_settings(text)
+    if len(text.strip()) >= SHORTEST:
+        yield text.strip()
+
+
+def _of_config_map(text: str) -> Iterator[str]:
     """Secrets that a chart put where none belongs: dask-gateway's ConfigMap holds the password of its simple login."""
-    if obj.get("kind") != "ConfigMap":
-        return
-    for text in (obj.get("data") or {}).values():
-        for name, value in _SETTING.findall(str(text)):
-            if _SECRET_NAME.search(name):
-                yield value
+    for name, value in _SETTING.findall(text):
+        if _SECRET_NAME.search(name):
+            yield value
 
 
 def _of_settings(text: str) -> Iterator[str]:
     """Secret values in a file of settings: YAML or JSON."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        read = YAML(typ="safe").load(text)
-    except (YAMLError, ValueError):
-        return
-    yield from _secret_leaves(read, secret=False)
+    yield from _secret_leaves(read_settings(text), set(), secret=False)
 
 
-def _secret_leaves(value: Any, *, secret: bool) -> Iterator[str]:
+def _secret_leaves(value: Any, seen: set[int], *, secret: bool) -> Iterator[str]:
+    if isinstance(value, Mapping | list):
+        # YAML may name one part many times over.
+        if id(value) in seen:
+            return
+        seen.add(id(value))
     if isinstance(value, Mapping):
         for key, each in value.items():
             inside = key == "keys" or _SECRET_NAME.search(str(key)) is not None
-            yield from _secret_leaves(each, secret=inside and not isinstance(each, Mapping))
+            yield from _secret_leaves(each, seen, secret=inside and not isinstance(each, Mapping))
     elif isinstance(value, list):
         for each in value:
-            yield from _secret_leaves(each, secret=secret)
+            yield from _secret_leaves(each, seen, secret=secret)
     elif secret and isinstance(value, str) and len(value) >= SHORTEST:
         yield value

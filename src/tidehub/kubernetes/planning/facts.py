@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.planning.observe import Observation
+from tidehub.kubernetes.planning.settings import read_settings
 from tidehub.kubernetes.planning.subjects import Subject
 
 if TYPE_CHECKING:
@@ -106,11 +107,8 @@ def _hub_values(objects: Iterable[Object | None]) -> HubValues | None:
 
 
 def _decoded(written: str) -> Mapping[str, Any] | None:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     try:
-        found = YAML(typ="safe").load(base64.b64decode(written, validate=True).decode())
-    except (binascii.Error, UnicodeDecodeError, ValueError, YAMLError):
+        found = read_settings(base64.b64decode(written, validate=True).decode())
+    except (binascii.Error, UnicodeDecodeError, ValueError):
         return None
     return found if isinstance(found, Mapping) else None

@@ -9,6 +9,7 @@ from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.planning.facts import Facts
 from tidehub.kubernetes.planning.model import Finding
 from tidehub.kubernetes.planning.observe import Observation
+from tidehub.site.charts import parts
 
 DEFINITION = "CustomResourceDefinition"
 
@@ -30,6 +31,7 @@ def findings(facts: Facts) -> Iterator[Finding]:
             "They are the whole cluster's: other installations of the same kinds see the change, too.",
             objects=tuple(one.subject.id for one in changed),
         )  # fmt: skip
+    yield from _older(changed)
     for one in changed:
         yield from _versions(one)
         if owner := _owner(one.live or {}, facts):
@@ -40,6 +42,24 @@ def findings(facts: Facts) -> Iterator[Finding]:
                 (one.subject.id,),
             )  # fmt: skip
     yield from _groups(facts)
+
+
+def _older(changed: list[Observation]) -> Iterator[Finding]:
+    """Definitions in the cluster that something newer brought."""
+    older = [one for one in changed if _generator(one.subject.new) < _generator(one.live)]
+    if older:
+        yield Finding(
+            "crd", "danger",
+            f"{len(older)} {_definitions(len(older))} in the cluster in a newer version, and would go back.",
+            "Something newer uses them, in this or another namespace: fields that it needs may be dropped.",
+            "see who uses them; with charts of the same age nothing goes back", tuple(one.subject.id for one in older),
+        )  # fmt: skip
+
+
+def _generator(crd: Object | None) -> tuple[int, ...]:
+    """Version of the program that wrote a definition (controller-gen), which goes up with its project; else empty."""
+    annotations = ((crd or {}).get("metadata") or {}).get("annotations") or {}
+    return parts(str(annotations.get("controller-gen.kubebuilder.io/version", "")).removeprefix("v"))
 
 
 def _versions(one: Observation) -> Iterator[Finding]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tidehub.charts.fetch import ChartArchive
-from tidehub.helm.engine import ReleaseRecord, Revision
+from tidehub.helm.engine import Applied, ReleaseRecord, Revision
+from tidehub.helm.problems import HelmProblem
 from tidehub.kubernetes.cluster.port import ClusterProblem, Reason, ServedKind
 from tidehub.kubernetes.objects import ObjectId, identify, write_manifest
 from tidehub.kubernetes.planning.model import Plan
@@ -121,12 +122,25 @@ class MemoryHelm:
         self.records: dict[str, ReleaseRecord] = {}
         self.manifests: dict[tuple[str, int | None], str] = {}
         self.revisions: dict[str, tuple[Revision, ...]] = {}
+        self.server_render = ""
+        """What a render against the cluster gives."""
+        self.asked_server: list[str] = []
+        self.problem: HelmProblem | None = None
 
     def has(
         self, name: str, objects: Iterable[Object], *, chart: str = "", version: str = "4.4.0", status: str = "deployed"
     ) -> None:  # fmt: skip
         self.records[name] = ReleaseRecord(name, NAMESPACE, 1, status, chart or name, version, "5.5.0")
         self.manifests[name, None] = write_manifest(objects)
+
+    def upgrade_install(
+        self, chart: Path, values: Mapping[str, Any], *, release: str, dry_run: str = "none", **_: Any
+    ) -> Applied:
+        assert dry_run == "server"
+        self.asked_server.append(release)
+        if self.problem is not None:
+            raise self.problem
+        return Applied(self.records[release], self.server_render)
 
     def list(self, namespace: str) -> tuple[ReleaseRecord, ...]:
         return tuple(self.records.values())
@@ -165,7 +179,9 @@ class World:
         made = RenderedRelease(release, archive, objects, tuple(self.hooks), tuple(self.crds))
         return Rendered(platform, (made,), tuple(self.own), "v1.34.0")
 
-    def plan(self, *objects: Object) -> Plan:
+    def plan(self, *objects: Object, looked_up: Iterable[Object] | None = None) -> Plan:
+        """`looked_up` is the render with what the chart finds in the cluster; without, it looks nothing up."""
+        self.helm.server_render = write_manifest(objects if looked_up is None else looked_up)
         return plan(self.rendered(*objects), self.cluster, self.helm)  # type: ignore[arg-type]
 
 

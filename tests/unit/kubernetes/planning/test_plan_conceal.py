@@ -90,7 +90,8 @@ def test_a_secret_of_an_earlier_deployment_is_hidden_too() -> None:
 
 def test_a_password_that_a_chart_put_into_a_config_map() -> None:
     """dask-gateway does so with its simple login."""
-    code = 'properties = json.loads("{\\"auth\\": {\\"simple\\": {\\"password\\": \\"hunter-of-2\\"}, \\"type\\": \\"simple\\"}}")'
+    values = json.dumps({"auth": {"simple": {"password": "hunter-of-2"}, "type": "simple"}})
+    code = f"properties = json.loads({json.dumps(values)})"
     world = World()
     world.deployed(config_map("c", code=code))
     text = everything(world.plan(config_map("c", code="properties = {}")))

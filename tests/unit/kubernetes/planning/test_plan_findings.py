@@ -390,6 +390,20 @@ def test_definitions_in_the_hands_of_others() -> None:
     assert not world.plan().findings
 
 
+def test_definitions_that_would_go_back() -> None:
+    mark = "controller-gen.kubebuilder.io/version"
+    world = World()
+    world.cluster.put(definition("a", "traefik.io", "v1", **{mark: "v0.16.1"}))
+    world.crds = [definition("a", "traefik.io", "v1", **{mark: "v0.13.0"})]
+    assert not world.plan().dangers
+    world.crds[0]["spec"]["versions"][0]["schema"] = {"openAPIV3Schema": {}}
+    assert [one.what for one in world.plan().dangers] == [
+        "1 custom resource definition is in the cluster in a newer version, and would go back."
+    ]
+    world.crds[0]["metadata"]["annotations"] = {mark: "v0.17.0"}
+    assert not world.plan().dangers
+
+
 def test_routes_that_move_to_another_group() -> None:
     def route(group: str) -> dict[str, Any]:
         return {"apiVersion": f"{group}/v1alpha1", "kind": "IngressRoute", "metadata": {"name": "api"}}
