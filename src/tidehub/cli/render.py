@@ -33,7 +33,7 @@ def render(
         typer.Option(
             "--show",
             metavar="RELEASE[/KIND[/NAME]]",
-            help="Print objects instead of writing; the release tidehub is what stands beside the charts.",
+            help="Print objects instead of writing. What stands beside the charts is the release 'tidehub'.",
         ),
     ] = None,
     with_secrets: Annotated[
