@@ -115,11 +115,6 @@ def test_a_secret_that_is_missing(ready: ReadySite) -> None:  # noqa: F811
     ready.only("secrets", "problem", "hub_crypt_key", "tidehub secrets create", environ=environ)
 
 
-def test_an_address_without_https(ready: ReadySite) -> None:  # noqa: F811
-    ready.values["site"]["url"] = f"http://{HOST}/"
-    ready.only("callback-url", "problem", "is not https")
-
-
 def _image(ready: ReadySite, image: str) -> str:  # noqa: F811
     """The profile's image."""
     ready.values["notebooks"]["profiles"][0]["image"] = image

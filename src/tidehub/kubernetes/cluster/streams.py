@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -21,6 +22,8 @@ _GRACE = 3.0
 _LOG_IDLE = 300.0
 """A followed log is asked for anew after this much silence."""
 _PAUSE = 1.0
+_PASSING = frozenset({"unreachable", "timeout"})
+"""What a watch bears for as long as another call would wait."""
 _V5 = "v5.channel.k8s.io"
 _STDIN, _STDOUT, _STDERR, _ERROR = 0, 1, 2, 3
 _BLOCK = 32 * 1024
@@ -38,36 +41,32 @@ def watch(
     version = ""
     failing_since: float | None = None
     while time.monotonic() < deadline:
-        if not version:
-            objects, version = listed()
-            yield from _difference(known, objects)
         try:
+            if not version:
+                objects, version = listed()
+                failing_since = None
+                yield from _difference(known, objects)
             for event in _connection(transport, path, query, version, kind, deadline):
                 failing_since = None
                 if event["type"] == "ERROR":
-                    if int((event.get("object") or {}).get("code") or 0) == 410:
-                        version = ""
-                        break
+                    status = event.get("object") or {}
                     raise refused(
-                        int(event["object"].get("code") or 500),
-                        json.dumps(event["object"]),
-                        f"watch {kind}",
-                        transport.server,
+                        int(status.get("code") or 500), json.dumps(status), f"watch {kind}", transport.server
                     )
                 obj: Object = event["object"]
                 version = str(obj["metadata"]["resourceVersion"])
                 if event["type"] != "BOOKMARK":
                     _remember(known, event["type"], obj)
                     yield WatchEvent(event["type"], obj)
-        except _Cut as cut:
-            failing_since = failing_since or time.monotonic()
-            if time.monotonic() - failing_since > transport.seconds:
-                raise unreachable(cut, f"watch {kind}", transport.server, transport.seconds) from cut
-            time.sleep(min(_PAUSE, max(deadline - time.monotonic(), 0)))
         except ClusterProblem as problem:
-            if problem.reason != "expired":
+            if problem.reason == "expired":
+                # Too much has happened since: what there is now is listed again.
+                version = ""
+                continue
+            failing_since = failing_since or time.monotonic()
+            if problem.reason not in _PASSING or time.monotonic() - failing_since > transport.seconds:
                 raise
-            version = ""
+            time.sleep(min(_PAUSE, max(deadline - time.monotonic(), 0)))
 
 
 def _difference(known: dict[str, Object], objects: list[Object]) -> Iterator[WatchEvent]:
@@ -113,10 +112,15 @@ def _connection(
         # Whole seconds are all that the API takes.
         ("timeoutSeconds", str(math.ceil(left))),
     ]
-    response = transport.stream(path, doing=f"watch {kind}", query=asked, idle=left + _GRACE)
-    for line in _lines(response, until=deadline):
-        if line:
-            yield json.loads(line)
+    doing = f"watch {kind}"
+    response = transport.stream(path, doing=doing, query=asked, idle=left + _GRACE)
+    try:
+        for line in _lines(response, until=deadline):
+            if line:
+                yield json.loads(line)
+    except (_Cut, ValueError) as cut:
+        # ValueError: a line that was cut in its middle.
+        raise unreachable(cut, doing, transport.server, transport.seconds) from cut
 
 
 def _lines(response: Any, *, until: float | None = None) -> Iterator[bytes]:
@@ -271,6 +275,9 @@ def _conversation(
                 break
         collect(0)
     except (websocket.WebSocketException, OSError) as error:
+        # A program may end before it has read everything; how it ended was then sent before the connection closed.
+        with contextlib.suppress(websocket.WebSocketException, OSError):
+            collect(1.0)
         if not gathered[_ERROR]:
             raise unreachable(error, doing, transport.server, seconds) from error
     return ExecResult(
