@@ -48,20 +48,28 @@ class Session:
             raise UsageError("this works on a cluster only", fix="give --kubeconfig or --context")
         return self.cluster
 
-    def render(self, *, upgrade: bool = False) -> Rendered:
-        """The platform rendered for this cluster; without one, for the newest Kubernetes that Helm knows."""
+    def render(self, *, upgrade: bool = False, checked: bool = True) -> Rendered:
+        """The platform rendered for this cluster; without one, for `rendering.capabilities.DEFAULT_KUBE_VERSION`.
+
+        With `checked`, raises `RenderError` for objects that the cluster would refuse, or that show a secret.
+        """
+        from tidehub.kubernetes.rendering.check import check, refuse
         from tidehub.kubernetes.rendering.render import render
 
-        if self.cluster is None:
-            return render(self.platform, self.archives, self.helm, upgrade=upgrade)
-        return render(
+        version, served = (
+            (None, None) if self.cluster is None else (self.cluster.version(), self.cluster.api_versions())
+        )
+        rendered = render(
             self.platform,
             self.archives,
             self.helm,
-            kube_version=self.cluster.version(),
-            api_versions=self.cluster.api_versions(),
+            kube_version=version,
+            api_versions=served,
             upgrade=upgrade,
         )
+        if checked:
+            refuse(check(rendered, served=served))
+        return rendered
 
 
 def open_session(

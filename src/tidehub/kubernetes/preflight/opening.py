@@ -106,7 +106,8 @@ def _rendered(
         troubles["charts"] = error
         return None
     try:
-        return replace(session, cluster=cluster).render()
+        # Unchecked: what the cluster lacks is for the items to say, each with its remedy.
+        return replace(session, cluster=cluster).render(checked=False)
     except TidehubError as error:
         troubles["rendering"] = error
         return None
