@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -53,6 +55,17 @@ kubernetes: {kubernetes}
 """
 
 
+VERIFIER = "the-tests-own-verifier-which-is-the-same-for-everybody-here"
+_HASH = hashlib.sha256(VERIFIER.encode()).digest()
+CHALLENGE = base64.urlsafe_b64encode(_HASH).decode().rstrip("=")
+PKCE = f"""
+# The embedded provider asks for PKCE, which oauthenticator has from 17 on.
+challenge = {{"code_challenge": "{CHALLENGE}", "code_challenge_method": "S256"}}
+c.GenericOAuthenticator.extra_authorize_params = challenge
+c.GenericOAuthenticator.%s = {{"code_verifier": "{VERIFIER}"}}
+"""
+
+
 @dataclass(frozen=True)
 class Kind:
     """A chart, with what its hub image has (images/hub/requirements.txt of the chart's tag)."""
@@ -62,6 +75,8 @@ class Kind:
     image: tuple[str, ...]
     access: str = "groups"
     scopes: bool = True
+    pkce: str = ""
+    """Code that makes an older oauthenticator send one."""
 
 
 KINDS = {
@@ -74,11 +89,13 @@ KINDS = {
         "{model: split, charts: {jupyterhub: 3.3.8}}",
         ("jupyterhub", "3.3.8"),
         ("jupyterhub==4.1.6", "oauthenticator==16.3.1", "jupyterhub-kubespawner==6.2.0", "sqlalchemy==2.0.31"),
+        pkce=PKCE % "token_params",
     ),
     "daskhub 2024.1.1": Kind(
         "{model: daskhub}",
         ("daskhub", "2024.1.1"),
         ("jupyterhub==4.0.2", "oauthenticator==16.2.1", "jupyterhub-kubespawner==6.2.0", "sqlalchemy==2.0.23"),
+        pkce=PKCE % "token_params",
     ),
     "daskhub 2022.6.0": Kind(
         "{model: daskhub, charts: {daskhub: 2022.6.0}}",
@@ -91,6 +108,7 @@ KINDS = {
         ),
         access="everyone",
         scopes=False,
+        pkce=PKCE % "extra_params",
     ),
 }  # fmt: skip
 
@@ -147,7 +165,7 @@ def hub(
         kubernetes=kind.kubernetes,
     )
     site = load_text(text, "tidehub.yaml").site
-    site = site.model_copy(update={"overrides": Overrides(hub_config=running.stand_in)})
+    site = site.model_copy(update={"overrides": Overrides(hub_config=running.stand_in + kind.pkce)})
     secrets = {
         "jupyterhub": {
             "hub": {

@@ -6,6 +6,7 @@ profiles and asks it for the page and again at every start, so what is not in a 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -26,8 +27,7 @@ class MayNotStart(web.HTTPError):
 
 class ServerChoices:
     """`policy` is `plain.policy_of(site)`, `profiles` KubeSpawner's list for everybody, `words` the site's name and
-    contact. `memberships(spawner)` gives the owner's memberships, or awaits them. `operator_account` is the account
-    of Kubernetes that pods of people have who may make clusters with the Dask operator; nobody else's has one.
+    contact. `memberships(spawner)` gives the owner's memberships, or awaits them.
     """
 
     def __init__(
@@ -36,15 +36,18 @@ class ServerChoices:
         profiles: list[dict[str, Any]],
         words: dict[str, Any],
         memberships: Callable[[Any], Any],
-        *,
-        operator_account: str | None = None,
     ) -> None:
-        self._account = operator_account
         self._site, self._words, self._memberships = plain_site(policy), words, memberships
         self._profiles = list(profiles)
 
-    async def profile_list(self, spawner: Any) -> list[dict[str, Any]]:
-        """The profiles that the owner of this server may start, with their sizes. Raises `MayNotStart` without any."""
+    def profile_list(self, spawner: Any) -> asyncio.Future[list[dict[str, Any]]]:
+        """The profiles that the owner of this server may start, with their sizes. Raises `MayNotStart` without any.
+
+        A future, because KubeSpawner before 5 takes a coroutine for the list itself (tornado's `maybe_future`).
+        """
+        return asyncio.ensure_future(self._listed(spawner))
+
+    async def _listed(self, spawner: Any) -> list[dict[str, Any]]:
         person = await self._person(spawner)
         shown = [entry for entry in (self._entry(known, person) for known in self._profiles) if entry]
         if not shown:
@@ -92,10 +95,6 @@ class ServerChoices:
             "mem_guarantee": server.memory.guarantee,
             "mem_limit": server.memory.limit,
         }
-        if self._account is not None:
-            entry["kubespawner_override"]["service_account"] = (
-                self._account if person.dask is not None else None
-            )
         return entry
 
     def _nothing(self) -> str:

@@ -63,7 +63,7 @@ def check(site: Site) -> None:
             fix="register the site with an identity provider; `tidehub up` tries the site out without one",
         )
     hub_code.carries_login(site)
-    if gateway.is_installed(site) and hub_code.keeps_clusters(site) and hub_chart(site) < TOKEN_SCOPES:
+    if hub_code.keeps_clusters(site) and hub_chart(site) < TOKEN_SCOPES:
         raise TidehubError(
             "dask.access is groups, and the hub of this chart cannot keep others from starting clusters",
             expected="a chart with JupyterHub 4 or newer: jupyterhub 3.0.0, daskhub 2024.1.0",

@@ -7,7 +7,7 @@ ours travel as text (`tidehub.login.carried`), because the hub's image has none 
 from __future__ import annotations
 
 from tidehub.errors import TidehubError
-from tidehub.kubernetes.values import gateway, operator
+from tidehub.kubernetes.values import gateway
 from tidehub.login.admission import rule_of
 from tidehub.login.carried import modules_text
 from tidehub.login.endpoints import Endpoints
@@ -67,8 +67,8 @@ def has_choices(site: Site) -> bool:
 
 
 def keeps_clusters(site: Site) -> bool:
-    """Whether only some people may start clusters."""
-    return site.dask.engine != "none" and site.dask.access == "groups"
+    """Whether only some people may start clusters with Dask Gateway."""
+    return gateway.is_installed(site) and site.dask.access == "groups"
 
 
 def gateway_host(site: Site) -> str:
@@ -124,7 +124,6 @@ def people_text(site: Site) -> str:
     """What each person may start: profiles, sizes, and the scopes of their servers."""
     managed = hub_chart(site) >= charts.MANAGED_GROUPS
     where, what = ("server_choices", "groups_of") if managed else ("older_hub", "memberships")
-    account = operator.SERVICE_ACCOUNT if operator.is_installed(site) else None
     words = {"name": site.site.name, "contact": site.site.contact}
     text = (
         f"# What people may start, by membership; after {ORDER_LOGIN}. Made by tidehub from the site file.\n"
@@ -138,12 +137,11 @@ tidehub_choices = ServerChoices(
     c.KubeSpawner.profile_list,
     {literal(words)},
     {what},
-    operator_account={account!r},
 )
 c.KubeSpawner.profile_list = tidehub_choices.profile_list
 c.KubeSpawner.pre_spawn_hook = tidehub_choices.before_start
 """
     )
-    if keeps_clusters(site) and gateway.is_installed(site):
+    if keeps_clusters(site):
         text += "c.KubeSpawner.server_token_scopes = tidehub_choices.server_token_scopes\n"
     return text

@@ -128,7 +128,14 @@ def test_profiles_follow_the_person_in_every_hub(kubernetes: str) -> None:
 
     groups = [SimpleNamespace(name=f"{VO}:role=power")] if kubernetes != OLDER["hub 1.5"] else []
     user = SimpleNamespace(name="ann", groups=groups, get_auth_state=auth_state)
-    listed = asyncio.run(c.KubeSpawner.profile_list(SimpleNamespace(user=user, user_options={})))
+
+    async def ask() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = await c.KubeSpawner.profile_list(
+            SimpleNamespace(user=user, user_options={})
+        )
+        return found
+
+    listed = asyncio.run(ask())
     assert [entry["slug"] for entry in listed] == ["small", "large"]
     assert {entry["kubespawner_override"]["mem_limit"] for entry in listed} == {16 * 2**30}
     assert callable(c.KubeSpawner.pre_spawn_hook)
