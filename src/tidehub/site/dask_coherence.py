@@ -21,7 +21,7 @@ def check_dask(dask: Dask) -> list[Problem]:
         *_range(dask.worker.memory, ("dask", "worker", "memory"), format_size),
     ]
     scheduler = list(_scheduler(dask))
-    found = [*ranges, *scheduler, *_image(dask), *_per_user(dask)]
+    found = [*ranges, *scheduler, *_image(dask), *_per_user(dask), *_operator(dask)]
     return found if ranges or scheduler else [*found, *_reachable(dask)]
 
 
@@ -48,6 +48,19 @@ def _scheduler(dask: Dask) -> Iterator[Problem]:
             f"{format_size(scheduler.memory)} (dask.scheduler.memory)",
             ("dask", "cluster", "max_memory"),
         )
+
+
+def _operator(dask: Dask) -> Iterator[Problem]:
+    """All notebook servers are one account to the Dask operator, so nothing there counts by person."""
+    if dask.engine != "operator":
+        return
+    yield Problem(
+        "with the Dask operator a site holds the size of workers and schedulers and dask.cluster.max_workers; "
+        "dask.per_user and dask.cluster's cores and memory are not held, and people can reach each other's schedulers",
+        ("dask", "engine"),
+        fix="write dask.engine: gateway where these limits matter",
+        severity="warning",
+    )
 
 
 def _reachable(dask: Dask) -> Iterator[Problem]:

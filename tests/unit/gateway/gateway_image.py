@@ -87,7 +87,8 @@ async def answer(question):
     kubernetes.shown = question.get("shown", True)
     kubernetes.refuses = question.get("refuses", ())
     backend = backend_of(c, kubernetes)
-    await backend.setup(SimpleNamespace(middlewares=[]))
+    backend.middlewares = []
+    await backend.setup(SimpleNamespace(middlewares=backend.middlewares))
     said = []
     for step in question["steps"]:
         user = SimpleNamespace(name=step.get("who", "ann"), groups=step.get("groups", []))
@@ -147,7 +148,26 @@ async def most(backend, kubernetes, user, step):
     return {"most": model.config["cluster_max_workers"], "untouched": record.config == before}
 
 
-STEPS = {one.__name__: one for one in (options, config, start, both, heartbeat, pods, stop, most)}
+async def scale(backend, kubernetes, user, step):
+    """What the answer to a scale request says, given upstream's own words."""
+    from aiohttp import web
+    from aiohttp.test_utils import make_mocked_request
+
+    name = list(kubernetes.objects)[step["cluster"]]
+    request = make_mocked_request("POST", f"/api/v1/clusters/{name}/scale")
+    resource = SimpleNamespace(canonical="/api/v1/clusters/{cluster_name}/scale")
+    request._match_info = type("Match", (dict,), {"route": SimpleNamespace(resource=resource)})(
+        cluster_name=name
+    )
+
+    async def upstream(request):
+        return web.json_response({"ok": not step["said"], "msg": step["said"]})
+
+    (words,) = backend.middlewares
+    return json.loads((await words(request, upstream)).text)
+
+
+STEPS = {one.__name__: one for one in (options, config, start, both, heartbeat, pods, stop, most, scale)}
 
 
 def main():

@@ -224,6 +224,17 @@ def test_what_was_granted_stays_when_another_cluster_takes_the_rest(ask: Ask) ->
     assert ask(SITE, *steps)["said"][4] == 3
 
 
+def test_a_smaller_scale_says_which_limit_it_was(ask: Ask) -> None:
+    grown = [{"do": "start"}, {"do": "heartbeat", "cluster": 0, "count": 3}, {"do": "start"}]
+    said = {"do": "scale", "cluster": 1, "said": "Scaling to 1 instead."}
+    less, enough = ask(SITE, *grown, said, {**said, "said": None})["said"][3:]
+    assert less["msg"] == (
+        "Scaling to 1 instead. The limit is dask.per_user.max_cores: 6 for all clusters of one person together; "
+        "a worker of yours has 1 core and 4 GiB, and the scheduler takes 1 core and 2 GiB."
+    )
+    assert enough == {"ok": True, "msg": None}
+
+
 def test_each_cluster_is_closed_off_from_the_others(ask: Ask) -> None:
     answer = ask(SITE, {"do": "start"})
     (name,) = answer["objects"]

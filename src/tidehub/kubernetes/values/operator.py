@@ -3,8 +3,8 @@
 It is what became of the classic dask-kubernetes. People's pods make DaskCluster objects, the operator makes the pods.
 All notebook servers share one service account, so the cluster cannot tell people apart. Held here: the size of a
 worker and of a scheduler, workers of one group, and that a cluster's pods reach no secret, volume, host or other
-account (`policies`). Not held, because nothing there counts by person: dask.per_user, dask.access, dask.cluster's
-cores and memory, whose cluster somebody deletes or sends work to. Where that matters, the engine is `gateway`.
+account (`policies`). Not held, because nothing there counts by person: dask.per_user, dask.cluster's cores and memory,
+whose cluster somebody deletes or sends work to. Where that matters, the engine is `gateway`.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from value_sites import PLAIN, example, site
 
 from tidehub.kubernetes.objects import CLUSTER_KINDS
 from tidehub.kubernetes.values import network, operator
+from tidehub.site.load import load_text
 from tidehub.site.model import Site
 
 
@@ -89,6 +90,16 @@ def test_people_may_use_the_operator_and_nothing_else(operated: Site) -> None:
     assert ("daskclusters", "create") in may
     assert not {("pods", "create"), ("pods/exec", "create"), ("secrets", "get"), ("services", "create")} & may
     assert objects[3]["spec"] == {"hard": {"count/daskclusters.kubernetes.dask.org": "60"}}
+
+
+def test_validate_says_what_the_operator_does_not_hold() -> None:
+    (said,) = (
+        one
+        for one in load_text(f"{PLAIN}dask: {{engine: operator}}\n", "tidehub.yaml").warnings
+        if one.path == ("dask", "engine")
+    )
+    assert "dask.per_user" in said.what
+    assert "dask.per_user" not in str(load_text(PLAIN, "tidehub.yaml").warnings)
 
 
 def test_the_real_chart_takes_it_and_its_pods_are_those_of_the_policies(
