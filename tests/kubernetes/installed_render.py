@@ -18,7 +18,7 @@ def install(rendered: Rendered, cluster: Cluster, helm: Helm, api: Api) -> None:
     for obj in (*rendered.crds, *rendered.objects):
         cluster.apply(obj, namespace, force=True)
     for crd in rendered.crds:
-        api.wait(f"{crd['metadata']['name']} is served", lambda crd=crd: _established(api, crd))
+        api.wait(f"{crd['metadata']['name']} is served", lambda crd=crd: established(api, crd))
     for one in rendered.releases:
         helm.upgrade_install(
             one.archive.path,
@@ -29,7 +29,8 @@ def install(rendered: Rendered, cluster: Cluster, helm: Helm, api: Api) -> None:
         )
 
 
-def _established(api: Api, crd: dict[str, Any]) -> bool:
+def established(api: Api, crd: dict[str, Any]) -> bool:
+    """Whether the server lists every version of a definition."""
     live = api.get("CustomResourceDefinition", crd["metadata"]["name"], version="apiextensions.k8s.io/v1")
     conditions = ((live or {}).get("status") or {}).get("conditions") or []
     if not any(one["type"] == "Established" and one["status"] == "True" for one in conditions):
