@@ -188,9 +188,10 @@ def _options(site: Site, value: Any, path: KeyPath) -> Iterable[Destination]:
 
 def _dask_image(site: Site, value: str, path: KeyPath) -> Iterable[Destination]:
     if value == "profile":
-        # Doubled braces: KubeSpawner formats values, and the Dask client formats what is left.
-        variable = "DASK_GATEWAY__CLUSTER__OPTIONS__IMAGE"
-        yield helm(HUB, "singleuser", "extraEnv", variable, value="{{JUPYTER_IMAGE_SPEC}}")
+        # The Dask client formats it. KubeSpawner from 6 on (charts from 3.0) does so before, hence doubled braces.
+        chart = hub_chart(site)
+        image = "{JUPYTER_IMAGE_SPEC}" if chart and chart < (3,) else "{{JUPYTER_IMAGE_SPEC}}"
+        yield helm(HUB, "singleuser", "extraEnv", "DASK_GATEWAY__CLUSTER__OPTIONS__IMAGE", value=image)
     else:
         yield from _image(GATEWAY, ("gateway", "backend", "image"), value)
 

@@ -150,7 +150,7 @@ def test_protocoast_daskhub() -> None:
     }
 
 
-def pangeo_notebooks(service: str) -> dict[str, Any]:
+def pangeo_notebooks(service: str, image: str) -> dict[str, Any]:
     return {
         "defaultUrl": "/lab",
         "cpu": {"guarantee": 0.5, "limit": 2},
@@ -159,7 +159,7 @@ def pangeo_notebooks(service: str) -> dict[str, Any]:
         "image": {"name": "pangeo/ml-notebook", "tag": "latest"},
         "extraEnv": {
             **joined(service, "/jupyterhub/"),
-            "DASK_GATEWAY__CLUSTER__OPTIONS__IMAGE": "{{JUPYTER_IMAGE_SPEC}}",
+            "DASK_GATEWAY__CLUSTER__OPTIONS__IMAGE": image,
         },
         "profileList": [
             {
@@ -190,7 +190,7 @@ def test_pangeo_daskhub() -> None:
             "services": {"dask-gateway": {"url": f"http://{service}.daskhub", "display": False}},
             "templateVars": {"site_name": "Pangeo"},
         },
-        "singleuser": pangeo_notebooks(service),
+        "singleuser": pangeo_notebooks(service, "{JUPYTER_IMAGE_SPEC}"),
         "cull": {"enabled": True, "timeout": 3600},
         "prePuller": BACKGROUND,
         "scheduling": NO_SCHEDULER,
@@ -211,7 +211,7 @@ def test_pangeo_split() -> None:
             },
             "templateVars": {"site_name": "Pangeo"},
         },
-        "singleuser": pangeo_notebooks("traefik-dask-gateway"),
+        "singleuser": pangeo_notebooks("traefik-dask-gateway", "{{JUPYTER_IMAGE_SPEC}}"),
         "cull": {"enabled": True, "timeout": 3600},
         "prePuller": BACKGROUND,
         "scheduling": NO_SCHEDULER,
