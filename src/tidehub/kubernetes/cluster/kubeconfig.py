@@ -208,8 +208,9 @@ def _check_files(chosen: Chosen) -> None:
                     where=Place(chosen.source),
                 )
             inline = section.get(f"{key}-data")
-            if inline:
-                _decoded(inline, f"{key}-data", chosen)
+            if inline and b"-----BEGIN" not in _decoded(inline, f"{key}-data", chosen):
+                kind_of_file = "PEM key" if key.endswith("key") else "PEM certificate"
+                raise _wrong(f"{key}-data is no {kind_of_file}", where=Place(chosen.source))
     if chosen.user.get("auth-provider") and (chosen.user["auth-provider"] or {}).get("name") != "oidc":
         raise _wrong(
             f"context {chosen.context!r} logs in by auth-provider, which Kubernetes clients gave up in 1.26",

@@ -48,7 +48,7 @@ def refused(status: int, body: str, doing: str, server: Server) -> ClusterProble
     causes = [cause for cause in details.get("causes") or [] if isinstance(cause, dict)]
     reason = _reason(status, str(answer.get("reason") or ""), message)
     if reason == "unauthorized" or (reason == "forbidden" and 'User "system:anonymous"' in message):
-        return _unauthorized(doing, server)
+        return _unauthorized(status, doing, server)
     return ClusterProblem(
         f"{doing}: {_what(reason, status, message, causes)}",
         reason=reason,
@@ -165,7 +165,7 @@ def _fix(reason: Reason, status: int, message: str, causes: list[dict[str, Any]]
     return fixes.get(reason) if status < 500 else None
 
 
-def _unauthorized(doing: str, server: Server) -> ClusterProblem:
+def _unauthorized(status: int, doing: str, server: Server) -> ClusterProblem:
     fixes = {
         "exec": "log in again with the program that the kubeconfig names under `exec`",
         "token": "get a new token: the one in the kubeconfig is expired or revoked",
@@ -177,7 +177,7 @@ def _unauthorized(doing: str, server: Server) -> ClusterProblem:
     return ClusterProblem(
         f"{doing}: the API server of {server.name} does not accept these credentials",
         reason="unauthorized",
-        status=401,
+        status=status,
         expected=f"valid credentials in {server.source}" if server.source else "valid credentials",
         fix=fixes.get(server.login, "log in again, or get a new kubeconfig"),
     )
