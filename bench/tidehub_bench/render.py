@@ -16,9 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,9 @@ class Bench:
         return self._timed([self.helm.path, *argv])
 
     def prepare(self) -> None:
-        """The site with secrets, and what both sides start from."""
+        """The site with secrets, and what both sides start from; once."""
+        if (self.directory / "plain").exists():
+            return
         site = self.directory / "tidehub.yaml"
         shutil.copyfile(SITE, site)
         hidden = self.directory / "tidehub.secrets.yaml"
@@ -180,6 +183,17 @@ def measure(bench: Bench, rounds: int, say: Callable[[str], None]) -> Samples:
     return samples
 
 
+@contextmanager
+def _on_a_test_cluster(bench: Bench) -> Iterator[Bench]:
+    from tidehub_bench import cluster
+
+    with cluster.started(bench.directory / "cluster") as running:
+        bench = replace(bench, kubeconfig=running.kubeconfig)
+        bench.prepare()
+        cluster.install(running, bench.directory / "plain", bench.helm.path, bench.releases())
+        yield bench
+
+
 def _processor_time() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
@@ -244,6 +258,11 @@ def main() -> None:
     parser.add_argument(
         "--kubeconfig", type=Path, metavar="FILE", help="a cluster with the site on it: plan and dry runs too"
     )
+    parser.add_argument(
+        "--test-cluster",
+        action="store_true",
+        help="the same on a cluster that tests/cluster/prepare has built",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every sample to FILE")
     options = parser.parse_args()
     try:
@@ -265,13 +284,17 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("no charts are named", expected=f"--charts DIR or {CHARTS}")
     directory = Path(tempfile.mkdtemp(prefix="tidehub-bench-render-"))
     before = os.getloadavg()
+    stack = ExitStack()
     try:
         kubeconfig = options.kubeconfig.absolute() if options.kubeconfig else None
         bench = Bench(directory, find_helm(), charts.absolute(), kubeconfig)
+        if options.test_cluster:
+            bench = stack.enter_context(_on_a_test_cluster(bench))
         samples = measure(
             bench, options.rounds, lambda text: print(f"bench: {text}", file=sys.stderr, flush=True)
         )
     finally:
+        stack.close()
         shutil.rmtree(directory, ignore_errors=True)
     lines = rows(samples)
     machine = facts(bench, before)
