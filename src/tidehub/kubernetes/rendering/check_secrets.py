@@ -16,11 +16,20 @@ from tidehub.secrets.secret import Secret
 
 _LONG = 16
 """Characters from which on a Secret's value is looked for elsewhere: shorter ones are words."""
+_WORDS = re.compile(r"\s|://|^[\[{]")
+"""What a Secret holds beside secrets: texts, addresses, settings."""
+_SECRETS = frozenset(
+    {
+        "apiToken", "auth_token", "client_secret", "clientSecret", "cookieSecret", "cookie_secret", "password",
+        "secretToken",
+    }
+)  # fmt: skip
+"""Last part of the path of values that are secrets in these charts."""
 _NAMES = re.compile(
     r"(?i:(^|_|-)(password|passwd|secret|token|api_?key|private_?key)$)"
     r"|(Password|(?<!existing)(?<!Pull)Secret|Token|ApiKey|PrivateKey)$"
 )
-"""Last part of a value's path that names a secret."""
+"""The same of values that are probably secrets: of variables, and of what charts hand on."""
 _EVERYWHERE = "hold it in the secrets file: `tidehub secrets` says how"
 
 
@@ -39,10 +48,10 @@ def check(
                     say(f"it shows the secret {name} to whoever may read a {item.id.kind}", field)
                     break
     for one in rendered.releases:
-        for path in _suspects(one.release.values):
+        for path, key in _suspects(one.release.values):
             found.append(
                 Flaw(
-                    "error",
+                    "error" if key in _SECRETS else "warning",
                     "this value is a secret by its name, and the values of a release are not hidden",
                     one.release.name,
                     field=path,
@@ -60,7 +69,7 @@ def _known(rendered: Rendered, items: Sequence[Item]) -> dict[str, str]:
     for item in items:
         if item.id.kind == "Secret":
             for key, value in _decoded(item):
-                if len(value) >= _LONG and "\n" not in value and not value.startswith(("{", "[")):
+                if len(value) >= _LONG and not _WORDS.search(value):
                     plain.setdefault(f"{item.id.name}/{key}", value)
     texts: dict[str, str] = {}
     for name, value in plain.items():
@@ -102,13 +111,13 @@ def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
             yield from _texts(inner, f"{path}[{index}]")
 
 
-def _suspects(values: Any, path: str = "") -> Iterator[str]:
+def _suspects(values: Any, path: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(values, Mapping):
         for key, value in values.items():
             at = f"{path}.{key}" if path else str(key)
             named = _NAMES.search(str(key)) and isinstance(value, str)
             if named and value and not is_placeholder(value):
-                yield at
+                yield at, str(key)
             else:
                 yield from _suspects(value, at)
     elif isinstance(values, list):

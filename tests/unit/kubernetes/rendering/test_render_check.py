@@ -227,6 +227,19 @@ def test_a_secret_among_the_values(values: dict[str, Any], field: str) -> None:
     assert TOKEN not in str(found[0])
 
 
+def test_a_variable_that_looks_like_a_secret_is_a_warning() -> None:
+    """It may be a name of one."""
+    found = check(rendered(values={"hub": {"extraEnv": {"WEBHOOK_TOKEN": TOKEN}}}))
+    assert [(flaw.severity, flaw.field) for flaw in found] == [("warning", "hub.extraEnv.WEBHOOK_TOKEN")]
+
+
+@pytest.mark.parametrize("text", ["http://hub:8081/hub/api", "c = get_config()\n", '{"a": "some settings"}'])
+def test_what_a_secret_holds_beside_secrets(text: str) -> None:
+    made = changed("Secret", lambda obj: obj["data"].update(config=encoded(text)))
+    next(obj for obj in made if obj["kind"] == "ConfigMap")["data"]["copy"] = f"about {text}"
+    assert flaws_of(made) == []
+
+
 @pytest.mark.parametrize(
     "values",
     [
