@@ -150,7 +150,7 @@ def _gateway_policies(site: Site) -> list[Object]:
 
 def _operator_policies() -> list[Object]:
     notebooks, makers = _pods(NOTEBOOKS), _pods(operator.PODS)
-    scheduler, worker = _pods({DASK: "scheduler"}), _pods({DASK: "worker"})
+    scheduler, worker, job = (_pods({DASK: part}) for part in ("scheduler", "worker", "job-runner"))
     return [
         _policy(
             "dask-scheduler",
@@ -158,7 +158,7 @@ def _operator_policies() -> list[Object]:
             ingress=[
                 # Clients and dashboards straight from notebook servers; the operator asks whom to retire.
                 {"from": [notebooks, makers], "ports": _ports(SCHEDULER, DASHBOARD)},
-                {"from": [worker], "ports": _ports(SCHEDULER)},
+                {"from": [worker, job], "ports": _ports(SCHEDULER)},
             ],
         ),
         # Workers exchange data at any port; labels cannot tell whose they are.

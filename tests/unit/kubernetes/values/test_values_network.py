@@ -168,6 +168,50 @@ def test_what_people_run_reaches_nothing_inside(world: World) -> None:
     assert world.verdict(STRANGER, world.api, 8000) is False
 
 
+def operated(component: str) -> Pod:
+    """A pod as the Dask operator labels it (dask-kubernetes, operator/controller: build_*_spec)."""
+    return Pod({"dask.org/cluster-name": "c", "dask.org/component": component})
+
+
+def test_with_the_operator_people_reach_schedulers_and_the_api_server(tmp_path: Path) -> None:
+    site = example("protocoast")
+    site = site.model_copy(update={"dask": site.dask.model_copy(update={"engine": "operator"})})
+    objects = rendered(site, tmp_path)
+    policies = [one for release in objects.values() for one in release if one["kind"] == "NetworkPolicy"]
+    policies += network.objects(site)
+    networks = [Network(tuple(policies), blocks_mean_pods=one) for one in (True, False)]
+    notebook = hub_pod(site, "singleuser-server", **{"notebook-port": 8888})
+    operator = Pod(pod_templates(objects["dask-operator"])["dask-operator"]["metadata"]["labels"])
+    scheduler, worker, job = (operated(part) for part in ("scheduler", "worker", "job-runner"))
+    reached = [
+        (notebook, scheduler, 8786),
+        (notebook, scheduler, 8787),
+        (notebook, INSIDE, 6443),
+        (notebook, Outside("10.96.0.1"), 443),
+        (operator, scheduler, 8786),
+        (operator, scheduler, 8787),
+        (operator, INSIDE, 6443),
+        (worker, scheduler, 8786),
+        (job, scheduler, 8786),
+        (scheduler, worker, 41234),
+        (worker, worker, 41234),
+        (worker, INTERNET, 443),
+        (worker, RESOLVER, 53),
+    ]
+    closed = [
+        (notebook, worker, 8788),
+        (notebook, INSIDE, 22),
+        (STRANGER, scheduler, 8786),
+        (worker, INSIDE, 6443),
+        (worker, METADATA, 80),
+        (worker, notebook, 8888),
+        (job, hub_pod(site, "hub"), 8081),
+    ]
+    for wanted, pairs in ((True, reached), (False, closed)):
+        for source, target, port in pairs:
+            assert {one.allows(source, target, port) for one in networks} == {wanted}, (source, target, port)
+
+
 @pytest.mark.parametrize("name", sorted(RELEASES))
 def test_labels_of_dask_pods_are_the_controllers(name: str) -> None:
     from dask_gateway_server.backends.kubernetes.controller import KubeController
