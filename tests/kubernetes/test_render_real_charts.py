@@ -375,3 +375,20 @@ def test_other_ways_in(helm_program: Path, charts_dir: Path, tmp_path: Path, nam
         assert [port["port"] for port in service["ports"]] == [443, 80]
         assert "autohttps" in found.names("Deployment")
         assert "email: admins@example.org" in found.get("ConfigMap", "autohttps")["data"]["traefik.yaml"]
+
+
+@pytest.mark.parametrize("name", ["protocoast", "pangeo"])
+def test_a_load_balancer_with_a_certificate_of_ones_own(
+    helm_program: Path, charts_dir: Path, tmp_path: Path, name: str
+) -> None:
+    settings = {
+        "kubernetes.exposure": {"kind": "load-balancer", "tls_secret": "wildcard", "address": "192.0.2.7"}
+    }
+    found = Objects(rendered_site(site_folder(tmp_path, name), settings, helm_program, charts_dir))
+    assert [flaw for flaw in check(found.rendered) if flaw.severity == "error"] == []
+    assert found.get("Service", "proxy-public")["spec"]["loadBalancerIP"] == "192.0.2.7"
+    command = found.container("Deployment", "proxy", "chp")["command"]
+    assert "--redirect-to=443" in command
+    volumes = found.get("Deployment", "proxy")["spec"]["template"]["spec"]["volumes"]
+    assert [one["secret"]["secretName"] for one in volumes if "secret" in one] == ["wildcard"]
+    assert "autohttps" not in found.names("Deployment")
