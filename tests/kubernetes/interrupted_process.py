@@ -2,8 +2,8 @@
 
     python interrupted_process.py JSON
 
-The JSON names cluster, namespace, charts and helm, the operation, values, and optionally the step and the moment at
-which the process ends as by `kill -9`: the operation tells its watcher, so nothing in the product knows of this.
+The JSON names cluster, namespace, charts and helm, the operation, values, and the moments that were tried already. At
+the first other one the process ends as by `kill -9`: the operation tells its watcher, so nothing in the product knows.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ def main(given: dict[str, Any]) -> int:
     )
     site.values = given["values"]
     site.objects = tuple(given["objects"])
-    wanted = (given["step"], given["moment"])
+    tried = [tuple(one) for one in given["tried"]]
     charts: Sequence[tuple[str, str]] = [one for one in CURRENT if one[0] in given["releases"]]
 
     def watch(step: str, moment: str) -> None:
-        if (step, moment) == wanted:
+        if given["kills"] and moment in ("begins", "worked") and (step, moment) not in tried:
+            print("killed at", json.dumps([step, moment]), flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
 
     operation = given["operation"]

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,8 @@ from deployed_site import CURRENT, SiteOnCluster
 from local_cluster import LocalCluster
 from standin_charts import StandinCharts
 
-from tidehub.kubernetes.deploying.deploy import Deployment, deploy
-from tidehub.kubernetes.deploying.record import Deployed, Record, ReleaseState, read_record
-from tidehub.kubernetes.deploying.rollback import Rollback, rollback
-from tidehub.kubernetes.deploying.uninstall import Also, uninstall, uninstall_steps
-from tidehub.kubernetes.releases import Platform, Release
-from tidehub.kubernetes.rendering.model import Rendered, RenderedRelease
-from tidehub.site.load import load_preset
+from tidehub.kubernetes.deploying.deploy import deploy
+from tidehub.kubernetes.deploying.record import Record, read_record
 
 HERE = Path(__file__).parent
 PROGRAM = HERE / "interrupted_process.py"
@@ -38,21 +33,6 @@ POLICY: dict[str, Any] = {
 BOTH = tuple(name for name, _ in CURRENT)
 
 
-def deployment_steps() -> list[str]:
-    """Names of the steps of the code as it is: a step that is added is killed too."""
-    platform = Platform(load_preset("laptop").site, "x", "x", "split", ())
-    releases = tuple(
-        RenderedRelease(Release(name, name, version, {}), archive=None, objects=())  # type: ignore[arg-type]
-        for name, version in CURRENT
-    )
-    return [step.name for step in Deployment(Rendered(platform, releases)).steps()]
-
-
-def rollback_steps() -> list[str]:
-    states = tuple(ReleaseState(name, name, version, "", "", "", 1) for name, version in CURRENT)
-    return [step.name for step in Rollback(Deployed(1, "", "", "", "", "split", states)).steps()]
-
-
 class Interrupted:
     """A site whose operations run in processes that end early."""
 
@@ -63,15 +43,15 @@ class Interrupted:
         self.releases: tuple[str, ...] = BOTH
         self.running: list[subprocess.Popen[str]] = []
 
-    def start(self, operation: str, step: str = "", moment: str = "") -> subprocess.Popen[str]:
+    def start(self, operation: str, tried: Sequence[tuple[str, str]] | None = None) -> subprocess.Popen[str]:
         given = {
             "kubeconfig": str(self.site.kubeconfig),
             "namespace": self.site.namespace,
             "charts": str(self.site.charts),
             "program": str(self.site.program),
             "operation": operation,
-            "step": step,
-            "moment": moment,
+            "kills": tried is not None,
+            "tried": tried or [],
             "values": self.values,
             "objects": self.objects,
             "releases": self.releases,
@@ -86,12 +66,15 @@ class Interrupted:
         self.running.append(child)
         return child
 
-    def killed(self, operation: str, step: str, moment: str) -> bool:
-        """Whether that step came, and the process was killed there; otherwise it came to its end."""
-        child = self.start(operation, step, moment)
+    def killed(self, operation: str, tried: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
+        """The first moment that was not tried yet, at which the process died; None where it came to its end."""
+        child = self.start(operation, tried)
         said, _ = child.communicate(timeout=300)
-        assert child.returncode in (0, -signal.SIGKILL), f"at {step}, {moment}:\n{said}"
-        return child.returncode != 0
+        if child.returncode == 0:
+            return None
+        assert child.returncode == -signal.SIGKILL, f"after {tried}:\n{said}"
+        step, moment = json.loads(said.rpartition("killed at ")[2])
+        return step, moment
 
     def record(self) -> Record | None:
         return read_record(self.site.cluster(), self.site.namespace)
@@ -128,30 +111,31 @@ def interrupted(
             child.wait()
 
 
-def kill_everywhere(interrupted: Interrupted, operation: str, steps: list[str]) -> set[str]:
-    """Kills the operation at every step: as it is written down, and as it is done. Each run goes on from the last.
+def kill_everywhere(interrupted: Interrupted, operation: str) -> list[str]:
+    """Kills the operation at every step: when it is written down, and when it is done. Each run goes on from the last.
 
-    Which steps came.
+    The steps come from the code as it runs: one that is added is killed too. Which there were, in order.
     """
-    came: set[str] = set()
-    for step in steps:
-        for moment in ("begins", "worked"):
-            if not interrupted.killed(operation, step, moment):
-                continue
-            came.add(step)
-            record = interrupted.record()
-            assert record is not None and record.unfinished is not None, step
-            assert record.unfinished.current is not None and record.unfinished.current.step == step
-    return came
+    tried: list[tuple[str, str]] = []
+    while (moment := interrupted.killed(operation, tried)) is not None:
+        tried.append(moment)
+        record = interrupted.record()
+        assert record is not None and record.unfinished is not None, moment
+        assert record.unfinished.current is not None and record.unfinished.current.step == moment[0]
+    assert {moment for _, moment in tried} == {"begins", "worked"}
+    return list(dict.fromkeys(step for step, _ in tried))
 
 
 @pytest.mark.parametrize("helm_program", [4], indirect=True, ids=["helm4"])
 def test_an_installation_killed_at_every_step_comes_to_its_end(interrupted: Interrupted) -> None:
     interrupted.objects = [POLICY]
     # What a killed run left half-done must be seen: definitions are made anew.
-    came = kill_everywhere(interrupted, "deploy", deployment_steps())
-    assert {"objects", "release jupyterhub", "release dask-gateway"} <= came
-    interrupted.deploy()
+    steps = kill_everywhere(interrupted, "deploy")
+    assert [one for one in steps if one.startswith("release")] == [
+        "release jupyterhub",
+        "release dask-gateway",
+    ]
+    assert "objects" in steps
     record = interrupted.record()
     assert record is not None and record.unfinished is None and record.deployed is not None
     assert record.deployed.charts == dict(CURRENT)
@@ -165,30 +149,23 @@ def test_a_change_its_rollback_and_the_removal_killed_at_every_step_come_to_thei
     interrupted.objects = [POLICY]
     interrupted.deploy()
     interrupted.values, interrupted.objects = {"jupyterhub": CHANGED}, []
-    came = kill_everywhere(interrupted, "deploy", deployment_steps())
-    assert {"save", "objects", "release jupyterhub"} <= came
-    interrupted.deploy()
+    assert {"save", "objects", "release jupyterhub"} <= set(kill_everywhere(interrupted, "deploy"))
     assert interrupted.is_at_rest()
 
-    came = kill_everywhere(interrupted, "rollback", rollback_steps())
-    assert {"save", "release jupyterhub", "objects"} <= came
-    record = interrupted.record()
-    if record is not None and record.unfinished is not None:
-        rollback(interrupted.site.work("rollback"))
+    assert {"save", "release jupyterhub", "objects"} <= set(kill_everywhere(interrupted, "rollback"))
     values = interrupted.site.helm().values("jupyterhub", interrupted.site.namespace)
     assert "config" not in values["hub"]
+    assert interrupted.site.cluster().get(
+        "networking.k8s.io/v1", "NetworkPolicy", "tidehub-test", interrupted.site.namespace
+    )
 
     interrupted.releases, interrupted.values, interrupted.objects = ("jupyterhub",), {}, []
-    assert "retire" in kill_everywhere(interrupted, "deploy", deployment_steps())
-    interrupted.deploy()
+    assert "retire" in kill_everywhere(interrupted, "deploy")
     assert set(interrupted.site.revisions()) == {"jupyterhub"}
 
-    steps = [step.name for step in uninstall_steps(Also(homes=True, database=True))]
-    came = kill_everywhere(interrupted, "uninstall", steps)
-    assert {"release jupyterhub", "database"} <= came
-    left = uninstall(interrupted.site.work("uninstall"), Also(homes=True, database=True)).left
-    assert left.database == () and left.homes == ()
+    assert {"release jupyterhub", "database"} <= set(kill_everywhere(interrupted, "uninstall"))
     assert interrupted.site.revisions() == {}
+    assert cluster.find("v1", "PersistentVolumeClaim", namespace) == []
 
 
 def helm_children(parent: int) -> list[int]:
