@@ -1,13 +1,17 @@
-"""A render written to a cluster as `deploy` does, without its journal and its waits."""
+"""A render written to a cluster and recorded as `deploy` does, without its journal and its waits."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from cluster_api import Api
 
 from tidehub.helm.engine import Helm
 from tidehub.kubernetes.cluster.port import Cluster
+from tidehub.kubernetes.deploying.record import Deployed, Record, write_record
+from tidehub.kubernetes.deploying.steps.objects import remembered
+from tidehub.kubernetes.deploying.steps.releases import wanted_state
 from tidehub.kubernetes.rendering.model import Rendered
 from tidehub.kubernetes.rendering.render import helm_values
 
@@ -19,14 +23,21 @@ def install(rendered: Rendered, cluster: Cluster, helm: Helm, api: Api) -> None:
         cluster.apply(obj, namespace, force=True)
     for crd in rendered.crds:
         api.wait(f"{crd['metadata']['name']} is served", lambda crd=crd: established(api, crd))
+    states = []
     for one in rendered.releases:
-        helm.upgrade_install(
+        applied = helm.upgrade_install(
             one.archive.path,
             helm_values(one.release),
             release=one.release.name,
             namespace=namespace,
             timeout=60,
         )
+        states.append(replace(wanted_state(one), revision=applied.record.revision))
+    platform = rendered.platform
+    done = Deployed(
+        1, "", "", "", platform.release_set, platform.model, tuple(states), remembered(platform.objects)
+    )
+    write_record(cluster, namespace, Record((done,), None, tuple(states)))
 
 
 def established(api: Api, crd: dict[str, Any]) -> bool:

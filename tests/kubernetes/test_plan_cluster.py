@@ -20,6 +20,7 @@ from standin_charts import StandinCharts
 
 from tidehub.helm.problems import HelmProblem
 from tidehub.kubernetes.cluster.port import ClusterProblem, ServedKind
+from tidehub.kubernetes.deploying.deploy import deploy
 from tidehub.kubernetes.planning.model import Plan
 from tidehub.kubernetes.planning.plan import plan
 from tidehub.kubernetes.planning.words import lines, to_json
@@ -357,3 +358,26 @@ def test_a_namespace_that_is_not_there_yet(site: SiteOnCluster, cluster: LocalCl
     assert not found.refusals, told(found)
     assert str(found.changes[0].id) == f"Namespace {site.namespace}" and found.changes[0].action == "add"
     assert cluster.api.get("Namespace", site.namespace) is None
+
+
+@HELM_4
+def test_after_a_deploy_nothing_would_change_and_what_goes_is_said(
+    site: SiteOnCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`plan` and `deploy` agree: what one calls nothing the other does not do."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    site.objects = (POLICY,)
+    deploy(site.rendered(), site.work())
+    found = planned(site, site.rendered())
+    assert found.empty and not found.findings and not found.drift, told(found)
+    assert not deploy(site.rendered(), site.work()).changed
+
+    site.objects = ()
+    only_hub = site.rendered((CURRENT[0],))
+    found = planned(site, only_hub)
+    assert found.release("dask-gateway").action == "remove"
+    assert actions(found)["NetworkPolicy ours"] == "remove"
+    assert {change.action for change in found.changes} == {"remove"}
+    assert deploy(only_hub, site.work()).changed
+    found = planned(site, only_hub)
+    assert found.empty, told(found)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
-from tidehub.helm.engine import Helm
+from tidehub.helm.engine import Helm, ReleaseRecord
 from tidehub.kubernetes.cluster.port import Cluster
 from tidehub.kubernetes.objects import Object, ObjectId, identify
 from tidehub.kubernetes.planning import (
@@ -29,7 +29,7 @@ from tidehub.kubernetes.planning.model import (
     ReleaseAction,
     ReleaseChange,
 )
-from tidehub.kubernetes.planning.observe import Observation, Observer, together
+from tidehub.kubernetes.planning.observe import LiveObjects, Observation, Observer, together
 from tidehub.kubernetes.planning.outcome import drifts, object_change, objects_of
 from tidehub.kubernetes.planning.subjects import subjects
 from tidehub.kubernetes.rendering.model import Rendered, RenderedRelease
@@ -44,8 +44,8 @@ _RULES: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
 )
 _WEIGHTS = ("refusal", "danger", "notice")
 _KINDS = (
-    "conflict", "model", "pending", "unserved", "immutable", "refused", "data-loss", "namespace", "claim-names",
-    "downgrade", "database", "crd", "restart", "leftover", "untried",
+    "conflict", "model", "adoption", "pending", "unserved", "immutable", "refused", "data-loss", "namespace",
+    "claim-names", "downgrade", "database", "crd", "restart", "leftover", "untried",
 )  # fmt: skip
 """Findings of the same weight come in this order."""
 
@@ -62,7 +62,10 @@ def compare_with_cluster(rendered: Rendered, cluster: Cluster, helm: Helm, threa
         cluster=cluster.name,
         namespace=facts.namespace,
         model=rendered.platform.model,
-        releases=tuple(_release(one, facts, changes) for one in rendered.releases),
+        releases=(
+            *(_release(one, facts, changes) for one in rendered.releases),
+            *map(_retired, facts.retired),
+        ),
         changes=tuple(changes),
         findings=tuple(sorted(findings, key=_order)),
         drift=tuple(drift for one in facts.observations for drift in drifts(one)),
@@ -72,27 +75,34 @@ def compare_with_cluster(rendered: Rendered, cluster: Cluster, helm: Helm, threa
 
 
 def ask(rendered: Rendered, cluster: Cluster, helm: Helm, threads: int) -> Facts:
-    """Everything that the rules need, asked in two rounds, each at the same time. Nothing is written."""
+    """Everything that the rules need: what is read is read at the same time, then all dry runs are. Nothing is written.
+
+    Helm's programs start as slowly as many requests take: they start first, before anybody knows which releases are
+    there, and live objects are read meanwhile.
+    """
     namespace = rendered.platform.namespace
     url = rendered.platform.site.site.url
-    with ThreadPoolExecutor(6, thread_name_prefix="plan") as pool:
-        served = pool.submit(cluster.served)
+    names = [one.release.name for one in rendered.releases]
+    live = LiveObjects(cluster)
+    cluster.served()
+    with ThreadPoolExecutor(threads, thread_name_prefix="plan") as pool:
+        listed = pool.submit(helm.list, namespace)
+        newest = {name: pool.submit(gathering.newest_manifest, helm, name, namespace) for name in names}
         asked_exists = pool.submit(gathering.namespace_exists, cluster, namespace)
-        asked_records = pool.submit(helm.list, namespace)
-        asked_earlier = pool.submit(gathering.earlier_objects, cluster, namespace)
+        asked_record = pool.submit(gathering.deployments, cluster, namespace)
         asked_elsewhere = pool.submit(gathering.serving_elsewhere, cluster, url, namespace)
         asked_clusters = pool.submit(gathering.dask_clusters, cluster, namespace)
-    served.result()
-    exists, records = asked_exists.result(), asked_records.result()
-    names = {one.release.name for one in rendered.releases}
+        for id in rendered.ids():
+            pool.submit(live.fetch, id)
+    exists, records, record = asked_exists.result(), listed.result(), asked_record.result()
+    facts = Facts(rendered, (), records, record=record)
     present = [one for one in records if one.name in names and one.status != gathering.GONE]
-    manifests = dict(
-        zip(
-            (one.name for one in present),
-            together([partial(gathering.last_manifest, helm, one) for one in present], threads),
-            strict=True,
-        )
+    there = (*present, *facts.retired)
+    read = {name: asked.result() for name, asked in newest.items()}
+    found = together(
+        [partial(gathering.last_objects, helm, one, read.get(one.name)) for one in there], threads
     )
+    manifests = {one.name: objects for one, objects in zip(there, found, strict=True)}
     releases = together(
         [
             partial(looked_up, rendered, one, manifests.get(one.release.name, ()), helm)
@@ -100,18 +110,23 @@ def ask(rendered: Rendered, cluster: Cluster, helm: Helm, threads: int) -> Facts
         ],
         threads,
     )
-    rendered = replace(rendered, releases=tuple(releases))
-    observer = Observer(cluster, namespace, exists=exists, definitions=rendered.crds)
-    every = subjects(rendered, manifests, asked_earlier.result())
-    observations = together([partial(observer.observe, one) for one in every], threads)
-    first = rendered.releases[0].release.name if rendered.releases else ""
-    is_new = all(one.name != first for one in present)
+    observer = Observer(
+        cluster,
+        live,
+        namespace,
+        exists=exists,
+        definitions=rendered.crds,
+        releases=(one.name for one in records if one.status != gathering.GONE),
+        kept=record.kept if record is not None else (),
+    )
+    every = subjects(
+        replace(rendered, releases=tuple(releases)), manifests, gathering.earlier_objects(record)
+    )
     own = {identify(obj, namespace) for obj in rendered.objects}
-    return Facts(
-        rendered,
-        tuple(observations),
-        records,
-        serving=asked_elsewhere.result() if is_new else (),
+    return replace(
+        facts,
+        observations=tuple(together([partial(observer.observe, one) for one in every], threads)),
+        serving=() if any(one.name == names[0] for one in present) else asked_elsewhere.result(),
         clusters=asked_clusters.result(),
         namespace_is_new=not exists and ObjectId("v1", "Namespace", None, namespace) not in own,
     )
@@ -123,7 +138,7 @@ def _namespace(name: str) -> ObjectChange:
 
 def _release(one: RenderedRelease, facts: Facts, changes: Iterable[ObjectChange]) -> ReleaseChange:
     release = one.release
-    record = facts.record(release.name)
+    record = facts.release_record(release.name)
     made = ReleaseChange(
         release.name,
         "install",
@@ -136,10 +151,22 @@ def _release(one: RenderedRelease, facts: Facts, changes: Iterable[ObjectChange]
     action: ReleaseAction = "same"
     if record.status != "deployed":
         action = "finish"
-    elif (record.chart, record.chart_version) != (release.chart, release.version) or any(
-        change.release == release.name for change in changes
+    elif (
+        (record.chart, record.chart_version) != (release.chart, release.version)
+        or any(change.release == release.name for change in changes)
+        or _was_otherwise(one, facts)
     ):
         action = "upgrade"
+    return _as_it_is(made, record, action)
+
+
+def _retired(record: ReleaseRecord) -> ReleaseChange:
+    return _as_it_is(
+        ReleaseChange(record.name, "remove", record.chart, record.chart_version), record, "remove"
+    )
+
+
+def _as_it_is(made: ReleaseChange, record: ReleaseRecord, action: ReleaseAction) -> ReleaseChange:
     return replace(
         made,
         action=action,
@@ -148,6 +175,14 @@ def _release(one: RenderedRelease, facts: Facts, changes: Iterable[ObjectChange]
         revision=record.revision,
         status=record.status,
     )
+
+
+def _was_otherwise(one: RenderedRelease, facts: Facts) -> bool:
+    """Whether tidehub deployed the release with other values or another archive, though no object tells."""
+    from tidehub.kubernetes.deploying.steps.releases import wanted_state
+
+    before = facts.record.release(one.release.name) if facts.record is not None else None
+    return before is not None and replace(wanted_state(one), revision=before.revision) != before
 
 
 def _is_same(one: Observation) -> bool:

@@ -16,6 +16,7 @@ from tidehub.kubernetes.planning.subjects import Subject
 
 if TYPE_CHECKING:
     from tidehub.helm.engine import ReleaseRecord
+    from tidehub.kubernetes.deploying.record import Record
     from tidehub.kubernetes.rendering.model import Rendered
 
 HUB_VALUES = "values.yaml"
@@ -60,6 +61,8 @@ class Facts:
     """Other namespaces in which something already answers at the site's address."""
     clusters: int | None = None
     """Dask clusters in the namespace; None where this person may not see them."""
+    record: Record | None = None
+    """What tidehub wrote down of its deployments; None where it has made none, or nobody may read it."""
     namespace_is_new: bool = False
     """Whether the namespace comes with the deployment, and is none of its objects."""
 
@@ -72,7 +75,17 @@ class Facts:
         """Names of the releases of this deployment."""
         return frozenset(one.release.name for one in self.rendered.releases)
 
-    def record(self, name: str) -> ReleaseRecord | None:
+    @property
+    def retired(self) -> tuple[ReleaseRecord, ...]:
+        """Releases that tidehub made and the site has no more: a deployment uninstalls them."""
+        made = {one.name for one in self.record.releases} if self.record is not None else set()
+        return tuple(
+            one
+            for one in self.records
+            if one.name in made and one.name not in self.releases and one.status != "uninstalled"
+        )
+
+    def release_record(self, name: str) -> ReleaseRecord | None:
         """What Helm knows of a release; None where there is none."""
         return next((one for one in self.records if one.name == name), None)
 

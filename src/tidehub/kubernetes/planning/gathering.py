@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tidehub.helm.engine import Helm, ReleaseRecord
+from tidehub.helm.problems import ReleaseNotFound
 from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
 from tidehub.kubernetes.objects import Object, read_manifest
+
+if TYPE_CHECKING:
+    from tidehub.kubernetes.deploying.record import Record
 
 _INGRESS = ("networking.k8s.io/v1", "Ingress")
 _ROUTE = ("gateway.networking.k8s.io/v1", "HTTPRoute")
 _DASK_CLUSTER = ("gateway.dask.org/v1alpha1", "DaskCluster")
+_LOOKED_BACK = 3
+"""Deployments whose objects `deploy` removes where they are wanted no more (`deploying.steps.objects`)."""
 GONE = "uninstalled"
 """Helm's status of a release of which only the history is left."""
 
@@ -26,29 +33,47 @@ def namespace_exists(cluster: Cluster, namespace: str) -> bool:
         return True
 
 
-def last_manifest(helm: Helm, record: ReleaseRecord) -> list[Object]:
+def newest_manifest(helm: Helm, release: str, namespace: str) -> str | None:
+    """The manifest of a release's newest revision; None where there is no such release."""
+    try:
+        return helm.manifest(release, namespace)
+    except ReleaseNotFound:
+        return None
+
+
+def last_objects(helm: Helm, record: ReleaseRecord, newest: str | None = None) -> list[Object]:
     """The objects of the revision that Helm compares with: the newest that was deployed, else the newest.
 
-    See `prepareUpgrade` in helm, pkg/action/upgrade.go.
+    See `prepareUpgrade` in helm, pkg/action/upgrade.go. `newest` is the newest one's manifest, where it is read.
     """
     revision = None
     if record.status != "deployed":
         worked = [one for one in helm.history(record.name, record.namespace) if one.status == "deployed"]
         revision = worked[-1].number if worked else None
+    if revision is None and newest is not None:
+        return read_manifest(newest)
     return read_manifest(helm.manifest(record.name, record.namespace, revision))
 
 
-def earlier_objects(cluster: Cluster, namespace: str) -> tuple[Object, ...]:
-    """tidehub's own objects as of its last deployment, by its record in the namespace; Secrets are not in it."""
+def deployments(cluster: Cluster, namespace: str) -> Record | None:
+    """tidehub's own record in the namespace; None where there is none, or this person may not read it."""
     from tidehub.kubernetes.deploying.record import read_record
 
     try:
-        record = read_record(cluster, namespace)
+        return read_record(cluster, namespace)
     except ClusterProblem as problem:
         if problem.reason != "forbidden":
             raise
-        return ()
-    return record.deployed.objects if record is not None and record.deployed is not None else ()
+        return None
+
+
+def earlier_objects(record: Record | None) -> tuple[Object, ...]:
+    """tidehub's own objects of earlier deployments, as many back as a deployment looks; Secrets are not in it."""
+    return (
+        tuple(obj for deployed in record.revisions[-_LOOKED_BACK:] for obj in deployed.objects)
+        if record
+        else ()
+    )
 
 
 def serving_elsewhere(cluster: Cluster, url: str | None, namespace: str) -> tuple[str, ...]:

@@ -17,8 +17,8 @@ Cause = Literal["site", "drift", "server"]
 Weight = Literal["refusal", "danger", "notice"]
 """`refusal` stops a deployment, `danger` is to be weighed before it, `notice` is worth knowing."""
 Kind = Literal[
-    "conflict", "refused", "immutable", "unserved", "data-loss", "claim-names", "database", "downgrade", "model",
-    "namespace", "crd", "restart", "pending", "drift", "leftover", "untried",
+    "conflict", "adoption", "refused", "immutable", "unserved", "data-loss", "claim-names", "database", "downgrade",
+    "model", "namespace", "crd", "restart", "pending", "drift", "leftover", "untried",
 ]  # fmt: skip
 
 
@@ -74,8 +74,8 @@ class Drift:
     """Whether a deployment puts it back."""
 
 
-ReleaseAction = Literal["install", "upgrade", "finish", "same"]
-"""`finish` is a release whose last operation failed or never ended."""
+ReleaseAction = Literal["install", "upgrade", "finish", "remove", "same"]
+"""`finish` is a release whose last operation failed or never ended; `remove` one that the site has no more."""
 
 
 @dataclass(frozen=True)

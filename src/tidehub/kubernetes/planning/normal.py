@@ -24,8 +24,9 @@ _BOOKKEEPING = (
     "deployment.kubernetes.io/revision",
     "deprecated.daemonset.template.generation",
     "kubectl.kubernetes.io/last-applied-configuration",
+    "tidehub/digest",
 )
-"""Annotations by which Helm, controllers and kubectl keep their books. The last one repeats the object, Secrets too."""
+"""Annotations by which Helm, controllers, kubectl and tidehub keep their books. kubectl's repeats the whole object."""
 _AMOUNTS = frozenset({"requests", "limits", "capacity", "hard", "overhead"})
 """Mappings whose values are quantities, wherever they stand in an object of the built-in kinds."""
 _AMOUNT = frozenset({"sizeLimit"})

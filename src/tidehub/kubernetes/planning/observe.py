@@ -11,7 +11,7 @@ from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
 from tidehub.kubernetes.objects import Object, ObjectId, identify
 from tidehub.kubernetes.planning.diff import FieldChange, compare
 from tidehub.kubernetes.planning.normal import normal
-from tidehub.kubernetes.planning.subjects import Subject, is_kept
+from tidehub.kubernetes.planning.subjects import MANAGED_BY, Subject, is_kept
 from tidehub.kubernetes.planning.three_way import merge_patch, merged
 
 Untried = Literal["", "namespace", "definition"]
@@ -60,15 +60,51 @@ def together(work: Sequence[Callable[[], Answer]], threads: int) -> list[Answer]
             raise
 
 
+class LiveObjects:
+    """Objects as the server has them, each read once. Safe for several threads, one for each object."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._found: dict[ObjectId, Object | ClusterProblem | None] = {}
+
+    def fetch(self, id: ObjectId) -> None:
+        """Reads ahead: what is wrong with it is raised when somebody wants it."""
+        if id not in self._found:
+            try:
+                self._found[id] = self._cluster.get(id.api_version, id.kind, id.name, id.namespace)
+            except ClusterProblem as problem:
+                self._found[id] = problem
+
+    def get(self, id: ObjectId) -> Object | None:
+        """The object, or None where there is none. Raises `ClusterProblem`."""
+        self.fetch(id)
+        found = self._found[id]
+        if isinstance(found, ClusterProblem):
+            raise found
+        return found
+
+
 class Observer:
     """Asks one cluster about subjects. Safe for several threads once made."""
 
     def __init__(
-        self, cluster: Cluster, namespace: str, *, exists: bool, definitions: Iterable[Object] = ()
+        self,
+        cluster: Cluster,
+        live: LiveObjects,
+        namespace: str,
+        *,
+        exists: bool,
+        definitions: Iterable[Object] = (),
+        releases: Iterable[str] = (),
+        kept: Iterable[str] = (),
     ) -> None:
+        """`releases` are the names of all in the namespace, `kept` what an uninstalled one left for the next."""
         self._cluster = cluster
+        self._live = live
         self._namespace = namespace
         self._exists = exists
+        self._releases = frozenset(releases)
+        self._kept = frozenset(kept)
         self._served = {(kind.api_version, kind.kind) for kind in cluster.served()}
         self._coming = {pair for crd in definitions for pair in _brings(crd)}
 
@@ -98,12 +134,13 @@ class Observer:
         if subject.id.namespace == self._namespace and not self._exists:
             return Observation(subject, untried="namespace")
         try:
-            live = self._cluster.get(*pair, subject.id.name, subject.id.namespace)
+            live = self._live.get(subject.id)
         except ClusterProblem as problem:
             return Observation(subject, refusal=_verdict(problem), unread=True)
         if subject.new is None:
             return self._leaving(subject, live)
-        if live is not None and subject.last is None and (owner := foreign_owner(subject, live)) is not None:
+        owner = foreign_owner(subject, live) if live is not None and subject.last is None else None
+        if live is not None and owner is not None and not self._may_take(subject, live):
             return Observation(subject, live, foreign=True, owner=owner)
         try:
             return Observation(subject, live, self._would_change(subject, subject.new, live))
@@ -111,8 +148,11 @@ class Observer:
             return Observation(subject, live, self._by_itself(subject, live), _verdict(problem))
 
     def _leaving(self, subject: Subject, live: Object | None) -> Observation:
-        if live is None or is_kept(live):
+        if live is None or subject.protected or is_kept(live):
             return Observation(subject, live)
+        if subject.part == "own" and foreign_owner(subject, live) is not None:
+            # Somebody made another one of that name since; it is theirs.
+            return Observation(subject)
         try:
             self._cluster.delete(
                 subject.id.api_version, subject.id.kind, subject.id.name, subject.id.namespace, dry_run=True
@@ -120,6 +160,20 @@ class Observer:
         except ClusterProblem as problem:
             return Observation(subject, live, refusal=_verdict(problem))
         return Observation(subject, live)
+
+    def _may_take(self, subject: Subject, live: Object) -> bool:
+        """Whether a deployment takes the object over by itself: who had it is no more."""
+        annotations = (live.get("metadata") or {}).get("annotations") or {}
+        release, where = (annotations.get(f"meta.helm.sh/release-{part}") for part in ("name", "namespace"))
+        if subject.release is None or not release or not where:
+            return False
+        if where == subject.home:
+            return f"{subject.id.kind}/{subject.id.name}" in self._kept and release not in self._releases
+        try:
+            namespace = self._live.get(ObjectId("v1", "Namespace", None, where))
+        except ClusterProblem:
+            return False
+        return namespace is None or bool(namespace["metadata"].get("deletionTimestamp"))
 
     def _would_change(self, subject: Subject, new: Object, live: Object | None) -> tuple[FieldChange, ...]:
         """The changes of a dry run; none for what is not there yet."""
@@ -170,7 +224,7 @@ def foreign_owner(subject: Subject, live: Object) -> str | None:
     meta = live.get("metadata") or {}
     labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
     release, where = (annotations.get(f"meta.helm.sh/release-{part}", "") for part in ("name", "namespace"))
-    managed = labels.get("app.kubernetes.io/managed-by", "")
+    managed = labels.get(MANAGED_BY, "")
     helm = f"release {release} in the namespace {where or '?'}" if release else ""
     if subject.part == "crd" or subject.id.kind == "Namespace":
         return None

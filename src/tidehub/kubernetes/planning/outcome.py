@@ -26,7 +26,8 @@ def object_change(one: Observation) -> ObjectChange | None:
     if subject.new is None:
         if one.live is None:
             return None
-        return replace(made, action="keep" if subject.part == "release" and is_kept(one.live) else "remove")
+        stays = subject.part == "release" and (subject.protected or is_kept(one.live))
+        return replace(made, action="keep" if stays else "remove")
     if one.live is None:
         words = ("somebody deleted it since the last deployment",) if subject.last is not None else ()
         # Nothing says that it is gone where the server could not be asked.

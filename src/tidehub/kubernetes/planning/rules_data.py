@@ -47,7 +47,7 @@ def _claim(one: Observation, facts: Facts) -> Iterator[Finding]:
     if live is None:
         return
     if new is None:
-        if is_kept(live):
+        if one.subject.protected or is_kept(live):
             return
         heir = next(
             (

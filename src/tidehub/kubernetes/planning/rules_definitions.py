@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from tidehub.kubernetes.cluster.port import FIELD_MANAGER
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.planning.facts import Facts
 from tidehub.kubernetes.planning.model import Finding
 from tidehub.kubernetes.planning.observe import Observation
 from tidehub.site.charts import parts
 
+_RELEASE = "meta.helm.sh/release-name"
+_OWNERS = {
+    _RELEASE: "the release",
+    "argocd.argoproj.io/tracking-id": "Argo CD:",
+    "kustomize.toolkit.fluxcd.io/name": "Flux:",
+    "operatorframework.io/installed-alongside": "an operator:",
+}
+"""Annotations by which those who bring definitions mark them, and what they are called."""
+_GATEWAY_GROUP = "gateway.dask.org"
+"""Only dask-gateway has it, so an earlier installation of it brought the definition."""
 DEFINITION = "CustomResourceDefinition"
 
 
@@ -35,11 +46,11 @@ def findings(facts: Facts) -> Iterator[Finding]:
     for one in changed:
         yield from _versions(one)
         if owner := _owner(one.live or {}, facts):
+            name = one.subject.id.name
             yield Finding(
-                "crd", "danger", f"{one.subject.id.name} belongs to {owner}, and would be changed.",
-                "What is installed there may not work with the other version.",
-                "leave the chart's proxy out (traefik.installTraefik: false), or have its owner update it",
-                (one.subject.id,),
+                "conflict", "refusal", f"The definition {name} {owner}, and would be changed.",
+                "What it was brought for may not work with the other version.",
+                f"where nobody needs it as it is: tidehub deploy --adopt {name}", (one.subject.id,),
             )  # fmt: skip
     yield from _groups(facts)
 
@@ -113,13 +124,26 @@ def _groups(facts: Facts) -> Iterator[Finding]:
 
 
 def _owner(crd: Object, facts: Facts) -> str:
-    """Another release that has the definition; empty where it is ours, or nobody's."""
-    annotations: dict[str, Any] = (crd.get("metadata") or {}).get("annotations") or {}
-    release = annotations.get("meta.helm.sh/release-name")
-    where = annotations.get("meta.helm.sh/release-namespace", "")
-    if not release or (release in facts.releases and where == facts.namespace):
+    """Who else has the definition, in words; empty where it is ours, or a release's of this namespace.
+
+    As `deploying.steps.crds.stranger` decides: a deployment does not change what others brought.
+    """
+    meta = crd.get("metadata") or {}
+    annotations: dict[str, Any] = meta.get("annotations") or {}
+    for key, words in _OWNERS.items():
+        if key in annotations:
+            where = annotations.get("meta.helm.sh/release-namespace")
+            if key == _RELEASE and where == facts.namespace:
+                return ""
+            return f"belongs to {words} {annotations[key]}" + (f" in the namespace {where}" if where else "")
+    managers = {
+        str(one.get("manager")) for one in meta.get("managedFields") or [] if not one.get("subresource")
+    }
+    if FIELD_MANAGER in managers or _spec(crd).get("group") == _GATEWAY_GROUP:
         return ""
-    return f"the release {release} in the namespace {where}"
+    if "helm" in managers and {"dask-gateway", "daskhub"} & {one.name for one in facts.records}:
+        return ""
+    return f"was made by {' and '.join(sorted(managers))}" if managers else ""
 
 
 def _spec(obj: Object | None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ def findings(facts: Facts) -> Iterator[Finding]:
     yield from _model(facts)
     yield from _states(facts)
     yield from _elsewhere(facts)
+    yield from _not_made_here(facts)
 
 
 def _conflicts(facts: Facts) -> Iterator[Finding]:
@@ -39,18 +40,16 @@ def _conflicts(facts: Facts) -> Iterator[Finding]:
 
 
 def _way_out(ids: list[ObjectId], owner: str, wanted_by: str, namespace: str) -> str:
+    names = [id.name if wanted_by == "tidehub" else f"{id.kind}/{id.name}" for id in ids[:4]]
+    adopt = "take it over: tidehub deploy " + " ".join(f"--adopt {name}" for name in names)
+    if owner.startswith("release ") and f"namespace {namespace}" not in owner:
+        return (
+            "what counts for the whole cluster is named after its release, so there can be one such release in a "
+            "cluster: uninstall the other one, or use another cluster"
+        )
     if owner.startswith("release "):
-        name = owner.split()[1]
-        return f"uninstall {name} (what it holds goes with it: back up first), or choose another namespace"
-    one = ids[0]
-    named = f"{one.kind.lower()} {one.name}" + (f" -n {one.namespace}" if one.namespace else "")
-    if wanted_by == "tidehub":
-        return f"delete it, or hand it over: kubectl label {named} app.kubernetes.io/managed-by=tidehub --overwrite"
-    return (
-        f"delete it, or hand it over to Helm: kubectl label {named} app.kubernetes.io/managed-by=Helm --overwrite; "
-        f"kubectl annotate {named} meta.helm.sh/release-name={wanted_by} "
-        f"meta.helm.sh/release-namespace={namespace} --overwrite"
-    )
+        return f"uninstall {owner.split()[1]} (what it holds goes with it: back up first), or {adopt}"
+    return f"remove what nobody needs, or {adopt}"
 
 
 def _model(facts: Facts) -> Iterator[Finding]:
@@ -72,7 +71,7 @@ def _model(facts: Facts) -> Iterator[Finding]:
             "claims",
         )  # fmt: skip
     for one in others:
-        if one not in rivals and one.chart in _OURS:
+        if one not in rivals and one not in facts.retired and one.chart in _OURS:
             yield Finding(
                 "leftover", "notice",
                 f"The release {one.name} ({one.chart} {one.chart_version}) is in the namespace, and the site has none "
@@ -84,7 +83,7 @@ def _model(facts: Facts) -> Iterator[Finding]:
 
 def _states(facts: Facts) -> Iterator[Finding]:
     for one in facts.rendered.releases:
-        record = facts.record(one.release.name)
+        record = facts.release_record(one.release.name)
         if record is None or record.status == "uninstalled":
             continue
         if record.pending:
@@ -124,6 +123,19 @@ def _elsewhere(facts: Facts) -> Iterator[Finding]:
             "ask for one address.",
             f"set kubernetes.namespace: {namespace}, or move it with tidehub backup and restore",
         )  # fmt: skip
+
+
+def _not_made_here(facts: Facts) -> Iterator[Finding]:
+    known = {one.name for one in facts.record.releases} if facts.record is not None else set()
+    for one in facts.rendered.releases:
+        record = facts.release_record(one.release.name)
+        if record is not None and record.status != "uninstalled" and record.name not in known:
+            yield Finding(
+                "adoption", "danger",
+                f"tidehub did not make the release {record.name} ({record.chart} {record.chart_version}).",
+                "A deployment takes it over only where that is said.",
+                f"compare what is below, then: tidehub deploy --adopt {record.name}",
+            )  # fmt: skip
 
 
 def _counted(ids: list[ObjectId]) -> str:

@@ -12,6 +12,9 @@ from tidehub.kubernetes.planning.model import Part
 if TYPE_CHECKING:
     from tidehub.kubernetes.rendering.model import Rendered
 
+MANAGED_BY = "app.kubernetes.io/managed-by"
+PROTECTED = frozenset({("PersistentVolumeClaim", "hub-db-dir"), ("Secret", "hub")})
+"""What stays when a whole release goes: the hub's database, and its keys (`deploying.steps.removing`)."""
 POLICY = "helm.sh/resource-policy"
 """Annotation by which Helm keeps an object that leaves its release: `keep`."""
 
@@ -32,6 +35,8 @@ class Subject:
     """As rendered; None for what the new render no longer has."""
     last: Object | None = None
     """As in the last release's manifest; None for what it did not have."""
+    protected: bool = False
+    """Whether tidehub leaves it where it is, though its release goes: it holds data."""
 
 
 def key_of(id: ObjectId) -> Key:
@@ -44,17 +49,21 @@ def subjects(
 ) -> tuple[Subject, ...]:
     """All of them, in the order of a deployment; what goes comes after what its release keeps.
 
-    `manifests` are the last releases' objects by release, `earlier` tidehub's own objects as of its last deployment.
+    `manifests` are the last releases' objects by release, those of releases that the site has no more among them,
+    `earlier` tidehub's own objects of earlier deployments.
     """
     namespace = rendered.platform.namespace
     found = [Subject(identify(crd, namespace), "crd", namespace, None, crd) for crd in rendered.crds]
-    own = [Subject(identify(obj, namespace), "own", namespace, None, obj) for obj in rendered.objects]
+    own = [
+        Subject(identify(obj, namespace), "own", namespace, None, _labelled(obj)) for obj in rendered.objects
+    ]
     found += own
     wanted = {key_of(one.id) for one in found}
+    gone = {key_of(identify(obj, namespace)): obj for obj in earlier}
     found += [
-        Subject(id, "own", namespace, None, None, obj)
-        for id, obj in ((identify(obj, namespace), obj) for obj in earlier)
-        if key_of(id) not in wanted
+        Subject(identify(obj, namespace), "own", namespace, None, None, obj)
+        for key, obj in gone.items()
+        if key not in wanted
     ]
     for one in rendered.releases:
         name = one.release.name
@@ -65,7 +74,22 @@ def subjects(
         found += [
             Subject(identify(obj, namespace), "release", namespace, name, None, obj) for obj in last.values()
         ]
+    names = {one.release.name for one in rendered.releases}
+    for name, manifest in manifests.items():
+        if name not in names:
+            found += [
+                Subject(id, "release", namespace, name, None, obj, (id.kind, id.name) in PROTECTED)
+                for id, obj in (
+                    (identify(obj, namespace), obj) for obj in _by_key(manifest, namespace).values()
+                )
+            ]
     return tuple(found)
+
+
+def _labelled(obj: Object) -> Object:
+    """One of our own objects as it is applied: with the label that says so."""
+    meta = obj.get("metadata") or {}
+    return {**obj, "metadata": {**meta, "labels": {**(meta.get("labels") or {}), MANAGED_BY: "tidehub"}}}
 
 
 def is_kept(*objects: Object | None) -> bool:

@@ -71,9 +71,9 @@ def _lines(plan: Plan) -> Iterator[str]:
         changes = plan.changes_of(release.name)
         if release.action != "same" or changes:
             yield ""
-            yield _release(release)
+            yield _release(release, changed=bool(changes))
             yield from _changes(changes)
-            if release.hooks:
+            if release.hooks and release.action != "same":
                 yield f"  Helm runs around it: {_listed(release.hooks)}"
     if plan.drift:
         yield ""
@@ -94,14 +94,20 @@ def _finding(finding: Finding) -> Iterator[str]:
         yield f"       to do: {finding.fix}"
 
 
-def _release(release: ReleaseChange) -> str:
+def _release(release: ReleaseChange, *, changed: bool) -> str:
     new = f"{release.chart} {release.version}"
     old = f"{release.old_chart} {release.old_version}"
     match release.action:
         case "install":
             return f"{release.name}: {new} would be installed"
+        case "remove":
+            return f"{release.name}: {old} would be uninstalled: the site has no such release any more"
         case "finish":
             return f"{release.name}: {new} over revision {release.revision}, which is {release.status}"
+        case "upgrade" if old == new and not changed:
+            return (
+                f"{release.name}: {new}, revision {release.revision} now: other values, and no object differs"
+            )
         case "upgrade" if old != new:
             return f"{release.name}: {old} would become {new} (revision {release.revision} now)"
         case _:

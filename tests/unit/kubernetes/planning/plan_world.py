@@ -12,8 +12,11 @@ from typing import Any
 
 from tidehub.charts.fetch import ChartArchive
 from tidehub.helm.engine import Applied, ReleaseRecord, Revision
-from tidehub.helm.problems import HelmProblem
+from tidehub.helm.problems import HelmProblem, ReleaseNotFound
 from tidehub.kubernetes.cluster.port import ClusterProblem, Reason, ServedKind
+from tidehub.kubernetes.deploying.record import Record
+from tidehub.kubernetes.deploying.record import config_map as record_map
+from tidehub.kubernetes.deploying.steps.releases import wanted_state
 from tidehub.kubernetes.objects import ObjectId, identify, write_manifest
 from tidehub.kubernetes.planning.model import Plan
 from tidehub.kubernetes.planning.plan import plan
@@ -149,6 +152,8 @@ class MemoryHelm:
         return self.revisions.get(release, ())
 
     def manifest(self, release: str, namespace: str, revision: int | None = None) -> str:
+        if (release, revision) not in self.manifests:
+            raise ReleaseNotFound(f"no release {release}")
         return self.manifests[release, revision]
 
 
@@ -163,26 +168,34 @@ class World:
         self.model = model
         self.version = version
         self.secrets = dict(secrets or {})
+        self.values: dict[str, Any] = {}
+        self.record = Record()
         self.own: list[Object] = []
         self.crds: list[Object] = []
         self.hooks: list[Object] = []
 
     def deployed(self, *objects: Object, version: str = "4.4.0", chart: str = "jupyterhub") -> None:
-        """These were installed by the last release, and are live as it made them."""
+        """These were installed by tidehub's last deployment, and are live as it made them."""
+        release = Release("jupyterhub", chart, version, self.values, self.secrets)
+        self.record = Record(releases=(wanted_state(RenderedRelease(release, archive(version), objects)),))
+        self.cluster.put(record_map(self.record, NAMESPACE))
         self.helm.has("jupyterhub", objects, chart=chart, version=version)
         self.cluster.put(*(helms(obj) for obj in objects))
 
     def rendered(self, *objects: Object) -> Rendered:
-        release = Release("jupyterhub", "jupyterhub", self.version, {}, self.secrets)
+        release = Release("jupyterhub", "jupyterhub", self.version, self.values, self.secrets)
         platform = Platform(site(), NAMESPACE, "2026.11", self.model, (release,), tuple(self.own))
-        archive = ChartArchive("jupyterhub", self.version, Path("jupyterhub.tgz"), "0" * 64)
-        made = RenderedRelease(release, archive, objects, tuple(self.hooks), tuple(self.crds))
+        made = RenderedRelease(release, archive(self.version), objects, tuple(self.hooks), tuple(self.crds))
         return Rendered(platform, (made,), tuple(self.own), "v1.34.0")
 
     def plan(self, *objects: Object, looked_up: Iterable[Object] | None = None) -> Plan:
         """`looked_up` is the render with what the chart finds in the cluster; without, it looks nothing up."""
         self.helm.server_render = write_manifest(objects if looked_up is None else looked_up)
         return plan(self.rendered(*objects), self.cluster, self.helm)  # type: ignore[arg-type]
+
+
+def archive(version: str) -> ChartArchive:
+    return ChartArchive("jupyterhub", version, Path("jupyterhub.tgz"), "0" * 64)
 
 
 def site() -> Site:

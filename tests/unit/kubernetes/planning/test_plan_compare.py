@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +11,11 @@ from plan_world import NAMESPACE, World, claim, config_map, definition, deployme
 
 from tidehub.helm.engine import Revision
 from tidehub.kubernetes.cluster.port import ClusterProblem
+from tidehub.kubernetes.deploying.record import Deployed, ReleaseState
+from tidehub.kubernetes.deploying.record import config_map as record_map
 from tidehub.kubernetes.objects import write_manifest
 from tidehub.kubernetes.planning.model import Plan
+from tidehub.kubernetes.planning.words import lines
 
 
 def actions(plan: Plan) -> dict[str, str]:
@@ -288,9 +292,6 @@ def test_a_server_that_does_not_answer_is_no_finding(reason: Any) -> None:
 
 
 def test_own_objects_are_applied_and_those_of_the_last_deployment_removed() -> None:
-    from tidehub.kubernetes.deploying.record import Deployed, Record
-    from tidehub.kubernetes.deploying.record import config_map as record_map
-
     policy = {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -303,11 +304,14 @@ def test_own_objects_are_applied_and_those_of_the_last_deployment_removed() -> N
     world.own = [policy]
     live = deepcopy(policy)
     live["spec"]["podSelector"] = {"matchLabels": {"a": "b"}}
-    done = Deployed(1, "", "", "", "2026.11", "split", (), (old,))
-    world.cluster.put(live, old, record_map(Record((done,)), NAMESPACE))
+    stranger = deepcopy(old)
+    stranger["metadata"] = {"name": "stranger"}
+    done = Deployed(1, "", "", "", "2026.11", "split", (), (old, stranger))
     world.deployed(config_map("x"))
+    world.cluster.put(live, old, stranger, record_map(replace(world.record, revisions=(done,)), NAMESPACE))
     plan = world.plan(config_map("x"))
     assert actions(plan)["NetworkPolicy old"] == "remove"
+    assert "NetworkPolicy stranger" not in actions(plan)
     assert ("apply", "p") in world.cluster.asked and ("delete", "old") in world.cluster.asked
 
 
@@ -332,3 +336,73 @@ def test_definitions_are_applied_by_us_and_their_schemas_only_counted() -> None:
     assert change.summary == ("version v1alpha1: 1 field of its schema change",)
     world.cluster.put(new)
     assert world.plan().changes == ()
+
+
+def test_own_objects_as_deploy_writes_them_are_no_change() -> None:
+    world = World()
+    world.own = [config_map("ours", a="1")]
+    live = config_map("ours", a="1")
+    live["metadata"] |= {
+        "labels": {"app.kubernetes.io/managed-by": "tidehub"},
+        "annotations": {"tidehub/digest": "5d41402abc4b2a76"},
+    }
+    world.deployed(config_map("x"))
+    world.cluster.put(live)
+    assert world.plan(config_map("x")).empty
+
+
+def test_values_that_no_object_tells_are_an_upgrade() -> None:
+    world = World()
+    world.deployed(config_map())
+    world.values = {"debug": True}
+    plan = world.plan(config_map())
+    assert not plan.changes and not plan.empty and plan.releases[0].action == "upgrade"
+    assert lines(plan)[-1] == (
+        "jupyterhub: jupyterhub 4.4.0, revision 1 now: other values, and no object differs"
+    )
+
+
+def test_a_release_that_the_site_has_no_more_is_uninstalled_and_its_data_stays() -> None:
+    world = World()
+    world.deployed(config_map())
+    gateway = [config_map("api"), claim(), claim("cache")]
+    world.helm.has("dask-gateway", gateway, version="2026.3.0")
+    world.cluster.put(*(helms(obj, "dask-gateway") for obj in gateway))
+    state = ReleaseState("dask-gateway", "dask-gateway", "2026.3.0", "", "", "", 1)
+    world.cluster.put(record_map(world.record.with_release(state), NAMESPACE))
+    plan = world.plan(config_map())
+    assert actions(plan) == {
+        "ConfigMap api": "remove",
+        "PersistentVolumeClaim hub-db-dir": "keep",
+        "PersistentVolumeClaim cache": "remove",
+    }
+    assert plan.release("dask-gateway").action == "remove"
+    assert [one.what for one in plan.findings] == [
+        "The claim cache would be deleted: what is on its volume is lost."
+    ]
+    assert (
+        "dask-gateway: dask-gateway 2026.3.0 would be uninstalled: the site has no such release any more"
+        in lines(plan)
+    )
+
+
+def test_what_an_uninstalled_release_left_is_taken_over() -> None:
+    world = World()
+    world.cluster.put(helms(claim(), "daskhub"))
+    assert [one.kind for one in world.plan(claim()).findings] == ["conflict"]
+    world.cluster.put(
+        record_map(replace(world.record, kept=("PersistentVolumeClaim/hub-db-dir",)), NAMESPACE)
+    )
+    assert not world.plan(claim()).findings
+    world.helm.has("daskhub", [], chart="monitoring")
+    assert [one.kind for one in world.plan(claim()).findings] == ["conflict"]
+
+
+def test_what_a_namespace_left_that_is_gone_is_taken_over() -> None:
+    world = World()
+    other = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "old"}}
+    world.cluster.put(helms(config_map(), "jupyterhub", "old"), other)
+    assert [one.kind for one in world.plan(config_map()).findings] == ["conflict"]
+    other["metadata"]["deletionTimestamp"] = "2026-11-22T09:00:00Z"
+    world.cluster.put(other)
+    assert not world.plan(config_map()).findings

@@ -293,7 +293,7 @@ def test_objects_that_somebody_made_by_hand() -> None:
     assert finding.what == (
         "ConfigMap a is in the cluster already and belongs to no release: somebody made it by hand."
     )
-    assert "kubectl annotate configmap a -n hub meta.helm.sh/release-name=jupyterhub" in finding.fix
+    assert "tidehub deploy --adopt ConfigMap/a" in finding.fix
 
 
 @pytest.mark.parametrize(
@@ -302,6 +302,7 @@ def test_objects_that_somebody_made_by_hand() -> None:
 )
 def test_what_a_failed_installation_left_behind_is_ours(release: str, namespace: str, conflict: bool) -> None:
     world = World()
+    world.cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "other"}})
     world.cluster.put(helms(config_map("a"), release, namespace))
     plan = world.plan(config_map("a"))
     assert [kind for kind, _ in kinds(plan)] == (["conflict"] if conflict else [])
@@ -377,15 +378,28 @@ def test_a_version_that_would_no_longer_be_served() -> None:
     assert told == ["a.x.org would no longer be served as v1alpha1."]
 
 
-def test_definitions_in_the_hands_of_others() -> None:
-    marks = {"meta.helm.sh/release-name": "traefik-crd", "meta.helm.sh/release-namespace": "kube-system"}
+MARKS = {"meta.helm.sh/release-name": "traefik-crd", "meta.helm.sh/release-namespace": "kube-system"}
+
+
+@pytest.mark.parametrize(
+    ("annotations", "managers", "whose"),
+    [
+        (MARKS, ["helm"], "belongs to the release traefik-crd in the namespace kube-system"),
+        ({**MARKS, "meta.helm.sh/release-namespace": NAMESPACE}, ["helm"], None),
+        ({"argocd.argoproj.io/tracking-id": "x"}, [], "belongs to Argo CD: x"),
+        ({}, ["kubectl", "k3s"], "was made by k3s and kubectl"),
+        ({}, ["helm"], "was made by helm"),
+        ({}, ["helm", "tidehub"], None),
+    ],
+)
+def test_definitions_in_the_hands_of_others(annotations: Any, managers: list[str], whose: str | None) -> None:
     world = World()
-    world.cluster.put(definition("a", "traefik.io", "v1", **marks))
+    live = definition("a", "traefik.io", "v1", **annotations)
+    live["metadata"]["managedFields"] = [{"manager": name} for name in managers]
+    world.cluster.put(live)
     world.crds = [definition("a", "traefik.io", "v1", "v2")]
-    told = [one.what for one in world.plan().dangers]
-    assert told == [
-        "a.traefik.io belongs to the release traefik-crd in the namespace kube-system, and would be changed."
-    ]
+    told = [one.what for one in world.plan().refusals]
+    assert told == ([f"The definition a.traefik.io {whose}, and would be changed."] if whose else [])
     world.crds = [definition("a", "traefik.io", "v1")]
     assert not world.plan().findings
 
@@ -432,3 +446,13 @@ def test_the_gravest_come_first() -> None:
     world.cluster.refuse("patch", "s", "no", "forbidden")
     plan = world.plan(deployment(checksum="b"), secret("s", a="c"))
     assert kinds(plan) == [("refused", "refusal"), ("data-loss", "danger"), ("restart", "notice")]
+
+
+def test_a_release_that_tidehub_did_not_make() -> None:
+    world = World()
+    world.helm.has("jupyterhub", [config_map()])
+    world.cluster.put(helms(config_map()))
+    plan = world.plan(config_map())
+    finding = only(plan, "adoption")
+    assert finding.weight == "danger" and "--adopt jupyterhub" in finding.fix
+    assert plan.empty
