@@ -108,7 +108,9 @@ def test_a_profile_larger_than_any_node(ready: ReadySite) -> None:  # noqa: F811
     big = {"name": "Huge", "image": ready.values["notebooks"]["profiles"][0]["image"]}
     big |= {"memory": {"guarantee": "500 GiB", "limit": "500 GiB"}}
     ready.values["notebooks"]["profiles"].append(big)
-    ready.only("fits", "problem", "a server of profile Huge never fits", "500 GiB", "holds 8 cores, 32 GiB")
+    ready.only(
+        "fits", "problem", "a server of profile Huge never fits", "500 GiB", "holds 8 cores, 32 GiB memory"
+    )
 
 
 def test_a_worker_larger_than_any_node(ready: ReadySite) -> None:  # noqa: F811

@@ -60,7 +60,9 @@ def test_an_image_that_says_in_its_variables_what_it_carries(ready: ReadySite) -
 
 def test_a_registry_that_is_not_reached(ready: ReadySite) -> None:  # noqa: F811
     image = _image(ready, "registry.example.net/coast/notebook:1")
-    ready.only("image", "unknown", image, "registry.example.net was not reached", "the nodes pull it")
+    ready.only(
+        "registry", "unknown", image, "registry.example.net was not reached", "nodes reach the registry"
+    )
 
 
 def test_a_provider_that_is_not_reached(ready: ReadySite) -> None:  # noqa: F811

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from tidehub.kubernetes.preflight.machines import Machine, how_many, machines
 from tidehub.kubernetes.preflight.model import Context, Finding, NotKnown
 from tidehub.kubernetes.preflight.ownership import existing
-from tidehub.kubernetes.preflight.workloads import people_pods, workloads, written
+from tidehub.kubernetes.preflight.workloads import people_pods, told, workloads
 
 _SCALERS = (
     ("autoscaling.x-k8s.io/v1", "ProvisioningRequest"),
@@ -66,7 +68,7 @@ def people(context: Context) -> Finding:
         if one.name.endswith(f" {context.site.notebooks.default_profile.name}")
     )
     count = how_many(usable, server.requests)
-    each = ", ".join(written(name, number) for name, number in server.requests.items() if number)
+    each = told(server.requests)
     evidence = tuple(f"{one.name}: {_free(one)} left beside the platform" for one in usable)
     if homeless:
         return Finding(
@@ -126,10 +128,8 @@ def _place_platform(context: Context, usable: list[Machine]) -> list[str]:
 
 
 def _free(machine: Machine) -> str:
-    return ", ".join(
-        written(name, max(machine.free[name], machine.free[name] * 0))
-        for name in ("cpu", "memory")
-        if name in machine.free
+    return told(
+        {name: max(machine.free[name], Decimal(0)) for name in ("cpu", "memory") if name in machine.free}
     )
 
 

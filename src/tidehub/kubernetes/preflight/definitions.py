@@ -32,12 +32,10 @@ def definitions(context: Context) -> list[Finding]:
             same.append(str(crd["metadata"]["name"]))
     findings += _left_behind(context, wanted)
     if new or same:
-        parts = [f"{len(new)} are made by the deployment"] * bool(new) + [f"{len(same)} are there"] * bool(
-            same
-        )
-        findings.insert(
-            0, Finding("definitions", "ok", f"definitions: {', '.join(parts)}", evidence=(*new, *same))
-        )
+        parts = [f"{len(new)} come with the deployment"] * bool(new)
+        parts += [f"{len(same)} are there"] * bool(same)
+        what = f"of {len(wanted)} definitions, {' and '.join(parts)}"
+        findings.insert(0, Finding("definitions", "ok", what, evidence=(*new, *same)))
     return findings
 
 

@@ -14,6 +14,7 @@ from tidehub.site import charts
 from tidehub.site.hub_chart import hub_chart
 
 _SIDE_BY_SIDE = 6
+_UNREACHED = "registry"
 _TOLD = ("jupyterhub", "distributed", "dask", "dask-gateway")
 
 
@@ -28,7 +29,12 @@ def images(context: Context) -> list[Finding]:
             pool.map(lambda one: _image(context, registries, one, one in people, architectures), every)
         )
     good = [one for one in findings if one.state == "ok" and one.item == "image"]
-    rest = [one for one in findings if one not in good]
+    unreached = [one for one in findings if one.item == _UNREACHED]
+    rest = [one for one in findings if one not in good and one not in unreached]
+    for why in dict.fromkeys(one.what for one in unreached):
+        names = tuple(one.evidence[0] for one in unreached if one.what == why)
+        what = f"{_counted(names)} not asked about: {why}"
+        rest.append(Finding(_UNREACHED, "unknown", what, unreached[0].fix, names))
     if good:
         names = tuple(one.what for one in good)
         rest.insert(
@@ -48,12 +54,8 @@ def _image(
     try:
         facts = registries.facts(reference, contents=of_people, architecture=architecture)
     except NoAnswer as error:
-        return Finding(
-            "image",
-            "unknown",
-            f"{image}: {error.what}",
-            "the nodes pull it, not this machine: see that they reach the registry",
-        )
+        fix = "see that the nodes reach the registry: they pull the images, not this machine"
+        return Finding(_UNREACHED, "unknown", error.what, fix, (image,))
     if facts.verdict == "missing":
         fix = "correct its name and tag in the site file, or have it published"
         return Finding("image-missing", "problem", f"the registry has no image {image}", fix, _said(facts))
@@ -145,6 +147,10 @@ def _lacking(facts: ImageFacts, architectures: Iterable[str]) -> list[str]:
 def _hub_version(context: Context) -> str | None:
     version = ".".join(map(str, hub_chart(context.site)))
     return charts.hub_of(version) if version else None
+
+
+def _counted(images: tuple[str, ...]) -> str:
+    return "one image was" if len(images) == 1 else f"{len(images)} images were"
 
 
 def _said(facts: ImageFacts) -> tuple[str, ...]:

@@ -59,6 +59,10 @@ class NotKnown(Exception):
         super().__init__(why)
 
 
+class NotRendered(NotKnown):
+    """An item needs the objects that are to be deployed, and there are none."""
+
+
 class Skip(Exception):
     """An item does not arise, or another one has already said why nothing can be said."""
 
@@ -143,9 +147,11 @@ class Context:
 
     @property
     def objects(self) -> Rendered:
-        """What is to be deployed. Raises `NotKnown` where it could not be rendered."""
+        """What is to be deployed. Raises `NotRendered` where it could not be rendered."""
         if self.rendered is None:
-            raise NotKnown("this needs the rendered objects, and they could not be rendered")
+            raise NotRendered(
+                "this needs the objects that are to be deployed, and they could not be rendered"
+            )
         return self.rendered
 
 

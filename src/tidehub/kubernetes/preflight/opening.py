@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from tidehub.kubernetes.preflight.model import Context, Look
 if TYPE_CHECKING:
     from tidehub.kubernetes.cluster.port import Cluster
     from tidehub.kubernetes.rendering.model import Rendered
-    from tidehub.kubernetes.session import Settings
+    from tidehub.kubernetes.session import Session, Settings
 
 
 def open_context(
@@ -47,8 +48,12 @@ def open_context(
     for warning in loaded.warnings:
         say(str(warning))
     troubles: dict[str, TidehubError] = {}
-    cluster = _connected(kubeconfig, context, troubles)
-    rendered = _rendered(site_file, settings, charts, cluster, troubles, offline=offline, environ=environ)
+    # Both take a second, mostly of importing: side by side.
+    with ThreadPoolExecutor(1) as pool:
+        connecting = pool.submit(_connected, kubeconfig, context, troubles)
+        session = _session(site_file, settings, charts, troubles, offline=offline, environ=environ)
+        cluster = connecting.result()
+    rendered = _rendered(session, cluster, troubles) if session is not None else None
     return Context(
         site=loaded.site if rendered is None else rendered.platform.site,
         network=network or Network(),
@@ -72,42 +77,50 @@ def _connected(
         return None
 
 
-def _rendered(
+def _session(
     site_file: Path,
     settings: Settings,
     charts: Path | None,
-    cluster: Cluster | None,
     troubles: dict[str, TidehubError],
     *,
     offline: bool,
     environ: Mapping[str, str],
-) -> Rendered | None:
+) -> Session | None:
+    """What is rendered with. Secrets are an item of their own: what they are does not matter to the others."""
     from tidehub.helm.problems import HelmMissing
     from tidehub.kubernetes.session import open_session
-    from tidehub.secrets.site_secrets import SecretsError
 
     try:
-        session = open_session(
+        return open_session(
             site_file,
             settings,
             charts=charts,
             connect=False,
             offline=offline,
+            stand_ins=True,
             environ=environ,
             say=lambda line: None,
         )
-    except SecretsError as error:
-        troubles["secrets"] = error
-        return None
     except HelmMissing as error:
         troubles["helm"] = error
-        return None
     except TidehubError as error:
         troubles["charts"] = error
-        return None
+    return None
+
+
+def _rendered(
+    session: Session, cluster: Cluster | None, troubles: dict[str, TidehubError]
+) -> Rendered | None:
+    """The objects; what a cluster would refuse of them is a trouble beside them."""
+    from tidehub.kubernetes.rendering.check import check, refuse
+
     try:
-        # Unchecked: what the cluster lacks is for the items to say, each with its remedy.
-        return replace(session, cluster=cluster).render(checked=False)
+        rendered = replace(session, cluster=cluster).render(checked=False)
     except TidehubError as error:
         troubles["rendering"] = error
         return None
+    try:
+        refuse(check(rendered, served=cluster.api_versions() if cluster is not None else None))
+    except TidehubError as error:
+        troubles["rendering"] = error
+    return rendered

@@ -31,6 +31,15 @@ _ALWAYS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     # The copy of the hub's database before an upgrade.
     ("", "pods/exec", ("create",)),
 )
+_BY_CUSTOM = {
+    "": ("services", "serviceaccounts", "persistentvolumeclaims", "pods"),
+    "apps": ("deployments", "daemonsets"),
+    "batch": ("jobs",),
+    "networking.k8s.io": ("ingresses", "networkpolicies"),
+    "policy": ("poddisruptionbudgets",),
+    "rbac.authorization.k8s.io": ("roles", "rolebindings"),
+}
+"""What the charts make in every version, for where they could not be rendered."""
 _MOST_VERBS = 400
 """Reviews asked at most for what Roles grant."""
 
@@ -64,6 +73,12 @@ def needed(context: Context) -> Iterator[Access]:
     for group, resource, verbs in _ALWAYS:
         yield from (Access(verb, resource, group, namespace) for verb in verbs)
     if context.rendered is None:
+        yield from (
+            Access(verb, resource, group, namespace)
+            for group, resources in _BY_CUSTOM.items()
+            for resource in resources
+            for verb in _WRITE
+        )
         return
     hooks = (obj for release in context.rendered.releases for obj in release.hooks)
     for obj in chain((obj for _, obj in context.rendered.everything()), hooks):

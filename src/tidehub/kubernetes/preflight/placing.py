@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tidehub.kubernetes.preflight.capacity import room, scales
 from tidehub.kubernetes.preflight.model import Context, Finding, NotKnown
-from tidehub.kubernetes.preflight.workloads import Workload, people_pods, workloads, written
+from tidehub.kubernetes.preflight.workloads import Workload, people_pods, told, workloads
 
 
 def fits(context: Context) -> list[Finding]:
@@ -21,17 +21,14 @@ def fits(context: Context) -> list[Finding]:
     if not never:
         return [Finding("fits", "ok", "every kind of pod fits on some node")]
     largest = max(machines, key=lambda one: one.total.get("memory", 0))
-    sizes = ", ".join(
-        written(name, largest.total[name]) for name in ("cpu", "memory") if name in largest.total
-    )
+    sizes = told({name: largest.total[name] for name in ("cpu", "memory") if name in largest.total})
     evidence = (f"the largest node, {largest.name}, holds {sizes}",)
     growing = scales(context)
     return [
         Finding(
             "fits",
             "warning" if growing else "problem",
-            f"{one.name} never fits on any node: it wants "
-            + ", ".join(written(name, number) for name, number in one.requests.items() if number),
+            f"{one.name} never fits on any node: it wants {told(one.requests)}",
             "add larger nodes, or ask for less in the site file"
             + (
                 " (something here makes nodes on demand: see whether it makes ones this large)"

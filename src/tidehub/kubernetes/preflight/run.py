@@ -27,11 +27,20 @@ from tidehub.kubernetes.preflight import (
     way_in,
     way_in_gateway,
 )
-from tidehub.kubernetes.preflight.model import Check, Context, Finding, NotKnown, Skip, right_missing
+from tidehub.kubernetes.preflight.model import (
+    Check,
+    Context,
+    Finding,
+    NotKnown,
+    NotRendered,
+    Skip,
+    right_missing,
+)
 
 SECONDS = 90.0
 """For all items together."""
 _SIDE_BY_SIDE = 12
+_RENDER_FIRST = "mend what is said about secrets, charts, helm or the rendering, and run this again"
 
 ITEMS: tuple[tuple[str, str, Check], ...] = (
     ("Cluster", "connection", server.connection),
@@ -85,13 +94,32 @@ def preflight(
     deadline = time.monotonic() + seconds
     running = [(group, item, pool.submit(_asked, item, check, context, tell)) for group, item, check in ITEMS]
     try:
-        return [
+        findings = [
             replace(finding, group=group)
             for group, item, future in running
             for finding in _in_time(item, future, deadline, seconds)
         ]
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+    return _gathered(findings)
+
+
+def _gathered(findings: list[Finding]) -> list[Finding]:
+    """Without rendered objects a dozen items say the same: they say it once, where the rendering is told."""
+    without = [one for one in findings if one.state == "unknown" and one.fix == _RENDER_FIRST]
+    if not without:
+        return findings
+    rest = [one for one in findings if one not in without]
+    told = Finding(
+        "rendering",
+        "unknown",
+        f"{len(without)} items were left out: they need the objects that are to be deployed",
+        _RENDER_FIRST,
+        (", ".join(one.item for one in without),),
+        "Cluster",
+    )
+    place = max((number + 1 for number, one in enumerate(rest) if one.group == "Cluster"), default=0)
+    return [*rest[:place], told, *rest[place:]]
 
 
 def _in_time(item: str, future: Future[list[Finding]], deadline: float, seconds: float) -> Iterator[Finding]:
@@ -109,6 +137,8 @@ def _asked(item: str, check: Check, context: Context, tell: Callable[[str], None
         found = check(context)
     except Skip:
         return []
+    except NotRendered as error:
+        found = Finding(item, "unknown", str(error), _RENDER_FIRST)
     except NotKnown as error:
         found = Finding(item, "unknown", str(error), error.fix)
     except ClusterProblem as problem:

@@ -92,13 +92,11 @@ def rendering(context: Context) -> list[Finding]:
     for name in ("charts", "rendering"):
         trouble = context.troubles.get(name)
         if trouble is not None:
-            where = f"{trouble.where}: " if trouble.where else ""
-            found.append(
-                Finding(
-                    name, "problem", f"{where}{trouble.what}", trouble.fix or "", _expected(trouble.expected)
-                )
-            )
-    if context.rendered is not None:
+            head, *rest = str(trouble).splitlines()
+            told = tuple(line.strip() for line in rest if not line.startswith("  to do: "))
+            fix = trouble.fix or "correct the site file as it says"
+            found.append(Finding(name, "problem", head, fix, told))
+    if context.rendered is not None and not found:
         count = sum(1 for _ in context.rendered.everything())
         found.append(Finding("rendering", "ok", f"{count} objects are to be deployed"))
     return found

@@ -148,6 +148,15 @@ def _cores(number: float) -> str:
     return f"{round(number * 1000)}m"
 
 
+def told(amounts: Amounts) -> str:
+    """Amounts for people: `2 cores, 4 GiB memory, 8 GiB scratch`; what is nothing is left out."""
+    names = {"cpu": "", "memory": " memory", "ephemeral-storage": " scratch"}
+    parts = [
+        f"{written(name, number)}{names.get(name, f' {name}')}" for name, number in amounts.items() if number
+    ]
+    return ", ".join(parts) or "nothing"
+
+
 def written(name: str, number: Decimal) -> str:
     """An amount for people: `2 cores`, `1.5 GiB`, `3`."""
     if name.removeprefix("requests.").removeprefix("limits.") == "cpu":
