@@ -165,7 +165,7 @@ def test_a_change_its_rollback_and_the_removal_killed_at_every_step_come_to_thei
 
     assert {"release jupyterhub", "database"} <= set(kill_everywhere(interrupted, "uninstall"))
     assert interrupted.site.revisions() == {}
-    assert cluster.find("v1", "PersistentVolumeClaim", namespace) == []
+    assert interrupted.site.cluster().find("v1", "PersistentVolumeClaim", interrupted.site.namespace) == []
 
 
 def helm_children(parent: int) -> list[int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tidehub.errors import TidehubError, UsageError
 from tidehub.kubernetes.deploying.observed import meta_of
+from tidehub.kubernetes.deploying.pods import is_ready
 from tidehub.kubernetes.deploying.running import Work
 from tidehub.kubernetes.deploying.words import span
 
@@ -85,6 +86,16 @@ def put_database_back(work: Work, database: bytes) -> str:
         time.sleep(work.options.poll)
     kept = write_database(work.cluster, work.namespace, pod, database)
     return f"put back; the later one stays on the volume as {kept}" if kept else "put back"
+
+
+def has_hub(work: Work) -> bool:
+    """Whether there is a hub, running or not."""
+    return work.cluster.get(*HUB, work.namespace) is not None
+
+
+def hub_runs(work: Work) -> bool:
+    """Whether a hub runs and is ready."""
+    return any(is_ready(pod) for pod in work.cluster.find("v1", "Pod", work.namespace, labels=_HUB_PODS))
 
 
 def has_database(work: Work) -> bool:

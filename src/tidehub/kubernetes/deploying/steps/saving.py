@@ -10,6 +10,7 @@ from pathlib import Path
 import platformdirs
 
 from tidehub.errors import TidehubError
+from tidehub.kubernetes.deploying import copies
 from tidehub.kubernetes.deploying.copies import BackUp
 from tidehub.kubernetes.deploying.running import Step, Work, any_needed
 from tidehub.kubernetes.deploying.stored import live_release
@@ -44,11 +45,17 @@ class Save:
     def run(self, work: Work) -> str:
         """Raises `TidehubError` where the database must be saved and cannot be."""
         path = place(work) / f"{now().replace(':', '')}.tar.gz"
-        hub = work.cluster.get("apps/v1", "Deployment", "hub", work.namespace)
+        there = copies.has_hub(work)
+        # Without a hub that runs, a pod of our own has to hold the volume: minutes, where its image is what fails.
+        database = there and (self.must or copies.hub_runs(work))
+        if there and not database:
+            work.say.warn(
+                "The hub does not run: its database is not in the copy, and stays as it is on its volume"
+            )
         try:
-            said = self.back_up(work, path, hub is not None)
+            said = self.back_up(work, path, database)
         except TidehubError as error:
-            if hub is None:
+            if not database:
                 raise
             if self.must:
                 raise TidehubError(
