@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from tidehub.charts import repositories
 from tidehub.charts.archive import Chart, open_chart
@@ -27,7 +26,10 @@ def files(rendered: Rendered, *, with_secrets: bool, with_charts: bool) -> dict[
 
     for one in rendered.releases:
         name = one.release.name
-        put(f"values/{name}.yaml", _head(one, "its values; no secret is in them") + text_of(_plain(one)))
+        put(
+            f"values/{name}.yaml",
+            _head(one, "its values; no secret is in them") + text_of(dict(one.release.values)),
+        )
         if one.release.secrets:
             put(f"secrets/{name}.secrets.yaml", _secrets(one, with_secrets), private=True)
         put(f"manifests/{name}.yaml", _manifest(one, with_secrets), private=with_secrets)
@@ -51,10 +53,6 @@ def namespace(rendered: Rendered) -> Object:
         "kind": "Namespace",
         "metadata": {"name": rendered.platform.namespace, "labels": labels},
     }
-
-
-def _plain(one: RenderedRelease) -> dict[str, Any]:
-    return dict(one.release.values)
 
 
 def _head(one: RenderedRelease, what: str) -> str:

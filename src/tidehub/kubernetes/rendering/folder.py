@@ -87,7 +87,8 @@ def _fill(new: Path, files: Mapping[str, FileText]) -> None:
         "files": {name: hashlib.sha256(file.content).hexdigest() for name, file in sorted(files.items())},
     }
     (new / MARK).write_text(json.dumps(mark, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    (new / MARK).chmod(0o644)
+    # Digests of short secrets would tell them to whoever guesses.
+    (new / MARK).chmod(0o600 if private else 0o644)
     for directory in sorted({path for path in new.rglob("*") if path.is_dir()}):
         directory.chmod(0o700 if PurePosixPath(directory.relative_to(new).as_posix()) in private else 0o755)
     new.chmod(0o755)
@@ -103,7 +104,8 @@ def _put_in_place(new: Path, target: Path) -> None:
         target.rename(kept)
         try:
             new.rename(target)
-        except OSError:
+        except BaseException:
+            # Ctrl-C, too: whoever interrupts finds what was there.
             with contextlib.suppress(OSError):
                 kept.rename(target)
             raise

@@ -62,8 +62,11 @@ def _secrets(with_secrets: bool, paths: Set[str]) -> list[str]:
     return [
         "## Secrets first",
         "",
-        f"Write the values into {' and '.join(f'`{path}`' for path in files)}, where `<...>` stands. One name in two",
-        "files is one value. `tidehub render --with-secrets` writes them for you; keep them out of version control.",
+        "Write values where `<...>` stands; one name in two files is one value:",
+        "",
+        *(f"- `{path}`" for path in files),
+        "",
+        "`tidehub render --with-secrets` writes them for you. Keep these files out of version control.",
         "",
     ]
 

@@ -41,6 +41,9 @@ def test_it_is_written_with_its_modes(tmp_path: Path) -> None:
     assert mode(out / "values/hub.yaml") == 0o644
     assert mode(out / "secrets") == 0o700
     assert mode(out / "secrets/hub.secrets.yaml") == 0o600
+    assert mode(out / MARK) == 0o600
+    write_folder(out, {"README.md": FileText(b"nothing private")})
+    assert mode(out / MARK) == 0o644
 
 
 def test_private_files_are_private_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,6 +118,23 @@ def test_what_is_no_folder_stays(tmp_path: Path, make: object) -> None:
     with pytest.raises(UsageError, match="is no folder"):
         write_folder(tmp_path / "out", FILES)
     assert os.path.lexists(tmp_path / "out")
+
+
+def test_ctrl_c_half_way_leaves_everything_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    write_folder(out, FILES)
+    before = contents(out)
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if Path(target) == out and self.name != "old":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(out, {"README.md": FileText(b"new\n")})
+    assert contents(out) == before
 
 
 @pytest.mark.parametrize("existing", [False, True])
