@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -71,9 +73,7 @@ class SiteOnCluster:
     listener: Listener = field(default_factory=Listener)
 
     @classmethod
-    def on(
-        cls, cluster: LocalCluster, namespace: str, charts: StandinCharts, program: Path
-    ) -> SiteOnCluster:
+    def on(cls, cluster: LocalCluster, namespace: str, charts: StandinCharts, program: Path) -> SiteOnCluster:
         return cls(cluster.kubeconfig, namespace, charts.directory, program, cluster)
 
     def cluster(self, kubeconfig: Path | None = None, seconds: float = 10) -> Cluster:
@@ -101,7 +101,9 @@ class SiteOnCluster:
             site, self.namespace, "2026.11", model, tuple(self._release(*one) for one in charts), self.objects
         )
         archives = {
-            name: ChartArchive(name, version, self.charts / f"{name}-{version}.tgz", f"sha-of-{name}-{version}")
+            name: ChartArchive(
+                name, version, self.charts / f"{name}-{version}.tgz", f"sha-of-{name}-{version}"
+            )
             for name, version in charts
         }
         cluster = self.cluster()
@@ -129,5 +131,41 @@ class SiteOnCluster:
         if chart == "jupyterhub":
             plain, hidden = {**STORAGE}, {"proxy": {"secretToken": Secret("a" * 64)}}
         elif chart == "daskhub":
-            plain, hidden = {"jupyterhub": STORAGE}, {"jupyterhub": {"proxy": {"secretToken": Secret("a" * 64)}}}
+            plain, hidden = (
+                {"jupyterhub": STORAGE},
+                {"jupyterhub": {"proxy": {"secretToken": Secret("a" * 64)}}},
+            )
         return Release(chart, chart, version, {**plain, **given}, hidden)
+
+
+def put_database(cluster: LocalCluster, revision: str) -> None:
+    """A hub's database of that schema on the hub's volume."""
+    for one in cluster.hub_volume.iterdir():
+        one.unlink()
+    with closing(sqlite3.connect(cluster.hub_volume / "jupyterhub.sqlite")) as database, database:
+        database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        database.execute("INSERT INTO alembic_version VALUES (?)", (revision,))
+
+
+def schema_on_volume(cluster: LocalCluster) -> str:
+    """The schema of the database that is there now."""
+    with closing(sqlite3.connect(cluster.hub_volume / "jupyterhub.sqlite")) as database:
+        return str(database.execute("SELECT version_num FROM alembic_version").fetchone()[0])
+
+
+def home(person: str, storage_class: str = "homes") -> dict[str, Any]:
+    """A claim as KubeSpawner makes it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "name": f"claim-{person}",
+            "labels": {"app": "jupyterhub", "component": "singleuser-storage"},
+            "annotations": {"hub.jupyter.org/username": person, "hub.jupyter.org/servername": ""},
+        },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": storage_class,
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from deployed_site import CURRENT, OLD, SiteOnCluster
+from deployed_site import CURRENT, OLD, SiteOnCluster, home, put_database, schema_on_volume
 from local_cluster import LocalCluster
 from standin_charts import StandinCharts
 
@@ -31,15 +29,6 @@ POLICY: dict[str, Any] = {
 CRDS = "apiextensions.k8s.io/v1"
 
 
-def fill(cluster: LocalCluster, revision: str) -> None:
-    """A hub's database of that schema on the hub's volume."""
-    for one in cluster.hub_volume.iterdir():
-        one.unlink()
-    with closing(sqlite3.connect(cluster.hub_volume / "jupyterhub.sqlite")) as database, database:
-        database.execute("CREATE TABLE alembic_version (version_num TEXT)")
-        database.execute("INSERT INTO alembic_version VALUES (?)", (revision,))
-
-
 def without_definitions(cluster: LocalCluster, group: str) -> None:
     """As in a cluster that never had the charts with this group."""
     for one in cluster.api.list("CustomResourceDefinition", version=CRDS):
@@ -52,29 +41,6 @@ def without_definitions(cluster: LocalCluster, group: str) -> None:
             for one in cluster.api.list("CustomResourceDefinition", version=CRDS)
         ),
     )
-
-
-def schema(cluster: LocalCluster) -> str:
-    with closing(sqlite3.connect(cluster.hub_volume / "jupyterhub.sqlite")) as database:
-        return str(database.execute("SELECT version_num FROM alembic_version").fetchone()[0])
-
-
-def home(person: str) -> dict[str, Any]:
-    """A claim as KubeSpawner makes it."""
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {
-            "name": f"claim-{person}",
-            "labels": {"app": "jupyterhub", "component": "singleuser-storage"},
-            "annotations": {"hub.jupyter.org/username": person, "hub.jupyter.org/servername": ""},
-        },
-        "spec": {
-            "accessModes": ["ReadWriteOnce"],
-            "storageClassName": "homes",
-            "resources": {"requests": {"storage": "1Gi"}},
-        },
-    }
 
 
 def volume_of(site: SiteOnCluster, claim: str) -> str | None:
@@ -119,7 +85,9 @@ def test_a_site_is_installed_and_a_second_deploy_writes_nothing(site: SiteOnClus
 
 def test_a_change_is_one_more_revision_and_can_be_taken_back(site: SiteOnCluster) -> None:
     deploy(site.rendered(), site.work())
-    site.values["jupyterhub"] = {"hub": {"db": {"pvc": {"storageClassName": "homes"}}, "config": {"A": {"b": 1}}}}
+    site.values["jupyterhub"] = {
+        "hub": {"db": {"pvc": {"storageClassName": "homes"}}, "config": {"A": {"b": 1}}}
+    }
     site.objects = (POLICY,)
     changed = deploy(site.rendered(), site.work())
     assert changed.revision == 2
@@ -162,7 +130,7 @@ def test_an_upgrade_is_not_done_by_the_way(site: SiteOnCluster) -> None:
 def test_an_upgrade_brings_the_new_definitions_and_a_copy_and_can_be_taken_back(site: SiteOnCluster) -> None:
     assert site.local is not None
     without_definitions(site.local, "traefik.io")
-    fill(site.local, "0eee8c825d24")
+    put_database(site.local, "0eee8c825d24")
     deploy(site.rendered(OLD), site.work())
     done = upgrade(site.rendered(CURRENT), site.work("upgrade"))
     assert done.revision == 2
@@ -174,12 +142,12 @@ def test_an_upgrade_brings_the_new_definitions_and_a_copy_and_can_be_taken_back(
     assert saved.stat().st_mode & 0o777 == 0o600 and saved.parent.stat().st_mode & 0o777 == 0o700
     assert not upgrade(site.rendered(CURRENT), site.work("upgrade")).changed
 
-    fill(site.local, "4621fec11365")  # as the newer hub leaves it
+    put_database(site.local, "4621fec11365")  # as the newer hub leaves it
     with pytest.raises(Refused, match="cannot read a database with the schema 4621fec11365") as refused:
         rollback(site.work("rollback"))
     assert str(saved) in str(refused.value)
     rollback(site.work("rollback"), database=saved)
-    assert schema(site.local) == "0eee8c825d24"
+    assert schema_on_volume(site.local) == "0eee8c825d24"
     charts = {one.name: one.chart_version for one in site.helm().list(site.namespace)}
     assert charts == {"jupyterhub": "3.3.8", "dask-gateway": "2022.6.1"}
     assert site.record().deployed is not None and site.record().deployed.charts == dict(OLD)  # type: ignore[union-attr]

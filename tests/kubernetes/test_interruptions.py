@@ -19,6 +19,7 @@ from standin_charts import StandinCharts
 
 from tidehub.kubernetes.deploying.deploy import deploy
 from tidehub.kubernetes.deploying.record import Record, read_record
+from tidehub.kubernetes.rendering.model import Rendered
 
 HERE = Path(__file__).parent
 PROGRAM = HERE / "interrupted_process.py"
@@ -81,13 +82,15 @@ class Interrupted:
 
     def deploy(self) -> None:
         """The same in this process, to its end."""
-        self.site.values, self.site.objects = self.values, tuple(self.objects)
-        deploy(self.site.rendered([one for one in CURRENT if one[0] in self.releases]), self.site.work())
+        deploy(self.wanted(), self.site.work())
 
     def is_at_rest(self) -> bool:
         """Whether another deployment would do nothing."""
-        rendered = self.site.rendered([one for one in CURRENT if one[0] in self.releases])
-        return not deploy(rendered, self.site.work()).changed
+        return not deploy(self.wanted(), self.site.work()).changed
+
+    def wanted(self) -> Rendered:
+        self.site.values, self.site.objects = self.values, tuple(self.objects)
+        return self.site.rendered([one for one in CURRENT if one[0] in self.releases])
 
 
 @pytest.fixture
