@@ -83,7 +83,9 @@ def objects(hub_image: str) -> list[Object]:
             f"{rbac}/v1",
             "Role",
             "hub",
-            rules=[{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "create", "delete"]}],
+            rules=[
+                {"apiGroups": [""], "resources": ["pods", "endpoints"], "verbs": ["get", "create", "delete"]}
+            ],
         ),
         made(
             f"{rbac}/v1",

@@ -204,6 +204,7 @@ def test_roles_that_one_may_not_hand_out(ready: ReadySite) -> None:  # noqa: F81
             "resources": [
                 "secrets", "configmaps", "services", "serviceaccounts", "persistentvolumeclaims", "pods/exec",
                 "pods/log",
+                "pods",
             ],
             "verbs": ["*"],
         },
@@ -222,7 +223,7 @@ def test_roles_that_one_may_not_hand_out(ready: ReadySite) -> None:  # noqa: F81
     )
     ready.kubeconfig = ready.cluster.kubeconfig_for(user)
     ready.only(
-        "grants", "problem", "hand out rights that you do not have", "pods: create, delete", "escalate"
+        "grants", "problem", "hand out rights that you do not have", "endpoints: create, delete", "escalate"
     )
 
 

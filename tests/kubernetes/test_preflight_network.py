@@ -65,6 +65,11 @@ def test_a_registry_that_is_not_reached(ready: ReadySite) -> None:  # noqa: F811
     )
 
 
+def test_an_image_at_a_registry_that_has_ended(ready: ReadySite) -> None:  # noqa: F811
+    ready.object("Deployment")["spec"]["template"]["spec"]["containers"][0]["image"] = "k8s.gcr.io/pause:3.5"
+    ready.only("image-moved", "warning", "k8s.gcr.io/pause:3.5", "registry.k8s.io")
+
+
 def test_a_provider_that_is_not_reached(ready: ReadySite) -> None:  # noqa: F811
     ready.network.routes.clear()
     ready.only("identity-provider", "unknown", "login.example.org was not reached")

@@ -15,6 +15,8 @@ from tidehub.site.hub_chart import hub_chart
 
 _SIDE_BY_SIDE = 6
 _UNREACHED = "registry"
+_MOVED = {"k8s.gcr.io": "registry.k8s.io"}
+"""Registries that ended, and what took their place: https://kubernetes.io/blog/2023/02/06/k8s-gcr-io-freeze-announcement/"""
 _TOLD = ("jupyterhub", "distributed", "dask", "dask-gateway")
 
 
@@ -50,6 +52,9 @@ def _image(
     if reference is None:
         fix = "write it as HOST/NAME:TAG, in small letters"
         return Finding("image-name", "problem", f"{image!r} is no name of an image", fix)
+    if reference.host in _MOVED:
+        fix = f"name the same image at {_MOVED[reference.host]} in overrides.helm, or take a newer chart"
+        return Finding("image-moved", "warning", f"{image} is at {reference.host}, which has ended", fix)
     architecture = next(iter(sorted(architectures)), "amd64")
     try:
         facts = registries.facts(reference, contents=of_people, architecture=architecture)

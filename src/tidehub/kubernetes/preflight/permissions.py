@@ -23,13 +23,15 @@ _ALWAYS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("coordination.k8s.io", "leases", ("get", "create", "update", "patch", "delete")),
     # Waiting, and saying what a wait is for.
     ("", "pods", ("get", "list", "watch")),
+    ("batch", "jobs", ("list",)),
     ("", "pods/log", ("get",)),
     ("", "events", ("list",)),
     ("", "persistentvolumeclaims", ("get", "list", "watch")),
     ("apps", "deployments", ("get", "list", "watch")),
     ("apps", "replicasets", ("list",)),
-    # The copy of the hub's database before an upgrade.
+    # The copy of the hub's database before an upgrade; the helper pod that takes it where the hub is down.
     ("", "pods/exec", ("create",)),
+    ("", "pods", ("create", "delete")),
 )
 _BY_CUSTOM = {
     "": ("services", "serviceaccounts", "persistentvolumeclaims", "pods"),
@@ -88,11 +90,12 @@ def needed(context: Context) -> Iterator[Access]:
         where = (
             None if kind in CLUSTER_KINDS else str((obj.get("metadata") or {}).get("namespace") or namespace)
         )
-        for verb in (*_WRITE, *(("list", "watch") if kind in _WAITED else ())):
-            if kind == "CustomResourceDefinition" and verb == "delete":
-                # Definitions are never deleted: other platforms' objects would go with them.
-                continue
-            yield Access(verb, plural, group, where)
+        if kind == "CustomResourceDefinition":
+            # They are never deleted: other platforms' objects would go with them.
+            verbs: tuple[str, ...] = ("get", "list", "create", "patch")
+        else:
+            verbs = (*_WRITE, *(("list", "watch") if kind in _WAITED else ()))
+        yield from (Access(verb, plural, group, where) for verb in verbs)
 
 
 def grants(context: Context) -> list[Finding]:
