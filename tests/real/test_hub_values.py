@@ -89,6 +89,7 @@ KINDS = {
         "{model: split, charts: {jupyterhub: 3.3.8}}",
         ("jupyterhub", "3.3.8"),
         ("jupyterhub==4.1.6", "oauthenticator==16.3.1", "jupyterhub-kubespawner==6.2.0", "sqlalchemy==2.0.31"),
+        access="everyone",
         pkce=PKCE % "token_params",
     ),
     "daskhub 2024.1.1": Kind(
@@ -305,7 +306,7 @@ def test_only_who_may_start_clusters_has_a_token_for_the_gateway(
         model = hub.api("GET", "user", token=env(pod)["JUPYTERHUB_API_TOKEN"]).json()
         scopes[name] = "access:services!service=dask-gateway" in model["scopes"]
         assert (f"{VO}:role=power" in model["groups"]) == (name == "bob")
-    assert scopes == {"alice": False, "bob": True}
+    assert scopes == {"alice": kind.access == "everyone", "bob": True}
 
 
 def test_nothing_secret_is_in_the_log(hub: ChartHub, browser: Callable[[str], httpx.Client]) -> None:
