@@ -92,10 +92,10 @@ def needed(context: Context) -> Iterator[Access]:
         )
         if kind == "CustomResourceDefinition":
             # They are never deleted: other platforms' objects would go with them.
-            verbs: tuple[str, ...] = ("get", "list", "create", "patch")
+            needs: tuple[str, ...] = ("get", "list", "create", "patch")
         else:
-            verbs = (*_WRITE, *(("list", "watch") if kind in _WAITED else ()))
-        yield from (Access(verb, plural, group, where) for verb in verbs)
+            needs = (*_WRITE, *(("list", "watch") if kind in _WAITED else ()))
+        yield from (Access(verb, plural, group, where) for verb in needs)
 
 
 def grants(context: Context) -> list[Finding]:
