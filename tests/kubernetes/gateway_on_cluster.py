@@ -9,7 +9,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import tarfile
 import threading
 import urllib.error
@@ -38,7 +37,7 @@ dask:
   scheduler: {{cores: 1, memory: 2 GiB}}
   cluster: {{max_workers: 3, max_cores: 9, max_memory: 24 GiB, orphan_grace: 1 s}}
   per_user: {{max_clusters: 2, max_memory: 20 GiB}}
-kubernetes: {{namespace: {namespace}}}
+kubernetes: {{namespace: {namespace}, charts: {{dask-gateway: {version}}}}}
 """
 
 
@@ -79,12 +78,22 @@ class Hub:
 
 
 class GatewayOnCluster:
-    """One installation in `namespace`; a context manager."""
+    """One installation in `namespace`; a context manager. `python` has dask-gateway-server in that `version`."""
 
-    def __init__(self, cluster: Any, namespace: str, folder: Path, helm: Path, charts: Path) -> None:
+    def __init__(
+        self,
+        cluster: Any,
+        namespace: str,
+        folder: Path,
+        *,
+        helm: Path,
+        charts: Path,
+        version: str,
+        python: str,
+    ) -> None:
         self.api: Api = cluster.api
         self.namespace, self.folder, self.hub = namespace, folder, Hub()
-        self.site: Site = load_text(SITE.format(namespace=namespace), "tidehub.yaml").site
+        self.site: Site = load_text(SITE.format(namespace=namespace, version=version), "tidehub.yaml").site
         archive = charts / f"dask-gateway-{build.chart_version(self.site, 'dask-gateway')}.tgz"
         objects = self._rendered(helm, archive)
         self._install(archive, objects)
@@ -93,12 +102,14 @@ class GatewayOnCluster:
         self._configs = {
             one["metadata"]["name"]: one["data"] for one in objects if one["kind"] == "ConfigMap"
         }
-        self._cluster = cluster
+        self._cluster, self._python = cluster, python
 
     def __enter__(self) -> GatewayOnCluster:
         here = f"""
 c.DaskGateway.address = {self.address!r}
-c.HubAuthenticator.jupyterhub_api_url = c.SiteBackend.hub_api_url = {self.hub.url!r}
+# The chart of 2022.6.1 states it within DaskGateway, which counts before the plain name.
+c.DaskGateway.HubAuthenticator.jupyterhub_api_url = {self.hub.url!r}
+c.SiteBackend.hub_api_url = {self.hub.url!r}
 c.SiteBackend.reap_period = 0.5
 """
         self._start("api-dask-gateway", here)
@@ -182,7 +193,7 @@ c.SiteBackend.reap_period = 0.5
             "KUBECONFIG": str(kubeconfig),
             "JUPYTERHUB_API_TOKEN": TOKEN,
         }
-        argv = [sys.executable, "-m", "dask_gateway_server", *command, "--config", str(config)]
+        argv = [self._python, "-m", "dask_gateway_server", *command, "--config", str(config)]
         with (self.folder / f"{name}.log").open("wb") as log:
             self._processes.append(
                 subprocess.Popen(argv, env=env, cwd=self.folder, stdout=log, stderr=subprocess.STDOUT)

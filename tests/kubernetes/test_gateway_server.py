@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,17 +18,35 @@ from tidehub.kubernetes.values import network
 THIRD = "You have 2 clusters, and this site allows 2 for each person (dask.per_user.max_clusters). Shut one down first."
 
 
-@pytest.fixture(scope="module")
+OLD = "TIDEHUB_OLD_DASK_GATEWAY"
+
+
+def python_of(version: str) -> str:
+    """The Python of a dask-gateway of that version: this one's, or the one that the environment names."""
+    if version == "2026.3.0":
+        return sys.executable
+    if OLD not in os.environ:
+        pytest.skip(
+            f"{OLD} is not set: it names the Python 3.10 of an environment with dask-gateway-server 2022.6.1"
+        )
+    return os.environ[OLD]
+
+
+@pytest.fixture(scope="module", params=["2026.3.0", "2022.6.1"])
 def server(
-    cluster: Any, charts_dir: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, cluster: Any, charts_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GatewayOnCluster]:
+    python = python_of(request.param)
     programs = cluster_programs.find()
     if programs is None:
         pytest.skip("needs the helm of the prepared test cluster")
     name = f"test-{uuid.uuid4().hex[:8]}"
     cluster.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     folder = tmp_path_factory.mktemp("gateway")
-    with GatewayOnCluster(cluster, name, folder, programs.helm(4), charts_dir) as started:
+    programs_and_charts = {"helm": programs.helm(4), "charts": charts_dir}
+    with GatewayOnCluster(
+        cluster, name, folder, **programs_and_charts, version=request.param, python=python
+    ) as started:
         cluster.api.apply(network.objects(started.site), name)
         yield started
         print(started.log())
