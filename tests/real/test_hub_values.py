@@ -184,9 +184,11 @@ def hub(
     release = platform(site, secrets, addresses=addresses).releases[0]
     values = merge(chart.values, release.values, revealed(release.secrets))
     running.lay_out(values["jupyterhub"] if name == "daskhub" else values)
-    running.start()
-    yield running
-    running.stop()
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
 
 
 @pytest.fixture(scope="module")
