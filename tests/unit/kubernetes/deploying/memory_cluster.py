@@ -63,6 +63,8 @@ class MemoryCluster:
         self, obj: Object, namespace: str | None = None, *, dry_run: bool = False, force: bool = False
     ) -> Object:
         self.before("apply", obj["kind"])
+        if dry_run:
+            return copy.deepcopy(obj)
         return self._store("apply", self._key(obj, namespace), obj)
 
     def patch(

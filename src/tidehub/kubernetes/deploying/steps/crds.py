@@ -169,7 +169,9 @@ def _same_spec(wanted: Object, live: Object | None) -> bool:
 
 
 def covers(live: Any, wanted: Any) -> bool:
-    """Whether everything wanted is there; the server adds defaults."""
+    """Whether everything wanted is there; the server adds defaults and leaves out what is empty."""
+    if live is None:
+        return not wanted
     if isinstance(wanted, dict):
         return isinstance(live, dict) and all(covers(live.get(key), value) for key, value in wanted.items())
     if isinstance(wanted, list):
@@ -178,8 +180,7 @@ def covers(live: Any, wanted: Any) -> bool:
             and len(live) == len(wanted)
             and all(covers(one, two) for one, two in zip(live, wanted, strict=True))
         )
-    # `preserveUnknownFields: false` and other zero values are not stored.
-    return bool(live == wanted) or (live is None and not wanted)
+    return bool(live == wanted)
 
 
 def _served(crd: Object) -> set[str]:

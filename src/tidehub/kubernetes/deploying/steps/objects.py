@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from tidehub.kubernetes.deploying.observed import meta_of
 from tidehub.kubernetes.deploying.record import MANAGED_BY, OURS, digest, without_secrets
 from tidehub.kubernetes.deploying.running import Work
+from tidehub.kubernetes.deploying.steps.crds import covers
 from tidehub.kubernetes.deploying.words import Refused, listed
 from tidehub.kubernetes.objects import Object, ObjectId, identify
 
@@ -28,9 +29,9 @@ class OwnObjects:
         """Whether one is missing or differs, or one has to go."""
         live = self._live(work)
         wanted = [_signed(obj) for obj in self.objects]
-        return any(not _is_as_wanted(obj, live.get(identify(obj, work.namespace))) for obj in wanted) or bool(
-            self._gone(work)
-        )
+        return any(
+            not _is_as_wanted(work, obj, live.get(identify(obj, work.namespace))) for obj in wanted
+        ) or bool(self._gone(work))
 
     def check(self, work: Work) -> None:
         """Raises `Refused` where an object of that name is somebody else's."""
@@ -54,7 +55,7 @@ class OwnObjects:
         live = self._live(work)
         applied = 0
         for obj in map(_signed, self.objects):
-            if not _is_as_wanted(obj, live.get(identify(obj, work.namespace))):
+            if not _is_as_wanted(work, obj, live.get(identify(obj, work.namespace))):
                 work.cluster.apply(obj, work.namespace, force=True)
                 applied += 1
         gone = self._gone(work)
@@ -110,15 +111,20 @@ def _signed(obj: Object) -> Object:
     return {**obj, "metadata": meta}
 
 
-def _is_as_wanted(obj: Object, live: Object | None) -> bool:
+def _is_as_wanted(work: Work, obj: Object, live: Object | None) -> bool:
     """By our annotation and by the fields: what somebody changed by hand is put back."""
     if live is None or meta_of(live).get("deletionTimestamp"):
         return False
-    if (meta_of(obj).get("annotations") or {}).get(DIGEST) != (meta_of(live).get("annotations") or {}).get(
-        DIGEST
-    ):
+    if _digest_of(obj) != _digest_of(live):
         return False
-    from tidehub.kubernetes.deploying.steps.crds import covers
-
     wanted = {key: value for key, value in obj.items() if key not in ("metadata", "status", "stringData")}
-    return covers(live, wanted)
+    if covers(live, wanted):
+        return True
+    # The server writes some values in its own way (`1000m` as `1`): only it can tell.
+    would_be = work.cluster.apply(obj, work.namespace, dry_run=True, force=True)
+    return all(would_be.get(key) == live.get(key) for key in {*would_be, *live} - {"metadata", "status"})
+
+
+def _digest_of(obj: Object) -> str | None:
+    annotations = meta_of(obj).get("annotations") or {}
+    return annotations.get(DIGEST)
