@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,10 +15,10 @@ from typing import Any
 import installed_render
 import pytest
 from local_cluster import LocalCluster
-from rendered_sites import MODELS, site_folder
+from rendered_sites import MODELS, SECRETS, site_folder
 
 from tidehub.kubernetes.planning.plan import plan
-from tidehub.kubernetes.planning.words import lines
+from tidehub.kubernetes.planning.words import lines, to_json
 from tidehub.kubernetes.session import Session, open_session
 
 pytestmark = pytest.mark.parametrize("helm_program", [4], indirect=True, ids=["helm4"])
@@ -72,3 +73,25 @@ def test_nothing_would_change_after_an_installation(opened: Open, cluster: Local
     print(time.monotonic() - started)
     assert after.empty and not after.drift, "\n".join(lines(after))
     assert cluster.writes(since) == []
+
+
+def test_an_upgrade_from_the_older_charts_says_what_it_means(opened: Open, cluster: LocalCluster) -> None:
+    before = opened(*MODELS["protocoast, jupyterhub 3.3.8"])
+    installed_render.install(before.render(), before.connected, before.helm, cluster.api)
+    after = opened(*MODELS["protocoast"])
+    found = plan(after.render(), after.connected, after.helm)
+    told = "\n".join(lines(found))
+    print(told)
+    assert not found.refusals, told
+    what = [one.what for one in found.findings]
+    assert "JupyterHub 5.5.0 changes the database of JupyterHub 4.1.6." in what
+    assert (
+        "The routes of the gateway (IngressRoute, Middleware) move from the group traefik.containo.us to traefik.io."
+        in what
+    )
+    assert [one for one in what if one.startswith("The hub restarts because its image changes from ")]
+    assert {one.name: one.action for one in found.releases} == {
+        "jupyterhub": "upgrade",
+        "dask-gateway": "upgrade",
+    }
+    assert not [value for value in SECRETS.values() if value in told + json.dumps(to_json(found))]

@@ -25,6 +25,10 @@ _PARTS: Mapping[tuple[str, str], tuple[str, str]] = {
         "the part that has the certificate",
         "Servers and Dask clusters go on. The address does not answer for some seconds.",
     ),
+    ("jupyterhub", "continuous-image-puller"): (
+        "what pulls images ahead",
+        "People notice nothing: each node pulls the images anew.",
+    ),
     ("dask-gateway", "gateway"): (
         "the gateway's server",
         "Dask clusters go on. For some seconds none can be started, scaled or stopped.",
@@ -74,8 +78,10 @@ def reason(changes: tuple[FieldChange, ...]) -> str:
         for change in changes
         if change.path[-1] == "image" and change.kind == "changed" and isinstance(change.new, str)
     ]
+    if len(images) == 1:
+        return f"its image changes from {images[0].old} to {images[0].new}"
     if images:
-        return " and ".join(f"its image changes from {one.old} to {one.new}" for one in images)
+        return f"its images change to {' and '.join(dict.fromkeys(str(one.new) for one in images))}"
     rest = [change for change in changes if not is_checksum(change) and not _is_label(change)]
     if not rest:
         checksums = any(is_checksum(change) for change in changes)

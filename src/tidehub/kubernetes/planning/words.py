@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -29,6 +30,10 @@ TEXT_LINES = 12
 """Lines that are shown of a text that changes, for example of a configuration file."""
 _WIDTH = 90
 """Characters shown of a value."""
+_LABELS = re.compile(
+    r"chart|heritage|release|helm\.sh/chart"
+    r"|app\.kubernetes\.io/(?:name|instance|version|component|part-of|managed-by)"
+)
 _SIGNS: Mapping[Action, str] = {"add": "+", "change": "~", "remove": "-", "keep": "=", "same": " "}
 _WEIGHTS: Mapping[Weight, str] = {"refusal": "STOP", "danger": "DANGER", "notice": "note"}
 _NAMES = ("added", "changed", "removed", "left behind")
@@ -115,16 +120,32 @@ def _release(release: ReleaseChange, *, changed: bool) -> str:
 
 
 def _changes(changes: Iterable[ObjectChange]) -> Iterator[str]:
+    labelled = [
+        one
+        for one in changes
+        if one.action == "change" and one.fields and all(_is_label(field.change) for field in one.fields)
+    ]
     for one in changes:
+        if one in labelled:
+            continue
         said = f": {'; '.join(one.summary)}" if one.summary else ""
         kept = " (leaves the release and stays in the cluster)" if one.action == "keep" else ""
         yield f"  {_SIGNS[one.action]} {one.id}{_elsewhere(one.id)}{kept}{said}"
         # A checksum is other for something that is told elsewhere; what it means is in the summary.
-        fields = [field for field in one.fields if not is_checksum(field.change)]
+        fields = [
+            field for field in one.fields if not is_checksum(field.change) and not _is_label(field.change)
+        ]
         for field in fields[:FIELDS_SHOWN]:
             yield from (f"      {line}" for line in _field(field))
         if len(fields) > FIELDS_SHOWN:
             yield f"      and {len(fields) - FIELDS_SHOWN} more fields (--json shows all)"
+    if labelled:
+        yield f"  ~ only the chart's own labels: {_listed(one.id for one in labelled)}"
+
+
+def _is_label(change: FieldChange) -> bool:
+    """Whether it is one of the labels that charts put on everything, such as the chart's version."""
+    return change.path[:2] == ("metadata", "labels") and _LABELS.fullmatch(str(change.path[-1])) is not None
 
 
 def _elsewhere(id: ObjectId) -> str:

@@ -240,6 +240,16 @@ def test_why_it_restarts() -> None:
     world.deployed(deployment())
     image = only(world.plan(deployment(image="hub:2", checksum="b")), "restart")
     assert image.what == "The hub restarts because its image changes from hub:1 to hub:2."
+    two = deployment(image="hub:2")
+    two["spec"]["template"]["spec"]["initContainers"] = [{"name": "wait", "image": "wait:2"}]
+    other = deployment()
+    other["spec"]["template"]["spec"]["initContainers"] = [{"name": "wait", "image": "wait:1"}]
+    both = World()
+    both.deployed(other)
+    assert (
+        only(both.plan(two), "restart").what
+        == "The hub restarts because its images change to hub:2 and wait:2."
+    )
     more = deployment()
     container = more["spec"]["template"]["spec"]["containers"][0]
     container["env"] = [{"name": "A", "value": "1"}]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 from plan_world import World, claim, config_map, deployment, helms, secret
 
@@ -136,3 +137,22 @@ def test_json_holds_all_of_it() -> None:
     ]
     assert (change["kind"], change["name"], change["release"]) == ("ConfigMap", "c", "jupyterhub")
     assert told["releases"][0]["action"] == "upgrade"
+
+
+def test_labels_that_a_chart_puts_on_everything_are_told_once() -> None:
+    def labelled(name: str, version: str, **data: str) -> dict[str, Any]:
+        obj = config_map(name, **data)
+        obj["metadata"]["labels"] = {"helm.sh/chart": f"jupyterhub-{version}", "app.kubernetes.io/name": "x"}
+        return obj
+
+    world = World(version="4.4.0")
+    world.deployed(
+        labelled("a", "4.3.0"), labelled("b", "4.3.0"), labelled("c", "4.3.0", x="1"), version="4.3.0"
+    )
+    told = lines(world.plan(labelled("a", "4.4.0"), labelled("b", "4.4.0"), labelled("c", "4.4.0", x="2")))
+    assert told[1] == "3 objects changed; 0 objects stay as they are."
+    assert told[4:] == [
+        "  ~ ConfigMap c",
+        "      data.x: 1 -> 2",
+        "  ~ only the chart's own labels: ConfigMap a, ConfigMap b",
+    ]
