@@ -348,12 +348,22 @@ def test_a_key_that_no_chart_knows(helm_program: Path, charts_dir: Path, tmp_pat
             rendered_site(site_folder(tmp_path / chart, "protocoast"), settings, helm_program, charts_dir)
 
 
-def test_the_dask_operator(helm_program: Path, charts_dir: Path, tmp_path: Path) -> None:
-    file = site_folder(tmp_path, "protocoast")
+@pytest.mark.parametrize("example", ["protocoast", "pangeo"])
+def test_the_dask_operator(helm_program: Path, charts_dir: Path, tmp_path: Path, example: str) -> None:
+    """The engine that the Pangeo guide chose, in today's form. daskhub cannot leave the gateway out."""
+    file = site_folder(tmp_path, example)
     rendered = rendered_site(file, {"dask.engine": "operator"}, helm_program, charts_dir)
     found = [flaw for flaw in check(rendered) if flaw.severity == "error"]
     assert found == []
-    assert {crd["spec"]["group"] for crd in rendered.crds} == {"kubernetes.dask.org"}
+    assert "kubernetes.dask.org" in {crd["spec"]["group"] for crd in rendered.crds}
+    gateways = [
+        obj for obj in Objects(rendered).of_kind("Deployment") if "gateway" in obj["metadata"]["name"]
+    ]
+    assert [
+        obj["spec"]["replicas"]
+        for obj in gateways
+        if obj["metadata"]["name"].startswith(("api-", "traefik-"))
+    ] == ([0, 0] if example == "pangeo" else [])
     assert "dask-gateway" not in [one.release.name for one in rendered.releases]
 
 

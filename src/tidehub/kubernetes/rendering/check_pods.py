@@ -75,10 +75,11 @@ def check(item: Item, say: Report) -> None:
     names = [container.get("name") for _, container in every]
     if not spec.get("containers"):
         say("it has no container", f"{path}.containers")
+    told: set[str] = set()
     for where, container in every:
         if not is_label(container.get("name")) or names.count(container.get("name")) > 1:
             say(f"{container.get('name')!r} is no name of a container, or not the only one", f"{where}.name")
-        _image(where, container, say)
+        _image(where, container, say, told)
         _resources(where, container, say)
         _ports(where, container, say)
         _environment(where, container, say)
@@ -108,12 +109,14 @@ def _volumes(path: str, spec: Mapping[str, Any], say: Report) -> None:
                 say(f"there is no volume {mount.get('name')!r}", f"{where}.volumeMounts[{index}].name")
 
 
-def _image(where: str, container: Mapping[str, Any], say: Report) -> None:
+def _image(where: str, container: Mapping[str, Any], say: Report, told: set[str]) -> None:
+    """`told` are the images of this pod that were warned about already."""
     image = container.get("image")
     matched = _IMAGE.fullmatch(image) if isinstance(image, str) else None
     if matched is None:
         say(f"{image!r} is no image", f"{where}.image")
-    elif not matched["digest"] and matched["tag"] in (None, "latest"):
+    elif not matched["digest"] and matched["tag"] in (None, "latest") and str(image) not in told:
+        told.add(str(image))
         what = "has no tag" if matched["tag"] is None else "has the tag latest"
         fix = "name a tag that stays: what runs changes without notice otherwise"
         say(f"the image {image} {what}", f"{where}.image", fix=fix, warning=True)

@@ -139,6 +139,15 @@ def test_what_may_be_meant_is_a_warning(change: Change, said: str) -> None:
     assert refuse([flaw for flaw in found if said in str(flaw)])
 
 
+def test_an_image_of_several_containers_is_told_once() -> None:
+    def twice(obj: Object) -> None:
+        pod(obj)["initContainers"] = [{**hub(obj), "name": "pull", "image": "hub:latest", "ports": []}]
+        hub(obj)["image"] = "hub:latest"
+        pod(obj)["initContainers"][0].pop("readinessProbe")
+
+    assert ["has the tag latest" in flaw.what for flaw in flaws_of(changed("Deployment", twice))] == [True]
+
+
 @pytest.mark.parametrize(
     "change",
     [
