@@ -130,7 +130,12 @@ def _paths(value: Any, path: KeyPath) -> list[KeyPath]:
 def path_of(key: str) -> KeyPath:
     """`notebooks.profiles[0].name` or `notebooks.profiles.0.name` as a path."""
     parts = key.replace("[", ".").replace("]", "").split(".")
-    return tuple(int(part) if part.isdecimal() and part.isascii() else part for part in parts)
+    return tuple(int(part) if _is_index(part) else part for part in parts)
+
+
+def _is_index(part: str) -> bool:
+    """Whether it counts in a list; pydantic names a number beyond 64 bits by its text."""
+    return part.isdecimal() and part.isascii() and len(part) < 10
 
 
 def path_of_variable(name: str) -> KeyPath:

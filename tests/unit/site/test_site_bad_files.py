@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tidehub.site.load import load, load_text
@@ -325,6 +325,7 @@ def test_a_size_with_its_bytes_beside_it_is_never_guessed(count: int, unit: str)
 
 
 @given(st.text(alphabet="ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_", max_size=40), st.text(max_size=30))
+@example(name="9223372036854775808", value="")
 @settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 def test_no_variable_makes_the_loader_fail_otherwise(name: str, value: str) -> None:
     path_of_variable(f"TIDEHUB__{name}")
