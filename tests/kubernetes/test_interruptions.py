@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deployed_site import CURRENT, SiteOnCluster
+from deployed_site import CURRENT, SiteOnCluster, home
 from local_cluster import LocalCluster
 from standin_charts import StandinCharts
 
@@ -166,7 +166,8 @@ def test_a_change_its_rollback_and_the_removal_killed_at_every_step_come_to_thei
     assert "retire" in kill_everywhere(interrupted, "deploy")
     assert set(interrupted.site.revisions()) == {"jupyterhub"}
 
-    assert {"release jupyterhub", "database"} <= set(kill_everywhere(interrupted, "uninstall"))
+    interrupted.site.cluster().create(home("ana"), interrupted.site.namespace)
+    assert {"release jupyterhub", "homes"} <= set(kill_everywhere(interrupted, "uninstall"))
     assert interrupted.site.revisions() == {}
     assert interrupted.site.cluster().find("v1", "PersistentVolumeClaim", interrupted.site.namespace) == []
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from tidehub.errors import TidehubError, UsageError
 from tidehub.kubernetes.cluster.port import ClusterProblem
+from tidehub.kubernetes.deploying.lock import API as LEASE_API
+from tidehub.kubernetes.deploying.lock import NAME as LEASE
 from tidehub.kubernetes.deploying.observed import meta_of, name_of
 from tidehub.kubernetes.deploying.record import NAME, Record, read_record
 from tidehub.kubernetes.deploying.remains import CRD_GROUPS, Remains, is_home, remains
@@ -321,7 +324,11 @@ def uninstall(
     )
     if also.namespace:
         gone = _without_namespace(work, began)
-        return Uninstalled(replace(gone, journal=result.journal), replace(left[0], crds=left[0].crds))
+        return Uninstalled(replace(gone, journal=result.journal), Remains(crds=left[0].crds))
+    if not (left[0].homes or work.record.kept):
+        # The last trace; after the lock was given back, and harmless where it stays.
+        with contextlib.suppress(ClusterProblem):
+            work.cluster.delete(LEASE_API, "Lease", LEASE, work.namespace)
     return Uninstalled(result, left[0])
 
 
