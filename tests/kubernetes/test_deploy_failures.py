@@ -37,7 +37,7 @@ def site(
 ) -> Iterator[SiteOnCluster]:
     if not isinstance(cluster, LocalCluster):
         pytest.skip("a given cluster is not to be broken")
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "data"))
     cluster.storage_class("homes")
     yield SiteOnCluster.on(cluster, namespace, standin_charts, helm_program)
     cluster.start_api()

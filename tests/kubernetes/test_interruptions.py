@@ -104,7 +104,7 @@ def interrupted(
 ) -> Iterator[Interrupted]:
     if not isinstance(cluster, LocalCluster):
         pytest.skip("storage and pods of a given cluster are its own")
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "data"))
     cluster.storage_class("homes")
     one = Interrupted(SiteOnCluster.on(cluster, namespace, standin_charts, helm_program))
     yield one

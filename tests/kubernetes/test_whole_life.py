@@ -64,7 +64,7 @@ def typed(
         "KUBECONFIG": str(cluster.kubeconfig),
         "TIDEHUB_HELM": str(helm_program),
         "TIDEHUB_CHARTS": str(charts_dir),
-        "XDG_DATA_HOME": str(tmp_path / "data"),
+        "XDG_STATE_HOME": str(tmp_path / "data"),
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
     }.items():
         monkeypatch.setenv(name, value)

@@ -71,7 +71,7 @@ class Save:
 
 def place(work: Work) -> Path:
     """The directory of this namespace's copies, 0700. Raises `TidehubError`."""
-    root = platformdirs.user_data_path("tidehub") / "saved"
+    root = platformdirs.user_state_path("tidehub-copies")
     safe = re.sub(r"[^A-Za-z0-9.-]+", "-", work.cluster.name).strip("-.") or "cluster"
     directory = root / safe / work.namespace
     try:
@@ -82,7 +82,7 @@ def place(work: Work) -> Path:
     except OSError as error:
         raise TidehubError(
             f"the directory of copies {directory} cannot be made ({error.strerror or error})",
-            fix="make room or give access to it; XDG_DATA_HOME chooses another place",
+            fix="make room or give access to it; XDG_STATE_HOME chooses another place",
         ) from error
     return directory
 
