@@ -14,6 +14,7 @@ from tidehub.kubernetes.planning import (
     gathering,
     rules_data,
     rules_definitions,
+    rules_keys,
     rules_ownership,
     rules_refusals,
     rules_restarts,
@@ -39,13 +40,14 @@ _RULES: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     rules_ownership.findings,
     rules_refusals.findings,
     rules_data.findings,
+    rules_keys.findings,
     rules_definitions.findings,
     rules_restarts.findings,
 )
 _WEIGHTS = ("refusal", "danger", "notice")
 _KINDS = (
     "conflict", "model", "adoption", "pending", "unserved", "immutable", "refused", "data-loss", "namespace",
-    "claim-names", "downgrade", "database", "crd", "restart", "leftover", "untried",
+    "claim-names", "keys", "downgrade", "database", "crd", "restart", "leftover", "untried",
 )  # fmt: skip
 """Findings of the same weight come in this order."""
 

@@ -17,8 +17,8 @@ Cause = Literal["site", "drift", "server"]
 Weight = Literal["refusal", "danger", "notice"]
 """`refusal` stops a deployment, `danger` is to be weighed before it, `notice` is worth knowing."""
 Kind = Literal[
-    "conflict", "adoption", "refused", "immutable", "unserved", "data-loss", "claim-names", "database", "downgrade",
-    "model", "namespace", "crd", "restart", "pending", "drift", "leftover", "untried",
+    "conflict", "adoption", "refused", "immutable", "unserved", "data-loss", "claim-names", "keys", "database",
+    "downgrade", "model", "namespace", "crd", "restart", "pending", "leftover", "untried",
 ]  # fmt: skip
 
 

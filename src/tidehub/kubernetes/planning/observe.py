@@ -66,14 +66,20 @@ class LiveObjects:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._found: dict[ObjectId, Object | ClusterProblem | None] = {}
+        self._silent: ClusterProblem | None = None
 
     def fetch(self, id: ObjectId) -> None:
         """Reads ahead: what is wrong with it is raised when somebody wants it."""
+        if self._silent is not None:
+            # Who waits for each of sixty answers of a server that gives none waits for minutes.
+            self._found.setdefault(id, self._silent)
         if id not in self._found:
             try:
                 self._found[id] = self._cluster.get(id.api_version, id.kind, id.name, id.namespace)
             except ClusterProblem as problem:
                 self._found[id] = problem
+                if problem.reason in _NO_ANSWER:
+                    self._silent = problem
 
     def get(self, id: ObjectId) -> Object | None:
         """The object, or None where there is none. Raises `ClusterProblem`."""

@@ -13,8 +13,9 @@ from tidehub.helm.engine import Revision
 from tidehub.kubernetes.cluster.port import ClusterProblem
 from tidehub.kubernetes.deploying.record import Deployed, ReleaseState
 from tidehub.kubernetes.deploying.record import config_map as record_map
-from tidehub.kubernetes.objects import write_manifest
+from tidehub.kubernetes.objects import ObjectId, write_manifest
 from tidehub.kubernetes.planning.model import Plan
+from tidehub.kubernetes.planning.observe import LiveObjects
 from tidehub.kubernetes.planning.words import lines
 
 
@@ -289,6 +290,18 @@ def test_a_server_that_does_not_answer_is_no_finding(reason: Any) -> None:
     world.cluster.refuse("get", "hub", "no answer", reason)
     with pytest.raises(ClusterProblem, match="no answer"):
         world.plan(config_map())
+
+
+def test_a_server_that_fell_silent_is_not_asked_for_each_object() -> None:
+    world = World()
+    cluster: Any = world.cluster
+    live = LiveObjects(cluster)
+    world.cluster.refuse("get", "a", "no answer", "timeout")
+    for name in "abc":
+        live.fetch(ObjectId("v1", "ConfigMap", NAMESPACE, name))
+    assert world.cluster.asked == [("get", "a")]
+    with pytest.raises(ClusterProblem, match="no answer"):
+        live.get(ObjectId("v1", "ConfigMap", NAMESPACE, "c"))
 
 
 def test_own_objects_are_applied_and_those_of_the_last_deployment_removed() -> None:

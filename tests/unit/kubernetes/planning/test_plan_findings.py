@@ -213,6 +213,29 @@ def test_migrations() -> None:
     assert migration("5.5.4", "8.0") == "unknown"
 
 
+# -- keys
+
+
+@pytest.mark.parametrize(
+    ("key", "old", "new", "what"),
+    [
+        ("hub.config.JupyterHub.cookie_secret", "a", "b", "The hub's cookie secret changes."),
+        (
+            "hub.config.CryptKeeper.keys",
+            "one;two",
+            "three;one",
+            "The hub can no longer read the login state that it has stored.",
+        ),
+        ("hub.config.CryptKeeper.keys", "one", "three;one", None),
+        ("hub.config.ConfigurableHTTPProxy.auth_token", "a", "b", None),
+    ],
+)
+def test_keys_that_change(key: str, old: str, new: str, what: str | None) -> None:
+    world = World()
+    world.deployed(secret("hub", **{key: old}))
+    assert [one.what for one in world.plan(secret("hub", **{key: new})).findings] == ([what] if what else [])
+
+
 # -- restarts
 
 
