@@ -176,20 +176,11 @@ def test_the_roles_that_are_asked_for_are_enough(ready: ReadySite) -> None:  # n
         ),
     )
     ready.kubeconfig = ready.cluster.kubeconfig_for(user)
-    for item in ("permissions", "grants"):
-        snippet = ready.troubles()[item].fix.partition("\n")[2]
-        ready.api.apply(snippet)
-        name = unique("bound")
-        ready.create(
-            made(
-                f"{rbac}/v1",
-                "RoleBinding",
-                name,
-                roleRef=_role("Role", "tidehub-deploy"),
-                subjects=[_user(user)],
-            )
-        )
-        assert item not in ready.troubles()
+    for item, role in (("permissions", "tidehub-deploy"), ("grants", "tidehub-grants")):
+        ready.api.apply(ready.troubles()[item].fix.partition("\n")[2])
+        binding = made(f"{rbac}/v1", "RoleBinding", role, roleRef=_role("Role", role), subjects=[_user(user)])
+        ready.create(binding)
+    assert ready.troubles() == {}
 
 
 def test_roles_that_one_may_not_hand_out(ready: ReadySite) -> None:  # noqa: F811

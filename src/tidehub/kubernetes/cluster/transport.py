@@ -64,6 +64,8 @@ class Transport:
     ) -> Any:
         """The decoded JSON of the answer. `doing` names the call in messages. Raises `ClusterProblem`."""
         limit = self.seconds if seconds is None else seconds
+        # Importing the client, or a plugin's login, is not the server's time.
+        self._client()
         deadline = time.monotonic() + limit
 
         def once() -> Any:
@@ -211,7 +213,7 @@ class Transport:
         configuration = self._configured()
         # urllib3's own retries would multiply ours, and follow redirects with the credentials.
         configuration.retries = False
-        configuration.connection_pool_maxsize = 16
+        configuration.connection_pool_maxsize = 32
         client = ApiClient(configuration=configuration)
         for name, value in _impersonation(self._chosen).items():
             client.set_default_header(name, value)

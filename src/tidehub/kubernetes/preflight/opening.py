@@ -16,6 +16,9 @@ from tidehub.errors import Place, TidehubError, UsageError
 from tidehub.kubernetes.preflight.edges.network import Network
 from tidehub.kubernetes.preflight.model import Context, Look
 
+_SECONDS = 20.0
+"""For one answer of the cluster: nobody waits longer than this for what comes after the deadline of all items."""
+
 if TYPE_CHECKING:
     from tidehub.kubernetes.cluster.port import Cluster
     from tidehub.kubernetes.rendering.model import Rendered
@@ -71,7 +74,7 @@ def _connected(
     from tidehub.kubernetes.cluster.connection import connect
 
     try:
-        return connect(str(kubeconfig) if kubeconfig else None, context)
+        return connect(str(kubeconfig) if kubeconfig else None, context, seconds=_SECONDS)
     except TidehubError as error:
         troubles["connection"] = error
         return None

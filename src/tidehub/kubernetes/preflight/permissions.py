@@ -127,24 +127,26 @@ def grants(context: Context) -> list[Finding]:
             "grants",
             "problem",
             "the charts' Roles hand out rights that you do not have yourself, so the server would refuse them",
-            "ask for these rights, or for the verb `escalate` on roles:\n" + snippet(missing, namespace),
+            "ask for these rights, or for the verb `escalate` on roles:\n"
+            + snippet(missing, namespace, "tidehub-grants"),
             tuple(_summary(missing)),
         )
     ]
 
 
-def snippet(missing: Iterable[Access], namespace: str) -> str:
-    """A Role and a ClusterRole with these rights, as YAML to hand to an administrator."""
+def snippet(missing: Iterable[Access], namespace: str, name: str = "tidehub-deploy") -> str:
+    """A Role and a ClusterRole with these rights, as YAML to hand to an administrator.
+
+    Each item names its own: applied under one name, the second would take the first one's rights away.
+    """
     within = [access for access in missing if access.namespace]
     beyond = [access for access in missing if not access.namespace]
     parts = [
-        _role(
-            "Role", f"tidehub-deploy\n  namespace: {where}", [one for one in within if one.namespace == where]
-        )
+        _role("Role", f"{name}\n  namespace: {where}", [one for one in within if one.namespace == where])
         for where in sorted({str(access.namespace) for access in within})
     ]
     if beyond:
-        parts.append(_role("ClusterRole", f"tidehub-deploy-{namespace}", beyond))
+        parts.append(_role("ClusterRole", f"{name}-{namespace}", beyond))
     return "\n---\n".join(parts)
 
 
