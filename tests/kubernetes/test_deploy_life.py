@@ -26,6 +26,7 @@ POLICY: dict[str, Any] = {
 }
 
 
+ADMIN = "kubernetes-admin"
 CRDS = "apiextensions.k8s.io/v1"
 
 
@@ -80,6 +81,8 @@ def test_a_site_is_installed_and_a_second_deploy_writes_nothing(site: SiteOnClus
     again = deploy(rendered, work)
     assert not again.changed and again.revision == 1
     assert [one for one in site.local.writes(since) if site.namespace in str(one.get("requestURI"))] == []
+    # A few trips to the server, not one for each object.
+    assert len([one for one in site.local.audit_events(since) if one["user"]["username"] == ADMIN]) < 50
     assert site.revisions() == {"jupyterhub": 1, "dask-gateway": 1}
 
 
