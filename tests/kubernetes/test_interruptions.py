@@ -167,7 +167,7 @@ def test_a_change_its_rollback_and_the_removal_killed_at_every_step_come_to_thei
     assert set(interrupted.site.revisions()) == {"jupyterhub"}
 
     interrupted.site.cluster().create(home("ana"), interrupted.site.namespace)
-    assert {"release jupyterhub", "homes"} <= set(kill_everywhere(interrupted, "uninstall"))
+    assert {"release jupyterhub", "homes", "database"} <= set(kill_everywhere(interrupted, "uninstall"))
     assert interrupted.site.revisions() == {}
     assert interrupted.site.cluster().find("v1", "PersistentVolumeClaim", interrupted.site.namespace) == []
 

@@ -26,6 +26,8 @@ from tidehub.kubernetes.objects import Object
 
 PULLS = 2
 """Failed pulls after which a pull is not tried any longer: a registry may fail once."""
+PULL_GRACE = 45.0
+"""Seconds of failing pulls after which a pull is not waited for, however few events tell of it."""
 RESTARTS = 2
 """Restarts after which a container that crashes is not waited for: a part may be a moment earlier than another."""
 CONFIG_GRACE = 20.0
@@ -69,7 +71,7 @@ def _troubles(pod: Object, seen: Observed, now: datetime.datetime) -> Iterator[T
         reason = str(waiting.get("reason") or "")
         said = " ".join(str(waiting.get("message") or "").split())
         if reason in _PULL_REASONS:
-            yield _pull(pod, container, said, seen)
+            yield _pull(pod, container, reason, said, seen, now)
         elif reason in ("InvalidImageName", "ErrImageNeverPull"):
             yield Trouble(
                 "image-name",
@@ -128,21 +130,27 @@ def _image(pod: Object, container: str) -> str:
     return "?"
 
 
-def _pull(pod: Object, container: str, said: str, seen: Observed) -> Trouble:
-    failures = [
+def _pull(
+    pod: Object, container: str, reason: str, said: str, seen: Observed, now: datetime.datetime
+) -> Trouble:
+    about = [
         event for event in seen.events_of(pod, "Failed", "ErrImagePull") if "pull" in text_of(event).lower()
     ]
+    # A kubelet says "Failed to pull ..." once a try, and "Error: ErrImagePull" beside it.
+    failures = [event for event in about if "failed to pull" in text_of(event).lower()] or about
     evidence = text_of(failures[-1]) if failures else said
     # A pull that the registry answered with "there is none" is not tried a second time.
     hopeless = _NEVER.search(evidence) is not None and "timeout" not in evidence.lower()
-    backed_off = bool(seen.events_of(pod, "BackOff")) or "ack-off" in said or "ImagePullBackOff" in said
+    backed_off = bool(seen.events_of(pod, "BackOff")) or "ImagePullBackOff" in (reason, said)
+    # Where events are not to be had, or folded in another way, time tells.
+    long = reason == "ImagePullBackOff" and _age(pod, seen, now) > PULL_GRACE
+    fresh = seen.fresh(last_seen(failures[-1]) if failures else "")
     return Trouble(
         "image-pull",
         f"the image {_image(pod, container)!r} of {name_of(pod)} cannot be pulled",
         (evidence,) if evidence else (),
         "check its name and tag in the site file, and whether the cluster may read that registry",
-        fatal=seen.fresh(last_seen(failures[-1]) if failures else "")
-        and (times(failures) >= PULLS or (hopeless and (backed_off or not failures))),
+        fatal=long or (fresh and (times(failures) >= PULLS or (hopeless and (backed_off or not failures)))),
     )
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from tidehub.errors import TidehubError, UsageError
+from tidehub.errors import UsageError
 from tidehub.kubernetes.cluster.port import ClusterProblem
 from tidehub.kubernetes.deploying.lock import API as LEASE_API
 from tidehub.kubernetes.deploying.lock import NAME as LEASE
@@ -20,7 +20,13 @@ from tidehub.kubernetes.deploying.steps.crds import KIND as CRD_KIND
 from tidehub.kubernetes.deploying.steps.crds import has_objects, stranger
 from tidehub.kubernetes.deploying.steps.namespace import NamespaceEnding, keeps
 from tidehub.kubernetes.deploying.steps.objects import is_ours
-from tidehub.kubernetes.deploying.steps.removing import DATABASE_CLAIM, PROTECTED, uninstall_release
+from tidehub.kubernetes.deploying.steps.removing import (
+    DATABASE_CLAIM,
+    PROTECTED,
+    Stuck,
+    held,
+    uninstall_release,
+)
 from tidehub.kubernetes.deploying.stored import live_release
 from tidehub.kubernetes.deploying.words import Refused, counted, listed, span
 from tidehub.kubernetes.objects import Object, ObjectId, identify
@@ -45,14 +51,6 @@ class Also:
 
     def __bool__(self) -> bool:
         return self.homes or self.database or self.crds or self.namespace
-
-
-class Stuck(TidehubError):
-    """Something is being deleted and does not go."""
-
-    def __init__(self, what: str, evidence: tuple[str, ...], fix: str) -> None:
-        self.evidence = evidence
-        super().__init__(what, fix=fix)
 
 
 @dataclass(frozen=True)
@@ -80,10 +78,9 @@ class StopClusters:
 
 @dataclass(frozen=True)
 class RemoveRelease:
-    """Uninstalls a release; what holds data stays."""
+    """Uninstalls a release; what holds data stays, and goes in a step of its own where that was asked for."""
 
     release: str
-    keep: tuple[tuple[str, str], ...] = PROTECTED
 
     @property
     def name(self) -> str:
@@ -99,7 +96,7 @@ class RemoveRelease:
     def run(self, work: Work) -> str:
         kept: tuple[str, ...] = ()
         if live_release(work, self.release) is not None:
-            kept = uninstall_release(work, self.release, keep=self.keep)
+            kept = uninstall_release(work, self.release)
         work.write(work.record.without_release(self.release))
         return f"uninstalled, {listed(kept)} kept" if kept else "uninstalled"
 
@@ -237,9 +234,8 @@ class Uninstalled:
 
 def uninstall_steps(also: Also) -> tuple[Step, ...]:
     """In order: what runs, the gateway before the hub, then what is left over, then what was named."""
-    keep = () if also.database else PROTECTED
     steps: list[Step] = [StopClusters()]
-    steps += [RemoveRelease(name, keep) for name in reversed(RELEASES)]
+    steps += [RemoveRelease(name) for name in reversed(RELEASES)]
     steps += [StopServers(), RemoveObjects()]
     if also.homes:
         steps.append(RemoveClaims("homes", "Homes", is_home))
@@ -337,18 +333,9 @@ def wait_until_gone(work: Work, what: str, left: Callable[[], list[Object]]) -> 
     deadline = time.monotonic() + min(GONE, work.options.timeout)
     while objects := left():
         if time.monotonic() > deadline:
-            held = [
-                f"{one.get('kind')} {name_of(one)}: "
-                + (
-                    f"finalizers {', '.join(meta_of(one).get('finalizers') or [])}"
-                    if meta_of(one).get("finalizers")
-                    else "still ending"
-                )
-                for one in objects[:5]
-            ]
             raise Stuck(
                 f"{what} are being deleted and do not go: {listed(name_of(one) for one in objects)}",
-                tuple(held),
+                held(objects),
                 "end what still uses them (kubectl describe says what); the controller of a finalizer has to run",
             )
         work.ensure()

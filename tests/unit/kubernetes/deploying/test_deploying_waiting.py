@@ -130,6 +130,10 @@ def test_a_registry_may_fail_once() -> None:
     one = pod(PULL)
     once = event(one, "Failed", "Failed to pull image: i/o timeout")
     assert "cannot be pulled" in progress(judge(HUB, seen(one, events=(once,)), NOW)).lines[0]
+    beside = event(one, "Failed", "Error: ErrImagePull")
+    assert progress(judge(HUB, seen(one, events=(once, beside)), NOW)).troubles, (
+        "the same failure, told twice"
+    )
     twice = event(one, "Failed", "Failed to pull image: i/o timeout", count=2)
     found = failure(judge(HUB, seen(one, events=(twice,)), NOW))
     assert found.reason == "image-pull" and "'registry.example/hub:1'" in found.what
@@ -146,10 +150,16 @@ def test_an_image_that_there_is_not_is_not_waited_for() -> None:
     )
 
 
+def test_a_pull_that_keeps_failing_ends_even_where_no_event_tells() -> None:
+    assert failure(judge(HUB, seen(pod(BACK_OFF)), NOW)).evidence == (BACK_OFF["waiting"]["message"],)
+    young = pod(BACK_OFF, metadata={"creationTimestamp": ago(10)})
+    assert progress(judge(HUB, seen(young), NOW)).troubles
+
+
 def test_what_failed_before_this_wait_may_be_put_right_by_now() -> None:
     one = pod(BACK_OFF)
     old = event(one, "Failed", "Failed to pull image: manifest unknown: not found", count=5, seconds=200)
-    since = NOW - datetime.timedelta(seconds=60)
+    since = NOW - datetime.timedelta(seconds=20)
     assert progress(judge(HUB, seen(one, events=(old,), since=since), NOW)).troubles
     again = event(one, "Failed", "Failed to pull image: manifest unknown: not found", count=6, seconds=5)
     failure(judge(HUB, seen(one, events=(again,), since=since), NOW))

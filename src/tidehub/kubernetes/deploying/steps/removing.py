@@ -13,33 +13,71 @@ import re
 from collections.abc import Collection
 from dataclasses import replace
 
+from tidehub.errors import TidehubError
+from tidehub.helm.problems import TimedOut
 from tidehub.helm.records import decoded
+from tidehub.kubernetes.deploying.observed import meta_of, name_of
 from tidehub.kubernetes.deploying.running import Work
 from tidehub.kubernetes.deploying.stored import free, live_release
-from tidehub.kubernetes.objects import Object, read_manifest, write_manifest
+from tidehub.kubernetes.deploying.words import listed
+from tidehub.kubernetes.objects import Object, identify, read_manifest, write_manifest
 
 POLICY = "helm.sh/resource-policy"
 DATABASE_CLAIM = "hub-db-dir"
 HUB_SECRET = "hub"
 PROTECTED = (("PersistentVolumeClaim", DATABASE_CLAIM), ("Secret", HUB_SECRET))
 """The hub's database, and the keys without which parts of it cannot be read."""
+
+
+class Stuck(TidehubError):
+    """Something is being deleted and does not go."""
+
+    def __init__(self, what: str, evidence: tuple[str, ...], fix: str) -> None:
+        self.evidence = evidence
+        super().__init__(what, fix=fix)
+
+
 _DOCUMENT = re.compile(r"^---[ \t]*$", re.MULTILINE)
 
 
 def uninstall_release(
     work: Work, name: str, *, keep: Collection[tuple[str, str]] = PROTECTED
 ) -> tuple[str, ...]:
-    """Uninstalls a release but for `keep`; which of these it had, as `Kind/name`. Raises `HelmProblem`."""
+    """Uninstalls a release but for `keep`; which of these it had, as `Kind/name`.
+
+    Raises `Stuck` where an object of it does not go, otherwise `HelmProblem`.
+    """
     free(work, name)
     kept = protect(work, name, keep)
+    live = live_release(work, name)
     if kept:
         # Written before Helm removes anything: the next deployment knows whose they are.
         already = dict.fromkeys((*work.record.kept, *kept))
         work.write(replace(work.record, kept=tuple(already)))
     work.ensure()
-    work.helm.uninstall(name, work.namespace, timeout=work.options.timeout)
+    try:
+        work.helm.uninstall(name, work.namespace, timeout=work.options.timeout)
+    except TimedOut as error:
+        left = _being_deleted(work, live.manifest) if live else []
+        if not left:
+            raise
+        raise Stuck(
+            f"objects of the release {name} are being deleted and do not go: {listed(name_of(one) for one in left)}",
+            held(left),
+            "end what still uses them (kubectl describe says what); the controller of a finalizer has to run",
+        ) from error
     work.facts.clear()
     return kept
+
+
+def held(objects: Collection[Object]) -> tuple[str, ...]:
+    """What keeps objects that are being deleted, a line for each of the first five."""
+    lines = []
+    for one in list(objects)[:5]:
+        finalizers = meta_of(one).get("finalizers") or []
+        why = f"finalizers {', '.join(finalizers)}" if finalizers else "still ending"
+        lines.append(f"{one.get('kind')} {name_of(one)}: {why}")
+    return tuple(lines)
 
 
 def protect(work: Work, name: str, keep: Collection[tuple[str, str]]) -> tuple[str, ...]:
@@ -81,3 +119,9 @@ def _with_manifest(secret: Object, manifest: str) -> Object:
     whole["manifest"] = manifest
     packed = gzip.compress(json.dumps(whole, separators=(",", ":")).encode(), mtime=0)
     return {**secret, "data": {"release": base64.b64encode(base64.b64encode(packed)).decode()}}
+
+
+def _being_deleted(work: Work, manifest: str) -> list[Object]:
+    ids = [identify(obj, work.namespace) for obj in read_manifest(manifest)]
+    found = (work.cluster.get(id.api_version, id.kind, id.name, id.namespace) for id in ids)
+    return [one for one in found if one is not None and meta_of(one).get("deletionTimestamp")]
