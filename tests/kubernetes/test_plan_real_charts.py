@@ -62,15 +62,12 @@ def test_nothing_would_change_after_an_installation(opened: Open, cluster: Local
     session = opened(example, settings)
     rendered = session.render()
     before = plan(rendered, session.connected, session.helm)
-    print("\n".join(lines(before)))
     assert not before.refusals, "\n".join(lines(before))
     installed_render.install(rendered, session.connected, session.helm, cluster.api)
     since = time.time()
     session = opened(example, settings)
     rendered = session.render()
-    started = time.monotonic()
     after = plan(rendered, session.connected, session.helm)
-    print(time.monotonic() - started)
     assert after.empty and not after.drift, "\n".join(lines(after))
     assert cluster.writes(since) == []
 
@@ -81,7 +78,6 @@ def test_an_upgrade_from_the_older_charts_says_what_it_means(opened: Open, clust
     after = opened(*MODELS["protocoast"])
     found = plan(after.render(), after.connected, after.helm)
     told = "\n".join(lines(found))
-    print(told)
     assert not found.refusals, told
     what = [one.what for one in found.findings]
     assert "JupyterHub 5.5.0 changes the database of JupyterHub 4.1.6." in what
