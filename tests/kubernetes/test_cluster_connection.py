@@ -1,24 +1,17 @@
-"""The cluster connection against a real API server: ways in, writes and their refusals, watches, logs, exec."""
+"""The cluster connection against a real API server: writes and their refusals, watches, logs, exec."""
 
+# ruff: noqa: F811
 from __future__ import annotations
 
-import base64
-import datetime
-import json
 import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from cluster_certificates import private_pem
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from connection_fixtures import connected, problem_of, server  # noqa: F401
 from local_cluster import LocalCluster
 
 from tidehub.kubernetes.cluster import connection as connection_module
@@ -27,22 +20,6 @@ from tidehub.kubernetes.cluster.port import Access, ClusterProblem
 
 Object = dict[str, Any]
 Change = Callable[[Object], Any]
-
-
-@pytest.fixture
-def server(cluster: Any) -> LocalCluster:
-    """The project's own cluster: these tests stop it, and write kubeconfigs for it."""
-    if not isinstance(cluster, LocalCluster):
-        pytest.skip("these tests stop the API server")
-    return cluster
-
-
-@pytest.fixture
-def connected(server: LocalCluster) -> Iterator[Connection]:
-    """The administrator's connection."""
-    found = connect(str(server.kubeconfig), seconds=10)
-    yield found
-    found.close()
 
 
 def test_what_the_server_is_and_serves(connected: Connection) -> None:
@@ -139,7 +116,7 @@ def test_a_conflict_names_managers_and_fields(
     connected: Connection, server: LocalCluster, namespace: str
 ) -> None:
     server.apply(_map("shared", a="theirs", b="theirs"), namespace)
-    problem = _problem(lambda: connected.apply(_map("shared", a="ours", b="ours"), namespace))
+    problem = problem_of(lambda: connected.apply(_map("shared", a="ours", b="ours"), namespace))
     assert problem.reason == "conflict"
     assert "fields belong to someone else: tests (.data.a, .data.b)" in str(problem)
     assert connected.apply(_map("shared", a="ours"), namespace, force=True)["data"]["a"] == "ours"
@@ -147,7 +124,7 @@ def test_a_conflict_names_managers_and_fields(
 
 def test_what_is_there_already_is_a_conflict(connected: Connection, namespace: str) -> None:
     connected.create(_map("one"), namespace)
-    problem = _problem(lambda: connected.create(_map("one"), namespace))
+    problem = problem_of(lambda: connected.create(_map("one"), namespace))
     assert (problem.reason, problem.status) == ("conflict", 409)
     assert "already exists" in str(problem)
 
@@ -155,7 +132,9 @@ def test_what_is_there_already_is_a_conflict(connected: Connection, namespace: s
 def test_an_invalid_object_lists_its_fields(connected: Connection, namespace: str) -> None:
     template = {"metadata": {"labels": {"app": "b"}}, "spec": {"containers": [{"name": "X", "image": ""}]}}
     spec = {"replicas": -1, "selector": {"matchLabels": {"app": "a"}}, "template": template}
-    problem = _problem(lambda: connected.apply(_object("apps/v1", "Deployment", "bad", spec=spec), namespace))
+    problem = problem_of(
+        lambda: connected.apply(_object("apps/v1", "Deployment", "bad", spec=spec), namespace)
+    )
     assert (problem.reason, problem.status) == ("invalid", 422)
     for text in (
         "spec.replicas: Invalid value: -1",
@@ -172,14 +151,14 @@ def test_an_exceeded_quota_is_one(connected: Connection, server: LocalCluster, n
         lambda: ((server.api.get("ResourceQuota", "small", namespace) or {}).get("status") or {}).get("used"),
     )
     service = _object("v1", "Service", "one", spec={"ports": [{"port": 80}]})
-    problem = _problem(lambda: connected.create(service, namespace))
+    problem = problem_of(lambda: connected.create(service, namespace))
     assert (problem.reason, problem.status) == ("quota", 403)
     assert "exceeded quota: small" in str(problem)
 
 
 def test_a_right_that_is_missing(server: LocalCluster, namespace: str) -> None:
     nobody = connect(str(server.kubeconfig_for("connection-nobody")), seconds=10)
-    problem = _problem(lambda: nobody.create(_map("one"), namespace))
+    problem = problem_of(lambda: nobody.create(_map("one"), namespace))
     assert (problem.reason, problem.status) == ("forbidden", 403)
     assert 'User "connection-nobody" cannot create resource "configmaps"' in str(problem)
     assert nobody.allowed([Access("create", "configmaps", "", namespace), Access("get", "nodes")]) == [
@@ -208,155 +187,16 @@ def test_what_one_may_do_is_answered_in_order(
 
 
 def test_a_namespace_that_is_not_there(connected: Connection) -> None:
-    problem = _problem(lambda: connected.create(_map("one"), "no-such-namespace"))
+    problem = problem_of(lambda: connected.create(_map("one"), "no-such-namespace"))
     assert (problem.reason, problem.status) == ("not-found", 404)
     assert connected.find("v1", "ConfigMap", "no-such-namespace") == []
 
 
 def test_a_kind_that_is_not_served(connected: Connection, namespace: str) -> None:
     unknown = _object("zz.example.org/v1", "Unknown", "one")
-    problem = _problem(lambda: connected.apply(unknown, namespace))
+    problem = problem_of(lambda: connected.apply(unknown, namespace))
     assert problem.reason == "not-found"
     assert "does not serve Unknown of zz.example.org/v1" in str(problem)
-
-
-# -- ways in
-
-
-def test_a_wrong_context_lists_those_there_are(server: LocalCluster) -> None:
-    problem = _problem(lambda: connect(str(server.kubeconfig), "production"))
-    assert "no context 'production'" in str(problem)
-    assert "one of: test" in str(problem)
-
-
-def test_a_missing_ca(server: LocalCluster, tmp_path: Path) -> None:
-    path = _kubeconfig(server, tmp_path, cluster=lambda one: one.pop("certificate-authority-data"))
-    problem = _problem(lambda: connect(path, seconds=5))
-    assert problem.reason == "unreachable"
-    assert "signed by an authority that the kubeconfig does not trust" in str(problem)
-
-
-def test_an_insecure_kubeconfig_works_and_is_told(server: LocalCluster, tmp_path: Path) -> None:
-    def insecure(one: Object) -> None:
-        del one["certificate-authority-data"]
-        one["insecure-skip-tls-verify"] = True
-
-    found = connect(_kubeconfig(server, tmp_path, cluster=insecure), seconds=5)
-    assert "insecure-skip-tls-verify" in found.warnings[0]
-
-
-def test_a_certificate_for_another_name(server: LocalCluster, tmp_path: Path) -> None:
-    path = _kubeconfig(
-        server, tmp_path, cluster=lambda one: one.update({"tls-server-name": "elsewhere.example.org"})
-    )
-    assert "is for another name" in str(_problem(lambda: connect(path, seconds=5)))
-
-
-def test_an_expired_client_certificate(server: LocalCluster, tmp_path: Path) -> None:
-    pair = _expired()
-    path = _kubeconfig(server, tmp_path, user=lambda one: one.update(pair))
-    problem = _problem(lambda: connect(path, seconds=5))
-    assert problem.reason == "unauthorized"
-    assert "client certificate of context 'test' expired on" in str(problem)
-
-
-def test_no_credentials(server: LocalCluster, tmp_path: Path) -> None:
-    found = connect(_kubeconfig(server, tmp_path, user=lambda one: one.clear()), seconds=5)
-    problem = _problem(lambda: found.find("v1", "Node"))
-    assert problem.reason == "unauthorized"
-    assert "names no user with credentials" in str(problem)
-
-
-def test_a_token_that_is_not_valid_is_never_shown(server: LocalCluster, tmp_path: Path) -> None:
-    path = _kubeconfig(server, tmp_path, user=_only_token("secret-of-mine"))
-    problem = _problem(lambda: connect(path, seconds=5))
-    assert problem.reason == "unauthorized"
-    assert "does not accept these credentials" in str(problem)
-    assert "secret-of-mine" not in str(problem)
-
-
-def test_a_token_file_is_read_again(server: LocalCluster, tmp_path: Path, namespace: str) -> None:
-    file = tmp_path / "token"
-    file.write_text(_token(server, namespace))
-    user: Change = lambda one: (one.clear(), one.update({"tokenFile": "token"}))  # noqa: E731
-    found = connect(_kubeconfig(server, tmp_path, user=user), seconds=5)
-    assert _who(found) == f"system:serviceaccount:{namespace}:default"
-    file.write_text("no token")
-    assert _problem(lambda: _who(found)).reason == "unauthorized"
-
-
-@pytest.mark.parametrize("version", ["v1", "v1beta1"])
-def test_an_exec_plugin_gives_a_token(
-    server: LocalCluster, tmp_path: Path, namespace: str, version: str
-) -> None:
-    plugin = _plugin(tmp_path, version, {"token": _token(server, namespace)})
-    found = connect(_kubeconfig(server, tmp_path, user=plugin), seconds=10)
-    assert _who(found) == f"system:serviceaccount:{namespace}:default"
-    info = json.loads((tmp_path / "info").read_text())
-    assert info["apiVersion"] == f"client.authentication.k8s.io/{version}"
-    assert info["spec"]["cluster"]["server"] == server.url
-    assert info["spec"]["interactive"] is False
-
-
-def test_an_exec_plugin_gives_a_certificate(server: LocalCluster, tmp_path: Path) -> None:
-    user = json.loads(server.kubeconfig_for("connection-cert").read_text())["users"][0]["user"]
-    pem = {
-        "clientCertificateData": base64.b64decode(user["client-certificate-data"]).decode(),
-        "clientKeyData": base64.b64decode(user["client-key-data"]).decode(),
-    }
-    found = connect(_kubeconfig(server, tmp_path, user=_plugin(tmp_path, "v1", pem)), seconds=10)
-    assert _who(found) == "connection-cert"
-
-
-def test_an_exec_plugin_is_asked_again_when_its_token_has_ended(
-    server: LocalCluster, tmp_path: Path, namespace: str
-) -> None:
-    credential = {"token": _token(server, namespace)}
-    plugin = _plugin(tmp_path, "v1", credential)
-    found = connect(_kubeconfig(server, tmp_path, user=plugin), seconds=10)
-    assert _who(found)
-    # The server revokes tokens of accounts that are gone; a new account has new ones.
-    server.api.delete("ServiceAccount", "default", namespace)
-    server.api.wait("a new account is made", lambda: server.api.get("ServiceAccount", "default", namespace))
-    _plugin(tmp_path, "v1", {"token": _token(server, namespace)})
-    server.api.wait("the old token is refused", lambda: _who(found) and _runs(tmp_path) > 1)
-    assert _who(found) == f"system:serviceaccount:{namespace}:default"
-
-
-def test_an_exec_plugin_whose_credential_expires_is_asked_in_time(
-    server: LocalCluster, tmp_path: Path, namespace: str
-) -> None:
-    soon = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=5)).strftime(
-        "%Y-%m-%dT%H:%M:%SZ"
-    )
-    plugin = _plugin(tmp_path, "v1", {"token": _token(server, namespace), "expirationTimestamp": soon})
-    found = connect(_kubeconfig(server, tmp_path, user=plugin), seconds=10)
-    before = _runs(tmp_path)
-    _who(found)
-    assert _runs(tmp_path) > before
-
-
-def test_one_may_act_as_somebody_else(server: LocalCluster, tmp_path: Path) -> None:
-    found = connect(_kubeconfig(server, tmp_path, user=lambda one: one.update({"as": "anna"})), seconds=5)
-    assert _who(found) == "anna"
-
-
-def test_in_a_pod_the_service_account_is_used(
-    server: LocalCluster, tmp_path: Path, namespace: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from kubernetes.config import incluster_config
-
-    (tmp_path / "token").write_text(_token(server, namespace))
-    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
-    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(server.directory / "ca.crt"))
-    host, port = server.url.removeprefix("https://").split(":")
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
-    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
-    monkeypatch.delenv("KUBECONFIG", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    found = connect(seconds=5)
-    assert _who(found) == f"system:serviceaccount:{namespace}:default"
-    assert found.kubeconfig is None
 
 
 # -- a server that fails
@@ -367,7 +207,7 @@ def test_a_server_that_hangs_is_late(server: LocalCluster, connected: Connection
     server.freeze()
     try:
         started = time.monotonic()
-        problem = _problem(lambda: quick.find("v1", "Namespace"))
+        problem = problem_of(lambda: quick.find("v1", "Namespace"))
         assert time.monotonic() - started < 5
     finally:
         server.thaw()
@@ -382,7 +222,7 @@ def test_a_server_that_is_gone_is_unreachable_and_comes_back(
     assert connected.find("v1", "Namespace")
     server.kill_api()
     try:
-        problem = _problem(lambda: connected.find("v1", "Namespace"))
+        problem = problem_of(lambda: connected.find("v1", "Namespace"))
     finally:
         server.start_api()
     assert problem.reason == "unreachable"
@@ -470,28 +310,20 @@ def test_a_program_is_given_bytes(server: LocalCluster, connected: Connection, n
     assert done.stdout == data
 
 
-def test_a_program_may_end_before_it_has_read_everything(
-    server: LocalCluster, connected: Connection, namespace: str
-) -> None:
-    pod = _running_pod(server, connected, namespace)
-    done = connected.execute(pod, namespace, ["head", "-c", "10"], stdin=b"x" * 2_000_000, seconds=30)
-    assert (done.stdout, done.code) == (b"x" * 10, 0)
-
-
 def test_a_program_that_does_not_end_is_late(
     server: LocalCluster, connected: Connection, namespace: str
 ) -> None:
     pod = _running_pod(server, connected, namespace)
     started = time.monotonic()
-    problem = _problem(lambda: connected.execute(pod, namespace, ["sleep", "60"], seconds=2))
+    problem = problem_of(lambda: connected.execute(pod, namespace, ["sleep", "60"], seconds=2))
     assert time.monotonic() - started < 8
     assert problem.reason == "timeout"
     assert "run sleep in pod web: it did not end within 2 s" in str(problem)
 
 
 def test_a_pod_that_is_not_there(connected: Connection, namespace: str) -> None:
-    assert _problem(lambda: list(connected.logs("gone", namespace))).reason == "not-found"
-    assert _problem(lambda: connected.execute("gone", namespace, ["true"])).reason == "not-found"
+    assert problem_of(lambda: list(connected.logs("gone", namespace))).reason == "not-found"
+    assert problem_of(lambda: connected.execute("gone", namespace, ["true"])).reason == "not-found"
 
 
 def _running_pod(server: LocalCluster, connected: Connection, namespace: str) -> str:
@@ -512,12 +344,6 @@ def _map(name: str, **data: str) -> Object:
     return _object("v1", "ConfigMap", name, data=data)
 
 
-def _problem(call: Callable[[], Any]) -> ClusterProblem:
-    with pytest.raises(ClusterProblem) as raised:
-        call()
-    return raised.value
-
-
 def _tried(call: Callable[[], Any]) -> Any:
     try:
         return call()
@@ -528,76 +354,3 @@ def _tried(call: Callable[[], Any]) -> Any:
 def _fresh(connected: Connection) -> Connection:
     connected._discovery.forget()
     return connected
-
-
-def _who(found: Connection) -> str:
-    """The person that the server takes this connection for."""
-    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview", "metadata": {"name": ""}}
-    return str(found.create(review)["status"]["userInfo"]["username"])
-
-
-def _kubeconfig(
-    server: LocalCluster, folder: Path, *, cluster: Change | None = None, user: Change | None = None
-) -> str:
-    """The administrator's, changed."""
-    document = json.loads(server.kubeconfig.read_text())
-    if cluster is not None:
-        cluster(document["clusters"][0]["cluster"])
-    if user is not None:
-        user(document["users"][0]["user"])
-    path = folder / "kubeconfig"
-    path.write_text(json.dumps(document))
-    return str(path)
-
-
-def _token(server: LocalCluster, namespace: str) -> str:
-    """Of the namespace's default account."""
-    server.api.wait("the account is made", lambda: server.api.get("ServiceAccount", "default", namespace))
-    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    path = f"/api/v1/namespaces/{namespace}/serviceaccounts/default/token"
-    return str(server.api.call("POST", path, body)["status"]["token"])
-
-
-def _only_token(token: str) -> Change:
-    return lambda one: (one.clear(), one.update({"token": token}))
-
-
-def _plugin(folder: Path, version: str, status: Object) -> Change:
-    """A login program that gives `status`, notes what it was told, and counts its runs."""
-    api_version = f"client.authentication.k8s.io/{version}"
-    credential = {"apiVersion": api_version, "kind": "ExecCredential", "status": status}
-    (folder / "credential").write_text(json.dumps(credential))
-    program = folder / "login.sh"
-    program.write_text(
-        f'#!/bin/sh\nprintf "%s" "$KUBERNETES_EXEC_INFO" > {folder}/info\necho run >> {folder}/runs\n'
-        f"cat {folder}/credential\n"
-    )
-    program.chmod(0o700)
-    settings = {"apiVersion": api_version, "command": "./login.sh", "provideClusterInfo": True}
-    settings["interactiveMode"] = "Never"
-    return lambda one: (one.clear(), one.update({"exec": settings}))
-
-
-def _runs(folder: Path) -> int:
-    return len((folder / "runs").read_text().splitlines())
-
-
-def _expired() -> dict[str, str]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "anna")])
-    ended = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(ended - datetime.timedelta(days=1))
-        .not_valid_after(ended)
-        .sign(key, hashes.SHA256())
-    )
-    parts = {
-        "client-certificate-data": signed.public_bytes(serialization.Encoding.PEM),
-        "client-key-data": private_pem(key),
-    }
-    return {key: base64.b64encode(data).decode() for key, data in parts.items()}

@@ -275,7 +275,8 @@ def _conversation(
                 break
         collect(0)
     except (websocket.WebSocketException, OSError) as error:
-        # A program may end before it has read everything; how it ended was then sent before the connection closed.
+        # A program may end before it has read everything: how it ended may still have come, if the server's reset of
+        # the connection has not overtaken it.
         with contextlib.suppress(websocket.WebSocketException, OSError):
             collect(1.0)
         if not gathered[_ERROR]:
