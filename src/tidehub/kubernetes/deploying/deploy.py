@@ -74,6 +74,7 @@ class Deployment:
     def check(self, work: Work) -> None:
         """Raises `Refused` where the namespace or the cluster holds what is not ours. Reads only."""
         _check_model(work, self.rendered)
+        refuse_strangers(work, self.releases)
         for release in self.releases:
             release.check(work)
         self.crds.check(work)
@@ -146,7 +147,8 @@ def consequences(work: Work, rendered: Rendered, *, database: str | None = None)
         after,
         database=database,
         overrides=_overrides(rendered),
-        slug_scheme=_slug_scheme(rendered),
+        slug_scheme=str(_hub_value(rendered, "config", "KubeSpawner", "slug_scheme") or ""),
+        elsewhere=_hub_value(rendered, "db", "type") not in (None, "sqlite-pvc"),
     )
 
 
@@ -158,8 +160,9 @@ def consequences_between(
     database: str | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     slug_scheme: str = "",
+    elsewhere: bool = False,
 ) -> tuple[Move, ...]:
-    """The same for charts that are known already."""
+    """The same for charts that are known already. `elsewhere` says that the hub's database is on no volume here."""
     claims = work.cluster.find("v1", "PersistentVolumeClaim", work.namespace)
     return moves(
         before,
@@ -167,7 +170,7 @@ def consequences_between(
         homes=Homes.of(claims),
         overrides=overrides,
         database=database,
-        has_database=copies.has_database(work),
+        has_database=elsewhere or copies.has_database(work),
         slug_scheme=slug_scheme,
     )
 
@@ -219,12 +222,13 @@ def _overrides(rendered: Rendered) -> dict[str, Mapping[str, Any]]:
     return {chart: overrides.helm.of(chart) for chart in get_args(Chart)}
 
 
-def _slug_scheme(rendered: Rendered) -> str:
+def _hub_value(rendered: Rendered, *path: str) -> Any:
+    """A value below `hub` of the jupyterhub chart, as the site sets it; None where it does not."""
     for one in rendered.releases:
         found: Any = one.release.values
         found = found.get("jupyterhub", found)
-        for part in ("hub", "config", "KubeSpawner", "slug_scheme"):
+        for part in ("hub", *path):
             found = found.get(part) if isinstance(found, Mapping) else None
-        if found:
-            return str(found)
-    return ""
+        if found is not None:
+            return found
+    return None

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from tidehub.kubernetes.cluster.port import ClusterProblem
+from tidehub.kubernetes.cluster.port import ClusterProblem, ServedKind
 
 Object = dict[str, Any]
 Key = tuple[str, str, str, str]
@@ -23,6 +23,7 @@ class MemoryCluster:
         self.objects: dict[Key, Object] = {}
         self.writes: list[str] = []
         self.before: Callable[[str, str], None] = lambda verb, kind: None
+        self.kinds: tuple[ServedKind, ...] = ()
         self._version = 0
 
     def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> Object | None:
@@ -79,6 +80,9 @@ class MemoryCluster:
         self.before("delete", kind)
         self.writes.append(f"delete {kind} {name}")
         return self.objects.pop((api_version, kind, namespace or "", name), None) is not None
+
+    def served(self) -> tuple[ServedKind, ...]:
+        return self.kinds
 
     def _key(self, obj: Object, namespace: str | None) -> Key:
         meta = obj["metadata"]

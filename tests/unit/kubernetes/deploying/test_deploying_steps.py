@@ -12,6 +12,7 @@ import pytest
 from memory_cluster import MemoryCluster
 
 from tidehub.errors import TidehubError
+from tidehub.kubernetes.cluster.port import ClusterProblem, ServedKind
 from tidehub.kubernetes.deploying.journal import Journal
 from tidehub.kubernetes.deploying.record import Record, ReleaseState
 from tidehub.kubernetes.deploying.running import Options, Work
@@ -99,6 +100,22 @@ def test_definitions_of_others_are_refused_unless_named(live: Object, owner: str
         Crds((WANTED,)).check(work(cluster))
     assert "--adopt middlewares.traefik.io" in str(refused.value)
     Crds((WANTED,)).check(work(cluster, adopt=frozenset({"middlewares.traefik.io"})))
+
+
+def test_definitions_that_may_not_be_read_are_an_administrators() -> None:
+    cluster = MemoryCluster()
+
+    def refuse(verb: str, kind: str) -> None:
+        if kind == "CustomResourceDefinition":
+            raise ClusterProblem("you may not", reason="forbidden", status=403)
+
+    cluster.before = refuse
+    wanted = {**WANTED, "spec": {**WANTED["spec"], "names": {"plural": "middlewares", "kind": "Middleware"}}}
+    step = Crds((wanted,))
+    step.check(work(cluster))
+    assert step.needed(work(cluster))
+    cluster.kinds = (ServedKind("traefik.io/v1alpha1", "Middleware", "middlewares", True),)
+    assert not step.needed(work(cluster))
 
 
 def test_definitions_of_ours_may_change() -> None:

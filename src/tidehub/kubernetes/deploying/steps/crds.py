@@ -38,11 +38,13 @@ class Crds:
     def needed(self, work: Work) -> bool:
         """Whether one is missing, differs, or is not served."""
         live = self._live(work)
+        if live is None:
+            return not self._all_served(work)
         return any(not _is_as_wanted(crd, live.get(name_of(crd))) for crd in self.crds)
 
     def check(self, work: Work) -> None:
         """Raises `Refused` for a definition of another owner, or one whose stored objects would be lost."""
-        live = self._live(work)
+        live = self._live(work) or {}
         strangers = {}
         for crd in self.crds:
             found = live.get(name_of(crd))
@@ -71,7 +73,7 @@ class Crds:
 
     def run(self, work: Work) -> str:
         """Applies what differs, all at once, and waits until the server serves each version."""
-        live = self._live(work)
+        live = self._live(work) or {}
         wanted = [crd for crd in self.crds if not _same_spec(crd, live.get(name_of(crd)))]
         with ThreadPoolExecutor(max_workers=4) as pool:
             # Forced: fields that an earlier Helm or kubectl wrote become ours; `check` has refused strangers.
@@ -83,21 +85,37 @@ class Crds:
         parts += [f"{len(wanted) - made} changed"] if len(wanted) > made else []
         return ", ".join(parts) or "served"
 
-    def _live(self, work: Work) -> dict[str, Object]:
+    def _live(self, work: Work) -> dict[str, Object] | None:
+        """What is there, by name; None where this person may not read definitions, which are the whole cluster's."""
         key = "crds"
         if key not in work.facts:
             names = [name_of(crd) for crd in self.crds]
-            with ThreadPoolExecutor(max_workers=8) as pool:
-                found = list(pool.map(lambda name: work.cluster.get(API, KIND, name), names))
-            work.facts[key] = {name_of(one): one for one in found if one is not None}
-        live: dict[str, Object] = work.facts[key]
+            try:
+                with ThreadPoolExecutor(max_workers=8) as pool:
+                    found = list(pool.map(lambda name: work.cluster.get(API, KIND, name), names))
+                work.facts[key] = {name_of(one): one for one in found if one is not None}
+            except ClusterProblem as problem:
+                if problem.reason != "forbidden":
+                    raise
+                work.facts[key] = None
+        live: dict[str, Object] | None = work.facts[key]
         return live
+
+    def _all_served(self, work: Work) -> bool:
+        """Whether the server knows all their kinds: then an administrator brought them."""
+        served = {(one.api_version, one.kind) for one in work.cluster.served()}
+        wanted = {
+            (f"{spec_of(crd).get('group')}/{version}", str((spec_of(crd).get("names") or {}).get("kind")))
+            for crd in self.crds
+            for version in _served(crd)
+        }
+        return wanted <= served
 
     def _verify(self, work: Work) -> None:
         deadline = time.monotonic() + ESTABLISHED
         while True:
             work.facts.pop("crds", None)
-            live = self._live(work)
+            live = self._live(work) or {}
             missing = [name_of(crd) for crd in self.crds if not _is_as_wanted(crd, live.get(name_of(crd)))]
             if not missing:
                 return

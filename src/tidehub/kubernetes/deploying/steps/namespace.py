@@ -24,7 +24,13 @@ class NamespaceEnding(TidehubError):
 
 def ensure_namespace(work: Work) -> None:
     """Makes it, with our label. Raises `NamespaceEnding` with what keeps it, `ClusterProblem` where we may not."""
-    found = work.cluster.get("v1", "Namespace", work.namespace)
+    try:
+        found = work.cluster.get("v1", "Namespace", work.namespace)
+    except ClusterProblem as problem:
+        if problem.reason != "forbidden":
+            raise
+        # With rights in the namespace alone, nothing can be asked of it; it is there, or what comes next says so.
+        return
     if found is None:
         work.say.step(f"Making the namespace {work.namespace}")
         made: Object = {

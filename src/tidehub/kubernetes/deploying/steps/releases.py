@@ -49,17 +49,14 @@ class HelmRelease:
     def check(self, work: Work) -> None:
         """Raises `Refused` for a release that tidehub did not make, unless it is named, and for others' objects."""
         release = self.rendered.release
-        live = live_release(work, release.name)
-        ours = work.record.release(release.name) is not None
-        if live is None or ours or release.name in work.options.adopt:
-            if self.needed(work):
-                refuse_claimed(work, release.name, claimed(work, release.name, self.rendered.objects))
-            return
-        raise Refused(
-            f"the release {release.name} ({live.full_chart}) is there already and tidehub did not make it",
-            expected="no release of that name, or one that tidehub made",
-            fix=f"`tidehub plan` shows what would change; take it over with --adopt {release.name}",
-        )
+        refuse_strangers(work, (self,))
+        if self.needed(work):
+            refuse_claimed(work, release.name, claimed(work, release.name, self.rendered.objects))
+
+    def stranger(self, work: Work) -> Live | None:
+        """The release as it is there where tidehub did not make it."""
+        name = self.rendered.release.name
+        return live_release(work, name) if work.record.release(name) is None else None
 
     def run(self, work: Work) -> str:
         """Frees it from what a killed Helm left, then lets Helm work while its hooks are watched."""
