@@ -12,6 +12,7 @@ import json
 import re
 import tarfile
 import threading
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ _MANIFESTS = ", ".join(
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 _LAYERS = 48 * 2**20
 """Compressed bytes of layers that are looked through for one image, the smallest layers first."""
+_LAYER_SECONDS = 20.0
+"""For all layers of one image: on a slow line what they hold stays unknown, and the other items go on."""
 _UNPACKED = 1 << 30
 _INSTALLED = (
     re.compile(r"(?:^|/)site-packages/(?P<name>[A-Za-z0-9_.]+)-(?P<version>[0-9][^/-]*)\.dist-info/?"),
@@ -166,19 +169,20 @@ class Registries:
         """Packages named by files in the layers, and whether all layers were read."""
         layers = sorted(manifest.get("layers") or [], key=lambda one: int(one.get("size") or 0))
         left, found, read = _LAYERS, dict[str, str](), 0
+        until = time.monotonic() + _LAYER_SECONDS
         for layer in layers:
             size = int(layer.get("size") or 0)
             if size > left or "zstd" in str(layer.get("mediaType")):
                 break
             left -= size
             try:
-                found |= self._of_layer(image, str(layer["digest"]), size)
+                found |= self._of_layer(image, str(layer["digest"]), size, until)
             except (NoAnswer, tarfile.TarError, zlib.error, EOFError):
                 break
             read += 1
         return found, read == len(layers)
 
-    def _of_layer(self, image: Reference, digest: str, size: int) -> dict[str, str]:
+    def _of_layer(self, image: Reference, digest: str, size: int, until: float) -> dict[str, str]:
         packed = io.BytesIO()
         with self._network.open(self._url(image, f"blobs/{digest}"), self._authorization(image)) as response:
             if response.status_code != 200:
@@ -187,6 +191,8 @@ class Registries:
                 )
             for chunk in response.iter_raw():
                 packed.write(chunk)
+                if time.monotonic() > until:
+                    raise NoAnswer(f"the layers of {image.name} take too long to be read")
                 if packed.tell() > size:
                     raise NoAnswer(f"a layer of {image.name} is larger than it says")
         packed.seek(0)
