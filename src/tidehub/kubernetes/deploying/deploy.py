@@ -17,7 +17,7 @@ from tidehub.kubernetes.deploying.steps.crds import Crds
 from tidehub.kubernetes.deploying.steps.namespace import ensure_namespace
 from tidehub.kubernetes.deploying.steps.objects import OwnObjects, remembered
 from tidehub.kubernetes.deploying.steps.readiness import Ask, Readiness
-from tidehub.kubernetes.deploying.steps.releases import HelmRelease, Rollout
+from tidehub.kubernetes.deploying.steps.releases import HelmRelease, Rollout, refuse_strangers
 from tidehub.kubernetes.deploying.steps.retiring import Retire
 from tidehub.kubernetes.deploying.steps.saving import Save, saved_path
 from tidehub.kubernetes.deploying.stored import live_release

@@ -36,6 +36,8 @@ class Wanted:
     jobs: tuple[str, ...] = ()
     daemon_sets: tuple[str, ...] = ()
     """Only their pods' images are looked at: they pull images ahead, on machines that come and go."""
+    hooks: bool = False
+    """Whether Helm makes them anew: what is older than the wait is about to be deleted."""
 
     @classmethod
     def of(cls, objects: Iterable[Object]) -> Wanted:
@@ -52,7 +54,9 @@ class Wanted:
     def of_hooks(cls, hooks: Iterable[Object]) -> Wanted:
         """What Helm itself waits for while it installs."""
         by_kind = _by_kind(hooks)
-        return cls(jobs=tuple(by_kind.get("Job", ())), daemon_sets=tuple(by_kind.get("DaemonSet", ())))
+        return cls(
+            jobs=tuple(by_kind.get("Job", ())), daemon_sets=tuple(by_kind.get("DaemonSet", ())), hooks=True
+        )
 
     def __bool__(self) -> bool:
         return any((self.deployments, self.stateful_sets, self.claims, self.jobs, self.daemon_sets))
@@ -121,13 +125,18 @@ def _parts(wanted: Wanted, seen: Observed, now: datetime.datetime) -> Iterator[t
                 yield f"claim {name} waits for its pod", None
             else:
                 yield f"claim {name} is not bound", trouble
-    jobs = {name_of(one): one for one in seen.jobs}
+    old = (
+        (lambda obj: not seen.fresh(meta_of(obj).get("creationTimestamp")))
+        if wanted.hooks
+        else (lambda _: False)
+    )
+    jobs = {name_of(one): one for one in seen.jobs if not old(one)}
     for name in wanted.jobs:
         if name in jobs and (part := _job(jobs[name], seen, now)) is not None:
             yield part
     for name in wanted.daemon_sets:
         for pod in seen.owned(seen.pods, {"kind": "DaemonSet", "metadata": {"name": name}}):
-            why = None if is_ready(pod) else pod_trouble(pod, seen, now)
+            why = None if is_ready(pod) or old(pod) else pod_trouble(pod, seen, now)
             if why is not None and why.reason in ("image-pull", "image-name"):
                 yield f"{name} pulls images", why
     deployments = {name_of(one): one for one in seen.deployments}
@@ -224,7 +233,7 @@ def _job(obj: Object, seen: Observed, now: datetime.datetime) -> tuple[str, Trou
             f"the job {name_of(obj)} failed ({failed.get('reason') or 'no reason given'})",
             (str(failed.get("message") or ""),),
             "its last lines say why",
-            fatal=seen.fresh(meta_of(obj).get("creationTimestamp")),
+            fatal=True,
             log=LogOf(name_of(ended[-1]), str(containers[0]["name"]), False)
             if ended and containers
             else None,

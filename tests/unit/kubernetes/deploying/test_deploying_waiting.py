@@ -317,7 +317,7 @@ def job(**conditions: Any) -> Object:
 
 def test_hooks() -> None:
     wanted = Wanted.of_hooks([job(), {"kind": "DaemonSet", "metadata": {"name": "puller"}}])
-    assert wanted == Wanted(jobs=("awaiter",), daemon_sets=("puller",))
+    assert wanted == Wanted(jobs=("awaiter",), daemon_sets=("puller",), hooks=True)
     assert progress(judge(wanted, Observed(jobs=(job(Complete={}),)), NOW)).done
     assert progress(judge(wanted, Observed(jobs=(job(),)), NOW)).lines == ("job awaiter runs",)
     found = failure(judge(wanted, Observed(jobs=(job(Failed={"reason": "BackoffLimitExceeded"}),)), NOW))
@@ -326,6 +326,16 @@ def test_hooks() -> None:
     pulls["metadata"]["ownerReferences"] = [{"kind": "DaemonSet", "name": "puller", "uid": "p"}]
     gone = event(pulls, "Failed", "Failed to pull image: not found")
     assert failure(judge(wanted, Observed(pods=(pulls,), events=(gone,)), NOW)).reason == "image-pull"
+
+
+def test_hooks_of_an_earlier_try_are_about_to_be_deleted() -> None:
+    since = NOW - datetime.timedelta(seconds=5)
+    wanted = Wanted.of_hooks([job(), {"kind": "DaemonSet", "metadata": {"name": "puller"}}])
+    pulls = pod(BACK_OFF)
+    pulls["metadata"]["ownerReferences"] = [{"kind": "DaemonSet", "name": "puller", "uid": "p"}]
+    old = Observed(jobs=(job(Failed={}),), pods=(pulls,), since=since)
+    assert progress(judge(wanted, old, NOW)).lines == ()
+    failure(judge(Wanted(jobs=("awaiter",)), old, NOW))
 
 
 def test_time_that_is_up_names_what_hindered() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -114,6 +115,23 @@ class HelmRelease:
             if hooks:
                 watcher.join(timeout=10)
         return applied.record.revision
+
+
+def refuse_strangers(work: Work, releases: Sequence[HelmRelease]) -> None:
+    """Raises `Refused` for all releases that tidehub did not make and that are not named: one command takes them all."""
+    found = {one.rendered.release.name: live for one in releases if (live := one.stranger(work)) is not None}
+    unnamed = [name for name in found if name not in work.options.adopt]
+    if not unnamed:
+        return
+    words = " and ".join(f"{name} ({found[name].full_chart})" for name in unnamed)
+    one = len(unnamed) == 1
+    raise Refused(
+        f"the release{'' if one else 's'} {words} {'is' if one else 'are'} there already and tidehub did not make "
+        f"{'it' if one else 'them'}",
+        expected="no release of that name, or one that tidehub made",
+        fix="`tidehub plan` shows what would change; take over with "
+        + " ".join(f"--adopt {name}" for name in found),
+    )
 
 
 @dataclass(frozen=True)
