@@ -125,11 +125,10 @@ def _parts(wanted: Wanted, seen: Observed, now: datetime.datetime) -> Iterator[t
                 yield f"claim {name} waits for its pod", None
             else:
                 yield f"claim {name} is not bound", trouble
-    old = (
-        (lambda obj: not seen.fresh(meta_of(obj).get("creationTimestamp")))
-        if wanted.hooks
-        else (lambda _: False)
-    )
+
+    def old(obj: Object) -> bool:
+        return wanted.hooks and not seen.fresh(meta_of(obj).get("creationTimestamp"))
+
     jobs = {name_of(one): one for one in seen.jobs if not old(one)}
     for name in wanted.jobs:
         if name in jobs and (part := _job(jobs[name], seen, now)) is not None:

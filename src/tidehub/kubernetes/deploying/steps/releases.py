@@ -118,7 +118,7 @@ class HelmRelease:
 
 
 def refuse_strangers(work: Work, releases: Sequence[HelmRelease]) -> None:
-    """Raises `Refused` for all releases that tidehub did not make and that are not named: one command takes them all."""
+    """Raises `Refused` for all releases that tidehub did not make and nobody named: one command takes them all."""
     found = {one.rendered.release.name: live for one in releases if (live := one.stranger(work)) is not None}
     unnamed = [name for name in found if name not in work.options.adopt]
     if not unnamed:
