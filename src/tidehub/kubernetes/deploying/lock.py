@@ -119,9 +119,13 @@ class Lock:
             self._release()
 
     def ensure(self) -> None:
-        """Raises `Locked` where the lease went to somebody else, or could not be renewed in its time."""
+        """Raises `Locked` where the lease went to somebody else, `ClusterProblem` where nobody can tell just now.
+
+        A lease that was not renewed in its time, because the API server did not answer, is still ours if nobody took
+        it meanwhile.
+        """
         if not self._lost and self._clock() - self._renewed_at > self._duration:
-            self._lost = "it could not be renewed in time: the API server did not answer"
+            self._renew()
         if self._lost:
             raise Locked(
                 f"this tidehub lost its lease on the namespace {self._namespace}: {self._lost}",
@@ -197,20 +201,25 @@ class Lock:
         return True
 
     def _keep(self) -> None:
-        while not self._stop.wait(self._renewal):
-            try:
-                found = self._cluster.get(API, "Lease", NAME, self._namespace)
-                if found is None or read_lease(found).holder != self._holder.identity:
-                    self._lost = (
-                        f"{read_lease(found).holder or 'somebody'} took it" if found else "it is gone"
-                    )
-                    return
-                found["spec"]["renewTime"] = _now()
-                self._cluster.replace(found, self._namespace)
-                self._renewed_at = self._clock()
-            except ClusterProblem:
-                # Not reached, or changed meanwhile: the next round finds out; `ensure` counts the time.
-                continue
+        while not self._stop.wait(self._renewal) and not self._lost:
+            # Not reached: the next round finds out; `ensure` counts the time.
+            with contextlib.suppress(ClusterProblem):
+                self._renew()
+
+    def _renew(self) -> None:
+        found = self._cluster.get(API, "Lease", NAME, self._namespace)
+        if found is None or read_lease(found).holder != self._holder.identity:
+            self._lost = f"{read_lease(found).holder or 'somebody'} took it" if found else "it is gone"
+            return
+        found["spec"]["renewTime"] = _now()
+        try:
+            self._cluster.replace(found, self._namespace)
+        except ClusterProblem as problem:
+            # Changed since it was read: by our other thread, or the next round sees by whom.
+            if problem.reason != "conflict":
+                raise
+            return
+        self._renewed_at = self._clock()
 
     def _release(self) -> None:
         found = self._cluster.get(API, "Lease", NAME, self._namespace)

@@ -93,8 +93,8 @@ def wait_until_ready(work: Work, wanted: Wanted, what: str, *, since: datetime.d
     said = ""
     troubled = 0.0
     while True:
-        work.ensure()
         try:
+            work.ensure()
             seen = observe(work.cluster, work.namespace, wanted, since)
             troubled = 0.0
         except ClusterProblem as problem:

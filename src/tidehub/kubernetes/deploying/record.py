@@ -25,7 +25,9 @@ OURS = {MANAGED_BY: "tidehub"}
 FORMAT = 1
 """Goes up when an older tidehub would misread the record."""
 KEPT = 10
-"""Revisions in the record, as many as Helm keeps of a release."""
+"""Revisions in the record; Helm keeps twice as many of a release."""
+LARGEST = 600_000
+"""Characters that the revisions may take: a ConfigMap holds one MiB in all."""
 
 
 @dataclass(frozen=True)
@@ -176,9 +178,12 @@ def parse(data: Mapping[str, str], namespace: str) -> Record:
 def config_map(record: Record, namespace: str) -> Object:
     """The record as it is written."""
     deployed = record.deployed
+    revisions = [_json(asdict(one)) for one in record.revisions]
+    while len(revisions) > 2 and sum(map(len, revisions)) > LARGEST:
+        del revisions[0]
     data = {
         "format": str(FORMAT),
-        "revisions": _json([asdict(one) for one in record.revisions]),
+        "revisions": f"[{','.join(revisions)}]",
         "releases": _json([asdict(one) for one in record.releases]),
         "kept": _json(list(record.kept)),
         "journal": _json(record.journal.to_json() if record.journal else None),

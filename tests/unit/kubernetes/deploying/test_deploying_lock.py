@@ -139,11 +139,30 @@ def test_who_is_quicker_has_it() -> None:
 
 def test_a_lost_lease_ends_the_work() -> None:
     cluster, time = MemoryCluster(), Time()
-    one = lock(cluster, time)
-    with one:
+    with lock(cluster, time) as one:
+        found = lease(cluster)
+        found["spec"]["holderIdentity"] = "ana@laptop, process 7, machine-a.1"
+        cluster.replace(found, SPACE)
+        one.ensure()  # for as long as it lasts, nobody may have it
         time.now += 31
-        with pytest.raises(Locked, match="could not be renewed in time"):
+        with pytest.raises(Locked, match="ana@laptop, process 7.* took it"):
             one.ensure()
+    assert read_lease(lease(cluster)).holder.startswith("ana@laptop"), "what is another's is not given back"
+
+
+def test_a_lease_that_could_not_be_renewed_is_ours_if_nobody_took_it() -> None:
+    cluster, time = MemoryCluster(), Time()
+    with lock(cluster, time) as one:
+        time.now += 31
+
+        def gone(verb: str, kind: str) -> None:
+            raise ClusterProblem("no answer", reason="unreachable")
+
+        cluster.before = gone
+        with pytest.raises(ClusterProblem, match="no answer"):
+            one.ensure()
+        cluster.before = lambda verb, kind: None
+        one.ensure()
 
 
 def test_an_unreachable_server_does_not_hide_the_outcome() -> None:

@@ -206,6 +206,14 @@ def test_only_the_last_ten_states_are_kept() -> None:
     assert [one.revision for one in record.revisions] == list(range(3, 13))
 
 
+def test_a_record_fits_into_its_config_map() -> None:
+    large = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": {"a": "x" * 200_000}}
+    record = Record(tuple(deployed(number, objects=(large,)) for number in range(1, 9)))
+    written = config_map(record, SPACE)
+    assert len(json.dumps(written)) < 2**20 - 2**17
+    assert [one.revision for one in parse(written["data"], SPACE).revisions] == [7, 8]
+
+
 def test_no_secret_gets_into_the_record() -> None:
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}, "data": {"a": "cGFzcw=="}}
     assert without_secrets([secret, {"kind": "ConfigMap"}]) == ({"kind": "ConfigMap"},)
