@@ -145,7 +145,7 @@ def test_a_lost_lease_ends_the_work() -> None:
         cluster.replace(found, SPACE)
         one.ensure()  # for as long as it lasts, nobody may have it
         time.now += 31
-        with pytest.raises(Locked, match="ana@laptop, process 7.* took it"):
+        with pytest.raises(Locked, match=r"ana@laptop, process 7.* took it"):
             one.ensure()
     assert read_lease(lease(cluster)).holder.startswith("ana@laptop"), "what is another's is not given back"
 
