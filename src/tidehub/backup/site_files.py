@@ -20,6 +20,8 @@ def site_files(files: Mapping[str, Kept], into: Path | None) -> dict[Path, Kept]
     Raises `TidehubError` for a file there that says something else: nothing is overwritten.
     """
     found: dict[Path, Kept] = {}
+    if into is not None and into.exists() and not into.is_dir():
+        raise TidehubError(f"{into} is not a directory", fix="name another one with --site-into")
     for name, kept in files.items():
         if into is None or not name.startswith(SITE):
             continue
@@ -35,8 +37,12 @@ def site_files(files: Mapping[str, Kept], into: Path | None) -> dict[Path, Kept]
 
 
 def put_site_files(files: Mapping[Path, Kept]) -> None:
-    """Writes each, with its mode. Raises `TidehubError`."""
+    """Writes each, with its mode, and the directory where there is none. Raises `TidehubError`."""
     for path, kept in files.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise os_fault(error, path.parent, "make") from error
         write_new(path, kept)
 
 

@@ -111,13 +111,14 @@ def _of_cluster(
 
 
 def _site_files(site: Path | None) -> tuple[Path, ...]:
-    """The site file and what lies beside it by its name: secrets, clear or encrypted."""
+    """The site file and what lies beside it: its secrets, clear or encrypted, and the digests of its charts."""
     if site is None:
         return ()
+    from tidehub.charts.pins import NAME
     from tidehub.cli.site_options import load_given
 
     load_given(site)
-    beside = sorted(site.parent.glob(f"{site.stem}.secrets.*"))
+    beside = [*sorted(site.parent.glob(f"{site.stem}.secrets.*")), site.parent / NAME]
     return (site, *(path for path in beside if path.is_file()))
 
 

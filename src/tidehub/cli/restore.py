@@ -118,5 +118,7 @@ def _cluster_lines(done: ClusterRestored) -> list[str]:
     if done.set_aside:
         lines.append(f"a database that was there already is kept on the volume as {done.set_aside}")
     lines += [f"wrote {path}" for path in done.site_files]
-    site = done.site_files[0] if done.site_files else "the site file"
-    return [*lines, f"Install the platform in the namespace {done.namespace} with: tidehub deploy {site}"]
+    # Its secrets and the digests of its charts lie beside it.
+    sites = [path for path in done.site_files if ".secrets." not in path and not path.endswith(".lock.yaml")]
+    deploy = f"tidehub deploy {sites[0] if sites else '[SITE]'}"
+    return [*lines, f"Install the platform in the namespace {done.namespace} with: {deploy}"]

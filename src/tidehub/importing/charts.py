@@ -22,6 +22,8 @@ _TELLING: dict[str, frozenset[str]] = {
 }
 _HELM_SAYS = ("USER-SUPPLIED VALUES", "COMPUTED VALUES")
 """What `helm get values` prints before the values."""
+_WRITTEN_BY_TOOLS = ("kubectl.kubernetes.io/", "meta.helm.sh/")
+"""Prefixes of annotations that kubectl and Helm write into objects: nobody's wish."""
 _WRAPPERS = ("daskhub", "basehub", "pangeo")
 
 
@@ -157,6 +159,10 @@ def _to_ingress(document: Document, key: str, found: Recognised) -> None:
             if not isinstance(hub.data.get("ingress"), dict):
                 hub.data["ingress"] = {}
             for annotation in inner:
+                if annotation.startswith(_WRITTEN_BY_TOOLS):
+                    found.ingress.data.setdefault(key, {}).setdefault(name, {})
+                    merge_into(found.ingress, document, (key, name, annotation), (key, name, annotation))
+                    continue
                 hub.data["ingress"].setdefault("annotations", {})
                 merge_into(hub, document, (key, name, annotation), ("ingress", "annotations", annotation))
         else:

@@ -11,6 +11,7 @@ from tidehub.errors import TidehubError, UsageError
 from tidehub.importing.build import Imported, import_documents
 from tidehub.importing.draft import is_line
 from tidehub.importing.files import SITE_FILE, read_texts, refuse_existing, write
+from tidehub.importing.listed import of_list
 from tidehub.importing.round_trip import Otherwise, rendered_otherwise, unaccounted
 from tidehub.importing.site_text import site_text
 from tidehub.importing.values_yaml import Document, ValuesError, read_values
@@ -79,7 +80,7 @@ def _documents(texts: list[tuple[str, str]]) -> list[Document]:
     problems: list[Problem] = []
     for file, text in texts:
         try:
-            documents.append(read_values(text, file))
+            documents += of_list(read_values(text, file))
         except ValuesError as error:
             problems += error.problems
     if problems:

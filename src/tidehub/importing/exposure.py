@@ -122,6 +122,8 @@ def _by_hand(ingress: ChartValues, draft: Draft) -> None:
         ingress.translated(("spec", "tls"), "kubernetes.exposure.issuer", "tidehub names the Secret itself")
     if ingress.has("status"):
         ingress.dropped(("status",), "Kubernetes writes this itself and ignores it here")
+    if ingress.has("metadata", "annotations"):
+        ingress.dropped(("metadata", "annotations"), "kubectl and Helm write this themselves")
     for leaf in leaves(ingress.data):
         ingress.dropped(leaf, _BY_HAND)
 

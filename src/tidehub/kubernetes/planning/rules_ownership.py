@@ -127,15 +127,18 @@ def _elsewhere(facts: Facts) -> Iterator[Finding]:
 
 def _not_made_here(facts: Facts) -> Iterator[Finding]:
     known = {one.name for one in facts.record.releases} if facts.record is not None else set()
-    for one in facts.rendered.releases:
-        record = facts.release_record(one.release.name)
-        if record is not None and record.status != "uninstalled" and record.name not in known:
-            yield Finding(
-                "adoption", "danger",
-                f"tidehub did not make the release {record.name} ({record.chart} {record.chart_version}).",
-                "A deployment takes it over only where that is said.",
-                f"compare what is below, then: tidehub deploy --adopt {record.name}",
-            )  # fmt: skip
+    records = [facts.release_record(one.release.name) for one in facts.rendered.releases]
+    strangers = [
+        one for one in records if one is not None and one.status != "uninstalled" and one.name not in known
+    ]
+    adopt = " ".join(f"--adopt {one.name}" for one in strangers)
+    for record in strangers:
+        yield Finding(
+            "adoption", "danger",
+            f"tidehub did not make the release {record.name} ({record.chart} {record.chart_version}).",
+            "A deployment takes it over only where that is said.",
+            f"compare what is below, then: tidehub deploy {adopt}",
+        )  # fmt: skip
 
 
 def _counted(ids: list[ObjectId]) -> str:
