@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -55,6 +54,6 @@ def test_the_command_after_a_restore_names_the_site_file(written: tuple[str, ...
 def test_secrets_and_digests_of_charts_go_along(tmp_path: Path) -> None:
     for name in ("tidehub.yaml", "tidehub.secrets.yaml", "charts.lock.yaml", "other.yaml"):
         (tmp_path / name).write_text(SITE)
-    os.chmod(tmp_path / "tidehub.secrets.yaml", 0o600)
+    (tmp_path / "tidehub.secrets.yaml").chmod(0o600)
     found = backup_command._site_files(tmp_path / "tidehub.yaml")
     assert [path.name for path in found] == ["tidehub.yaml", "tidehub.secrets.yaml", "charts.lock.yaml"]
