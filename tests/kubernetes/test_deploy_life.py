@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deployed_site import CURRENT, OLD, SiteOnCluster, home, put_database, schema_on_volume
+from deployed_site import CURRENT, DASKHUB, OLD, SiteOnCluster, home, put_database, schema_on_volume
 from local_cluster import LocalCluster
 from standin_charts import StandinCharts
 
+from tidehub.helm.problems import HelmProblem
 from tidehub.kubernetes.deploying.deploy import deploy
 from tidehub.kubernetes.deploying.rollback import rollback
+from tidehub.kubernetes.deploying.steps.removing import with_manifest
+from tidehub.kubernetes.deploying.stored import read_release
 from tidehub.kubernetes.deploying.uninstall import Also, uninstall
 from tidehub.kubernetes.deploying.upgrade import upgrade
 from tidehub.kubernetes.deploying.words import Refused
@@ -124,7 +127,9 @@ def test_a_secret_that_was_rotated_is_a_change(site: SiteOnCluster) -> None:
 
 def test_an_upgrade_is_not_done_by_the_way(site: SiteOnCluster) -> None:
     deploy(site.rendered(OLD), site.work())
-    with pytest.raises(Refused, match=r"this is an upgrade: JupyterHub 5\.5\.0 brings the database") as refused:
+    with pytest.raises(
+        Refused, match=r"this is an upgrade: JupyterHub 5\.5\.0 brings the database"
+    ) as refused:
         deploy(site.rendered(CURRENT), site.work())
     assert "tidehub upgrade" in str(refused.value)
     assert site.revisions() == {"jupyterhub": 1, "dask-gateway": 1}
@@ -188,3 +193,51 @@ def test_uninstall_takes_what_is_named(site: SiteOnCluster) -> None:
     assert site.revisions() == {"jupyterhub": 1, "dask-gateway": 1}
     uninstall(site.work("uninstall"), Also(homes=True, database=True, namespace=True))
     assert site.cluster().get("v1", "Namespace", site.namespace) is None
+
+
+def test_a_release_from_before_the_cluster_lost_apis_is_upgraded(site: SiteOnCluster) -> None:
+    deploy(site.rendered(), site.work())
+    old = """---
+apiVersion: policy/v1beta1
+kind: PodDisruptionBudget
+metadata:
+  name: hub-of-old
+spec:
+  minAvailable: 1
+---
+apiVersion: policy/v1beta1
+kind: PodSecurityPolicy
+metadata:
+  name: gone
+"""
+    live = read_release(site.cluster(), site.namespace, "jupyterhub")
+    assert live is not None
+    site.cluster().replace(with_manifest(live.secret, live.manifest.rstrip() + "\n" + old), site.namespace)
+    site.values["jupyterhub"] = {
+        "hub": {"db": {"pvc": {"storageClassName": "homes"}}, "config": {"A": {"b": 1}}}
+    }
+    with pytest.raises(HelmProblem):
+        site.helm().upgrade_install(
+            site.charts / "jupyterhub-4.4.0.tgz",
+            {},
+            release="jupyterhub",
+            namespace=site.namespace,
+            timeout=60,
+        )
+    assert deploy(site.rendered(), site.work()).changed
+    assert "PodSecurityPolicy gone of policy/v1beta1 is not served any more" in site.listener.text
+    assert "hub-of-old" not in site.helm().manifest("jupyterhub", site.namespace)
+
+
+def test_another_model_finds_what_the_first_one_left(site: SiteOnCluster) -> None:
+    assert site.local is not None
+    deploy(site.rendered(OLD), site.work())
+    volume = site.local.api.wait("it is bound", lambda: volume_of(site, "hub-db-dir"))
+    with pytest.raises(Refused, match="holds the release jupyterhub") as refused:
+        deploy(site.rendered(DASKHUB, "daskhub"), site.work())
+    assert "tidehub uninstall" in str(refused.value)
+    uninstall(site.work("uninstall"))
+    deploy(site.rendered(DASKHUB, "daskhub"), site.work())
+    assert volume_of(site, "hub-db-dir") == volume
+    claim = site.cluster().get("v1", "PersistentVolumeClaim", "hub-db-dir", site.namespace)
+    assert claim is not None and claim["metadata"]["annotations"]["meta.helm.sh/release-name"] == "daskhub"

@@ -13,6 +13,7 @@ from tidehub.helm.problems import HelmProblem, NoDeployedRevision, OwnershipConf
 from tidehub.kubernetes.deploying.observing import WaitFailed, is_done, wait_until_ready, while_working
 from tidehub.kubernetes.deploying.record import ReleaseState, digest, without_secrets
 from tidehub.kubernetes.deploying.running import Work
+from tidehub.kubernetes.deploying.steps.outdated import bring_up_to_date
 from tidehub.kubernetes.deploying.steps.ownership import claimed, refuse_claimed, take_over
 from tidehub.kubernetes.deploying.stored import Live, free, live_release, without_nulls
 from tidehub.kubernetes.deploying.waiting import Wanted
@@ -70,6 +71,8 @@ class HelmRelease:
             wanted_state(self.rendered), values="", manifest="", revision=known.revision if known else 0
         )
         work.write(work.record.with_release(started))
+        for change in bring_up_to_date(work, release.name):
+            work.say.note(f"Helm's record of {release.name}: {change}")
         take_over(work, release.name, claimed(work, release.name, self.rendered.objects))
         work.ensure()
         revision = self._helm(work)

@@ -87,14 +87,14 @@ def protect(work: Work, name: str, keep: Collection[tuple[str, str]]) -> tuple[s
         return ()
     manifest, kept = marked(live.manifest, keep)
     if manifest != live.manifest:
-        work.cluster.replace(_with_manifest(live.secret, manifest), work.namespace)
+        work.cluster.replace(with_manifest(live.secret, manifest), work.namespace)
         work.facts.clear()
     return kept
 
 
 def marked(manifest: str, keep: Collection[tuple[str, str]]) -> tuple[str, tuple[str, ...]]:
     """The manifest with these objects to be kept, every other document as it was; and which of them it has. Pure."""
-    documents = _DOCUMENT.split(manifest)
+    documents = documents_of(manifest)
     kept: list[str] = []
     for index, text in enumerate(documents):
         if not any(re.search(rf"^kind:\s*[\"']?{kind}\b", text, re.MULTILINE) for kind, _ in keep):
@@ -114,7 +114,13 @@ def marked(manifest: str, keep: Collection[tuple[str, str]]) -> tuple[str, tuple
     return "---".join(documents), tuple(kept)
 
 
-def _with_manifest(secret: Object, manifest: str) -> Object:
+def documents_of(manifest: str) -> list[str]:
+    """The documents of a manifest as they are written; `---` between them makes the manifest again."""
+    return _DOCUMENT.split(manifest)
+
+
+def with_manifest(secret: Object, manifest: str) -> Object:
+    """Helm's record with another manifest."""
     whole = decoded(secret)
     whole["manifest"] = manifest
     packed = gzip.compress(json.dumps(whole, separators=(",", ":")).encode(), mtime=0)
