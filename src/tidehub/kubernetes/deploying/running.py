@@ -41,7 +41,7 @@ class Options:
     timeout: float = 900
     """Seconds that the pods of one release, or what Helm waits for, may take."""
     adopt: frozenset[str] = frozenset()
-    """Names of releases, CRDs and objects of other owners that may be taken over."""
+    """Names of releases and CRDs, and KIND/NAME of objects, of other owners that may be taken over."""
     save: bool = True
     """Whether what is there is saved before it is changed."""
     check: bool = True
@@ -50,6 +50,10 @@ class Options:
     """Seconds that the API server may not answer while something is waited for."""
     poll: float = 1.0
     """Seconds between two looks at what is waited for."""
+
+    def adopts(self, kind: str, name: str) -> bool:
+        """Whether an object may be taken over. Its name alone is not enough: the hub's Ingress has the release's."""
+        return f"{kind}/{name}" in self.adopt
 
 
 @dataclass

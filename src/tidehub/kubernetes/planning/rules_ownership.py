@@ -40,7 +40,7 @@ def _conflicts(facts: Facts) -> Iterator[Finding]:
 
 
 def _way_out(ids: list[ObjectId], owner: str, wanted_by: str, namespace: str) -> str:
-    names = [id.name if wanted_by == "tidehub" else f"{id.kind}/{id.name}" for id in ids[:4]]
+    names = [f"{id.kind}/{id.name}" for id in ids[:4]]
     adopt = "take it over: tidehub deploy " + " ".join(f"--adopt {name}" for name in names)
     if owner.startswith("release ") and f"namespace {namespace}" not in owner:
         return (

@@ -256,6 +256,12 @@ def test_objects_of_another_release_or_of_nobody_are_refused() -> None:
         refuse_claimed(here, "jupyterhub", found)
     named = work(cluster, adopt=frozenset({"ConfigMap/hub"}))
     refuse_claimed(named, "jupyterhub", claimed(named, "jupyterhub", [helm_object("jupyterhub", SPACE)]))
+    # The name alone means a release: upstream's Ingress has the same one.
+    release = work(cluster, adopt=frozenset({"hub"}))
+    with pytest.raises(Refused, match="--adopt ConfigMap/hub"):
+        refuse_claimed(
+            release, "jupyterhub", claimed(release, "jupyterhub", [helm_object("jupyterhub", SPACE)])
+        )
 
 
 def test_what_we_left_and_what_a_dead_namespace_left_is_taken_over() -> None:

@@ -40,14 +40,14 @@ class OwnObjects:
             id
             for id, found in live.items()
             if (meta_of(found).get("labels") or {}).get(MANAGED_BY) != OURS[MANAGED_BY]
-            and id.name not in work.options.adopt
+            and not work.options.adopts(id.kind, id.name)
         ]
         if strangers:
             raise Refused(
                 f"{listed(map(str, strangers))} {'is' if len(strangers) == 1 else 'are'} there already and not ours",
                 expected=f"nothing of these names, or the label {MANAGED_BY}: tidehub",
                 fix="remove them, or take them over: "
-                + " ".join(f"--adopt {id.name}" for id in strangers[:3]),
+                + " ".join(f"--adopt {id.kind}/{id.name}" for id in strangers[:3]),
             )
 
     def run(self, work: Work) -> str:

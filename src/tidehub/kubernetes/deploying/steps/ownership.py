@@ -122,7 +122,7 @@ def _get(work: Work, id: ObjectId) -> Object | None:
 
 
 def _may(work: Work, id: ObjectId, owner: Owner | None) -> bool:
-    if {id.name, f"{id.kind}/{id.name}"} & work.options.adopt:
+    if work.options.adopts(id.kind, id.name):
         return True
     if owner is None:
         return False
