@@ -164,10 +164,14 @@ def run_steps(
             work.facts.clear()
             work.record = read_record(work.cluster, work.namespace) or Record()
             checks(work)
-            run.steps()
-            run.end(finish)
+            try:
+                run.steps()
+                run.end(finish)
+            except KeyboardInterrupt:
+                # Under the lock still: nobody else's journal is overwritten.
+                raise run.interrupted() from None
     except KeyboardInterrupt:
-        raise run.interrupted() from None
+        raise Interrupted(None, state="nothing was changed", command=work.commands.again) from None
     return Result(
         operation,
         work.namespace,

@@ -41,8 +41,8 @@ class Wanted:
 
     @classmethod
     def of(cls, objects: Iterable[Object]) -> Wanted:
-        """What a release's objects have to become."""
-        by_kind = _by_kind(objects)
+        """What a release's objects have to become. Placeholders for people to come may wait for a machine."""
+        by_kind = _by_kind(one for one in objects if not _is_placeholder(one))
         return cls(
             tuple(by_kind.get("Deployment", ())),
             tuple(by_kind.get("StatefulSet", ())),
@@ -150,6 +150,11 @@ def _parts(wanted: Wanted, seen: Observed, now: datetime.datetime) -> Iterator[t
             yield f"{name} is not there yet", None
         elif (part := _stateful_set(sets[name], seen, now)) is not None:
             yield part
+
+
+def _is_placeholder(obj: Object) -> bool:
+    """The jupyterhub chart's `scheduling.userPlaceholder`: pods whose purpose is to be pending."""
+    return str((meta_of(obj).get("labels") or {}).get("component")) == "user-placeholder"
 
 
 def _by_kind(objects: Iterable[Object]) -> dict[str, list[str]]:

@@ -115,6 +115,17 @@ def test_a_rollout_is_done_when_every_replica_is_new_and_available() -> None:
     assert progress(judge(HUB, Observed(), NOW)).lines == ("hub is not there yet",)
 
 
+def test_what_is_wanted_of_a_release() -> None:
+    placeholder = {
+        "kind": "StatefulSet",
+        "metadata": {"name": "p", "labels": {"component": "user-placeholder"}},
+    }
+    others = [{"kind": kind, "metadata": {"name": "x"}} for kind in ("DaemonSet", "Service", "StatefulSet")]
+    assert Wanted.of([deployment(), claim(), placeholder, *others]) == Wanted(
+        ("hub",), ("x",), ("hub-db-dir",)
+    )
+
+
 def test_what_only_takes_time_is_told() -> None:
     waiting = progress(judge(HUB, seen(pod({"waiting": {"reason": "ContainerCreating"}})), NOW))
     assert not waiting.done and waiting.lines == ("hub 0 of 1 ready",)
