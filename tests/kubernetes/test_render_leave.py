@@ -6,19 +6,16 @@ Where kubectl is installed its lines are run as they stand; elsewhere the test a
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from installed_render import established
 from local_cluster import LocalCluster
+from readme_commands import run_section
 from rendered_sites import site_folder
 
-from tidehub.charts.documents import read_all
-from tidehub.kubernetes.cluster.connection import connect
 from tidehub.kubernetes.planning.plan import plan
 from tidehub.kubernetes.planning.words import lines
 from tidehub.kubernetes.rendering.check import RenderError
@@ -58,11 +55,6 @@ def _open(
     )
 
 
-def _commands(readme: str, section: str) -> list[list[str]]:
-    text = readme.split(f"## {section}\n")[1].split("\n## ")[0]
-    return [shlex.split(line.removeprefix("$ ")) for line in text.splitlines() if line.startswith("$ ")]
-
-
 @pytest.mark.parametrize("tool", ["kubectl", "the API"])
 def test_the_folders_commands_install_what_plan_expects(
     left: Session, cluster: LocalCluster, helm_program: Path, charts_dir: Path, tmp_path: Path, tool: str
@@ -72,21 +64,15 @@ def test_the_folders_commands_install_what_plan_expects(
     rendered = left.render()
     folder = tmp_path / "folder"
     write_folder(folder, files(rendered, with_secrets=True, with_charts=True))
-    client = connect(str(cluster.kubeconfig))
     namespace = rendered.platform.namespace
-    for command in _commands((folder / "README.md").read_text(), "Install, and upgrade"):
-        if command[0] == "helm":
-            command[0] = str(helm_program)
-        elif tool != "kubectl":
-            if "-f" in command:
-                named = folder / command[command.index("-f") + 1]
-                for file in sorted(named.glob("*.yaml")) if named.is_dir() else [named]:
-                    for obj in read_all(file.read_text()):
-                        client.apply(obj, namespace, force="--force-conflicts" in command)
-            continue
-        environ = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig), "HOME": str(tmp_path)}
-        ended = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=180)
-        assert ended.returncode == 0, f"{shlex.join(command)}\n{ended.stdout}{ended.stderr}"
+    run_section(
+        folder,
+        "Install, and upgrade",
+        kubeconfig=cluster.kubeconfig,
+        helm=helm_program,
+        namespace=namespace,
+        kubectl=tool == "kubectl",
+    )
     for crd in rendered.crds:
         assert established(cluster.api, crd)
     # Asked anew: what the cluster serves is read once, and these kinds came since.
