@@ -189,6 +189,7 @@ class _Clusters:
             stated = kubernetes_cores(self.gateway.get(*path))
             if stated is not None and stated == int(stated) and (part == "request" or stated == amount_cores):
                 amount_cores = stated
+                self.no_worker_limit(kind, part, path)
                 self.gateway.understood(path, f"dask.{kind}.cores")
             elif stated is not None:
                 self.gateway.passed(path, f"a site file states whole cores of a {kind}, one amount for both")
@@ -201,6 +202,7 @@ class _Clusters:
                 continue
             if part == "request" or memory == amount_memory:
                 amount_memory = memory
+                self.no_worker_limit(kind, part, path)
                 if foreign:
                     remark = f"dask-gateway refuses {value!r}: it takes K, M, G, T as powers of 1024 alone"
                     self.gateway.translated(path, f"dask.{kind}.memory", remark)
@@ -214,6 +216,12 @@ class _Clusters:
         if stated is not None and stated == int(stated):
             amount_cores = stated
         return amount_cores, trait_bytes(self.settings.get(f"{kind}_memory")) or amount_memory
+
+    def no_worker_limit(self, kind: str, part: str, path: KeyPath) -> None:
+        """What is decided first counts."""
+        if (kind, part) == ("worker", "limit"):
+            why = "tidehub leaves it out: a worker's limit is what was chosen for it, the same by default"
+            self.gateway.dropped(path, why)
 
     def limits(
         self, worker_cores: Range, worker_memory: Range, scheduler_cores: float, scheduler: int

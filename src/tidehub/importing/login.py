@@ -51,6 +51,8 @@ class _Login:
 
     def run(self) -> None:
         kind = self.kind()
+        named = self.hub.get("hub", "config", "JupyterHub", "authenticator_class")
+        self.keeps_another = kind != "oidc" and named is not None
         if kind == "oidc":
             self.provider()
             self.client()
@@ -285,7 +287,7 @@ class _Login:
         for path in self.stated("allow_all"):
             if self.hub.get(*path) is True:
                 self.draft.put("login.allow.everyone", True, self.hub.place(path))
-                self.hub.understood(path, "login.allow.everyone")
+                self.taken(path, "login.allow.everyone")
             elif self.hub.get(*path) is False:
                 self.hub.dropped(path, "nobody enters who is not named")
         for trait, key in {
@@ -334,7 +336,15 @@ class _Login:
         self.draft.put(key, list(dict.fromkeys(item.strip() for item in items)), self.hub.place(path))
         if path[-1] == "whitelist":
             self.hub.translated(path, key, "whitelist is the old name of allowed_users")
-        self.hub.understood(path, key)
+        self.taken(path, key)
+
+    def taken(self, path: KeyPath, key: str) -> None:
+        """It stands under `key` now; beside an authenticator that is kept, whose own trait it is, also as it was."""
+        if self.keeps_another:
+            remark = f"understood as {key}, and kept: the authenticator that the values name reads it itself"
+            self.hub.passed(path, remark)
+        else:
+            self.hub.understood(path, key)
 
 
 def import_hub_secrets(hub: ChartValues, draft: Draft) -> None:

@@ -6,20 +6,26 @@ And the way back: what the imported site becomes in Helm values, beside what the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from tidehub.errors import Place
 from tidehub.importing.build import Imported
-from tidehub.importing.cluster_options import Recovered, recover
+from tidehub.importing.cluster_options import Range, Recovered, recover
 from tidehub.importing.fates import Kind, LeafFate, leaves
 from tidehub.importing.python_reading import Statements, parse
 from tidehub.importing.quantities import kubernetes_bytes, trait_bytes
 from tidehub.importing.values_yaml import Document
-from tidehub.site.destinations import helm_fragments
+from tidehub.site.destinations import carried_data, helm_fragments
 from tidehub.site.model import Site
 from tidehub.site.problems import KeyPath
+
+_LOGIN_SECTIONS = ("Authenticator", "EGICheckinAuthenticator", "GenericOAuthenticator", "OAuthenticator")
+_SAME_WORDS = (
+    "authorize_url", "client_id", "oauth_callback_url", "scope", "token_url", "userdata_url",
+)  # fmt: skip
+"""Traits that tidehub's own authenticator has from GenericOAuthenticator's base."""
 
 
 def unaccounted(documents: Iterable[Document], imported: Imported) -> list[Place]:
@@ -66,7 +72,8 @@ def rendered_otherwise(imported: Imported, documents: Iterable[Document], site: 
     Secrets, and what is kept under `overrides`, come back as they are; what was translated or dropped has its remark.
     """
     files = {document.file: document for document in documents}
-    fragments = helm_fragments(site)
+    fragments, carried = helm_fragments(site), carried_data(site)
+    login = upstream_login(carried)
     found = []
     for leaf in imported.leaves:
         if leaf.fate.kind is not Kind.UNDERSTOOD or leaf.chart == "ingress":
@@ -80,9 +87,12 @@ def rendered_otherwise(imported: Imported, documents: Iterable[Document], site: 
         if "extraConfig" in leaf.path:
             gateway = fragments.get(chart, {})
             above = leaf.path[: leaf.path.index("extraConfig")]
-            if not _same_code(original, _at(gateway, above)):
+            if not _same_code(original, _at(gateway, above), carried):
                 found.append(Otherwise(leaf, original, rendered))
-        elif not is_equal(original, rendered):
+            continue
+        if rendered is None:
+            rendered = _at(login, _login_trait(leaf.path) or ("",))
+        if not is_equal(original, rendered):
             found.append(Otherwise(leaf, original, rendered))
     return found
 
@@ -103,16 +113,37 @@ def is_equal(original: Any, rendered: Any) -> bool:
     return original.replace("{{", "{").replace("}}", "}") == plain or f"/{original.strip('/')}/" == rendered
 
 
+def upstream_login(carried: Mapping[str, Any]) -> dict[str, Any]:
+    """The login that travels as code (`destinations.carried_data`), in the words of GenericOAuthenticator."""
+    own = carried.get("SiteAuthenticator", {})
+    rule = own.get("rule") or carried.get("SiteRule", {}).get("rule", {})
+    found = {name: value for name, value in own.items() if name in _SAME_WORDS}
+    if "end_session_url" in own:
+        found["logout_redirect_url"] = own["end_session_url"]
+    if "username_claim" in rule:
+        found["username_claim"] = rule["username_claim"]
+    allow, admins = rule.get("allow", {}), rule.get("admins", {})
+    if "everyone" in allow:
+        found["allow_all"] = allow["everyone"]
+    for names in ("users", "groups"):
+        found |= {f"allowed_{names}": allow[names]} if names in allow else {}
+        found |= {f"admin_{names}": admins[names]} if names in admins else {}
+    return found
+
+
+def _login_trait(path: KeyPath) -> KeyPath:
+    """The trait in any of an authenticator's sections, and what is inside; nothing for other values."""
+    inside = path[path.index("config") + 1 :] if "config" in path else ()
+    return inside[1:] if inside and inside[0] in _LOGIN_SECTIONS else ()
+
+
 def _in_one_section(path: KeyPath) -> KeyPath:
     """Where tidehub writes what may stand in any of an authenticator's sections."""
-    if "config" in path:
-        place = path.index("config") + 1
-        if path[place:] and path[place] in ("Authenticator", "OAuthenticator", "EGICheckinAuthenticator"):
-            return (*path[:place], "GenericOAuthenticator", *path[place + 1 :])
-    return path
+    trait = _login_trait(path)
+    return (*path[: -len(trait) - 1], "GenericOAuthenticator", *trait) if trait else path
 
 
-def _same_code(original: Any, gateway: Any) -> bool:
+def _same_code(original: Any, gateway: Any, carried: Mapping[str, Any]) -> bool:
     """Whether rendered values of dask-gateway set the limits and choices that the original Python set."""
     code = _at(gateway, ("extraConfig",))
     wanted, got = _recovered({"": original}), _recovered(code if isinstance(code, dict) else {})
@@ -125,8 +156,15 @@ def _same_code(original: Any, gateway: Any) -> bool:
             now = _at(gateway, ("backend", kind, what, "request"))
         if not _same_amount(value, now):
             return False
-    chosen = [name for name in ("cores", "memory", "image") if getattr(wanted, name) is not None]
-    return all(getattr(wanted, name) == getattr(got, name) for name in chosen)
+    dask = carried.get("SiteBackend", {}).get("site", {}).get("dask", {})
+    for name in ("cores", "memory"):
+        chosen: Range | None = getattr(wanted, name)
+        if chosen is not None and asdict(chosen) != dask.get("worker", {}).get(name):
+            return False
+    image = dask.get("image", {})
+    if wanted.image is not None and (wanted.image or "profile") != image.get("default"):
+        return False
+    return wanted.image_choice is None or wanted.image_choice == image.get("choice")
 
 
 def _same_amount(value: Any, other: Any) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tidehub.site.model import Site
-from tidehub.site.problems import KeyPath
+from tidehub.site.problems import KeyPath, dotted
 
 Where = Literal["hub", "helm", "cluster", "machine"]
 
@@ -18,7 +18,9 @@ class Destination:
     beside the charts, or one machine itself.
 
     `key` names the setting there. For Helm, `chart` is the chart whose values these are and `path` the way to the
-    value in them; `code` says that the value is Python for an `extraConfig` entry, of which several may share one path.
+    value in them. `code` says that the value is Python in an `extraConfig` entry, of which several may share one path.
+    `within` says that the entry carries code of tidehub, which finds the value there: the class that reads it, then
+    the way inside (`SiteBackend`, `site`, `dask`, ...).
     """
 
     where: Where
@@ -28,6 +30,7 @@ class Destination:
     path: KeyPath = ()
     code: bool = False
     note: str = ""
+    within: KeyPath = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -37,6 +40,7 @@ class Destination:
             "key": self.key,
             "value": self.value,
             "code": self.code,
+            "within": dotted(self.within) if self.within else None,
             "note": self.note or None,
         }
 
@@ -60,9 +64,13 @@ def cluster(key: str, value: Any, note: str = "") -> Destination:
     return Destination("cluster", key, value, note=note)
 
 
-def helm(chart: str, *path: str | int, value: Any, note: str = "", code: bool = False) -> Destination:
-    """A value of a chart."""
-    key = ""
-    for part in path:
-        key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else part
-    return Destination("helm", key, value, chart, path, code, note)
+def helm(
+    chart: str,
+    *path: str | int,
+    value: Any,
+    note: str = "",
+    code: bool = False,
+    within: KeyPath = (),
+) -> Destination:
+    """A value of a chart, or one that the code in it reads."""
+    return Destination("helm", dotted(path), value, chart, path, code, note, within)

@@ -6,15 +6,16 @@ Pure. `explain` shows it, and Helm values are put together from it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-from tidehub.site import describe, helm_values, hub_traits, machine_settings
+from tidehub.site import carried, describe, helm_values, hub_traits, machine_settings
 from tidehub.site.destination import Destination, Rule
 from tidehub.site.model import Site
 from tidehub.site.problems import KeyPath
 from tidehub.site.section import Section
 
-__all__ = ["Destination", "destinations", "helm_fragments", "leaves", "value_at"]
+__all__ = ["Destination", "carried_data", "destinations", "helm_fragments", "leaves", "value_at"]
 
 
 def destinations(site: Site, path: KeyPath) -> list[Destination]:
@@ -27,7 +28,7 @@ def destinations(site: Site, path: KeyPath) -> list[Destination]:
         return []
     value = value_at(site, path)
     found: list[Destination] = []
-    for rules in (hub_traits.RULES, helm_values.RULES, machine_settings.RULES):
+    for rules in (hub_traits.RULES, helm_values.RULES, carried.RULES, machine_settings.RULES):
         rule: Rule | None = rules.get(key.name)
         if rule is None or (key.name.startswith("dask.") and not _has_dask(site, key.name)):
             continue
@@ -38,14 +39,25 @@ def destinations(site: Site, path: KeyPath) -> list[Destination]:
 def helm_fragments(site: Site) -> dict[str, dict[str, Any]]:
     """The values of each chart that follow from the site's keys: `{"jupyterhub": {...}, "dask-gateway": {...}}`.
 
-    Secrets are not in them, nor what joins the releases with each other. With the model `daskhub` there is one chart.
+    Secrets are not in them, nor what joins the releases with each other, nor the code that travels (`carried_data`).
+    With the model `daskhub` there is one chart.
     """
     fragments: dict[str, dict[str, Any]] = {}
     for path in leaves(site):
         for one in destinations(site, path):
-            if one.where == "helm" and one.chart:
-                _put(fragments.setdefault(one.chart, {}), one)
+            if one.where == "helm" and one.chart and not one.within:
+                _put(fragments.setdefault(one.chart, {}), one.path, one)
     return fragments
+
+
+def carried_data(site: Site) -> dict[str, Any]:
+    """What the code that travels in Helm values reads of the site's keys, by the class that reads it."""
+    data: dict[str, Any] = {}
+    for path in leaves(site):
+        for one in destinations(site, path):
+            if one.within:
+                _put(data, one.within, one)
+    return data
 
 
 def leaves(site: Site) -> Iterator[KeyPath]:
@@ -97,14 +109,12 @@ def _nested(site: Site, one: Destination) -> Destination:
     """The daskhub chart holds the two others' values below their names."""
     if one.where != "helm" or site.kubernetes is None or site.kubernetes.model != "daskhub":
         return one
-    return Destination(
-        "helm", f"{one.chart}.{one.key}", one.value, "daskhub", (one.chart, *one.path), one.code, one.note
-    )
+    return replace(one, chart="daskhub", key=f"{one.chart}.{one.key}", path=(one.chart, *one.path))
 
 
-def _put(values: dict[str, Any], one: Destination) -> None:
+def _put(values: dict[str, Any], path: KeyPath, one: Destination) -> None:
     inner: Any = values
-    for part, following in zip(one.path, (*one.path[1:], None), strict=True):
+    for part, following in zip(path, (*path[1:], None), strict=True):
         if isinstance(inner, list) and isinstance(part, int):
             inner += [{} for _ in range(part + 1 - len(inner))]
         if following is None:

@@ -188,16 +188,14 @@ def _becomes(value: Value) -> list[str]:
 def _destination(one: Destination) -> str:
     note = f"   ({one.note})" if one.note else ""
     if one.code:
-        return f"{one.chart}: {one.key}: Python, {_code(one.value)}{note}"
+        return f"{one.chart}: {one.key}: Python, {one.value}{note}"
+    if one.within:
+        read = f"{dotted(one.within)} = {_text(one.value)}"
+        return f"{one.chart}: {one.key}: Python, which reads {read}{note}"
     if one.value is None:
         return f"{one.key}{note}"
     shown = _text(one.value)
     return f"{one.chart}: {one.key}: {shown}{note}" if one.where == "helm" else f"{one.key} = {shown}{note}"
-
-
-def _code(code: str) -> str:
-    first = next(line for line in code.splitlines() if line.startswith("c."))
-    return first if code.strip() == first else f"{first.rstrip('(')}(...)"
 
 
 def _text(value: Any) -> str:

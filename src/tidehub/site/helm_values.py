@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tidehub.gateway.limits import cluster_config
-from tidehub.login.endpoints import known_endpoints, stated_endpoints
-from tidehub.site import exposure_values
+from tidehub.site import carried, exposure_values
+from tidehub.site.carried import GATEWAY, HUB, ORDER_COMMANDS, ORDER_LIMITS
 from tidehub.site.convert import (
     split_image,
     to_dask_cores,
@@ -22,14 +22,13 @@ from tidehub.site.convert import (
     to_whole_seconds,
 )
 from tidehub.site.destination import Destination, Rule, helm
-from tidehub.site.gateway_code import ORDER_COMMANDS, ORDER_LIMITS, ORDER_OPTIONS, options_code
 from tidehub.site.hub_chart import hub_chart
 from tidehub.site.model import Site
+from tidehub.site.overrides import replaces_login
 from tidehub.site.problems import KeyPath
 
-HUB, GATEWAY = "jupyterhub", "dask-gateway"
+_CLUSTER_IMAGE = ("gateway", "backend", "image")
 _AUTH = ("hub", "config", "GenericOAuthenticator")
-_RULE = "admission itself is tidehub's rule: entitlements are compared without their authority"
 
 
 def _hub(*path: str, convert: Callable[[Any], Any] = lambda value: value, note: str = "") -> Rule:
@@ -40,13 +39,23 @@ def _hub(*path: str, convert: Callable[[Any], Any] = lambda value: value, note: 
     return rule
 
 
-def _auth(name: str, note: str = "") -> Rule:
-    """A trait of the authenticator; an empty list says nothing."""
+def _auth(name: str, own: str = "") -> Rule:
+    """A trait of the login: of GenericOAuthenticator in the values of older charts; the carried login's, by the same
+    name or as `own`, in current ones.
+    """
 
-    def converted(value: Any) -> Any:
-        return (list(value) or None) if isinstance(value, tuple) else value
+    def rule(site: Site, value: Any, at: KeyPath) -> Iterable[Destination]:
+        if value is not None:
+            yield from _login(site, name, list(value) if isinstance(value, tuple) else value, own)
 
-    return _hub(*_AUTH, name, convert=converted, note=note)
+    return rule
+
+
+def _login(site: Site, name: str, value: Any, own: str = "") -> Iterable[Destination]:
+    if carried.has_own_login(site):
+        yield from carried.login_trait(site, own or name)
+    elif not replaces_login(site):
+        yield helm(HUB, *_AUTH, name, value=value)
 
 
 def _profile(*path: str, convert: Callable[[Any], Any] = lambda value: value) -> Rule:
@@ -70,6 +79,9 @@ def _profile_image(site: Site, value: str | None, path: KeyPath) -> Iterable[Des
     yield helm(HUB, "singleuser", "profileList", index, "kubespawner_override", "image", value=value)
     if site.notebooks.profiles[index] == site.notebooks.default_profile:
         yield from _image(HUB, ("singleuser", "image"), value)
+        if carried.has_gateway(site) and site.dask.image.default == "profile":
+            # For a client that names no image; the chart's own has another environment than the notebook.
+            yield from _image(GATEWAY, _CLUSTER_IMAGE, value)
 
 
 def _image(chart: str, path: tuple[str, ...], image: str) -> Iterable[Destination]:
@@ -78,66 +90,42 @@ def _image(chart: str, path: tuple[str, ...], image: str) -> Iterable[Destinatio
     yield helm(chart, *path, "tag", value=tag or "latest")
 
 
+def _name(site: Site, value: str, path: KeyPath) -> Iterable[Destination]:
+    yield helm(HUB, "hub", "templateVars", "site_name", value=value)
+    yield from carried.login_trait(site, "words", "name")
+
+
 def _url(site: Site, value: str | None, path: KeyPath) -> Iterable[Destination]:
     yield helm(HUB, "hub", "baseUrl", value=site.base_path)
-    yield helm(GATEWAY, "gateway", "prefix", value=f"{site.base_path}services/dask-gateway")
+    if carried.has_gateway(site):
+        yield helm(GATEWAY, "gateway", "prefix", value=f"{site.base_path}services/dask-gateway")
     if value and exposure_values.host_of(site):
-        yield helm(HUB, *_AUTH, "oauth_callback_url", value=site.site.callback_url)
+        yield from _login(site, "oauth_callback_url", site.site.callback_url)
     yield from exposure_values.url_values(site, value, path)
 
 
 def _contact(site: Site, value: str | None, path: KeyPath) -> Iterable[Destination]:
     if value is not None:
         yield helm(HUB, "hub", "templateVars", "site_contact", value=value)
+        yield from carried.login_trait(site, "words", "contact")
     yield from exposure_values.contact_values(site, value, path)
 
 
 def _addresses(site: Site, value: Any, path: KeyPath) -> Iterable[Destination]:
-    found = stated_endpoints(site.login) or known_endpoints(site.login)
+    found = carried.provider(site)
     if found is not None:
-        yield helm(HUB, *_AUTH, "authorize_url", value=found.authorize_url)
-        yield helm(HUB, *_AUTH, "token_url", value=found.token_url)
-        yield helm(HUB, *_AUTH, "userdata_url", value=found.userinfo_url)
-        yield helm(HUB, *_AUTH, "login_service", value=site.login.title)
-    if path[-1] == "provider":
-        yield helm(HUB, "hub", "config", "JupyterHub", "authenticator_class", value="generic-oauth")
-
-
-def _username(site: Site, value: str, path: KeyPath) -> Iterable[Destination]:
-    # oauthenticator 14 and 15, in charts before 3.0, know the older name only.
-    chart = hub_chart(site)
-    yield helm(HUB, *_AUTH, "username_key" if chart and chart < (3,) else "username_claim", value=value)
-
-
-def _groups(name: str) -> Rule:
-    """Groups need a claim to come from; oauthenticator 17, in charts from 4.0, also wants to be told to manage them."""
-
-    def rule(site: Site, value: tuple[str, ...], path: KeyPath) -> Iterable[Destination]:
-        if not value:
-            return
-        yield helm(HUB, *_AUTH, name, value=list(value), note=_RULE)
-        claim = "entitlements" if "entitlements" in site.login.scopes else "eduperson_entitlement"
-        chart = hub_chart(site)
-        if chart and chart < (4,):
-            yield helm(HUB, *_AUTH, "claim_groups_key", value=claim)
-        else:
-            yield helm(HUB, *_AUTH, "manage_groups", value=True)
-            yield helm(HUB, *_AUTH, "auth_state_groups_key", value=f"oauth_user.{claim}")
-            yield helm(
-                HUB, *_AUTH, "enable_auth_state", value=True, note="without it groups are never read again"
-            )
-
-    return rule
-
-
-def _everyone(site: Site, value: bool, path: KeyPath) -> Iterable[Destination]:
-    chart = hub_chart(site)
-    if chart and chart < (3,):
-        note = "this chart's oauthenticator admits everyone where nobody is named" if value else ""
-        if value:
-            yield helm(HUB, *_AUTH, "allowed_users", value=[], note=note)
-    else:
-        yield helm(HUB, *_AUTH, "allow_all", value=value)
+        if found.issuer:
+            yield from carried.login_trait(site, "issuer")
+        yield from _login(site, "authorize_url", found.authorize_url)
+        yield from _login(site, "token_url", found.token_url)
+        yield from _login(site, "userdata_url", found.userinfo_url)
+        yield from _login(site, "login_service", site.login.title)
+    if path[-1] == "provider" and not replaces_login(site):
+        own = "the code puts SiteAuthenticator in its place; without the code nobody would be admitted"
+        note = own if carried.has_own_login(site) else ""
+        yield helm(
+            HUB, "hub", "config", "JupyterHub", "authenticator_class", value="generic-oauth", note=note
+        )
 
 
 def _ephemeral(kind: str) -> Rule:
@@ -161,29 +149,43 @@ def _database(site: Site, value: int, path: KeyPath) -> Iterable[Destination]:
     yield helm(HUB, "hub", "db", "pvc", "storage", value=to_kubernetes_quantity(value))
 
 
-def _gateway(part: str, what: str) -> Rule:
-    """Cores or memory of schedulers or workers: what is asked for is also the limit."""
+def _worker(what: str) -> Rule:
+    """Cores or memory of a worker for whom chooses nothing; the policy reads the key as the choice's beginning.
+
+    The chart's limit is the same for every worker: who chooses more than the default would get a pod whose request
+    exceeds its limit, which Kubernetes refuses. Without it the limit is what was chosen.
+    """
 
     def rule(site: Site, value: Any, path: KeyPath) -> Iterable[Destination]:
-        amount = to_dask_cores(value) if what == "cores" else to_dask_memory(value)
-        for bound in ("request", "limit"):
-            yield helm(GATEWAY, "gateway", "backend", part, what, bound, value=amount)
+        yield helm(GATEWAY, "gateway", "backend", "worker", what, "request", value=_amount(what, value))
+        yield from carried.of_clusters(site, value, path)
 
     return rule
 
 
+def _scheduler(what: str) -> Rule:
+    """Cores or memory of a scheduler: what is asked for is also the limit."""
+
+    def rule(site: Site, value: Any, path: KeyPath) -> Iterable[Destination]:
+        for bound in ("request", "limit"):
+            yield helm(GATEWAY, "gateway", "backend", "scheduler", what, bound, value=_amount(what, value))
+
+    return rule
+
+
+def _amount(what: str, value: Any) -> str | int:
+    return to_dask_cores(value) if what == "cores" else to_dask_memory(value)
+
+
 def _limit(name: str) -> Rule:
-    """The chart has no values for the limits of a cluster: they are Python."""
+    """The chart has no values for the limits of a cluster: they are Python. A person's own come from the policy."""
 
     def rule(site: Site, value: Any, path: KeyPath) -> Iterable[Destination]:
         code = f"c.KubeClusterConfig.{name} = {cluster_config(site.dask)[name]!r}"
         yield helm(GATEWAY, "gateway", "extraConfig", ORDER_LIMITS, value=code, code=True)
+        yield from carried.of_clusters(site, value, path)
 
     return rule
-
-
-def _options(site: Site, value: Any, path: KeyPath) -> Iterable[Destination]:
-    yield helm(GATEWAY, "gateway", "extraConfig", ORDER_OPTIONS, value=options_code(site.dask), code=True)
 
 
 def _dask_image(site: Site, value: str, path: KeyPath) -> Iterable[Destination]:
@@ -193,7 +195,8 @@ def _dask_image(site: Site, value: str, path: KeyPath) -> Iterable[Destination]:
         image = "{JUPYTER_IMAGE_SPEC}" if chart and chart < (3,) else "{{JUPYTER_IMAGE_SPEC}}"
         yield helm(HUB, "singleuser", "extraEnv", "DASK_GATEWAY__CLUSTER__OPTIONS__IMAGE", value=image)
     else:
-        yield from _image(GATEWAY, ("gateway", "backend", "image"), value)
+        yield from _image(GATEWAY, _CLUSTER_IMAGE, value)
+    yield from carried.of_clusters(site, value, path)
 
 
 def _engine(site: Site, value: str, path: KeyPath) -> Iterable[Destination]:
@@ -208,7 +211,7 @@ def _engine(site: Site, value: str, path: KeyPath) -> Iterable[Destination]:
 
 _OVERRIDE = "kubespawner_override"
 RULES: dict[str, Rule] = {
-    "site.name": _hub("hub", "templateVars", "site_name"),
+    "site.name": _name,
     "site.contact": _contact,
     "site.url": _url,
     "login.provider": _addresses,
@@ -217,15 +220,10 @@ RULES: dict[str, Rule] = {
     "login.endpoints.authorize": _auth("authorize_url"),
     "login.endpoints.token": _auth("token_url"),
     "login.endpoints.userinfo": _auth("userdata_url"),
-    "login.endpoints.end_session": _auth("logout_redirect_url"),
+    "login.endpoints.jwks": carried.trait("jwks_url"),
+    "login.endpoints.end_session": _auth("logout_redirect_url", own="end_session_url"),
     "login.client_id": _auth("client_id"),
     "login.scopes": _auth("scope"),
-    "login.username_claim": _username,
-    "login.allow.users": _auth("allowed_users", _RULE),
-    "login.allow.groups": _groups("allowed_groups"),
-    "login.allow.everyone": _everyone,
-    "login.admins.users": _auth("admin_users", _RULE),
-    "login.admins.groups": _groups("admin_groups"),
     "notebooks.cpu.guarantee": _hub("singleuser", "cpu", "guarantee", convert=to_jupyterhub_cpu),
     "notebooks.cpu.limit": _hub("singleuser", "cpu", "limit", convert=to_jupyterhub_cpu),
     "notebooks.memory.guarantee": _hub("singleuser", "memory", "guarantee", convert=to_jupyterhub_memory),
@@ -247,20 +245,15 @@ RULES: dict[str, Rule] = {
     ),
     "notebooks.profiles[].memory.limit": _profile(_OVERRIDE, "mem_limit", convert=to_jupyterhub_memory),
     "dask.engine": _engine,
-    "dask.worker.cores.default": _gateway("worker", "cores"),
-    "dask.worker.cores.min": _options,
-    "dask.worker.cores.max": _options,
-    "dask.worker.memory.default": _gateway("worker", "memory"),
-    "dask.worker.memory.min": _options,
-    "dask.worker.memory.max": _options,
-    "dask.scheduler.cores": _gateway("scheduler", "cores"),
-    "dask.scheduler.memory": _gateway("scheduler", "memory"),
+    "dask.worker.cores.default": _worker("cores"),
+    "dask.worker.memory.default": _worker("memory"),
+    "dask.scheduler.cores": _scheduler("cores"),
+    "dask.scheduler.memory": _scheduler("memory"),
     "dask.cluster.max_workers": _limit("cluster_max_workers"),
     "dask.cluster.max_cores": _limit("cluster_max_cores"),
     "dask.cluster.max_memory": _limit("cluster_max_memory"),
     "dask.cluster.idle_timeout": _limit("idle_timeout"),
     "dask.image.default": _dask_image,
-    "dask.image.choice": _options,
     "hub.database.size": _database,
     "hub.database.storage_class": _hub("hub", "db", "pvc", "storageClassName"),
     **exposure_values.RULES,

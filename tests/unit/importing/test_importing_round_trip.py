@@ -12,11 +12,11 @@ from ruamel.yaml import YAML
 
 from tidehub.importing.build import import_documents
 from tidehub.importing.command import Done
-from tidehub.importing.round_trip import differences, is_equal, rendered_otherwise
+from tidehub.importing.round_trip import differences, is_equal, rendered_otherwise, upstream_login
 from tidehub.importing.site_text import site_text
 from tidehub.importing.values_yaml import Document, read_values
 from tidehub.site import load_site
-from tidehub.site.destinations import helm_fragments
+from tidehub.site.destinations import carried_data, helm_fragments
 from tidehub.site.load import load_text
 from tidehub.site.model import Site
 
@@ -41,6 +41,9 @@ def test_most_varied_files_take_part(tmp_path: Path) -> None:
         ("dask.cluster.max_memory", "17 GiB", "gateway.extraConfig.00-limits"),
         ("dask.worker.cores.max", 3, "gateway.extraConfig.10-options"),
         ("kubernetes.exposure.class", "traefik", "ingress.ingressClassName"),
+        ("dask.image.choice", "any", "gateway.extraConfig.10-options"),
+        ("login.client_id", "other", "hub.config.GenericOAuthenticator.client_id"),
+        ("login.scopes", ["openid", "entitlements"], "hub.config.GenericOAuthenticator.scope.1"),
         ("site.url", "https://other.example.org", "ingress.hosts.0"),
     ],
 )
@@ -64,9 +67,41 @@ def test_every_difference_has_a_remark() -> None:
         assert all(leaf.fate.remark for leaf in differences(imported(*names)))
 
 
+_OPTIONS = """
+from dask_gateway_server.options import Float, Integer, Options, String
+
+def handler(options):
+    config = {{"worker_cores": options.worker_cores, "worker_memory": round(options.worker_memory * 2**30)}}
+    if options.image:
+        if ":" not in options.image:
+            raise ValueError("no tag")
+        config["image"] = options.image
+    return config
+
+c.Backend.cluster_options = Options(
+    Integer("worker_cores", {cores[default]}, min={cores[min]}, max={cores[max]}),
+    Float("worker_memory", {memory[default]}, min={memory[min]}, max={memory[max]}),
+    String("image", default={image!r}),
+    handler=handler,
+)
+"""
+
+
 def _rendered(site: Site) -> list[Document]:
-    found = []
+    """What tidehub renders, with what travels in its code in the words of the charts' own programs."""
+    carried, found = carried_data(site), []
+    dask = carried["SiteBackend"]["site"]["dask"]
+    memory = {bound: size / 2**30 for bound, size in dask["worker"]["memory"].items()}
+    image = dask["image"]["default"].replace("profile", "")
+    options = _OPTIONS.format(cores=dask["worker"]["cores"], memory=memory, image=image)
     for chart, values in helm_fragments(site).items():
+        charts = values if chart == "daskhub" else {chart: values}
+        if "jupyterhub" in charts:
+            config = charts["jupyterhub"]["hub"]["config"]
+            login = config.setdefault("GenericOAuthenticator", {})
+            config["GenericOAuthenticator"] = login | upstream_login(carried)
+        if "dask-gateway" in charts:
+            charts["dask-gateway"]["gateway"]["extraConfig"]["20-options"] = options
         stream = io.StringIO()
         YAML(typ="safe", pure=True).dump(values, stream)
         found.append(read_values(stream.getvalue(), f"{chart}.yaml"))

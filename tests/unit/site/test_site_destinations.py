@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -17,7 +16,15 @@ from traitlets.config import Config
 from tidehub.gateway.limits import workers_of
 from tidehub.login.authenticator import SiteAuthenticator
 from tidehub.site import describe
-from tidehub.site.destinations import Destination, destinations, helm_fragments, leaves, value_at
+from tidehub.site.carried import RULES as CARRIED
+from tidehub.site.destinations import (
+    Destination,
+    carried_data,
+    destinations,
+    helm_fragments,
+    leaves,
+    value_at,
+)
 from tidehub.site.exposure_values import NGINX
 from tidehub.site.helm_values import RULES as HELM
 from tidehub.site.hub_traits import RULES as HUB
@@ -113,14 +120,15 @@ def test_protocoasts_values_are_those_of_its_deployment() -> None:
     }
     assert hub["scheduling"]["userScheduler"]["enabled"] is False
     assert hub["cull"] == {"enabled": True, "timeout": 3600}
-    assert hub["hub"]["config"]["GenericOAuthenticator"]["oauth_callback_url"].endswith(
-        ".eu/hub/oauth_callback"
-    )
+    assert hub["hub"]["config"] == {"JupyterHub": {"authenticator_class": "generic-oauth"}}
+    login = carried_data(site())["SiteAuthenticator"]
+    assert login["oauth_callback_url"].endswith(".eu/hub/oauth_callback")
     assert gateway["prefix"] == "/services/dask-gateway"
     assert gateway["backend"]["worker"] == {
-        "cores": {"request": 1, "limit": 1},
-        "memory": {"request": "4G", "limit": "4G"},
+        "cores": {"request": 1},
+        "memory": {"request": "4G"},
     }
+    assert gateway["backend"]["scheduler"]["memory"] == {"request": "2G", "limit": "2G"}
     assert gateway["backend"]["image"] == {"name": "quay.io/globalcoast/protocoast-notebook", "tag": "main"}
 
 
@@ -130,23 +138,22 @@ def test_pangeos_old_chart_gets_old_names() -> None:
     assert "ingressClassName" not in hub["ingress"]
     assert hub["hub"]["baseUrl"] == "/jupyterhub/"
     login = hub["hub"]["config"]["GenericOAuthenticator"]
-    assert (login["username_key"], login["claim_groups_key"]) == (
-        "preferred_username",
-        "eduperson_entitlement",
-    )
-    assert "manage_groups" not in login
-    assert "username_claim" not in login
+    assert (login["client_id"], login["login_service"]) == ("pangeo-hub", "EGI Check-In")
+    assert set(login) <= set(GenericOAuthenticator.class_traits(config=True))
+    data = carried_data(site("egi-pangeo"))
+    assert data["SiteRule"]["rule"]["username_claim"] == "preferred_username"
+    assert "SiteAuthenticator" not in data
 
 
 def test_the_real_authenticator_takes_the_login() -> None:
-    values = helm_fragments(site())["jupyterhub"]["hub"]["config"]["GenericOAuthenticator"]
+    values = carried_data(site())["SiteAuthenticator"]
     config = Config()
-    config.GenericOAuthenticator.update(values)
-    authenticator = GenericOAuthenticator(config=config)
-    assert authenticator.manage_groups
-    assert authenticator.allowed_groups == set(site().login.allow.groups)
+    config.SiteAuthenticator.update(values)
+    authenticator = SiteAuthenticator(config=config)
+    assert authenticator.rule["allow"]["groups"] == list(site().login.allow.groups)
     assert authenticator.username_claim == "preferred_username"
-    assert set(values) <= set(GenericOAuthenticator.class_traits(config=True))
+    assert authenticator.check_every == site().login.refresh
+    assert set(values) <= set(SiteAuthenticator.class_traits(config=True))
 
 
 def test_memory_reaches_the_real_spawner_unchanged() -> None:
@@ -176,40 +183,17 @@ def test_the_gateways_python_says_what_the_site_says() -> None:
         "cluster_max_workers": 3,
         "idle_timeout": 1200.0,
     }
-    options = c.Backend.cluster_options
     for cores, gib in ((1, 4), (1, 6), (2, 4)):
-        chosen = options.parse_options({"worker_cores": cores, "worker_memory": gib})
-        given = options.get_configuration(chosen, SimpleNamespace(name="ada", groups=[], admin=False))
         limits = {key: value for key, value in c.KubeClusterConfig.items() if not key.endswith("_cmd")}
-        real = ClusterConfig(**limits, **{key: value for key, value in given.items() if key != "image"})
+        real = ClusterConfig(**limits, worker_cores=cores, worker_memory=gib * GIB)
         assert real.cluster_max_workers == workers_of(stated.dask, cores, gib * GIB).workers
 
 
-def test_the_gateways_python_refuses_what_the_site_refuses() -> None:
-    options = run(helm_fragments(site())["dask-gateway"]["gateway"]["extraConfig"]).Backend.cluster_options
-    user = SimpleNamespace(name="ada", groups=[], admin=False)
-    with pytest.raises(ValueError, match="worker_cores"):
-        options.parse_options({"worker_cores": 3})
-    for image in ("quay.io/x/y", "host:5000/y", "y:"):
-        with pytest.raises(ValueError, match="without a tag"):
-            options.get_configuration(options.parse_options({"image": image}), user)
-    chosen = options.get_configuration(options.parse_options({"image": "host:5000/y:1"}), user)
-    assert chosen["image"] == "host:5000/y:1"
-
-
-@pytest.mark.parametrize("choice", ["fixed", "any"])
-def test_other_choices_of_images(choice: str) -> None:
-    c = run(helm_fragments(site(dask__image__choice=choice))["dask-gateway"]["gateway"]["extraConfig"])
-    names = {field.field for field in c.Backend.cluster_options.fields}
-    assert ("image" in names) == (choice == "any")
-
-
-def test_what_a_name_holds_stays_text() -> None:
-    code = helm_fragments(site(dask__image__default='x"); import os; ("y:1'))["dask-gateway"]["gateway"][
-        "extraConfig"
-    ]
-    options = run(code).Backend.cluster_options
-    assert options.parse_options({})["image"] == 'x"); import os; ("y:1'
+@pytest.mark.parametrize("choice", ["fixed", "tagged", "any"])
+def test_choices_travel_with_the_policy(choice: str) -> None:
+    dask = carried_data(site(dask__image__choice=choice))["SiteBackend"]["site"]["dask"]
+    assert dask["image"] == {"default": "quay.io/globalcoast/protocoast-notebook:main", "choice": choice}
+    assert dask["worker"]["memory"] == {"min": 4 * GIB, "max": 6 * GIB, "default": 4 * GIB}
 
 
 def test_one_key_on_all_sides() -> None:
@@ -235,7 +219,7 @@ def test_servers_that_never_idle_out_have_no_culler() -> None:
     assert helm_fragments(stated)["jupyterhub"]["cull"] == {"enabled": False}
 
 
-@pytest.mark.parametrize("rules", [HUB, HELM, MACHINE], ids=["hub", "helm", "machine"])
+@pytest.mark.parametrize("rules", [HUB, HELM, CARRIED, MACHINE], ids=["hub", "helm", "carried", "machine"])
 def test_every_rule_is_of_a_key_that_exists(rules: dict[str, Any]) -> None:
     known = {key.name for key in describe.all_keys() if key.section is None}
     assert set(rules) <= known
@@ -250,7 +234,7 @@ def test_what_a_deployment_states_goes_somewhere() -> None:
             key = describe.find(path)
             assert key is not None
             if path in loaded.sources and key.name not in ours and path[0] != "infrastructure":
-                assert key.name in {*HUB, *HELM, *MACHINE, "kubernetes.charts"}, key.name
+                assert key.name in {*HUB, *HELM, *CARRIED, *MACHINE, "kubernetes.charts"}, key.name
 
 
 def test_hub_traits_are_real() -> None:

@@ -13,6 +13,7 @@ from tidehub.kubernetes.releases import Platform, Release
 from tidehub.kubernetes.values import gateway, hub, hub_code, network, operator
 from tidehub.kubernetes.values.merge import merge, remove
 from tidehub.login.endpoints import Endpoints
+from tidehub.site import carried
 from tidehub.site.charts import NEWEST_DASKHUB, TOKEN_SCOPES
 from tidehub.site.deployment import Kubernetes
 from tidehub.site.hub_chart import hub_chart
@@ -63,7 +64,7 @@ def check(site: Site) -> None:
             fix="register the site with an identity provider; `tidehub up` tries the site out without one",
         )
     hub_code.carries_login(site)
-    if hub_code.keeps_clusters(site) and hub_chart(site) < TOKEN_SCOPES:
+    if carried.keeps_clusters(site) and hub_chart(site) < TOKEN_SCOPES:
         raise TidehubError(
             "dask.access is groups, and the hub of this chart cannot keep others from starting clusters",
             expected="a chart with JupyterHub 4 or newer: jupyterhub 3.0.0, daskhub 2024.1.0",
@@ -126,7 +127,7 @@ def _with_overrides(site: Site, chart: Chart, values: Mapping[str, Any]) -> dict
 
 def _check_profiles(site: Site, values: Mapping[str, Any]) -> None:
     """With rules about who may start what, a list of profiles of the site's own words must be the same profiles."""
-    if not hub_code.has_choices(site):
+    if not carried.has_choices(site):
         return
     listed = values["singleuser"].get("profileList")
     slugs = (

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.values import gateway_code
+from tidehub.site.carried import ORDER_POLICY, has_gateway
 from tidehub.site.charts import SCOPES, installed, parts
-from tidehub.site.convert import split_image
 from tidehub.site.deployment import Kubernetes
 from tidehub.site.destinations import helm_fragments
-from tidehub.site.gateway_code import ORDER_OPTIONS
 from tidehub.site.hub_chart import hub_chart
 from tidehub.site.model import Site
 
@@ -24,7 +22,7 @@ _SERVICE_NAME = (2026, 3, 0)
 
 def is_installed(site: Site) -> bool:
     """Whether people get their clusters from Dask Gateway."""
-    return site.dask.engine == "gateway"
+    return has_gateway(site)
 
 
 def chart_version(site: Site) -> tuple[int, ...]:
@@ -65,17 +63,7 @@ def values(site: Site) -> dict[str, Any]:
     found: dict[str, Any] = fragments.get("daskhub", fragments).get(CHART, {})
     gateway = found.setdefault("gateway", {})
     gateway["auth"] = {"type": "jupyterhub", "jupyterhub": _jupyterhub(site)}
-    gateway["extraConfig"] = _extra_config(site, gateway.get("extraConfig", {}))
-    backend = gateway.setdefault("backend", {})
-    for amount in backend.get("worker", {}).values():
-        # The chart's limit is the same for every worker: who chooses more than the default would get a pod whose
-        # request exceeds its limit, which Kubernetes refuses. Without it the limit is what was chosen.
-        amount.pop("limit", None)
-    image = site.notebooks.default_profile.image
-    if site.dask.image.default == "profile" and image:
-        # For a client that names no image; the chart's own has another environment than the notebook.
-        name, tag = split_image(image)
-        backend["image"] = {"name": name, "tag": tag or "latest"}
+    gateway["extraConfig"][ORDER_POLICY] = _policy(site)
     # The hub's proxy leads people here: a second public address would only be a second door.
     found["traefik"] = {"service": {"type": "ClusterIP"}}
     return found
@@ -118,17 +106,14 @@ def objects(site: Site) -> list[Object]:
     ]
 
 
-def _extra_config(site: Site, fragments: Mapping[str, str]) -> dict[str, str]:
-    """Commands and limits as the keys give them; the policy takes the place of the plain choices."""
-    found = {order: text for order, text in fragments.items() if order != ORDER_OPTIONS}
-    found[gateway_code.ORDER_POLICY] = gateway_code.policy_text(
+def _policy(site: Site) -> str:
+    return gateway_code.policy_text(
         site,
         hub_api_url=_hub_api_url(site),
         service=SERVICE,
         hub_has_scopes=_hub_has_scopes(site),
         namespace=site.kubernetes.namespace if site.kubernetes is not None else Kubernetes().namespace,
     )
-    return found
 
 
 def _asleep() -> dict[str, Any]:

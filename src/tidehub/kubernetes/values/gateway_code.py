@@ -13,9 +13,6 @@ from tidehub.login.carried import modules_text
 from tidehub.login.plain import policy_of
 from tidehub.site.model import Site
 
-ORDER_POLICY = "30-policy"
-"""After the entries 00 to 20, before the operator's own."""
-
 MODULES = (
     "errors",
     "login.rule",

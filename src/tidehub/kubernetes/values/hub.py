@@ -14,7 +14,7 @@ from tidehub.kubernetes import exposure
 from tidehub.kubernetes.values import gateway, hub_code, network, operator
 from tidehub.kubernetes.values.merge import merge, remove
 from tidehub.login.endpoints import Endpoints, known_endpoints, stated_endpoints
-from tidehub.site import charts
+from tidehub.site import carried, charts
 from tidehub.site.convert import split_image, to_whole_seconds
 from tidehub.site.destinations import helm_fragments
 from tidehub.site.hub_chart import hub_chart
@@ -27,11 +27,6 @@ CULL_EVERY = 600
 """Seconds between two looks of the culler: the chart's default."""
 ACTIVITY_EVERY = 300
 """Seconds between two reports of a server's activity: jupyterhub's default."""
-_OF_THE_RULE = (
-    "username_key", "username_claim", "allowed_users", "allowed_groups", "admin_users", "admin_groups", "allow_all",
-    "claim_groups_key", "manage_groups", "auth_state_groups_key", "enable_auth_state",
-)  # fmt: skip
-"""What GenericOAuthenticator is told by the rule's code instead."""
 
 
 def values(site: Site, addresses: Endpoints | None = None) -> dict[str, Any]:
@@ -77,23 +72,23 @@ def _login(site: Site, found: dict[str, Any], addresses: Endpoints | None) -> No
 
     `hub.config` alone admits nobody: were the code in `hub.extraConfig` lost, the hub would refuse everybody.
     """
-    config = found["hub"]["config"]
-    generic = config.pop("GenericOAuthenticator", {})
-    config["JupyterHub"] = {**config.get("JupyterHub", {}), "authenticator_class": "generic-oauth"}
+    config = found["hub"].setdefault("config", {})
+    # Also below a login of the site's own words, which is laid over it.
+    config["JupyterHub"] = {"authenticator_class": "generic-oauth"}
     if hub_code.carries_login(site) or replaces_login(site):
         return
     # Not at the top: it brings tornado, and today's charts do not need it.
     from tidehub.login import older_hub
 
     config["GenericOAuthenticator"] = {
-        **{name: value for name, value in generic.items() if name not in _OF_THE_RULE},
+        **config.get("GenericOAuthenticator", {}),
         **_provider(site, addresses),
         "allowed_groups": [older_hub.ADMITTED],
         "admin_groups": [older_hub.ADMIN],
     }
     if hub_chart(site) >= (3,):
         config["GenericOAuthenticator"] |= {"allow_all": False, "allow_existing_users": False}
-    if hub_code.has_choices(site) and hub_chart(site) < charts.MANAGED_GROUPS:
+    if carried.has_choices(site) and hub_chart(site) < charts.MANAGED_GROUPS:
         # Memberships at the last sign-in are kept there.
         config["GenericOAuthenticator"]["enable_auth_state"] = True
 

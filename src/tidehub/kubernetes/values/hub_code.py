@@ -11,16 +11,13 @@ from tidehub.kubernetes.values import gateway
 from tidehub.login.admission import rule_of
 from tidehub.login.carried import modules_text
 from tidehub.login.endpoints import Endpoints
-from tidehub.login.entitled import is_restricted
 from tidehub.login.hub_text import authenticator_text, literal
 from tidehub.login.plain import policy_of
 from tidehub.site import charts
+from tidehub.site.carried import ORDER_LOGIN, ORDER_OVERRIDES, ORDER_PEOPLE, has_choices, keeps_clusters
 from tidehub.site.hub_chart import hub_chart
 from tidehub.site.model import Site
 from tidehub.site.overrides import replaces_login
-
-ORDER_LOGIN, ORDER_PEOPLE, ORDER_OVERRIDES = "0-tidehub-login", "0-tidehub-people", "zz-overrides"
-"""Names of the entries. Ours stand before all that others write (00-..., my-...), whose code counts after ours."""
 
 _NOBODY_ELSE = """\
 c.GenericOAuthenticator.allow_all = False
@@ -58,17 +55,6 @@ def entries(site: Site, addresses: Endpoints | None = None) -> dict[str, str]:
     if site.overrides is not None and site.overrides.hub_config is not None:
         found[ORDER_OVERRIDES] = site.overrides.hub_config
     return found
-
-
-def has_choices(site: Site) -> bool:
-    """Whether people differ in what they may start or in its size, or in whether they may start clusters."""
-    sizes = any(one.notebooks is not None for one in site.login.groups)
-    return sizes or keeps_clusters(site) or any(is_restricted(site, one) for one in site.notebooks.profiles)
-
-
-def keeps_clusters(site: Site) -> bool:
-    """Whether only some people may start clusters with Dask Gateway."""
-    return gateway.is_installed(site) and site.dask.access == "groups"
 
 
 def gateway_host(site: Site) -> str:
