@@ -82,7 +82,9 @@ def changing(as_json: bool) -> Iterator[ConsoleSay]:
     A request to end (SIGTERM), and a terminal that goes away, are taken as Ctrl-C: the state is written down.
     """
     say = make_say()
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    # What is ignored stays ignored: `nohup tidehub deploy` outlives its terminal.
+    wanted = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, _interrupt) for number in wanted}
     try:
         yield say
     except TidehubError as error:

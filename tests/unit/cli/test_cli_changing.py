@@ -69,6 +69,15 @@ def test_a_request_to_end_is_an_interruption(number: signal.Signals) -> None:
     assert signal.getsignal(number) is before
 
 
+def test_what_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with changing(False):
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_what_is_deleted_for_good_is_confirmed_by_the_namespace() -> None:
     confirmed("daskhub", ["people's homes"], "daskhub")
     with pytest.raises(UsageError, match="is not the namespace"):
