@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 
+from tidehub.loopback import is_loopback
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -15,7 +17,7 @@ def client_address(peer: str, forwarded_for: Sequence[str], trusted: Sequence[Ne
     count only when the peer is on loopback. Each proxy appends the address it saw, so the last entry is the one
     our own proxy wrote; what stands left of it is the client's claim, unless that entry is a trusted proxy.
     """
-    if not _loopback(peer):
+    if not is_loopback(peer):
         return peer
     entries = [entry.strip() for value in forwarded_for for entry in value.split(",") if entry.strip()]
     for entry in reversed(entries):
@@ -33,8 +35,3 @@ def _parsed(entry: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
-
-
-def _loopback(peer: str) -> bool:
-    address = _parsed(peer)
-    return address is not None and address.is_loopback

@@ -19,6 +19,7 @@ from pydantic import (
 
 from tidehub.errors import Place, UsageError
 from tidehub.identity.private_files import read_private
+from tidehub.loopback import is_loopback
 
 SCOPES = (
     "openid",
@@ -210,17 +211,6 @@ def load_config(path: Path) -> IdentityConfig:
         ) from None
     config.refuse_public_use()
     return config
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address never leaves the machine (RFC 6761 section 6.3 for names)."""
-    host = host.strip("[]").lower()
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def origin_of(url: str) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from tidehub.errors import Place, UsageError
+from tidehub.loopback import is_loopback
 from tidehub.secrets.secret import Secret
-from tidehub.site.problems import is_loopback
 
 LONGEST_TOKEN = 65536
 """Characters; EGI Check-In's tokens have about 1400."""

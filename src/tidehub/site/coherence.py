@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from tidehub.loopback import is_loopback
 from tidehub.site.dask_coherence import check_dask
 from tidehub.site.deployment_coherence import check_deployment
 from tidehub.site.hub_coherence import check_hub
@@ -17,7 +18,7 @@ from tidehub.site.images import has_tag, is_moving
 from tidehub.site.login_coherence import check_login
 from tidehub.site.model import Bytes, Cores, Machine, Notebooks, Site, SiteSection
 from tidehub.site.overrides import check_overrides, used
-from tidehub.site.problems import KeyPath, Problem, is_loopback, warning
+from tidehub.site.problems import KeyPath, Problem, warning
 from tidehub.site.units import format_cores, format_size
 
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*/?", re.ASCII)

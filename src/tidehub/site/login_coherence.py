@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from tidehub.loopback import is_loopback
 from tidehub.site.group_coherence import check_groups
 from tidehub.site.model import EGI_HOSTS, Login, Site
-from tidehub.site.problems import KeyPath, Problem, is_loopback, warning
+from tidehub.site.problems import KeyPath, Problem, warning
 
 _PLACEHOLDER = re.compile(r"<.*>|\$\{.*\}|(?i:change[-_ ]?me|todo|fixme|xxx+|your[-_ ].*|client[-_]?id)")
 

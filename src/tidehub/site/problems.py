@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -92,16 +91,6 @@ class Problem:
 def warning(what: str, path: KeyPath, *, expected: str | None = None, fix: str | None = None) -> Problem:
     """Something that works, but probably not as it is meant."""
     return Problem(what, path, expected=expected, fix=fix, severity="warning")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine's own loopback."""
-    if host.lower() == "localhost" or host.lower().endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 class SiteError(UsageError):

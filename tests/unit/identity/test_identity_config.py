@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tidehub.errors import UsageError
-from tidehub.identity.config import IdentityConfig, is_loopback, load_config, origin_of
+from tidehub.identity.config import IdentityConfig, load_config, origin_of
 
 
 def config(**changes: Any) -> dict[str, Any]:
@@ -114,24 +114,6 @@ def test_secret_file_must_be_private_and_long(tmp_path: Path) -> None:
     path.write_text("short")
     with pytest.raises(UsageError, match="too short"):
         loaded.secret()
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        ("localhost", True),
-        ("hub.localhost", True),
-        ("127.3.2.1", True),
-        ("::1", True),
-        ("[::1]", True),
-        ("localhost.example.org", False),
-        ("127.0.0.1.example.org", False),
-        ("0.0.0.0", False),
-        ("", False),
-    ],
-)
-def test_loopback(host: str, expected: bool) -> None:
-    assert is_loopback(host) is expected
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import errno
 import os
 import socket
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 
 from tidehub.errors import TidehubError, UsageError
@@ -27,14 +26,6 @@ class Holder:
         if self.pid is None:
             return f"a process of uid {self.uid}"
         return f"{self.name} (process {self.pid})"
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only this machine reaches `address`; of a name, what it resolves to counts."""
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return all(ip_address(found[4][0]).is_loopback for found in _resolve(address, 0))
 
 
 def reachable_host(address: str) -> str:
