@@ -1,4 +1,4 @@
-"""Processes by pid and start time; trees; orphans."""
+"""Processes by pid and start time; trees."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from tidehub.local.isolation.process import (
     send,
     wait_end,
 )
-from tidehub.local.isolation.reaping import die_with_parent
 from tidehub.local.isolation.sweep import kill_all, members, related
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -109,51 +108,3 @@ def test_a_mark_finds_who_detached() -> None:
         assert not handle_alive(lost)
     finally:
         send(lost.pid, lost.started, signal.SIGKILL)
-
-
-def test_orphans_are_adopted_and_collected_but_not_other_children() -> None:
-    script = """
-import os, subprocess, sys, time
-from tidehub.local.isolation.process import children_of
-from tidehub.local.isolation.reaping import become_subreaper, reap_orphans
-become_subreaper()
-mine = subprocess.Popen([sys.executable, "-c", ""])
-os.waitid(os.P_PID, mine.pid, os.WEXITED | os.WNOWAIT)
-middle = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', ''], stdout=2).pid)"
-orphan = int(subprocess.run([sys.executable, "-c", middle], stdout=subprocess.PIPE, check=True).stdout)
-os.waitid(os.P_PID, orphan, os.WEXITED | os.WNOWAIT)
-assert reap_orphans(keep={mine.pid}) == [orphan]
-assert mine.wait() == 0 and children_of(os.getpid()) == []
-"""
-    subprocess.run(
-        [sys.executable, "-c", script], env={"PYTHONPATH": os.pathsep.join(sys.path)}, check=True, timeout=60
-    )
-
-
-async def test_a_child_dies_with_its_parent() -> None:
-    script = (
-        "import subprocess, sys; from tidehub.local.isolation.reaping import die_with_parent\n"
-        "child = subprocess.Popen(sys.argv[1:], preexec_fn=die_with_parent(), stdout=2)\n"
-        "print(child.pid, flush=True); child.wait()"
-    )
-    parent = subprocess.Popen(
-        [sys.executable, "-c", script, *SLEEP],
-        env={"PYTHONPATH": os.pathsep.join(sys.path)},
-        stdout=subprocess.PIPE,
-    )
-    assert parent.stdout is not None
-    child = handle_of(int(parent.stdout.readline()))
-    parent.kill()
-    parent.communicate()
-    assert await wait_end(child.pid, child.started, 10)
-
-
-def test_dying_with_a_parent_that_is_gone_already(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "getppid", lambda: -1)
-    monkeypatch.setattr(
-        "tidehub.local.isolation.reaping._libc", type("Libc", (), {"prctl": staticmethod(print)})
-    )
-    codes: list[int] = []
-    monkeypatch.setattr(os, "_exit", codes.append)
-    die_with_parent()()
-    assert codes == [137]
