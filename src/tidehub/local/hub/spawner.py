@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from jupyterhub.spawner import Spawner
-from tornado import web
 
 from tidehub.capacity.ledger import Ledger
 from tidehub.capacity.queue import NOTEBOOK, Admitted, Claim
@@ -25,11 +24,18 @@ from tidehub.local.hub.http_unix import socket_url
 from tidehub.local.hub.server_command import ServerPlace, server_argv, server_environment
 from tidehub.local.hub.settings import HubSettings
 from tidehub.local.hub.spawn_page import find_server, nothing_to_start, options_form, read_form
-from tidehub.local.isolation import Ending, Isolation, LaunchSpec, Limits, ProcessHandle
+from tidehub.local.hub.spawner_words import (
+    MayNotStart,
+    StartFailed,
+    failure_words,
+    memory_words,
+    not_answering,
+    not_started,
+)
+from tidehub.local.isolation import Isolation, LaunchSpec, Limits, ProcessHandle
 from tidehub.local.places import Places
 from tidehub.login.entitled import Entitled, Server, entitled
 from tidehub.site.model import Profile
-from tidehub.site.units import format_size
 
 QUEUE_POLL = 0.25
 """Seconds between two looks at the queue while a server waits for its turn."""
@@ -49,25 +55,6 @@ class HubContext:
     ledger: Ledger
     last_words: dict[str, str] = field(default_factory=dict)
     """Why servers ended, by claim, until they start again: the hub throws a spawner away when its server ends."""
-
-
-class StartFailed(web.HTTPError):
-    """A start that failed, in words for the person who waits.
-
-    An `HTTPError`, because of any other exception the hub shows only that there was one.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(500, "%s", message)
-        self.jupyterhub_message = message
-
-
-class MayNotStart(web.HTTPError):
-    """The person asked for what others may start, or may start nothing. Words for the person."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(403, "%s", message)
-        self.jupyterhub_message = message
 
 
 class TidehubSpawner(Spawner):  # type: ignore[misc]
@@ -177,22 +164,11 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         while not await _answers(place.socket):
             if not self.context.isolation.alive(self.handle):
                 ending = self.context.isolation.ending(self.handle)
-                raise StartFailed(self._start_failure(ending, place, profile))
+                raise StartFailed(not_started(profile.name, ending, self.mem_limit, place.log))
             if time.monotonic() > deadline:
-                raise StartFailed(
-                    f"The server of {profile.name} did not answer within "
-                    f"{self.context.settings.ready_timeout:.0f} seconds of its start. Its log ends with: "
-                    f"{_log_tail(place.log)}"
-                )
+                seconds = self.context.settings.ready_timeout
+                raise StartFailed(not_answering(profile.name, seconds, place.log))
             await asyncio.sleep(READY_POLL)
-
-    def _start_failure(self, ending: Ending, place: ServerPlace, profile: Profile) -> str:
-        if ending.out_of_memory:
-            return memory_words(ending, self.mem_limit)
-        return (
-            f"The server of {profile.name} did not start: it {ending.words()}. "
-            f"Its log ends with: {_log_tail(place.log)}"
-        )
 
     async def poll(self) -> int | None:
         if self.handle is None:
@@ -306,22 +282,6 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         )
 
 
-def failure_words(error: TidehubError) -> str:
-    """What kept a server from starting, in one line for the person who waits."""
-    parts = (error.what, f"Expected: {error.expected}" if error.expected else "", error.fix or "")
-    return " ".join(f"{part.rstrip('.')}." for part in parts if part)
-
-
-def memory_words(ending: Ending, limit: int | None) -> str:
-    """Tells a person that memory was the reason, with the limit."""
-    limit = ending.limit or limit
-    size = f" of {format_size(limit)}" if limit else ""
-    return (
-        f"Your server was stopped because its notebooks together used more than its memory limit{size}. "
-        "Your files are kept. Start it again and work on smaller pieces, or use a Dask cluster for large data."
-    )
-
-
 async def _answers(socket: Path) -> bool:
     try:
         _, writer = await asyncio.open_unix_connection(str(socket))
@@ -331,11 +291,3 @@ async def _answers(socket: Path) -> bool:
     with contextlib.suppress(OSError):
         await writer.wait_closed()
     return True
-
-
-def _log_tail(path: Path, lines: int = 5) -> str:
-    try:
-        text = path.read_bytes()[-4096:].decode(errors="replace")
-    except OSError:
-        return "(no log)"
-    return " / ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip()) or "(empty log)"

@@ -9,7 +9,7 @@ from tidehub.errors import TidehubError
 from tidehub.local.hub.roles import server_scopes
 from tidehub.local.hub.server_command import ServerPlace, activity_interval
 from tidehub.local.hub.spawn_page import find_server, nothing_to_start, options_form, read_form
-from tidehub.local.hub.spawner import failure_words
+from tidehub.local.hub.spawner_words import failure_words
 from tidehub.local.isolation import Person
 from tidehub.login.entitled import entitled
 from tidehub.site.model import Site

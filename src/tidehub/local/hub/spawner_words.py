@@ -1,0 +1,70 @@
+"""What people are told about a server that does not start, or that ended: words, and the errors that carry them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tornado import web
+
+from tidehub.errors import TidehubError
+from tidehub.local.isolation import Ending
+from tidehub.site.units import format_size
+
+
+class StartFailed(web.HTTPError):
+    """A start that failed, in words for the person who waits.
+
+    An `HTTPError`, because of any other exception the hub shows only that there was one.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(500, "%s", message)
+        self.jupyterhub_message = message
+
+
+class MayNotStart(web.HTTPError):
+    """The person asked for what others may start, or may start nothing. Words for the person."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(403, "%s", message)
+        self.jupyterhub_message = message
+
+
+def failure_words(error: TidehubError) -> str:
+    """What kept a server from starting, in one line for the person who waits."""
+    parts = (error.what, f"Expected: {error.expected}" if error.expected else "", error.fix or "")
+    return " ".join(f"{part.rstrip('.')}." for part in parts if part)
+
+
+def memory_words(ending: Ending, limit: int | None) -> str:
+    """Tells a person that memory was the reason, with the limit."""
+    limit = ending.limit or limit
+    size = f" of {format_size(limit)}" if limit else ""
+    return (
+        f"Your server was stopped because its notebooks together used more than its memory limit{size}. "
+        "Your files are kept. Start it again and work on smaller pieces, or use a Dask cluster for large data."
+    )
+
+
+def not_started(profile: str, ending: Ending, limit: int | None, log: Path) -> str:
+    """Why a server of the profile ended before it answered; `limit` is its memory in bytes."""
+    if ending.out_of_memory:
+        return memory_words(ending, limit)
+    return f"The server of {profile} did not start: it {ending.words()}. Its log ends with: {log_tail(log)}"
+
+
+def not_answering(profile: str, seconds: float, log: Path) -> str:
+    """A server of the profile that runs, and has not answered in all that time."""
+    return (
+        f"The server of {profile} did not answer within {seconds:.0f} seconds of its start. "
+        f"Its log ends with: {log_tail(log)}"
+    )
+
+
+def log_tail(path: Path, lines: int = 5) -> str:
+    """The last lines of a log in one, or that there is none."""
+    try:
+        text = path.read_bytes()[-4096:].decode(errors="replace")
+    except OSError:
+        return "(no log)"
+    return " / ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip()) or "(empty log)"
