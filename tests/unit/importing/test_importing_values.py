@@ -318,3 +318,22 @@ def test_scalars_are_read_as_helm_reads_them(written: str, value: object) -> Non
     ]["a"]
     assert kept == value
     assert type(kept) is type(value)
+
+
+def test_anothers_administrators_are_kept_for_that_login() -> None:
+    found = from_text(
+        "hub: {config: {JupyterHub: {authenticator_class: native}, Authenticator: {admin_users: [ada]}}}"
+    )
+    assert found.site["login"]["admins"] == {"users": ["ada"]}
+    config = found.site["overrides"]["helm"]["jupyterhub"]["hub"]["config"]
+    assert config == {
+        "JupyterHub": {"authenticator_class": "native"},
+        "Authenticator": {"admin_users": ["ada"]},
+    }
+
+
+def test_a_workers_limit_is_left_out_where_it_is_the_request() -> None:
+    found = from_text("gateway: {backend: {worker: {memory: {request: 4G, limit: 4G}}}}")
+    (limit,) = [leaf for leaf in found.leaves if leaf.path[-1] == "limit"]
+    assert (limit.fate.kind, "what was chosen" in str(limit.fate.remark)) == (Kind.DROPPED, True)
+    assert found.site["dask"]["worker"]["memory"]["default"] == "4 GiB"

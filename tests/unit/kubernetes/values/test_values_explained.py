@@ -97,13 +97,14 @@ def _variants() -> dict[str, Site]:
         for engine in ("gateway", "operator", "none"):
             found[f"{name}, {engine}"] = site(PLAIN, f"{{{charts}}}", f"dask: {{engine: {engine}}}\n")
         found[f"{name}, OpenID Connect"] = site(OIDC, f"{{{charts}}}")
-        found[f"{name}, discovered"] = site(DISCOVERED, f"{{{charts}}}")
         found[f"{name}, everything"] = site(ALLOWED, f"{{{charts}}}")
+        found[f"{name}, login of its own"] = site(PLAIN, f"{{{charts}}}", OVERRIDDEN)
+    for name in ("current", "hub 3", "daskhub"):
+        charts = CHARTS[name]
+        found[f"{name}, discovered"] = site(DISCOVERED, f"{{{charts}}}")
         found[f"{name}, everyone"] = site(
             PLAIN.replace(f'{{groups: ["{VO}"]}}', "{everyone: true}"), f"{{{charts}}}"
         )
-        found[f"{name}, login of its own"] = site(PLAIN, f"{{{charts}}}", OVERRIDDEN)
-    for name in ("current", "hub 3", "daskhub"):
         found[f"{name}, choices"] = site(ALLOWED, f"{{{CHARTS[name]}}}", LOOSE)
         found[f"{name}, no dask but rules"] = site(RULES, f"{{{CHARTS[name]}}}", "dask: {engine: none}\n")
     for number, way_in in enumerate(WAYS_IN):
