@@ -6,7 +6,7 @@ from typing import Any
 
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.values import gateway_code
-from tidehub.site.carried import ORDER_POLICY, has_gateway
+from tidehub.site.carried import ORDER_OVERRIDES, ORDER_POLICY, has_gateway
 from tidehub.site.charts import SCOPES, installed, parts
 from tidehub.site.deployment import Kubernetes
 from tidehub.site.destinations import helm_fragments
@@ -64,6 +64,8 @@ def values(site: Site) -> dict[str, Any]:
     gateway = found.setdefault("gateway", {})
     gateway["auth"] = {"type": "jupyterhub", "jupyterhub": _jupyterhub(site)}
     gateway["extraConfig"][ORDER_POLICY] = _policy(site)
+    if site.overrides is not None and site.overrides.gateway_config is not None:
+        gateway["extraConfig"][ORDER_OVERRIDES] = site.overrides.gateway_config
     # The hub's proxy leads people here: a second public address would only be a second door.
     found["traefik"] = {"service": {"type": "ClusterIP"}}
     return found

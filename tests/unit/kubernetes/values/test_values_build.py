@@ -148,6 +148,7 @@ def test_overrides_count_last() -> None:
     more = (
         "overrides:\n"
         "  hub_config: 'c.JupyterHub.log_level = 10'\n"
+        "  gateway_config: 'c.DaskGateway.log_level = 10'\n"
         "  helm:\n"
         "    jupyterhub: {cull: {timeout: 7}, hub: {extraConfig: {mine: 'x = 1'}}, prePuller: null}\n"
         "    dask-gateway: {gateway: {replicas: 2}}\n"
@@ -159,6 +160,8 @@ def test_overrides_count_last() -> None:
     assert names == ["0-tidehub-login", "mine", "zz-overrides"]
     assert hub.values["hub"]["extraConfig"]["zz-overrides"] == "c.JupyterHub.log_level = 10"
     assert gateway.values["gateway"]["replicas"] == 2
+    code = gateway.values["gateway"]["extraConfig"]
+    assert max(code) == "zz-overrides" and code["zz-overrides"] == "c.DaskGateway.log_level = 10"
 
 
 def test_overrides_of_the_meta_chart() -> None:
