@@ -48,7 +48,7 @@ def preflight(
         charts,
         offline=offline,
         environ=os.environ,
-        say=say.warn,
+        say=say.note,
     )
     say.step("Asking the cluster")
     findings = look_at(given, seconds=seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -30,6 +31,8 @@ TEXT_LINES = 12
 """Lines that are shown of a text that changes, for example of a configuration file."""
 _WIDTH = 90
 """Characters shown of a value."""
+_LEAD = 20
+"""Characters shown before the first difference of two long values."""
 _LABELS = re.compile(
     r"chart|heritage|release|helm\.sh/chart"
     r"|app\.kubernetes\.io/(?:name|instance|version|component|part-of|managed-by)"
@@ -174,12 +177,24 @@ def _words(change: FieldChange) -> str:
             return f"in another order: {', '.join(str(entry) for entry in change.new)}"
     if change.old == change.new == REDACTED:
         return f"changes {REDACTED}"
-    return f"{_value(change.old)} -> {_value(change.new)}"
+    old, new = _whole(change.old), _whole(change.new)
+    if max(len(old), len(new)) <= _WIDTH:
+        return f"{old} -> {new}"
+    # Cut alike, two long values that differ at their ends would look the same.
+    start = max(0, len(os.path.commonprefix([old, new])) - _LEAD)
+    return " -> ".join(_cut(f"…{each[start:]}" if start else each) for each in (old, new))
 
 
 def _value(value: Any) -> str:
+    return _cut(_whole(value))
+
+
+def _whole(value: Any) -> str:
     text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False, default=str)
-    text = text.replace("\n", "\\n")
+    return text.replace("\n", "\\n")
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"
 
 

@@ -111,6 +111,15 @@ def test_what_is_long_is_cut_and_says_so() -> None:
     assert text[-1] == "        and 48 more lines (--json shows all)"
 
 
+def test_two_long_values_are_shown_from_where_they_differ() -> None:
+    rules = [{"ports": [{"port": port}]} for port in range(30)]
+    change = FieldChange(("spec", "egress"), "changed", rules, [*rules, {"ports": [{"port": 8000}]}])
+    [told] = [line for line in lines(_change(change)) if "spec.egress" in line]
+    old, _, new = told.partition(" -> ")
+    assert "8000" in new and "8000" not in old
+    assert old.strip().startswith("spec.egress: …")
+
+
 def test_counts() -> None:
     plan = _change(FieldChange(("a",), "added", None, 1))
     assert summary(plan) == "1 object changed; 0 objects stay as they are."
