@@ -20,6 +20,7 @@ from tidehub.errors import TidehubError
 from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
 from tidehub.kubernetes.deploying.holder import Holder
 from tidehub.kubernetes.deploying.record import OURS
+from tidehub.kubernetes.deploying.words import Failure
 from tidehub.kubernetes.objects import Object
 
 NAME = "tidehub"
@@ -112,6 +113,9 @@ class Lock:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         self._stop.set()
+        if isinstance(error, Failure) and error.unanswered:
+            # It ends by itself, and here at once: our process is gone then.
+            return
         if self._thread is not None:
             self._thread.join(timeout=self._renewal)
         # Best effort: a lease that cannot be given back ends by itself.
@@ -162,7 +166,10 @@ class Lock:
 
     def _is_free(self, held: Held) -> bool:
         now = datetime.datetime.now(datetime.UTC)
-        return not held.holder or held.over_for(now) > LONG_OVER or self._holder.knows_is_gone(held.holder)
+        # Our own: left by an operation of this process that could not give it back.
+        if held.holder in ("", self._holder.identity):
+            return True
+        return held.over_for(now) > LONG_OVER or self._holder.knows_is_gone(held.holder)
 
     def _take(self, found: Object | None) -> bool:
         """Whether it is ours now; False where somebody was quicker."""

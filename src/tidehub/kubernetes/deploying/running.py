@@ -14,6 +14,7 @@ from tidehub import __version__
 from tidehub.errors import TidehubError
 from tidehub.helm.engine import Helm
 from tidehub.helm.problems import Interrupted as HelmInterrupted
+from tidehub.helm.problems import Unreachable
 from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
 from tidehub.kubernetes.deploying.holder import Holder, this_process
 from tidehub.kubernetes.deploying.journal import Journal, Operation
@@ -280,7 +281,8 @@ class _Run:
             self.journal = journal.fail(current.step, now(), error.what)
         elif journal is not None:
             self.journal = journal.end("failed", now())
-        if self.journal is not None and not isinstance(error, Locked):
+        unanswered = _is_silence(error)
+        if self.journal is not None and not isinstance(error, Locked) and not unanswered:
             self._write_best_effort(self.journal)
         return Failure(
             error,
@@ -288,6 +290,7 @@ class _Run:
             command=self._command(error),
             journal=self.journal,
             evidence=getattr(error, "evidence", ()),
+            unanswered=unanswered,
         )
 
     def _command(self, error: TidehubError) -> str:
@@ -303,6 +306,13 @@ class _Run:
         # The API server may be what failed; the journal then still says that this step was begun.
         with contextlib.suppress(ClusterProblem, KeyboardInterrupt):
             self._work.write(replace(self._work.record, journal=journal))
+
+
+def _is_silence(error: TidehubError) -> bool:
+    """Whether the API server did not answer: asking it for anything more only takes more time."""
+    if isinstance(error, ClusterProblem):
+        return error.reason in ("unreachable", "timeout")
+    return isinstance(error, Unreachable)
 
 
 def _revision(work: Work) -> int:

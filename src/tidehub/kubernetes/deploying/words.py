@@ -100,7 +100,10 @@ class Failure(TidehubError):
         command: str,
         journal: Journal | None = None,
         evidence: Iterable[str] = (),
+        unanswered: bool = False,
     ) -> None:
+        self.unanswered = unanswered
+        """Whether the API server does not answer, so that neither journal nor lock could be told."""
         self.cause = cause
         self.state = state
         self.command = command

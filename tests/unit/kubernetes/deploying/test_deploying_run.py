@@ -153,8 +153,9 @@ def test_a_server_that_is_gone_does_not_hide_what_failed() -> None:
         cluster.before = gone
         raise ClusterProblem("the API server does not answer", reason="unreachable")
 
-    with pytest.raises(Failure, match="the API server does not answer"):
+    with pytest.raises(Failure, match="the API server does not answer") as caught:
         run(cluster, Does("one", vanishes))
+    assert caught.value.unanswered
     cluster.before = lambda verb, kind: None
     record = read_record(cluster, SPACE)  # type: ignore[arg-type]
     assert record is not None and record.unfinished is not None and record.unfinished.outcome == ""
