@@ -60,7 +60,11 @@ for name in sys.argv[1:]:
 def main() -> int:
     """0 when neither option loads a heavy module or takes long, else 1 with what was loaded."""
     loading = subprocess.run(
-        [sys.executable, "-c", _LOAD, *WITHOUT_CLUSTER], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", _LOAD, *WITHOUT_CLUSTER],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     if loading.returncode:
         print(loading.stderr, file=sys.stderr)

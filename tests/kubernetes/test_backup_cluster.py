@@ -68,6 +68,12 @@ class Installed:
             self.connection.patch("v1", "PersistentVolume", self.volume_of(claim) or "", patch)
 
     def lose_namespace(self) -> None:
+        # Pods first: for the sake of their grace, the namespace would look again only after 15 seconds.
+        for deployment in self.connection.find("apps/v1", "Deployment", self.namespace):
+            self.connection.delete("apps/v1", "Deployment", deployment["metadata"]["name"], self.namespace)
+        self.local.api.wait(
+            "the pods are gone", lambda: not self.connection.find("v1", "Pod", self.namespace)
+        )
         self.connection.delete("v1", "Namespace", self.namespace)
         self.local.api.wait(
             "the namespace is gone",
