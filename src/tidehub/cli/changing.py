@@ -70,6 +70,11 @@ def commands(
     return Commands(operation, (*common, *more), tuple(common))
 
 
+def switched(**flags: bool) -> list[str]:
+    """Flags as they were typed: `no_check=True` is `--no-check`."""
+    return [f"--{name.replace('_', '-')}" for name, on in flags.items() if on]
+
+
 def given(name: str, values: Sequence[str] | None) -> list[str]:
     """An option as it was typed, once for each value."""
     return [part for value in values or () for part in (name, value)]
@@ -81,9 +86,13 @@ def changing(as_json: bool) -> Iterator[ConsoleSay]:
 
     A request to end (SIGTERM), and a terminal that goes away, are taken as Ctrl-C: the state is written down.
     """
+    from tidehub.kubernetes.deploying import ending
+
     say = make_say()
+    ending.forget()
     # What is ignored stays ignored: `nohup tidehub deploy` outlives its terminal.
-    wanted = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    wanted = [one for one in signals if signal.getsignal(one) is not signal.SIG_IGN]
     before = {number: signal.signal(number, _interrupt) for number in wanted}
     try:
         yield say
@@ -144,4 +153,8 @@ def confirmed(namespace: str, what: Sequence[str], yes: str | None) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    from tidehub.kubernetes.deploying import ending
+
+    # Python drops an exception that a handler raises inside a destructor or a callback of somebody's library.
+    ending.ask()
     raise KeyboardInterrupt

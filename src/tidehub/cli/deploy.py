@@ -13,6 +13,7 @@ from tidehub.cli.changing import (
     given,
     options,
     print_result,
+    switched,
 )
 from tidehub.cli.cluster_options import Charts, Context, Kubeconfig, Offline
 from tidehub.cli.options import AsJson, Settings, SiteFile
@@ -42,7 +43,10 @@ def deploy(
     from tidehub.kubernetes.deploying.running import Work
     from tidehub.kubernetes.session import open_session
 
-    typed = commands("deploy", file, kubeconfig, context, *given("--set", settings), *given("--adopt", adopt))
+    more = [*given("--set", settings), *given("--adopt", adopt)]
+    more += given("--charts", [str(charts)] if charts else [])
+    more += switched(offline=offline, no_backup=no_backup, no_check=no_check)
+    typed = commands("deploy", file, kubeconfig, context, *more)
     with changing(as_json) as say:
         session = open_session(
             file or DEFAULT_FILE,

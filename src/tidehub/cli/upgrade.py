@@ -18,6 +18,7 @@ from tidehub.cli.changing import (
     given,
     options,
     print_result,
+    switched,
 )
 from tidehub.cli.cluster_options import Charts, Context, Kubeconfig, Offline
 from tidehub.cli.options import AsJson, Settings, SiteFile
@@ -64,6 +65,8 @@ def upgrade(
     changed = settings_of(settings)
     more = [*given("--to", [to] if to else []), *given("--set", settings), *given("--adopt", adopt)]
     more += given("--database", [str(database)] if database else [])
+    more += given("--charts", [str(charts)] if charts else [])
+    more += switched(offline=offline, no_backup=no_backup, no_check=no_check)
     typed = commands("upgrade", file, kubeconfig, context, *more)
     if to is not None:
         changed = (*changed, ("kubernetes.release_set", to))

@@ -9,7 +9,7 @@ import signal
 import pytest
 import typer
 
-from tidehub.cli.changing import changing, commands, confirmed, failure_json, given, options
+from tidehub.cli.changing import changing, commands, confirmed, failure_json, given, options, switched
 from tidehub.cli.main import run
 from tidehub.errors import INTERRUPTED, USAGE, TidehubError, UsageError
 from tidehub.kubernetes.deploying.journal import Journal
@@ -30,6 +30,7 @@ def test_the_command_that_goes_on_is_the_one_that_was_typed(tmp_path: object) ->
         "tidehub rollback 'my site.yaml' --kubeconfig k --context prod --to 3"
     )
     assert commands("deploy", None, None, None).again == "tidehub deploy"
+    assert switched(offline=True, no_check=True, no_backup=False) == ["--offline", "--no-check"]
 
 
 def test_options() -> None:
@@ -59,7 +60,7 @@ def test_a_fault_in_words_goes_the_way_of_all_faults() -> None:
     assert caught.value.exit_code == INTERRUPTED
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_request_to_end_is_an_interruption(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tidehub.errors import TidehubError, UsageError
+from tidehub.kubernetes.deploying.ending import pause
 from tidehub.kubernetes.deploying.observed import meta_of
 from tidehub.kubernetes.deploying.pods import is_ready
 from tidehub.kubernetes.deploying.running import Work
@@ -83,7 +84,7 @@ def put_database_back(work: Work, database: bytes) -> str:
                 f"the hub did not stop within {span(work.options.timeout)}", fix="see kubectl describe pod"
             )
         work.ensure()
-        time.sleep(work.options.poll)
+        pause(work.options.poll)
     kept = write_database(work.cluster, work.namespace, pod, database)
     return f"put back; the later one stays on the volume as {kept}" if kept else "put back"
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tidehub.errors import TidehubError
 from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
+from tidehub.kubernetes.deploying.ending import pause
 from tidehub.kubernetes.deploying.observed import LogOf, Observed, meta_of, name_of
 from tidehub.kubernetes.deploying.pods import is_ready
 from tidehub.kubernetes.deploying.running import Work
@@ -100,7 +101,7 @@ def wait_until_ready(work: Work, wanted: Wanted, what: str, *, since: datetime.d
         except ClusterProblem as problem:
             troubled = _patience(work, problem, troubled)
             work.say.step(f"{what}: the API server does not answer; waiting for it")
-            time.sleep(work.options.poll)
+            pause(work.options.poll)
             continue
         state = judge(wanted, seen, server_time(work))
         if isinstance(state, Progress) and not state.done and time.monotonic() > deadline:
@@ -113,7 +114,7 @@ def wait_until_ready(work: Work, wanted: Wanted, what: str, *, since: datetime.d
         if line != said:
             said = line
             work.say.step(f"{what}: {line}")
-        time.sleep(work.options.poll)
+        pause(work.options.poll)
 
 
 def is_done(work: Work, wanted: Wanted) -> bool:

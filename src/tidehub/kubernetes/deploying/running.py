@@ -16,6 +16,7 @@ from tidehub.helm.engine import Helm
 from tidehub.helm.problems import Interrupted as HelmInterrupted
 from tidehub.helm.problems import Unreachable
 from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
+from tidehub.kubernetes.deploying.ending import heed
 from tidehub.kubernetes.deploying.holder import Holder, this_process
 from tidehub.kubernetes.deploying.journal import Journal, Operation
 from tidehub.kubernetes.deploying.lock import Lock, Locked
@@ -167,6 +168,7 @@ def run_steps(
             checks(work)
             try:
                 run.steps()
+                heed()
                 run.end(finish)
             except KeyboardInterrupt:
                 # Under the lock still: nobody else's journal is overwritten.
@@ -259,6 +261,7 @@ class _Run:
     def _do(self, step: Step) -> None:
         assert self.journal is not None
         work = self._work
+        heed()
         work.ensure()
         if not step.needed(work):
             self.journal = self.journal.finish(step.name, now(), nothing=True)

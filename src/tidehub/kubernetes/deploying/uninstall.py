@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from tidehub.errors import UsageError
 from tidehub.kubernetes.cluster.port import ClusterProblem
+from tidehub.kubernetes.deploying.ending import pause
 from tidehub.kubernetes.deploying.lock import API as LEASE_API
 from tidehub.kubernetes.deploying.lock import NAME as LEASE
 from tidehub.kubernetes.deploying.observed import meta_of, name_of
@@ -339,7 +340,7 @@ def wait_until_gone(work: Work, what: str, left: Callable[[], list[Object]]) -> 
                 "end what still uses them (kubectl describe says what); the controller of a finalizer has to run",
             )
         work.ensure()
-        time.sleep(work.options.poll)
+        pause(work.options.poll)
 
 
 def _check_namespace(work: Work, also: Also) -> None:
@@ -376,6 +377,6 @@ def _without_namespace(work: Work, began: float) -> Result:
                 "the lines above name the finalizers; the controllers that they belong to have to run, or whoever is "
                 "sure that nothing is lost removes them",
             )
-        time.sleep(work.options.poll)
+        pause(work.options.poll)
     work.say.done(f"Namespace {work.namespace}: deleted")
     return Result("uninstall", work.namespace, True, 0, time.monotonic() - began)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -181,7 +180,8 @@ def _words(change: FieldChange) -> str:
     if max(len(old), len(new)) <= _WIDTH:
         return f"{old} -> {new}"
     # Cut alike, two long values that differ at their ends would look the same.
-    start = max(0, len(os.path.commonprefix([old, new])) - _LEAD)
+    alike = next((at for at, (one, other) in enumerate(zip(old, new, strict=False)) if one != other), _WIDTH)
+    start = max(0, alike - _LEAD)
     return " -> ".join(_cut(f"…{each[start:]}" if start else each) for each in (old, new))
 
 

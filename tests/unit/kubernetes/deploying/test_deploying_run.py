@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from memory_cluster import MemoryCluster
 
 from tidehub.errors import TidehubError
 from tidehub.kubernetes.cluster.port import ClusterProblem
+from tidehub.kubernetes.deploying import ending
 from tidehub.kubernetes.deploying.journal import Journal
 from tidehub.kubernetes.deploying.record import (
     Deployed,
@@ -141,6 +143,26 @@ def test_ctrl_c_is_written_down() -> None:
     record = read_record(cluster, SPACE)  # type: ignore[arg-type]
     assert record is not None and record.unfinished is not None and record.unfinished.outcome == "interrupted"
     assert cluster.get("coordination.k8s.io/v1", "Lease", "tidehub", SPACE)["spec"]["holderIdentity"] == ""  # type: ignore[index]
+
+
+def test_a_ctrl_c_that_a_library_swallows_ends_before_the_next_step() -> None:
+    cluster = MemoryCluster()
+
+    def swallows(work: Work) -> None:
+        # What Python does with an exception of a signal handler inside a destructor.
+        with contextlib.suppress(KeyboardInterrupt):
+            ending.ask()
+            raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(Interrupted) as caught:
+            run(cluster, Does("one", swallows), Does("two"))
+        assert "done: One; not begun: Two" in str(caught.value)
+        ending.ask()
+        with pytest.raises(KeyboardInterrupt):
+            ending.pause(60)
+    finally:
+        ending.forget()
 
 
 def test_a_server_that_is_gone_does_not_hide_what_failed() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tidehub.errors import TidehubError
 from tidehub.kubernetes.cluster.port import FIELD_MANAGER, ClusterProblem
+from tidehub.kubernetes.deploying.ending import pause
 from tidehub.kubernetes.deploying.observed import condition, meta_of, name_of, spec_of, status_of
 from tidehub.kubernetes.deploying.running import Work
 from tidehub.kubernetes.deploying.words import Refused, counted, listed
@@ -128,7 +129,7 @@ class Crds:
                     expected="the condition Established and the chart's versions among those that are served",
                     fix=f"see kubectl describe crd {missing[0]}",
                 )
-            time.sleep(min(0.5, work.options.poll))
+            pause(min(0.5, work.options.poll))
 
 
 def stranger(crd: Object, work: Work) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tidehub.errors import TidehubError
+from tidehub.kubernetes.deploying.ending import pause
 from tidehub.kubernetes.deploying.running import Work
 
 PATIENCE = 45.0
@@ -67,7 +68,7 @@ class Readiness:
                     "certificate), and --no-check leaves this out",
                 )
             work.ensure()
-            time.sleep(min(2.0, work.options.poll))
+            pause(min(2.0, work.options.poll))
 
 
 def ask_address(url: str) -> Answer:
