@@ -61,6 +61,14 @@ def _operator(dask: Dask) -> Iterator[Problem]:
         fix="write dask.engine: gateway where these limits matter",
         severity="warning",
     )
+    # dask_kubernetes/operator/kubecluster/kubecluster.py, make_scheduler_spec, up to 2026.3.0: the name is fixed there.
+    yield Problem(
+        "KubeCluster of dask-kubernetes 2026.3.0 and older starts the program dask-scheduler, which distributed 2026.6 "
+        "and newer do not have",
+        ("dask", "engine"),
+        fix="use images with distributed before 2026.6, or write dask.engine: gateway",
+        severity="warning",
+    )
 
 
 def _reachable(dask: Dask) -> Iterator[Problem]:

@@ -204,6 +204,14 @@ def test_tls_files_that_are_not_there(tmp_path: Path) -> None:
     assert "machine.tls.key" not in keys(problems)
 
 
+def test_what_the_dask_operator_cannot_do_is_said() -> None:
+    loaded = load_text(text_of("protocoast"), "x", overrides=[("dask.engine", "operator")])
+    said = [problem.what for problem in loaded.warnings if problem.path == ("dask", "engine")]
+    assert len(said) == 2
+    assert "dask.per_user" in said[0] and "dask-scheduler" in said[1]
+    assert not [one for one in load_text(text_of("protocoast"), "x").warnings if one.path == ("dask", "engine")]
+
+
 def test_the_dask_operator_is_refused_on_one_machine() -> None:
     site = load_text(text_of("protocoast"), "x", overrides=[("dask.engine", "operator")]).site
     with pytest.raises(UsageError, match="runs on Kubernetes only"):
