@@ -66,9 +66,12 @@ def _programs() -> cluster_programs.Programs:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """The cluster that all tests share. A test that stops its API server starts it again."""
+    """The cluster that the tests of a file share: what they leave in it, such as definitions, is nobody else's.
+
+    A test that stops its API server starts it again.
+    """
     if is_given():
         yield GivenCluster()
         return
@@ -86,7 +89,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.api.delete("Namespace", name)
 
 
-@pytest.fixture(scope="session", params=[3, 4], ids=["helm3", "helm4"])
+@pytest.fixture(scope="module", params=[3, 4], ids=["helm3", "helm4"])
 def helm_program(request: pytest.FixtureRequest) -> Path:
     """The program `helm`, of both major versions; of a given cluster the one on PATH where its version fits."""
     if not is_given():

@@ -26,12 +26,12 @@ from tidehub.secrets.secret import Secret
 Cluster = LocalCluster | GivenCluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_chart(tmp_path_factory.mktemp("chart") / "tiny")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def program(helm_program: Path) -> HelmProgram:
     return checked(str(helm_program))
 

@@ -20,12 +20,12 @@ from tidehub.kubernetes.objects import is_hook, read_manifest
 from tidehub.secrets.secret import Secret
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_chart(tmp_path_factory.mktemp("chart") / "tiny")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def offline(helm_program: Path) -> HelmCommandLine:
     return HelmCommandLine(checked(str(helm_program)))
 

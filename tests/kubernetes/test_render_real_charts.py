@@ -25,7 +25,7 @@ OLD = {"pangeo"}
 Renderer = Callable[[str], Objects]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def objects_of(helm_program: Path, charts_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Renderer:
     known: dict[str, Objects] = {}
 

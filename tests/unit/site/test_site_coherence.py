@@ -209,7 +209,9 @@ def test_what_the_dask_operator_cannot_do_is_said() -> None:
     said = [problem.what for problem in loaded.warnings if problem.path == ("dask", "engine")]
     assert len(said) == 2
     assert "dask.per_user" in said[0] and "dask-scheduler" in said[1]
-    assert not [one for one in load_text(text_of("protocoast"), "x").warnings if one.path == ("dask", "engine")]
+    assert not [
+        one for one in load_text(text_of("protocoast"), "x").warnings if one.path == ("dask", "engine")
+    ]
 
 
 def test_the_dask_operator_is_refused_on_one_machine() -> None:
