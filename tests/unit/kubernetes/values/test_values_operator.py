@@ -93,12 +93,12 @@ def test_people_may_use_the_operator_and_nothing_else(operated: Site) -> None:
 
 
 def test_validate_says_what_the_operator_does_not_hold() -> None:
-    (said,) = (
+    limits, program = (
         one
         for one in load_text(f"{PLAIN}dask: {{engine: operator}}\n", "tidehub.yaml").warnings
         if one.path == ("dask", "engine")
     )
-    assert "dask.per_user" in said.what
+    assert "dask.per_user" in limits.what and "dask-scheduler" in program.what
     assert "dask.per_user" not in str(load_text(PLAIN, "tidehub.yaml").warnings)
 
 
