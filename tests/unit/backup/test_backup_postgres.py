@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -55,6 +56,10 @@ def server() -> Iterator[Server]:
     if programs is None or not (programs / "initdb").exists():
         pytest.skip("no PostgreSQL server here: apt install postgresql")
     root = os.geteuid() == 0
+    try:
+        pwd.getpwuid(NOBODY if root else os.geteuid())
+    except KeyError:
+        pytest.skip("PostgreSQL refuses users without an account: run as one who has one, or as root")
     as_user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if root else {}
     place = Path(tempfile.mkdtemp(prefix="th-pg-", dir="/tmp"))
     place.chmod(0o755)
