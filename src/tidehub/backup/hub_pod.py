@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from tidehub.errors import TidehubError
 from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem, ExecResult
+from tidehub.kubernetes.deploying.observed import condition
 from tidehub.kubernetes.objects import Object
 
 DIRECTORY, DATABASE = "/srv/jupyterhub", "jupyterhub.sqlite"
@@ -256,10 +257,8 @@ def _await_running(cluster: Cluster, namespace: str) -> None:
 
 
 def _ready(pod: Object) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return "deletionTimestamp" not in pod["metadata"] and any(
-        one.get("type") == "Ready" and one.get("status") == "True" for one in conditions
-    )
+    ready = (condition(pod, "Ready") or {}).get("status") == "True"
+    return ready and "deletionTimestamp" not in pod["metadata"]
 
 
 def _waiting_for(pod: Object) -> str:
@@ -268,7 +267,7 @@ def _waiting_for(pod: Object) -> str:
         waiting = (container.get("state") or {}).get("waiting") or {}
         if waiting.get("reason"):
             return f"{waiting['reason']} {waiting.get('message', '')}".strip()
-    for condition in status.get("conditions") or ():
-        if condition.get("status") == "False" and condition.get("message"):
-            return str(condition["message"])
+    for found in status.get("conditions") or ():
+        if found.get("status") == "False" and condition.get("message"):
+            return str(found["message"])
     return ""

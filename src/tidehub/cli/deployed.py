@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidehub.cli.site_options import DEFAULT_FILE, load_given
-from tidehub.errors import Place, UsageError
 
 if TYPE_CHECKING:
     from tidehub.helm.engine import Helm
@@ -29,22 +28,14 @@ class Deployed:
 
 def open_deployed(site_file: Path | None, kubeconfig: Path | None, context: str | None) -> Deployed:
     """Reads the site and connects. Raises `UsageError` for a site without Kubernetes, `TidehubError` otherwise."""
-    from tidehub.helm.command_line import HelmCommandLine
     from tidehub.helm.program import find_helm
-    from tidehub.kubernetes.cluster.connection import connect
+    from tidehub.kubernetes.session import connect_to, helm_for, kubernetes_of
 
     site = load_given(site_file).site
     path = site_file or DEFAULT_FILE
-    if site.kubernetes is None:
-        raise UsageError(
-            "this site has no Kubernetes part",
-            where=Place(str(path)),
-            expected="a section `kubernetes:`",
-            fix="for the platform on this machine: --target machine",
-        )
-    cluster = connect(str(kubeconfig) if kubeconfig else None, context)
-    helm = HelmCommandLine(find_helm(os.environ), kubeconfig=cluster.kubeconfig, context=cluster.context)
-    return Deployed(path, site, site.kubernetes.namespace, cluster, helm)
+    kubernetes = kubernetes_of(site, path, fix="for the platform on this machine: --target machine")
+    cluster = connect_to(kubeconfig, context)
+    return Deployed(path, site, kubernetes.namespace, cluster, helm_for(find_helm(os.environ), cluster))
 
 
 def known_secrets(site_file: Path) -> list[str]:

@@ -61,9 +61,9 @@ def restore(
         if BackupReader(backup).target == "kubernetes":
             _refuse_options("a cluster", {"--state": state, "--database": database})
             from tidehub.backup.cluster_restore import restore_cluster
-            from tidehub.kubernetes.cluster.connection import connect
+            from tidehub.kubernetes.session import connect_to
 
-            cluster = connect(str(kubeconfig) if kubeconfig else None, context)
+            cluster = connect_to(kubeconfig, context)
             done = restore_cluster(
                 backup,
                 cluster,

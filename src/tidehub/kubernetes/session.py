@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tidehub.kubernetes.rendering.model import Rendered
     from tidehub.login.endpoints import Endpoints
     from tidehub.secrets.sources import Resolved
+    from tidehub.site.deployment import Kubernetes
     from tidehub.site.load import Loaded
     from tidehub.site.model import Site
 
@@ -100,12 +101,24 @@ def open_session(
         loaded = load(site_file, overrides=settings, environ=environ)
         for warning in loaded.warnings:
             say(str(warning))
-        cluster = pool.submit(_connect, kubeconfig, context) if connect else None
+        cluster = pool.submit(connect_to, kubeconfig, context) if connect else None
         platform = platform_of(site_file, loaded.site, environ, stand_ins=stand_ins)
         archives = _archives(site_file, platform, charts, offline=offline, environ=environ, say=say)
         connected = cluster.result() if cluster is not None else None
-    helm = _helm(program.result(), connected)
+    helm = helm_for(program.result(), connected)
     return Session(site_file, loaded, platform, archives, helm, connected)
+
+
+def kubernetes_of(site: Site, site_file: Path, *, fix: str) -> Kubernetes:
+    """The site's section for a cluster. Raises `UsageError` with `fix` for a site without one."""
+    if site.kubernetes is None:
+        raise UsageError(
+            "this site has no Kubernetes part",
+            where=Place(str(site_file)),
+            expected="a section `kubernetes:`",
+            fix=fix,
+        )
+    return site.kubernetes
 
 
 def platform_of(
@@ -119,13 +132,11 @@ def platform_of(
     from tidehub.kubernetes.values.build import platform
     from tidehub.secrets.charts import chart_values
 
-    if site.kubernetes is None:
-        raise UsageError(
-            "this site has no Kubernetes part",
-            where=Place(str(site_file)),
-            expected="a section `kubernetes:`",
-            fix="write one (`tidehub explain kubernetes` says what belongs there), or run it here with `tidehub up`",
-        )
+    kubernetes_of(
+        site,
+        site_file,
+        fix="write one (`tidehub explain kubernetes` says what belongs there), or run it here with `tidehub up`",
+    )
     if stand_ins:
         from tidehub.kubernetes.rendering.stand_ins import stand_in_values
 
@@ -181,7 +192,8 @@ def _program(environ: Mapping[str, str]) -> HelmProgram:
     return find_helm(environ)
 
 
-def _helm(program: HelmProgram, cluster: Cluster | None) -> Helm:
+def helm_for(program: HelmProgram, cluster: Cluster | None) -> Helm:
+    """Helm for this cluster, or for none."""
     from tidehub.helm.command_line import HelmCommandLine
 
     if cluster is None:
@@ -189,7 +201,8 @@ def _helm(program: HelmProgram, cluster: Cluster | None) -> Helm:
     return HelmCommandLine(program, kubeconfig=cluster.kubeconfig, context=cluster.context)
 
 
-def _connect(kubeconfig: Path | None, context: str | None) -> Cluster:
+def connect_to(kubeconfig: Path | None, context: str | None) -> Cluster:
+    """The cluster that the options of a command name. Raises `ClusterProblem`."""
     from tidehub.kubernetes.cluster.connection import connect
 
     return connect(str(kubeconfig) if kubeconfig else None, context)

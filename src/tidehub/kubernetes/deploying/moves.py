@@ -15,6 +15,7 @@ from typing import Any, Literal
 from tidehub.kubernetes.deploying.observed import meta_of, name_of
 from tidehub.kubernetes.deploying.words import counted, listed
 from tidehub.kubernetes.objects import Object
+from tidehub.kubernetes.people import USERNAME
 from tidehub.kubernetes.planning.hub_schema import CHAIN, head, migration
 from tidehub.site.charts import DASKHUB, hub_of, parts
 
@@ -112,7 +113,7 @@ class Homes:
         other: list[str] = []
         for claim in claims:
             annotations: Mapping[str, str] = meta_of(claim).get("annotations") or {}
-            person = annotations.get("hub.jupyter.org/username")
+            person = annotations.get(USERNAME)
             if person is None:
                 continue
             server = annotations.get("hub.jupyter.org/servername") or ""

@@ -12,9 +12,8 @@ from tidehub.kubernetes.deploying.running import Work
 from tidehub.kubernetes.deploying.steps.crds import API, KIND
 from tidehub.kubernetes.deploying.steps.removing import DATABASE_CLAIM
 from tidehub.kubernetes.objects import Object
+from tidehub.kubernetes.people import HOME, USERNAME
 
-HOME = "hub.jupyter.org/username"
-"""Annotation of claims that a hub made for a person."""
 CRD_GROUPS = ("gateway.dask.org", "traefik.io", "traefik.containo.us", "kubernetes.dask.org")
 """Groups of the definitions in the charts' `crds/`."""
 
@@ -84,7 +83,7 @@ def is_home(claim: Object) -> bool:
     meta = meta_of(claim)
     labels = meta.get("labels") or {}
     component = labels.get("component") or labels.get("app.kubernetes.io/component")
-    return HOME in (meta.get("annotations") or {}) or component == "singleuser-storage"
+    return USERNAME in (meta.get("annotations") or {}) or component == HOME
 
 
 def _names(objects: Iterable[Object], prefix: str = "") -> tuple[str, ...]:

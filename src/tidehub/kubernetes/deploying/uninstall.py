@@ -31,10 +31,11 @@ from tidehub.kubernetes.deploying.steps.removing import (
 from tidehub.kubernetes.deploying.stored import live_release
 from tidehub.kubernetes.deploying.words import Refused, counted, listed, span
 from tidehub.kubernetes.objects import Object, ObjectId, identify
+from tidehub.kubernetes.people import SERVER
 
 RELEASES = ("jupyterhub", "dask-gateway", "daskhub", "dask-kubernetes-operator")
 """Names that tidehub gives its releases."""
-SERVERS = "component=singleuser-server"
+SERVERS = f"component={SERVER}"
 """Label of people's servers (jupyterhub chart and KubeSpawner)."""
 CLUSTER_API, CLUSTER_KIND = "gateway.dask.org/v1alpha1", "DaskCluster"
 GONE = 90.0

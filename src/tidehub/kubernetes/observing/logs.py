@@ -11,7 +11,8 @@ from tidehub.errors import TidehubError, UsageError
 from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
 from tidehub.kubernetes.deploying.observed import name_of, spec_of, status_of
 from tidehub.kubernetes.objects import Object
-from tidehub.kubernetes.observing.status import CLUSTER, ROLE, SERVER, USERNAME
+from tidehub.kubernetes.observing.status import CLUSTER, ROLE
+from tidehub.kubernetes.people import SERVER, USERNAME
 
 MOST_FOLLOWED = 16
 """Logs followed at the same time; each holds a connection."""

@@ -13,11 +13,8 @@ from tidehub.kubernetes.deploying.observed import Observed, name_of, spec_of, st
 from tidehub.kubernetes.deploying.record import Record, read_record
 from tidehub.kubernetes.deploying.waiting import Failed, Wanted, judge
 from tidehub.kubernetes.objects import Object
+from tidehub.kubernetes.people import HOME, SERVER, USERNAME
 
-USERNAME = "hub.jupyter.org/username"
-"""Annotation of people's pods and claims (KubeSpawner, `common_annotations`)."""
-SERVER, HOME = "singleuser-server", "singleuser-storage"
-"""Labels `component` of people's pods and claims (KubeSpawner)."""
 CLUSTER, PERSON, ROLE = "gateway.dask.org/cluster", "gateway.dask.org/user", "app.kubernetes.io/component"
 """Labels of Dask's pods (dask-gateway-server, backends/kubernetes)."""
 _KINDS = {

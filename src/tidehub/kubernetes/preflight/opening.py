@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidehub.errors import Place, TidehubError, UsageError
+from tidehub.errors import TidehubError
 from tidehub.kubernetes.preflight.edges.network import Network
 from tidehub.kubernetes.preflight.model import Context, Look
 
@@ -38,16 +38,12 @@ def open_context(
     say: Callable[[str], None] = lambda line: None,
 ) -> Context:
     """Everything that could be had. Raises `UsageError` for a site file that cannot be used, or has no cluster."""
+    from tidehub.kubernetes.session import kubernetes_of
     from tidehub.site.load import load
 
     loaded = load(site_file, overrides=settings, environ=environ)
-    if loaded.site.kubernetes is None:
-        raise UsageError(
-            "this site has no Kubernetes part",
-            where=Place(str(site_file)),
-            expected="a section `kubernetes:`",
-            fix="write one (`tidehub explain kubernetes` says what belongs there)",
-        )
+    fix = "write one (`tidehub explain kubernetes` says what belongs there)"
+    kubernetes_of(loaded.site, site_file, fix=fix)
     for warning in loaded.warnings:
         say(str(warning))
     troubles: dict[str, TidehubError] = {}

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from tidehub.kubernetes.cluster.port import ClusterProblem
 from tidehub.kubernetes.objects import Object
+from tidehub.kubernetes.people import HOME
 from tidehub.kubernetes.planning.quantities import amount
 from tidehub.kubernetes.preflight.model import Context, Finding
 from tidehub.kubernetes.preflight.workloads import written
@@ -215,11 +216,7 @@ def _lost(live: dict[str, Object]) -> Iterator[Finding]:
 
 def _homes(context: Context, live: dict[str, Object]) -> Iterator[Finding]:
     """Homes of people who have been here before."""
-    homes = [
-        one
-        for one in live.values()
-        if (one["metadata"].get("labels") or {}).get("component") == "singleuser-storage"
-    ]
+    homes = [one for one in live.values() if (one["metadata"].get("labels") or {}).get("component") == HOME]
     wanted = context.site.notebooks.home.storage_class
     others = sorted({str(_class_of(one)) for one in homes if wanted and _class_of(one) != wanted})
     if others:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from tidehub.kubernetes.objects import Object
+from tidehub.kubernetes.people import SERVER
 from tidehub.kubernetes.values import gateway, operator
 from tidehub.site.hub_chart import hub_chart
 from tidehub.site.model import Site
@@ -19,7 +20,7 @@ from tidehub.site.model import Site
 Labels = dict[str, str]
 Rule = dict[str, Any]
 
-NOTEBOOKS: Labels = {"app": "jupyterhub", "component": "singleuser-server"}
+NOTEBOOKS: Labels = {"app": "jupyterhub", "component": SERVER}
 """Labels of notebook servers in every version of the jupyterhub chart."""
 PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 METADATA = "169.254.169.254/32"
