@@ -268,6 +268,6 @@ def _waiting_for(pod: Object) -> str:
         if waiting.get("reason"):
             return f"{waiting['reason']} {waiting.get('message', '')}".strip()
     for found in status.get("conditions") or ():
-        if found.get("status") == "False" and condition.get("message"):
+        if found.get("status") == "False" and found.get("message"):
             return str(found["message"])
     return ""
