@@ -4,7 +4,8 @@
 
    In each directory, every name is exchanged with a symbolic link to TARGET and back (renameat2(2),
    RENAME_EXCHANGE). Directories are tried all the time, so that one that is handed over later is attacked
-   from that moment on; what appears inside them is attacked too, one level down. Runs until it is killed. */
+   from that moment on; what appears inside them is attacked too, two levels down. Descriptors of what was once
+   opened are held, and what they lead to is attacked wherever it has been moved since. Runs until it is killed. */
 
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -22,6 +23,10 @@
 #endif
 
 static const char *target;
+
+#define HELD 256
+static int held[HELD];
+static unsigned next_held;
 
 static void exchange(int directory, const char *name)
 {
@@ -54,7 +59,20 @@ static void attack(int parent, const char *path, int depth)
         }
         closedir(stream);
     }
-    close(directory);
+    if (next_held >= HELD)
+        close(held[next_held % HELD]);
+    held[next_held++ % HELD] = directory;
+}
+
+static void attack_held(void)
+{
+    unsigned known = next_held < HELD ? next_held : HELD;
+    for (unsigned i = 0; i < known; i++) {
+        mkdirat(held[i], "more", 0777);
+        exchange(held[i], "more");
+        exchange(held[i], "rt");
+        exchange(held[i], "scratch");
+    }
 }
 
 int main(int count, char **words)
@@ -67,7 +85,9 @@ int main(int count, char **words)
         return 3;
     umask(0);
     write(1, "go\n", 3);
-    for (;;)
+    for (;;) {
         for (int i = 3; i < count; i++)
             attack(AT_FDCWD, words[i], 2);
+        attack_held();
+    }
 }

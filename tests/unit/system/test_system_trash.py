@@ -54,14 +54,14 @@ def empty(path: Path) -> bool:
     return not any((path.parent / ".trash").iterdir())
 
 
-def test_ten_thousand_directories_within_each_other(place: Path, wait_until: WaitUntil) -> None:
-    nest(place, 10_000)
+def test_five_thousand_directories_within_each_other(place: Path, wait_until: WaitUntil) -> None:
+    nest(place, 5_000)
     assert thrown(place) < AT_ONCE
     wait_until(lambda: empty(place))
 
 
-def test_a_hundred_thousand_files(place: Path, wait_until: WaitUntil) -> None:
-    for number in range(100_000):
+def test_sixty_thousand_files(place: Path, wait_until: WaitUntil) -> None:
+    for number in range(60_000):
         os.close(os.open(place / str(number), os.O_CREAT | os.O_WRONLY))
     assert thrown(place) < AT_ONCE
     wait_until(lambda: empty(place))
