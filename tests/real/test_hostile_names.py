@@ -250,8 +250,8 @@ async def test_a_user_who_stops_the_sweeper_keeps_only_their_own(ground: Ground)
     """The process that empties mallory's tree is mallory's, who may stop it: bob's is emptied nevertheless."""
     bobs = ground.isolation.make_server_directory(ground.bob, "default")
     mallorys = ground.make_server()
-    (mallorys / "file").write_text("")
     (bobs / "file").write_text("")
+    ground.as_mallory(BIG, mallorys, 0, 20_000)
     argv = [sys.executable, "-c", STOP_ALL]
     attacker = subprocess.Popen(
         argv,

@@ -171,6 +171,7 @@ class Places:
             make_directory(path, PASSABLE_DIRECTORY)
         for path in (self.logs, self.server_logs, self.cluster_logs):
             make_directory(path, PRIVATE_DIRECTORY)
+        trash.throw_drafts(self.homes)
         if read_private(self.id_file) is None:
             write_private(self.id_file, secrets.token_hex(16) + "\n")
         self._ensure_run()

@@ -32,6 +32,9 @@ PATIENCE = 10.0
 
 DONE, MORE, STUCK = 0, 1, 2
 
+_stubborn: set[int] = set()
+"""Users who stopped their process: what is theirs is left for the next sweeper, and delays nobody else."""
+
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30, "ppc64le": 273, "s390x": 282}
@@ -177,7 +180,7 @@ def _remove(trash: int, name: str) -> int:
             result = _Emptying(top, time.monotonic() + ROUND, elsewhere=trash).run()
         finally:
             os.close(top)
-    elif os.geteuid() == 0:
+    elif os.geteuid() == 0 and found.st_uid not in _stubborn:
         result = _as_owner(trash, name, found.st_uid)
     else:
         return STUCK
@@ -201,6 +204,7 @@ def _as_owner(trash: int, name: str, uid: int) -> int:
         poll.register(listening, select.POLLIN | select.POLLHUP)
         if not poll.poll((ROUND + PATIENCE) * 1000):
             os.kill(child, signal.SIGKILL)
+            _stubborn.add(uid)
     finally:
         os.close(listening)
     _, status = os.waitpid(child, 0)

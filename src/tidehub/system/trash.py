@@ -60,7 +60,7 @@ def throw_from(parent: int, name: str, trash: Path) -> bool:
 
 
 def throw_drafts(directory: Path) -> None:
-    """Throw away drafts that a crash left in `directory`; for when nobody makes directories there."""
+    """Throw away drafts that a crash left in `directory`. Those that are being made are under its lock meanwhile."""
     with opened(directory) as parent:
         for name in os.listdir(parent):  # noqa: PTH208 - a descriptor
             if name.startswith(DRAFT):
