@@ -1,4 +1,4 @@
-"""Empties a trash directory in the background: `python -I -S sweeper.py TRASH`.
+"""Empties the trash directory that is its standard input, in the background: `python -I -S sweeper.py < TRASH`.
 
 What lies there was made by users: as deep, as wide and as hostile as they like. So the work is bounded in everything
 but its total: two open directories however deep a tree is, no list of a user's names, a few seconds for one thing
@@ -258,9 +258,10 @@ def _left(trash: int, turns: dict[str, int]) -> list[str]:
 
 
 def main() -> int:
-    """Sweep the directory named on the command line until nothing is left that can be removed."""
+    """Sweep until nothing is left that can be removed."""
     _step_back()
-    trash = os.open(sys.argv[1], _OPEN)
+    trash = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.dup2(os.open(os.devnull, os.O_RDWR), 0)
     found = os.fstat(trash)
     if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return 2

@@ -23,6 +23,8 @@ from .directories import DRAFT, PRIVATE, opened
 NAME = ".trash"
 SWEEPER = Path(__file__).with_name("sweeper.py")
 
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
 _lock = threading.Lock()
 _sweepers: list[subprocess.Popen[bytes]] = []
 
@@ -74,25 +76,33 @@ def sweep(*trashes: Path) -> None:
     """
     for trash in trashes:
         with contextlib.suppress(OSError):
-            if next(os.scandir(trash), None) is None:
-                continue
-            sweeper = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(SWEEPER), str(trash)],
-                env={key: os.environ[key] for key in ("LD_LIBRARY_PATH",) if key in os.environ},
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-            with _lock:
-                _sweepers[:] = [one for one in (*_sweepers, sweeper) if one.poll() is None]
+            descriptor = os.open(trash, _OPEN)
+            try:
+                if any(True for _ in os.scandir(descriptor)):
+                    _start(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def _start(trash: int) -> None:
+    sweeper = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(SWEEPER)],
+        env={key: os.environ[key] for key in ("LD_LIBRARY_PATH",) if key in os.environ},
+        cwd="/",
+        stdin=trash,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    with _lock:
+        # Those that have ended are collected here; a supervisor collects what hub and gateway leave.
+        _sweepers[:] = [one for one in (*_sweepers, sweeper) if one.poll() is None]
 
 
 def _opened_trash(trash: Path) -> int:
     with contextlib.suppress(FileExistsError):
         trash.mkdir(PRIVATE)
-    descriptor = os.open(trash, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = os.open(trash, _OPEN)
     found = os.fstat(descriptor)
     if found.st_uid != os.geteuid():
         os.close(descriptor)

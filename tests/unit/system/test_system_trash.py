@@ -100,8 +100,10 @@ def test_a_sweeper_that_was_killed_is_followed_by_the_next(place: Path, wait_unt
     descriptor = os.open(bin_, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     # While another one is at work, a second one leaves at once.
-    argv = [sys.executable, "-I", "-S", str(trash.SWEEPER), str(bin_)]
-    assert subprocess.run(argv, check=False, timeout=60).returncode == 0
+    second = os.open(bin_, os.O_RDONLY)
+    argv = [sys.executable, "-I", "-S", str(trash.SWEEPER)]
+    assert subprocess.run(argv, check=False, timeout=60, stdin=second).returncode == 0
+    os.close(second)
     assert any(bin_.iterdir())
     os.close(descriptor)
     trash.sweep(bin_)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidehub.errors import TidehubError
+from tidehub.system.files import PASSABLE_DIRECTORY, make_directory
 
 from .base import Ground, Isolation
 from .cgroup_files import Group
@@ -49,12 +50,15 @@ class BubblewrapIsolation(Isolation):
 
     def _view(self, spec: LaunchSpec) -> View:
         entry = self.people.enrol(spec.person.name)
+        # What is hidden is covered, and a place to be covered has to exist.
+        users = make_directory(self.ground.run / USERS, PASSABLE_DIRECTORY)
         busy = any(line.person == spec.person.name for line in self.running())
         view = View(
             home=spec.person.home,
+            run=self.run_directory(spec.person),
             temporary=make_temporary(self.ground.homes, entry.directory, fresh=not busy),
             cwd=spec.cwd,
-            hidden=(self.ground.private, self.ground.homes, self.ground.run / USERS),
+            hidden=(self.ground.private, self.ground.homes, users),
             readable=tuple(spec.readable),
             writable=tuple(spec.writable),
         )

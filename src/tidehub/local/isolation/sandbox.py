@@ -34,6 +34,8 @@ class View:
     """What one sandbox shows. All paths absolute; each appears inside where it is outside."""
 
     home: Path
+    run: Path
+    """The directories of the user's servers, if there are any: to connect to, not to change."""
     temporary: Path
     """Shown as /tmp and /var/tmp."""
     cwd: Path
@@ -89,6 +91,7 @@ def sandbox_argv(program: str, view: View, argv: Sequence[str]) -> list[str]:
         if any(path.is_relative_to(above) for above in shown):
             words += ["--tmpfs", str(path)]
     # After what hides, because they lie below it.
+    words += ["--ro-bind-try", str(view.run), str(view.run)]
     for path in (view.home, *outermost(view.writable)):
         words += ["--bind", str(path), str(path)]
     words += ["--remount-ro", "/", "--chdir", str(view.cwd), "--", "/bin/sh", "-c", START, "tidehub", *argv]
@@ -123,7 +126,7 @@ def trial_argv(program: str) -> list[str]:
 
 def visible(path: Path, view: View) -> bool:
     """Whether a path can be reached in the sandbox."""
-    shown = [view.home, *view.readable, *view.writable, *map(Path, (*SYSTEM, "/tmp", "/var/tmp"))]
+    shown = [view.home, view.run, *view.readable, *view.writable, *map(Path, (*SYSTEM, "/tmp", "/var/tmp"))]
     return any(path.is_relative_to(above) for above in shown)
 
 

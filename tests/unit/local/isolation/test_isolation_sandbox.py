@@ -17,6 +17,7 @@ HIDDEN = (STATE / "private", STATE / "homes", Path("/srv/run/u"))
 def view(**changes: object) -> View:
     plain: dict[str, object] = {
         "home": STATE / "homes/alice",
+        "run": SERVER.parent,
         "temporary": STATE / "homes/.tmp/alice",
         "cwd": STATE / "homes/alice",
         "hidden": HIDDEN,
@@ -77,7 +78,8 @@ def test_what_is_shown_never_uncovers_what_is_hidden() -> None:
     for hidden in HIDDEN:
         assert found.index(("--tmpfs", str(hidden))) > srv
     assert found.index(("--bind", "/srv/state/homes/alice")) > found.index(("--tmpfs", "/srv/state/homes"))
-    assert found.index(("--bind", str(SERVER))) > found.index(("--tmpfs", "/srv/run/u"))
+    assert found.index(("--bind", str(SERVER))) > found.index(("--ro-bind-try", "/srv/run/u/70001"))
+    assert found.index(("--ro-bind-try", "/srv/run/u/70001")) > found.index(("--tmpfs", "/srv/run/u"))
 
 
 def test_parents_are_mounted_first() -> None:
