@@ -1,4 +1,4 @@
-"""Empties the trash directory that is its standard input, in the background: `python -I -S sweeper.py < TRASH`.
+"""Empties a trash directory in the background: `python -I -S sweeper.py DESCRIPTOR`.
 
 What lies there was made by users: as deep, as wide and as hostile as they like. So the work is bounded in everything
 but its total: two open directories however deep a tree is, no list of a user's names, a few seconds for one thing
@@ -70,6 +70,8 @@ class _Emptying:
                     return STUCK
         except _TimeUp:
             return MORE
+        except OSError:
+            return STUCK
 
     def _dissolve(self, name: str) -> bool:
         """Remove the directory `name` of the top: what it holds goes, the directories in it come up to the top.
@@ -260,8 +262,8 @@ def _left(trash: int, turns: dict[str, int]) -> list[str]:
 def main() -> int:
     """Sweep until nothing is left that can be removed."""
     _step_back()
-    trash = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3)
-    os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+    trash = int(sys.argv[1])
+    os.set_inheritable(trash, False)
     found = os.fstat(trash)
     if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return 2

@@ -86,10 +86,11 @@ def sweep(*trashes: Path) -> None:
 
 def _start(trash: int) -> None:
     sweeper = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(SWEEPER)],
+        [sys.executable, "-I", "-S", str(SWEEPER), str(trash)],
         env={key: os.environ[key] for key in ("LD_LIBRARY_PATH",) if key in os.environ},
         cwd="/",
-        stdin=trash,
+        stdin=subprocess.DEVNULL,
+        pass_fds=(trash,),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
