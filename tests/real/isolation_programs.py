@@ -79,8 +79,9 @@ def spec(
 
 
 def server_spec(isolation: Isolation, person: Person, **more: Any) -> tuple[LaunchSpec, Path]:
-    socket = isolation.person_run_dir(person) / "lab.sock"
-    made = spec(isolation, person, SERVER, str(person.home), str(socket), **more)
+    directory = isolation.make_server_directory(person, "lab")
+    socket = directory / "lab.sock"
+    made = spec(isolation, person, SERVER, str(person.home), str(socket), writable=(directory,), **more)
     return replace(made, env={**made.env, "JUPYTERHUB_API_TOKEN": TOKEN}), socket
 
 

@@ -405,8 +405,8 @@ async def test_twenty_at_once(isolation: Isolation) -> None:
 
 def test_a_socket_path_fits(isolation: Isolation) -> None:
     """The run directory must leave room: a path in sockaddr_un holds 107 bytes (unix(7))."""
-    path = isolation.person_run_dir(isolation.person("x" * 255))
-    assert len(str(path.relative_to(isolation.ground.run))) <= len("people/") + len(str(UIDS.stop))
+    path = isolation.make_server_directory(isolation.person("x" * 255), "default")
+    assert len(str(path.relative_to(isolation.ground.run))) <= len("u//default") + len(str(UIDS.stop))
     assert str(path.relative_to(isolation.ground.run)).islower()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path / "a.sock"))

@@ -32,7 +32,8 @@ def ground() -> Iterator[Path]:
     for part in ("__init__.py", "errors.py", "local/__init__.py"):
         (root / "code/tidehub" / part).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(package / part, root / "code/tidehub" / part)
-    shutil.copytree(package / "local/isolation", root / "code/tidehub/local/isolation")
+    for part in ("local/isolation", "system"):
+        shutil.copytree(package / part, root / "code/tidehub" / part)
     for file in HERE.glob("isolation_*.py"):
         shutil.copy(file, root / "code")
     subprocess.run(["chmod", "-R", "a+rX", str(root)], check=True)

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Self
 
 from tidehub.errors import TidehubError
-from tidehub.local.files import (
+from tidehub.system import trash
+from tidehub.system.directories import refuse_strange
+from tidehub.system.files import (
     PASSABLE_DIRECTORY,
     PRIVATE_DIRECTORY,
     make_directory,
@@ -22,8 +24,9 @@ from tidehub.local.files import (
     write_private,
 )
 
-LONGEST_RUN_DIRECTORY = 48
-"""Bytes. A Unix socket path holds 107 (unix(7), sun_path less the final zero); the rest is for names."""
+LONGEST_RUN_DIRECTORY = 32
+"""Bytes. A Unix socket's path holds 107 (unix(7), sun_path less the final zero), and 75 of them are for the
+longest name below: `/u/70000/SERVER-NAME1/rt/kernel-UUID-ipc-NN`, a kernel's channel as jupyter_client names it."""
 
 ROOM_NEEDED = 64 * 2**20
 """Bytes. With less free on the disk of the state a start is refused: databases and logs would fail soon."""
@@ -168,14 +171,21 @@ class Places:
             make_directory(path, PASSABLE_DIRECTORY)
         for path in (self.logs, self.server_logs, self.cluster_logs):
             make_directory(path, PRIVATE_DIRECTORY)
+        trash.throw_drafts(self.homes)
         if read_private(self.id_file) is None:
             write_private(self.id_file, secrets.token_hex(16) + "\n")
         self._ensure_run()
         return self
 
     def remove_run(self) -> None:
-        """Remove the sockets after a clean stop."""
-        shutil.rmtree(self.run, ignore_errors=True)
+        """Throw the sockets away after a clean stop; takes the time of one rename, whatever users put there."""
+        with contextlib.suppress(TidehubError):  # the next start goes on with what is there
+            trash.throw(self.run)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Have removed in the background what was thrown away and not removed yet. Waits for nothing."""
+        trash.sweep(trash.beside(self.run), self.homes / trash.NAME, self.services / "clusters" / trash.NAME)
 
     def _refuse_foreign(self) -> None:
         try:
@@ -236,15 +246,18 @@ class Places:
 
     def _ensure_run(self) -> None:
         parent = self.run.parent
-        make_directory(parent, PASSABLE_DIRECTORY)
-        owner = parent.stat().st_uid
-        if owner != os.geteuid():
-            raise TidehubError(
-                f"{parent} belongs to uid {owner}: somebody else made it",
-                expected=f"a directory of uid {os.geteuid()}, for sockets",
+        # In /tmp anybody could have made it: it is not touched before it is known to be ours.
+        with contextlib.suppress(FileNotFoundError):
+            refuse_strange(
+                parent,
+                parent.lstat(),
+                os.geteuid(),
+                "directory for sockets",
                 fix=f"have it removed: {parent}",
             )
+        make_directory(parent, PASSABLE_DIRECTORY)
         make_directory(self.run, PASSABLE_DIRECTORY)
+        self.sweep()
 
 
 def _run_parents() -> list[Path]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import pytest
 from tidehub.errors import TidehubError
 from tidehub.local import places as module
 from tidehub.local.places import LONGEST_RUN_DIRECTORY, Places, default_state_dir
+from tidehub.system import trash
 
 
 @pytest.fixture
@@ -45,6 +47,24 @@ def test_ensure_makes_everything_with_its_mode_whatever_the_umask(state: Path) -
     finally:
         places.remove_run()
     assert not places.run.exists()
+
+
+def test_stopping_takes_one_rename_and_starting_goes_on_with_the_trash(
+    state: Path, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[[Callable[[], bool]], None]
+) -> None:
+    places = made(state)
+    deep = places.run / "u/70000/default/rt"
+    deep.mkdir(parents=True)
+    monkeypatch.setattr(trash, "sweep", lambda *trashes: None)  # as if the machine went down now
+    places.remove_run()
+    assert not places.run.exists() and any(trash.beside(places.run).iterdir())
+    (places.homes / ".new-0123").mkdir()
+    monkeypatch.undo()
+    made(state)
+    wait_until(lambda: not any((places.homes / ".trash").iterdir()))
+    wait_until(lambda: not any(trash.beside(places.run).iterdir()))
+    assert [path.name for path in places.homes.iterdir()] == [".trash"]
+    places.remove_run()
 
 
 def test_the_id_stays_and_moves_with_the_state(state: Path, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
         self.memberships: dict[str, tuple[str, ...]] = {}
         await self.adopt_running()
         known = {c.name for c in self.db.name_to_cluster.values() if c.status < JobStatus.STOPPED}
-        workdirs.remove_strays(settings.clusters_dir, known)
+        await asyncio.to_thread(workdirs.remove_strays, settings.clusters_dir, known)
         self.watcher = watching.Watcher(self)
         self.task_pool.spawn(self.watcher.watch())
         self.task_pool.spawn(watching.housekeeping(self))
@@ -291,7 +291,8 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
 
     async def _start_scheduler(self, cluster: Cluster) -> AsyncIterator[dict[str, Any]]:
         person = self.isolation.person(cluster.username)
-        workdir = workdirs.make_workdir(
+        workdir = await asyncio.to_thread(
+            workdirs.make_workdir,
             self.settings.clusters_dir,
             cluster.name,
             person,

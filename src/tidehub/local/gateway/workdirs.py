@@ -8,48 +8,48 @@ import stat
 import time
 from pathlib import Path
 
-from tidehub.local.files import PASSABLE_DIRECTORY, PRIVATE_DIRECTORY, make_directory, write_private
 from tidehub.local.gateway.config import GUARD, NOTICES
 from tidehub.local.isolation import Person
+from tidehub.system import trash
+from tidehub.system.directories import Directory, File, opened, place_new
+from tidehub.system.files import PASSABLE_DIRECTORY, PRIVATE_DIRECTORY, make_directory
 
 CERTIFICATE, KEY = "dask.crt", "dask.pem"
 
 
 def make_workdir(clusters: Path, cluster: str, person: Person, *, certificate: bytes, key: bytes) -> Path:
-    """`clusters/cluster`, 0700 and the person's: TLS files, what schedulers preload, room for spilled data.
+    """`clusters/cluster`, 0700 and the user's: TLS files, what schedulers preload, room for spilled data.
 
-    Raises `TidehubError`. The parent is ours and passable, so nobody can put a link in the way.
+    Made whole before it is theirs; a former one of this name is thrown away. Raises `TidehubError`.
     """
     make_directory(clusters, PASSABLE_DIRECTORY)
-    path = clusters / cluster
-    make_directory(path, PRIVATE_DIRECTORY)
-    owner = _owner(person)
-    for name, data in ((CERTIFICATE, certificate), (KEY, key)):
-        write_private(path / name, data, **owner)
-    for source in (GUARD, NOTICES):
-        # Copies: people may not be able to read the platform's own files.
-        write_private(path / source.name, source.read_bytes(), **owner)
-    make_directory(path / "scratch", PRIVATE_DIRECTORY, **owner)
-    # Last, so that nothing above could be exchanged by the person while we wrote.
-    make_directory(path, PRIVATE_DIRECTORY, **owner)
-    return path
+    uid, gid = (person.uid, person.gid) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    holds: dict[str, File | Directory] = {CERTIFICATE: File(certificate), KEY: File(key)}
+    # Copies: users may not be able to read the platform's own files.
+    holds |= {source.name: File(source.read_bytes()) for source in (GUARD, NOTICES)}
+    holds["scratch"] = Directory(uid, gid)
+    with opened(clusters) as parent:
+        trash.throw_from(parent, cluster, clusters / trash.NAME)
+        place_new(parent, cluster, Directory(uid, gid, holds=holds))
+    return clusters / cluster
 
 
 def remove_workdir(clusters: Path, path: Path) -> None:
-    """Remove a cluster's working directory; anything that is not directly below `clusters` is left alone."""
-    if path.parent == clusters and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
+    """Throw a cluster's working directory away; anything that is not directly below `clusters` is left alone."""
+    if path.parent == clusters and path.name != trash.NAME and trash.throw(path):
+        trash.sweep(clusters / trash.NAME)
 
 
 def remove_strays(clusters: Path, known: set[str]) -> list[str]:
-    """Remove working directories of clusters that the gateway does not know (left by a crash); gives their
-    names.
+    """Throw away working directories of clusters that the gateway does not know (left by a crash), and go on with
+    what was thrown away before; gives their names.
     """
     if not clusters.is_dir():
         return []
-    strays = [entry.name for entry in clusters.iterdir() if entry.name not in known]
+    strays = [entry.name for entry in clusters.iterdir() if entry.name not in {*known, trash.NAME}]
     for name in strays:
-        remove_workdir(clusters, clusters / name)
+        trash.throw(clusters / name)
+    trash.sweep(clusters / trash.NAME)
     return strays
 
 
@@ -86,7 +86,3 @@ def tidy_logs(logs: Path, *, running: set[str], age: float, size: int, now: floa
             total -= weight
             removed.append(entry.name)
     return removed
-
-
-def _owner(person: Person) -> dict[str, int]:
-    return {"uid": person.uid, "gid": person.gid} if os.geteuid() == 0 else {}

@@ -2,21 +2,27 @@
 
 JupyterHub 5.5 speaks to the proxy's API and to notebook servers through tornado's `AsyncHTTPClient`, which knows
 only TCP; configurable-http-proxy already understands `http+unix://` targets. A client class that knows the same
-addresses lets both stay off TCP, where any local user could connect. (JupyterHub 6 has this built in.)
+addresses lets both stay off TCP, where any local user could connect. (JupyterHub 6 has this built in.) It connects
+as `system.unix_sockets` does, because the sockets lie in directories of users.
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from tornado.netutil import DefaultLoopResolver, Resolver
+from tornado.iostream import IOStream
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 from tornado.tcpclient import TCPClient
 
+from tidehub.system import unix_sockets
+
 SCHEME = "http+unix"
 _MARK = ".socket.invalid"  # RFC 6761: `.invalid` never resolves, so no real host can be meant
+_BUSY_TRIES, _BUSY_PAUSE = 40, 0.05
+"""How often, and seconds between, a socket is tried whose queue of connections is full."""
 
 
 def socket_url(path: str, url_path: str = "") -> str:
@@ -39,19 +45,24 @@ def _path_of(host: str) -> str | None:
     return bytes.fromhex(host.removesuffix(_MARK)).decode()
 
 
-class _Resolver(Resolver):
-    """Sends made-up `.invalid` hosts to their socket and everything else to the usual resolver."""
+async def connect(path: str) -> socket.socket:
+    """A connected socket to whom `path` belongs; waits a moment where many connect. Raises `OSError`."""
+    for _ in range(_BUSY_TRIES):
+        try:
+            return unix_sockets.connect(path)
+        except BlockingIOError:
+            await asyncio.sleep(_BUSY_PAUSE)
+    return unix_sockets.connect(path)
 
-    def initialize(self) -> None:
-        self._usual = DefaultLoopResolver()
 
-    async def resolve(
-        self, host: str, port: int, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[tuple[int, Any]]:
+class _Client(TCPClient):
+    """Connects made-up `.invalid` hosts to their socket and everything else as usual."""
+
+    async def connect(self, host: str, port: int, *args: Any, **kwargs: Any) -> IOStream:
         path = _path_of(host)
-        if path is not None:
-            return [(socket.AF_UNIX, path)]
-        return list(await self._usual.resolve(host, port, family))
+        if path is None:
+            return await super().connect(host, port, *args, **kwargs)
+        return IOStream(await connect(path), max_buffer_size=kwargs.get("max_buffer_size"))
 
 
 class UnixSocketHTTPClient(SimpleAsyncHTTPClient):
@@ -62,7 +73,7 @@ class UnixSocketHTTPClient(SimpleAsyncHTTPClient):
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
         super().initialize(*args, **kwargs)
-        self.tcp_client = TCPClient(resolver=_Resolver())
+        self.tcp_client = _Client()
 
     def fetch_impl(self, request: Any, callback: Any) -> None:
         parts = urlsplit(request.url)
@@ -73,4 +84,4 @@ class UnixSocketHTTPClient(SimpleAsyncHTTPClient):
         super().fetch_impl(request, callback)
 
 
-__all__ = ["SCHEME", "UnixSocketHTTPClient", "socket_url"]
+__all__ = ["SCHEME", "UnixSocketHTTPClient", "connect", "socket_url"]

@@ -1,16 +1,16 @@
-"""Command line, environment and places of a notebook server (pure, but for `ServerPlace.prepare`)."""
+"""Command line, environment and places of a notebook server (pure)."""
 
 from __future__ import annotations
 
-import os
+import hashlib
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tidehub.local.hub.settings import HubSettings, ProfileEnvironment
 from tidehub.local.isolation import Person
+from tidehub.local.isolation.homes import RUNTIME
 from tidehub.site.model import Profile
 
 PLACEHOLDER_PORT = 80
@@ -18,19 +18,44 @@ PLACEHOLDER_PORT = 80
 simply bears that name."""
 
 
+LONGEST_SERVER_NAME = 12
+"""Characters of a server's directory name; `places.LONGEST_RUN_DIRECTORY` counts on it."""
+
+
+def server_directory_name(server: str) -> str:
+    """The directory name of the hub's server name `server`: short, lower case, its own.
+
+    A name that cannot stay as it is keeps its beginning and gets a part of its SHA-256, so that two servers of one
+    user never meet.
+    """
+    if not server:
+        return "default"
+    if (
+        re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", server)
+        and len(server) <= LONGEST_SERVER_NAME
+        and server != "default"
+    ):
+        return server
+    digest = hashlib.sha256(server.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    stem = re.sub(r"[^a-z0-9]+", "-", server.lower()).strip("-")[: LONGEST_SERVER_NAME - 7].strip("-")
+    return f"{stem or 'x'}.{digest}"
+
+
 @dataclass(frozen=True)
 class ServerPlace:
     """Where one server's sockets and log are. `unit` names its process group."""
 
+    person: Person
     directory: Path
     log: Path
     unit: str
 
     @classmethod
-    def of(cls, *, run_dir: Path, logs: Path, user: str, server: str) -> ServerPlace:
-        """`user` is a safe directory name; `server` is the hub's server name, empty for the default one."""
-        name = re.sub(r"[^a-z0-9]+", "-", server.lower()).strip("-")[:16] or "default"
-        return cls(directory=run_dir / name, log=logs / f"{user}-{name}.log", unit=f"server-{user}-{name}")
+    def of(cls, *, person: Person, run_dir: Path, logs: Path, server: str) -> ServerPlace:
+        """`run_dir` is the user's; `server` is the hub's server name, empty for the default one."""
+        name, user = server_directory_name(server), person.home.name
+        log = logs / f"{user}-{name}.log"
+        return cls(person=person, directory=run_dir / name, log=log, unit=f"server-{user}-{name}")
 
     @property
     def url_path(self) -> Path:
@@ -45,21 +70,7 @@ class ServerPlace:
     @property
     def runtime(self) -> Path:
         """Connection files and kernels' ipc sockets; for the owner alone."""
-        return self.directory / "rt"
-
-    def prepare(self, person: Person) -> None:
-        """Makes the directories anew: a socket of a dead server would answer nobody."""
-        shutil.rmtree(self.directory, ignore_errors=True)
-        self.directory.mkdir(mode=0o750)
-        self.runtime.mkdir(mode=0o700)
-        self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.geteuid() == 0:
-            # The group stays the parent's (the proxy's, by its setgid bit) for the socket, the owner's inside `rt`.
-            group = self.directory.parent.stat().st_gid
-            os.chown(self.directory, person.uid, group)
-            self.directory.chmod(0o2750)
-            os.chown(self.runtime, person.uid, person.gid)
-            self.runtime.chmod(0o700)
+        return self.directory / RUNTIME
 
 
 def server_argv(

@@ -8,7 +8,6 @@ hub's own first look at it succeeds.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from jupyterhub.spawner import Spawner
 from tidehub.capacity.ledger import Ledger
 from tidehub.capacity.queue import NOTEBOOK, Admitted, Claim
 from tidehub.errors import TidehubError
-from tidehub.local.hub.http_unix import socket_url
+from tidehub.local.hub.http_unix import connect, socket_url
 from tidehub.local.hub.server_command import ServerPlace, server_argv, server_environment
 from tidehub.local.hub.settings import HubSettings
 from tidehub.local.hub.spawn_page import find_server, nothing_to_start, options_form, read_form
@@ -140,6 +139,9 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
             await self._wait_for_turn()
             self._tell(f"Starting {profile.name}")
             place = self._place()
+            await asyncio.to_thread(
+                context.isolation.make_server_directory, place.person, place.directory.name
+            )
             self.handle = await context.isolation.start(self._launch_spec(profile, place))
             # The hub saves state only after start() returns; killed before that, `_end_leftover` finds it here.
             context.ledger.launched(self.claim_id, self.handle)
@@ -248,18 +250,16 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
     def _place(self) -> ServerPlace:
         person = self.context.isolation.person(self.user.name)
         return ServerPlace.of(
-            run_dir=self.context.isolation.person_run_dir(person),
+            person=person,
+            run_dir=self.context.isolation.run_directory(person),
             logs=self.context.places.server_logs,
-            user=person.home.name,
             server=self.name,
         )
 
     def _launch_spec(self, profile: Profile, place: ServerPlace) -> LaunchSpec:
-        context, settings = self.context, self.context.settings
-        person = context.isolation.person(self.user.name)
+        settings, person = self.context.settings, place.person
         environment = settings.environments[profile.slug]
         with_dask = self.entitled().dask is not None
-        place.prepare(person)
         return LaunchSpec(
             name=place.unit,
             person=person,
@@ -284,10 +284,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
 
 async def _answers(socket: Path) -> bool:
     try:
-        _, writer = await asyncio.open_unix_connection(str(socket))
+        (await connect(str(socket))).close()
     except OSError:
         return False
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
     return True

@@ -19,11 +19,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tidehub.errors import TidehubError
+from tidehub.system.files import PASSABLE_DIRECTORY, make_directory
 
 from . import sweep
 from .cgroup_files import Group
 from .cgroups import Capabilities, Cgroups
-from .homes import make_home, make_run_directory, make_shared, open_log
+from .homes import make_home, make_server_directory, open_log, run_directory
 from .launches import Launched, Launches
 from .model import Ending, LaunchSpec, Person, Usage
 from .people import DEFAULT_UIDS, Entry, People, proxy_uid
@@ -83,19 +84,26 @@ class Isolation(ABC):
         entry = self.people.enrol(name)
         uid, gid = self._identity(entry)
         if not self.ground.homes.is_dir():
-            make_shared(self.ground.homes)
+            make_directory(self.ground.homes, PASSABLE_DIRECTORY)
         return Person(name, uid, gid, make_home(self.ground.homes, entry.directory, uid=uid, gid=gid))
 
-    def person_run_dir(self, person: Person) -> Path:
-        """The directory for this person's sockets. A server socket in it must be made group-writable (0660),
-        because connecting needs write permission; its group comes from the directory and is the proxy's."""
-        return self._run_dir(self.people.enrol(person.name))
+    def run_directory(self, person: Person) -> Path:
+        """Where the directories of this user's servers are, made or not. It is ours."""
+        return run_directory(self.ground.run, self.people.enrol(person.name).number)
 
-    def _run_dir(self, entry: Entry) -> Path:
+    def make_server_directory(self, person: Person, name: str) -> Path:
+        """A new `run_directory(person)/name`, the user's own, for the sockets of one server; a former one is thrown
+        away. The server's socket in it must be made group-writable (0660), because connecting needs write
+        permission; its group comes from the directory and is the proxy's. Raises `TidehubError`."""
+        entry = self.people.enrol(person.name)
         uid, gid = self._identity(entry)
-        people = self.ground.run / "people"
-        people.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return make_run_directory(people, entry.number, uid=uid, gid=gid, mode=0o700)
+        return make_server_directory(
+            self.ground.run, entry.number, name, uid=uid, gid=gid, sockets_gid=self._sockets_gid()
+        )
+
+    def _sockets_gid(self) -> int | None:
+        """The group that may connect to users' sockets; None where the proxy is of our own uid."""
+        return None
 
     def _identity(self, entry: Entry) -> tuple[int, int]:
         del entry

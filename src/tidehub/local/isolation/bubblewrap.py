@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidehub.errors import TidehubError
+from tidehub.system.files import PASSABLE_DIRECTORY, make_directory
 
 from .base import Ground, Isolation
 from .cgroup_files import Group
-from .homes import make_temporary
+from .homes import USERS, make_temporary
 from .model import LaunchSpec
 from .process import children_of, read_stat, send
 from .sandbox import GROUP, INFO, PASSWD, View, passwd_lines, sandbox_argv, trial_argv, visible
@@ -49,14 +50,15 @@ class BubblewrapIsolation(Isolation):
 
     def _view(self, spec: LaunchSpec) -> View:
         entry = self.people.enrol(spec.person.name)
+        # What is hidden is covered, and a place to be covered has to exist.
+        users = make_directory(self.ground.run / USERS, PASSABLE_DIRECTORY)
         busy = any(line.person == spec.person.name for line in self.running())
-        people = self.ground.run / "people"
         view = View(
             home=spec.person.home,
-            run=self._run_dir(entry),
-            temporary=make_temporary(self.ground.homes / ".tmp", entry.directory, fresh=not busy),
+            run=self.run_directory(spec.person),
+            temporary=make_temporary(self.ground.homes, entry.directory, fresh=not busy),
             cwd=spec.cwd,
-            hidden=(self.ground.private, self.ground.homes, people),
+            hidden=(self.ground.private, self.ground.homes, users),
             readable=tuple(spec.readable),
             writable=tuple(spec.writable),
         )
@@ -67,7 +69,10 @@ class BubblewrapIsolation(Isolation):
                 raise StartError(f"{path} does not exist", fix="set up the software again: tidehub up")
             real = path.resolve()
             if not real.is_relative_to(home) and any(real.is_relative_to(hidden) for hidden in secret):
-                raise StartError(f"{path} is inside what must stay hidden from people")
+                raise StartError(f"{path} is inside what must stay hidden from users")
+        for path in view.writable:
+            if any(hidden.resolve().is_relative_to(path.resolve()) for hidden in view.hidden):
+                raise StartError(f"{path} holds what must stay hidden from users")
         if not visible(view.cwd, view):
             raise StartError(f"the working directory {view.cwd} cannot be seen from inside the sandbox")
         return view

@@ -1,25 +1,33 @@
-"""Directories that belong to people: homes, run directories, private temporary directories.
+"""Directories that belong to users: homes, directories of servers, private temporary directories.
 
-The superuser makes them inside directories that people cannot write, looks before using them, and follows no
-symbolic link: every step works on an open descriptor, so nothing can be exchanged between the look and the use.
+All are made as `tidehub.system.directories` makes them: inside directories that only we can write, whole, and not
+touched again once they are their owner's. What was there before is thrown away (`tidehub.system.trash`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-import secrets
-import shutil
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 from tidehub.errors import Place, TidehubError
+from tidehub.system import trash
+from tidehub.system.directories import PRIVATE, Directory, look, opened, place_new, refuse_strange
+from tidehub.system.files import PASSABLE_DIRECTORY, make_directory
 
-PRIVATE = 0o700
+USERS = "u"
+"""The directory of users' run directories: one letter, because a socket's path is short
+(`places.LONGEST_RUN_DIRECTORY`)."""
+RUNTIME = "rt"
+"""The directory of a server's kernels, inside the server's own."""
 SOCKETS_FOR_GROUP = 0o2710
 """The owner alone may list and write; the group (the proxy) may pass; sockets made inside get that group."""
+TEMPORARY = ".tmp"
+
+_NOT_THEIRS = (
+    "if it is this user's, give it to them (chown -R); if not, move it away;"
+    " if the table of users was lost, restore it from a backup"
+)
 
 
 def make_home(homes: Path, directory: str, *, uid: int, gid: int) -> Path:
@@ -28,53 +36,58 @@ def make_home(homes: Path, directory: str, *, uid: int, gid: int) -> Path:
     Raises `TidehubError` if something else stands there: a link, a file, a directory of another owner.
     """
     home = homes / directory
-    with _opened(homes) as parent:
-        try:
-            found = os.stat(directory, dir_fd=parent, follow_symlinks=False)
-        except FileNotFoundError:
-            _place_new(parent, directory, uid=uid, gid=gid, mode=PRIVATE)
+    with opened(homes) as parent:
+        found = look(parent, directory)
+        if found is None:
+            place_new(parent, directory, Directory(uid, gid))
             return home
-    _refuse_strange(home, found, uid, "home directory")
+    refuse_strange(home, found, uid, "home directory", fix=_NOT_THEIRS)
     return home
 
 
-def make_shared(path: Path) -> Path:
-    """A directory of ours that others may pass through but not list (0711), parents included."""
-    path.mkdir(parents=True, exist_ok=True)
-    if stat.S_IMODE(path.stat().st_mode) != 0o711:
-        path.chmod(0o711)
+def run_directory(run: Path, number: int) -> Path:
+    """Where the directories of a user's servers are: ours, and passable, so that nothing in it can be exchanged."""
+    return run / USERS / str(number)
+
+
+def make_server_directory(
+    run: Path, number: int, name: str, *, uid: int, gid: int, sockets_gid: int | None
+) -> Path:
+    """A new directory of the user's server `name`, with its runtime directory; a former one is thrown away.
+
+    `sockets_gid` is the group that may connect to the server's socket. Raises `TidehubError`.
+    """
+    users = make_directory(run / USERS, PASSABLE_DIRECTORY)
+    with opened(users) as parent:
+        if look(parent, str(number)) is None:
+            place_new(parent, str(number), Directory(os.geteuid(), os.getegid(), PASSABLE_DIRECTORY))
+    path = run_directory(run, number) / name
+    wanted = Directory(
+        uid,
+        gid if sockets_gid is None else sockets_gid,
+        PRIVATE if sockets_gid is None else SOCKETS_FOR_GROUP,
+        {RUNTIME: Directory(uid, gid)},
+    )
+    with opened(path.parent) as parent:
+        trash.throw_from(parent, name, trash.beside(run))
+        place_new(parent, name, wanted)
+    trash.sweep(trash.beside(run))
     return path
 
 
-def make_run_directory(people: Path, number: int, *, uid: int, gid: int, mode: int) -> Path:
-    """`people/number` for sockets, with owner, group and mode put right if the person changed them."""
-    path = people / str(number)
-    with _opened(people) as parent:
-        try:
-            found = os.stat(path.name, dir_fd=parent, follow_symlinks=False)
-        except FileNotFoundError:
-            _place_new(parent, path.name, uid=uid, gid=gid, mode=mode)
-            return path
-        _refuse_strange(path, found, uid, "run directory")
-        if found.st_gid != gid or stat.S_IMODE(found.st_mode) != mode:
-            fd = os.open(
-                path.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent
-            )
-            try:
-                _own(fd, uid=uid, gid=gid, mode=mode)
-            finally:
-                os.close(fd)
-    return path
-
-
-def make_temporary(root: Path, directory: str, *, fresh: bool) -> Path:
-    """A person's own /tmp for a sandbox, on disk (memory is limited, spilled data is large); emptied if `fresh`."""
-    root.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
+def make_temporary(homes: Path, directory: str, *, fresh: bool) -> Path:
+    """A user's own /tmp for a sandbox, on disk (memory is limited, spilled data is large); a new one if `fresh`."""
+    root = make_directory(homes / TEMPORARY, PRIVATE)
     path = root / directory
-    if fresh and path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(mode=PRIVATE, exist_ok=True)
-    _refuse_strange(path, path.lstat(), os.getuid(), "temporary directory")
+    with opened(root) as parent:
+        if fresh:
+            trash.throw_from(parent, directory, trash.beside(root))
+        found = look(parent, directory)
+        if found is None:
+            place_new(parent, directory, Directory(os.geteuid(), os.getegid()))
+    if found is not None:
+        refuse_strange(path, found, os.geteuid(), "temporary directory", fix="move it away")
+    trash.sweep(trash.beside(root))
     return path
 
 
@@ -98,64 +111,3 @@ def open_log(path: Path) -> int:
     os.fchmod(fd, 0o600)
     os.set_blocking(fd, True)
     return fd
-
-
-def _place_new(parent: int, name: str, *, uid: int, gid: int, mode: int) -> None:
-    """A new directory with its final owner before it gets its final name."""
-    draft = f".new-{secrets.token_hex(6)}"
-    os.mkdir(draft, PRIVATE, dir_fd=parent)
-    fd = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    try:
-        _own(fd, uid=uid, gid=gid, mode=mode)
-        os.rename(draft, name, src_dir_fd=parent, dst_dir_fd=parent)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.rmdir(draft, dir_fd=parent)
-        raise
-    finally:
-        os.close(fd)
-
-
-def _own(fd: int, *, uid: int, gid: int, mode: int) -> None:
-    found = os.fstat(fd)
-    if (found.st_uid, found.st_gid) != (uid, gid):
-        os.fchown(fd, uid, gid)
-    # After the change of owner, which clears the set-group-id bit.
-    os.fchmod(fd, mode)
-
-
-@contextlib.contextmanager
-def _opened(directory: Path) -> Iterator[int]:
-    """The directory's descriptor, locked against the other process of the platform that makes directories here."""
-    try:
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise TidehubError(
-            f"cannot use this directory: {error.strerror}", where=Place(str(directory))
-        ) from error
-    try:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        yield fd
-    except OSError as error:
-        raise TidehubError(f"cannot make a directory here: {error}", where=Place(str(directory))) from error
-    finally:
-        os.close(fd)
-
-
-def _refuse_strange(path: Path, found: os.stat_result, uid: int, what: str) -> None:
-    if stat.S_ISLNK(found.st_mode):
-        problem = "is a symbolic link"
-    elif not stat.S_ISDIR(found.st_mode):
-        problem = "is not a directory"
-    elif found.st_uid != uid:
-        problem = f"belongs to uid {found.st_uid}"
-    else:
-        return
-    raise TidehubError(
-        f"the {what} {problem}",
-        where=Place(str(path)),
-        expected=f"a directory owned by uid {uid}",
-        fix="if it is this person's, give it to them (chown -R); if not, move it away;"
-        " if the table of people was lost, restore it from a backup",
-    )

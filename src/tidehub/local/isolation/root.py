@@ -10,7 +10,6 @@ from tidehub.errors import TidehubError
 
 from .base import Ground, Isolation
 from .cgroup_files import Group
-from .homes import SOCKETS_FOR_GROUP, make_run_directory, make_shared
 from .model import LaunchSpec
 from .people import Entry
 from .spawning import Gate, Order, open_gate
@@ -34,11 +33,8 @@ class RootIsolation(Isolation):
     def _identity(self, entry: Entry) -> tuple[int, int]:
         return entry.number, entry.number
 
-    def _run_dir(self, entry: Entry) -> Path:
-        people = make_shared(self.ground.run / "people")
-        return make_run_directory(
-            people, entry.number, uid=entry.number, gid=self.proxy_gid, mode=SOCKETS_FOR_GROUP
-        )
+    def _sockets_gid(self) -> int | None:
+        return self.proxy_gid
 
     def _admit(self, spec: LaunchSpec) -> None:
         uids = self.ground.uids

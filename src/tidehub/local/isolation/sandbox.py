@@ -1,6 +1,6 @@
 """The command line of bubblewrap: what a person's program sees of the machine (pure, but for looking what exists).
 
-An empty root; the system read-only; its own home, run directory and /tmp; a /proc with its own processes only.
+An empty root; the system read-only; its own home, directories and /tmp; a /proc with its own processes only.
 Options as in bwrap(1), version 0.4 (Ubuntu 20.04) and later.
 """
 
@@ -35,6 +35,7 @@ class View:
 
     home: Path
     run: Path
+    """The directories of the user's servers, if there are any: to connect to, not to change."""
     temporary: Path
     """Shown as /tmp and /var/tmp."""
     cwd: Path
@@ -42,6 +43,7 @@ class View:
     """Must not be seen even if it lies below something shown: the private directory, all homes, all run directories."""
     readable: Sequence[Path] = ()
     writable: Sequence[Path] = ()
+    """Whole directories of the owner's; nothing hidden may lie below them."""
 
 
 def sandbox_argv(program: str, view: View, argv: Sequence[str]) -> list[str]:
@@ -84,13 +86,13 @@ def sandbox_argv(program: str, view: View, argv: Sequence[str]) -> list[str]:
     words += ["--bind", str(view.temporary), "/tmp", "--bind", str(view.temporary), "/var/tmp"]
     for path in outermost(view.readable):
         words += ["--ro-bind", str(path), str(path)]
-    for path in outermost(view.writable):
-        words += ["--bind", str(path), str(path)]
-    shown += [*view.readable, *view.writable]
+    shown += view.readable
     for path in outermost(view.hidden):
         if any(path.is_relative_to(above) for above in shown):
             words += ["--tmpfs", str(path)]
-    for path in (view.home, view.run):
+    # After what hides, because they lie below it.
+    words += ["--ro-bind-try", str(view.run), str(view.run)]
+    for path in (view.home, *outermost(view.writable)):
         words += ["--bind", str(path), str(path)]
     words += ["--remount-ro", "/", "--chdir", str(view.cwd), "--", "/bin/sh", "-c", START, "tidehub", *argv]
     return words

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tidehub.errors import TidehubError
+from tidehub.system.files import PRIVATE_DIRECTORY, make_directory, write_private
 
 DEFAULT_DIRECTORY = Path("/var/lib/tidehub-uids")
 
@@ -28,9 +29,9 @@ class UidClaims:
 
     def take(self, uid: int) -> bool:
         """Make `uid` this platform's; False when it is another's. Raises `TidehubError` when nothing can be written."""
-        if self._write(uid):
-            return True
-        return self._holder(uid)[0] == self.platform
+        return (
+            self._holder(uid)[0] == self.platform or self._write(uid) or self._holder(uid)[0] == self.platform
+        )
 
     def take_abandoned(self, uid: int) -> bool:
         """Take over a uid whose platform is gone with its homes. For when no other uid is left."""
@@ -69,8 +70,8 @@ class UidClaims:
         claim = json.dumps({"platform": self.platform, "state": str(self.state)})
         fresh = self.directory / f".{uid}.{os.getpid()}"
         try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fresh.write_text(claim, encoding="utf-8")
+            make_directory(self.directory, PRIVATE_DIRECTORY)
+            write_private(fresh, claim)
             try:
                 # link(2) fails when the name exists, and what appears under it is whole.
                 os.link(fresh, self._path(uid))
@@ -78,9 +79,10 @@ class UidClaims:
                 return False
             finally:
                 fresh.unlink(missing_ok=True)
-        except OSError as error:
+        except (OSError, TidehubError) as error:
+            reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else error.what
             raise TidehubError(
-                f"uid {uid} cannot be claimed in {self.directory}: {os.strerror(error.errno or 0)}",
+                f"uid {uid} cannot be claimed in {self.directory}: {reason}",
                 expected="a directory that root may write: it keeps platforms of one machine from sharing uids",
             ) from error
         return True

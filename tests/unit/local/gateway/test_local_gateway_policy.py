@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,9 @@ def site() -> Site:
 class FakeUser:
     name: str = "ann"
     groups: list[str] = field(default_factory=list)
+
+
+WaitUntil = Callable[[Callable[[], bool]], None]
 
 
 def choices(site: Site, *groups: str) -> SiteOptions:
@@ -301,17 +305,19 @@ def test_logs_go_when_old_or_too_large_and_never_those_of_running_clusters(tmp_p
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
 
 
-def test_only_directories_of_clusters_are_removed(tmp_path: Path) -> None:
+def test_only_directories_of_clusters_are_removed(tmp_path: Path, wait_until: WaitUntil) -> None:
     clusters, other = tmp_path / "clusters", tmp_path / "other"
     for path in (clusters / "a", clusters / "b", other):
         path.mkdir(parents=True)
     workdirs.remove_workdir(clusters, other)
     (clusters / "link").symlink_to(other)
     workdirs.remove_workdir(clusters, clusters / "link")
-    assert other.is_dir()
-    (clusters / "link").unlink()
+    assert other.is_dir() and not (clusters / "link").is_symlink()
     assert workdirs.remove_strays(clusters, {"a"}) == ["b"]
-    assert [entry.name for entry in clusters.iterdir()] == ["a"]
+    workdirs.remove_workdir(clusters, clusters / ".trash")
+    assert sorted(entry.name for entry in clusters.iterdir()) == [".trash", "a"]
+    wait_until(lambda: not any((clusters / ".trash").iterdir()))
+    assert other.is_dir()
 
 
 # --- the gate -------------------------------------------------------------------------------------------

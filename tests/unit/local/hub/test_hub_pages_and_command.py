@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-import stat
+import re
 from pathlib import Path
 
 import pytest
 
 from tidehub.errors import TidehubError
 from tidehub.local.hub.roles import server_scopes
-from tidehub.local.hub.server_command import ServerPlace, activity_interval
+from tidehub.local.hub.server_command import ServerPlace, activity_interval, server_directory_name
 from tidehub.local.hub.spawn_page import find_server, nothing_to_start, options_form, read_form
 from tidehub.local.hub.spawner_words import failure_words
 from tidehub.local.isolation import Person
@@ -114,24 +114,25 @@ def test_the_form_is_read(form: dict[str, list[str]], options: dict[str, str]) -
     assert read_form(form) == options
 
 
-def test_a_server_has_its_own_directory_and_the_socket_bears_the_port(tmp_path: Path) -> None:
-    place = ServerPlace.of(run_dir=tmp_path, logs=tmp_path / "logs", user="alice", server="GPU Lab!")
-    assert place.directory == tmp_path / "gpu-lab"
-    assert place.socket.name == "nb.sock:80"
-    assert place.log == tmp_path / "logs" / "alice-gpu-lab.log"
-    default = ServerPlace.of(run_dir=tmp_path, logs=tmp_path / "logs", user="alice", server="")
-    assert default.unit == "server-alice-default"
+def place_of(server: str) -> ServerPlace:
+    alice = Person(name="alice", uid=70001, gid=70001, home=Path("/srv/homes/alice"))
+    return ServerPlace.of(person=alice, run_dir=Path("/run/x"), logs=Path("/logs"), server=server)
 
 
-def test_places_are_made_anew_and_private(tmp_path: Path) -> None:
-    place = ServerPlace.of(run_dir=tmp_path, logs=tmp_path / "logs", user="alice", server="")
-    person = Person(name="alice", uid=70001, gid=70001, home=tmp_path)
-    place.prepare(person)
-    (place.directory / "nb.sock:80").touch()
-    place.prepare(person)
-    assert not place.socket.exists()
-    assert stat.S_IMODE(place.runtime.stat().st_mode) == 0o700
-    assert not place.directory.stat().st_mode & 0o007
+def test_a_server_has_its_own_directory_and_the_socket_bears_the_port() -> None:
+    place = place_of("gpu-lab")
+    assert place.directory == Path("/run/x/gpu-lab")
+    assert place.socket.name == "nb.sock:80" and place.runtime == place.directory / "rt"
+    assert place.log == Path("/logs/alice-gpu-lab.log")
+    assert place_of("").unit == "server-alice-default"
+
+
+def test_no_two_servers_of_a_user_share_a_directory() -> None:
+    names = ["", "default", "GPU Lab!", "gpu lab!", "gpu-lab-", "gpu-lab", "experiment-number-1", "experiment-number-2",
+             "é", "è", "..", ".", "/", "a" * 12, "a" * 13, "a" * 255]  # fmt: skip
+    directories = [server_directory_name(name) for name in names]
+    assert len(set(directories)) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name) and len(name) <= 12 for name in directories)
 
 
 @pytest.mark.parametrize(

@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
+import tempfile
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tidehub.errors import TidehubError
+from tidehub.local.hub.server_command import LONGEST_SERVER_NAME, server_directory_name
 from tidehub.local.isolation.homes import (
-    SOCKETS_FOR_GROUP,
+    RUNTIME,
     make_home,
-    make_run_directory,
+    make_server_directory,
     make_temporary,
     open_log,
+    run_directory,
 )
+from tidehub.local.places import LONGEST_RUN_DIRECTORY
+from tidehub.system.unix_sockets import LONGEST_PATH
 
+WaitUntil = Callable[[Callable[[], bool]], None]
 ME, MINE = os.getuid(), os.getgid()
 
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    made = tmp_path / "run"
+    made.mkdir(mode=0o711)
+    return made
 
 
 def test_a_home_is_private_and_kept(tmp_path: Path) -> None:
@@ -65,24 +81,67 @@ def test_a_failed_home_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_directory_is_put_right(tmp_path: Path) -> None:
-    path = make_run_directory(tmp_path, 70000, uid=ME, gid=MINE, mode=SOCKETS_FOR_GROUP)
-    assert mode(path) == 0o2710
+def make_server(run: Path, name: str = "default", **changes: int) -> Path:
+    wanted = {"uid": ME, "gid": MINE, "sockets_gid": MINE, **changes}
+    return make_server_directory(run, 70000, name, **wanted)
+
+
+def test_a_servers_directory_is_made_anew_in_one_of_ours(run: Path, wait_until: WaitUntil) -> None:
+    path = make_server(run)
+    assert path == run / "u/70000/default" == run_directory(run, 70000) / "default"
+    (path / "nb.sock:80").touch()
     path.chmod(0o777)
-    make_run_directory(tmp_path, 70000, uid=ME, gid=MINE, mode=SOCKETS_FOR_GROUP)
-    assert mode(path) == 0o2710
-    path.rmdir()
-    path.symlink_to(tmp_path)
-    with pytest.raises(TidehubError, match="symbolic link"):
-        make_run_directory(tmp_path, 70000, uid=ME, gid=MINE, mode=SOCKETS_FOR_GROUP)
+    assert make_server(run) == path
+    assert [entry.name for entry in path.iterdir()] == ["rt"]
+    assert (mode(path), mode(path / "rt")) == (0o2710, 0o700)
+    assert mode(path.parent) == mode(path.parent.parent) == 0o711
+    wait_until(lambda: not any((run.parent / ".trash").iterdir()))
 
 
-def test_a_private_tmp_is_emptied_only_when_asked(tmp_path: Path) -> None:
-    path = make_temporary(tmp_path / ".tmp", "alice", fresh=True)
+def test_what_stands_in_its_place_is_moved_away_and_never_followed(
+    run: Path, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").write_text("kept")
+    path = make_server(run)
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(kept)
+    make_server(run)
+    assert not path.is_symlink() and (path / "rt").is_dir()
+    wait_until(lambda: not any((run.parent / ".trash").iterdir()))
+    assert (kept / "file").read_text() == "kept"
+
+
+def test_a_run_directory_that_others_can_change_is_refused(run: Path) -> None:
+    path = make_server(run)
+    path.parent.chmod(0o777)
+    with pytest.raises(TidehubError, match="can be changed by others"):
+        make_server(run)
+
+
+def test_the_longest_channel_of_a_kernel_can_be_bound() -> None:
+    """Real names of jupyter_client below the longest run directory; what it connects with must bind (unix(7))."""
+    with tempfile.TemporaryDirectory(prefix="b", dir="/tmp") as short:
+        run = Path(short) / ("r" * (LONGEST_RUN_DIRECTORY - len(short) - 1))
+        run.mkdir()
+        assert len(str(run)) == LONGEST_RUN_DIRECTORY
+        path = make_server(run, server_directory_name("The longest name of a server"))
+        assert len(path.name) == LONGEST_SERVER_NAME
+        channel = path / RUNTIME / f"kernel-{uuid.uuid4()}-ipc-10"
+        assert len(str(channel)) == LONGEST_PATH
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(channel))
+
+
+def test_a_private_tmp_is_emptied_only_when_asked(tmp_path: Path, wait_until: WaitUntil) -> None:
+    path = make_temporary(tmp_path, "alice", fresh=True)
     (path / "spill").write_text("x")
-    assert make_temporary(tmp_path / ".tmp", "alice", fresh=False) == path and (path / "spill").exists()
-    make_temporary(tmp_path / ".tmp", "alice", fresh=True)
+    assert make_temporary(tmp_path, "alice", fresh=False) == path and (path / "spill").exists()
+    path.chmod(0)
+    make_temporary(tmp_path, "alice", fresh=True)
     assert list(path.iterdir()) == [] and mode(path) == mode(path.parent) == 0o700
+    wait_until(lambda: not any((tmp_path / ".trash").iterdir()))
 
 
 def test_a_log_is_private_and_appended(tmp_path: Path) -> None:

@@ -10,16 +10,18 @@ from tidehub.local.isolation.bubblewrap import explain
 from tidehub.local.isolation.sandbox import View, outermost, passwd_lines, sandbox_argv, visible
 
 STATE = Path("/srv/state")
-HIDDEN = (STATE / "private", STATE / "homes", Path("/srv/run/people"))
+SERVER = Path("/srv/run/u/70001/default")
+HIDDEN = (STATE / "private", STATE / "homes", Path("/srv/run/u"))
 
 
 def view(**changes: object) -> View:
     plain: dict[str, object] = {
         "home": STATE / "homes/alice",
-        "run": Path("/srv/run/people/70001"),
+        "run": SERVER.parent,
         "temporary": STATE / "homes/.tmp/alice",
         "cwd": STATE / "homes/alice",
         "hidden": HIDDEN,
+        "writable": (SERVER,),
     }
     return View(**{**plain, **changes})  # type: ignore[arg-type]
 
@@ -41,7 +43,7 @@ def test_only_the_own_places_are_writable() -> None:
         "/tmp",
         "/var/tmp",
         "/srv/state/homes/alice",
-        "/srv/run/people/70001",
+        str(SERVER),
     ]
     assert ("--proc", "/proc") in found and ("--dev", "/dev") in found
     assert found[-1] == ("--remount-ro", "/")
@@ -76,7 +78,8 @@ def test_what_is_shown_never_uncovers_what_is_hidden() -> None:
     for hidden in HIDDEN:
         assert found.index(("--tmpfs", str(hidden))) > srv
     assert found.index(("--bind", "/srv/state/homes/alice")) > found.index(("--tmpfs", "/srv/state/homes"))
-    assert found.index(("--bind", "/srv/run/people/70001")) > found.index(("--tmpfs", "/srv/run/people"))
+    assert found.index(("--bind", str(SERVER))) > found.index(("--ro-bind-try", "/srv/run/u/70001"))
+    assert found.index(("--ro-bind-try", "/srv/run/u/70001")) > found.index(("--tmpfs", "/srv/run/u"))
 
 
 def test_parents_are_mounted_first() -> None:

@@ -1,0 +1,284 @@
+"""Empties a trash directory in the background: `python -I -S sweeper.py DESCRIPTOR`.
+
+What lies there was made by users: as deep, as wide and as hostile as they like. So the work is bounded in everything
+but its total: two open directories however deep a tree is, no list of a user's names, a few seconds for one thing
+before the next has its turn. Nothing is followed, nothing is reached by a path, and as root a directory is only ever
+emptied by a process that has become its owner; root removes the empty top, by its name in root's own directory.
+
+A program of its own, with nothing of tidehub imported, so that it starts in milliseconds and nothing has to be loaded
+after privileges are dropped. One at a time works on a trash directory. What a crash leaves is there for the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import secrets
+import select
+import signal
+import stat
+import sys
+import time
+from collections.abc import Iterator
+
+ROUND = 5.0
+"""Seconds of work on one thing before the next has its turn."""
+ROUNDS = 120
+"""Turns after which a thing is left for the next sweeper: somebody may be filling it as fast as it is emptied."""
+PATIENCE = 10.0
+"""Seconds beyond its round after which a process that became a user is killed: they may have stopped it."""
+
+DONE, MORE, STUCK = 0, 1, 2
+
+_stubborn: set[int] = set()
+"""Users who stopped their process: what is theirs is left for the next sweeper, and delays nobody else."""
+
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30, "ppc64le": 273, "s390x": 282}
+"""The number of ioprio_set(2), for which the C library has no function (asm/unistd.h of each architecture)."""
+_IOPRIO_IDLE = 3 << 13
+"""linux/ioprio.h: IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0)."""
+
+
+class _TimeUp(Exception):
+    """The round is over."""
+
+
+class _Emptying:
+    """One round of work on one directory, by whoever owns it."""
+
+    def __init__(self, top: int, until: float, elsewhere: int | None = None) -> None:
+        self._top = top
+        self._until = until
+        self._elsewhere = elsewhere
+        """Where directories of other owners are moved, for their owners to empty. None: they stay."""
+        self._me = os.geteuid()
+
+    def run(self) -> int:
+        try:
+            while True:
+                found = removed = False
+                for name, is_directory in self._entries(self._top):
+                    found = True
+                    removed |= self._dissolve(name) if is_directory else _unlink(self._top, name)
+                if not found:
+                    return DONE
+                if not removed:
+                    return STUCK
+        except _TimeUp:
+            return MORE
+        except OSError:
+            return STUCK
+
+    def _dissolve(self, name: str) -> bool:
+        """Remove the directory `name` of the top: what it holds goes, the directories in it come up to the top.
+
+        So depth costs nothing, and no way back ("..") is ever needed, which somebody could have bent.
+        """
+        inner = _open_own(self._top, name, self._me)
+        if inner is None:
+            return self._set_aside(name)
+        removed = False
+        try:
+            for entry, is_directory in self._entries(inner):
+                removed |= self._bring_up(inner, entry) if is_directory else _unlink(inner, entry)
+        finally:
+            os.close(inner)
+        return _remove_empty(self._top, name) or removed
+
+    def _bring_up(self, inner: int, name: str) -> bool:
+        return _move(inner, name, self._top) or _remove_empty(inner, name)
+
+    def _set_aside(self, name: str) -> bool:
+        if _remove_empty(self._top, name):
+            return True
+        return self._elsewhere is not None and _move(self._top, name, self._elsewhere)
+
+    def _entries(self, directory: int) -> Iterator[tuple[str, bool]]:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if time.monotonic() > self._until:
+                    raise _TimeUp
+                yield entry.name, entry.is_dir(follow_symlinks=False)
+
+
+def _open_own(parent: int, name: str, owner: int) -> int | None:
+    """Open a directory of `owner`, whatever mode it was given; None if it is not theirs or cannot be opened."""
+    try:
+        seen = os.open(name, _LOOK, dir_fd=parent)
+        try:
+            found = os.fstat(seen)
+            if found.st_uid != owner:
+                return None
+            _make_usable(seen, found)
+            return os.open(f"/proc/self/fd/{seen}", _OPEN & ~os.O_NOFOLLOW)
+        finally:
+            os.close(seen)
+    except OSError:
+        return None
+
+
+def _make_usable(seen: int, found: os.stat_result) -> None:
+    """Let the owner list and change a directory. `seen` is an O_PATH descriptor, which fchmod(2) refuses; the link
+    in /proc leads to the directory that was opened and to no other."""
+    if stat.S_IMODE(found.st_mode) & 0o700 != 0o700:
+        os.chmod(f"/proc/self/fd/{seen}", 0o700)  # noqa: PTH101 - no pathlib here
+
+
+def _move(parent: int, name: str, to: int) -> bool:
+    fresh = secrets.token_hex(8)
+    for _ in range(2):
+        try:
+            os.rename(name, fresh, src_dir_fd=parent, dst_dir_fd=to)
+        except PermissionError:
+            # Moving a directory writes into it (its ".."), which its mode may forbid its owner.
+            opened = _open_own(parent, name, os.geteuid())
+            if opened is None:
+                return False
+            os.close(opened)
+        except OSError:
+            return False
+        else:
+            return True
+    return False
+
+
+def _unlink(parent: int, name: str) -> bool:
+    try:
+        os.unlink(name, dir_fd=parent)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _remove_empty(parent: int, name: str) -> bool:
+    try:
+        os.rmdir(name, dir_fd=parent)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _remove(trash: int, name: str) -> int:
+    """One round of work on one thing in the trash."""
+    try:
+        found = os.stat(name, dir_fd=trash, follow_symlinks=False)
+    except FileNotFoundError:
+        return DONE
+    if not stat.S_ISDIR(found.st_mode):
+        return DONE if _unlink(trash, name) else STUCK
+    if found.st_uid == os.geteuid():
+        top = _open_own(trash, name, found.st_uid)
+        if top is None:
+            return STUCK
+        try:
+            result = _Emptying(top, time.monotonic() + ROUND, elsewhere=trash).run()
+        finally:
+            os.close(top)
+    elif os.geteuid() == 0 and found.st_uid not in _stubborn:
+        result = _as_owner(trash, name, found.st_uid)
+    else:
+        return STUCK
+    return DONE if _remove_empty(trash, name) else max(result, MORE)
+
+
+def _as_owner(trash: int, name: str, uid: int) -> int:
+    """A round in a process that has become `uid`. It is not dumpable (prctl(2)), so its fellows cannot trace it, but
+    they may stop or kill it: it is waited for no longer than it can need."""
+    listening, held = os.pipe()
+    child = os.fork()
+    if child == 0:
+        result = STUCK
+        try:
+            result = _become_and_empty(trash, name, uid, held)
+        finally:
+            os._exit(result)
+    os.close(held)
+    try:
+        poll = select.poll()
+        poll.register(listening, select.POLLIN | select.POLLHUP)
+        if not poll.poll((ROUND + PATIENCE) * 1000):
+            os.kill(child, signal.SIGKILL)
+            _stubborn.add(uid)
+    finally:
+        os.close(listening)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else MORE
+
+
+def _become_and_empty(trash: int, name: str, uid: int, held: int) -> int:
+    # Opened while root: the trash itself lets nobody else through. The top cannot be exchanged there.
+    seen = os.open(name, _LOOK, dir_fd=trash)
+    seen, held = _keep_only(seen, held)
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    found = os.fstat(seen)
+    if found.st_uid != os.geteuid() or os.getresuid() != (uid, uid, uid):
+        return STUCK
+    _make_usable(seen, found)
+    top = os.open(".", _OPEN, dir_fd=seen)
+    return _Emptying(top, time.monotonic() + ROUND).run()
+
+
+def _keep_only(seen: int, held: int) -> tuple[int, int]:
+    """Close every descriptor but these two (and 0 to 2): the trash and its lock are root's. There are only a few."""
+    kept = sorted((seen, held))
+    os.closerange(3, kept[0])
+    os.closerange(kept[0] + 1, kept[1])
+    os.closerange(kept[1] + 1, kept[1] + 64)
+    return seen, held
+
+
+def _step_back() -> None:
+    """Nobody who works shall notice: the lowest priorities for processor and disk."""
+    with contextlib.suppress(OSError):
+        os.nice(19)
+    number = _IOPRIO_SET.get(os.uname().machine)
+    if number is not None:
+        ctypes.CDLL(None).syscall(number, 1, 0, _IOPRIO_IDLE)
+
+
+def _sweep(trash: int, turns: dict[str, int]) -> None:
+    while names := _left(trash, turns):
+        for name in names:
+            result = _remove(trash, name)
+            turns[name] = ROUNDS if result == STUCK else turns.get(name, 0) + 1
+            if result == DONE:
+                del turns[name]
+
+
+def _left(trash: int, turns: dict[str, int]) -> list[str]:
+    return [name for name in os.listdir(trash) if turns.get(name, 0) < ROUNDS]
+
+
+def main() -> int:
+    """Sweep until nothing is left that can be removed."""
+    _step_back()
+    trash = int(sys.argv[1])
+    os.set_inheritable(trash, False)
+    found = os.fstat(trash)
+    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return 2
+    turns: dict[str, int] = {}
+    while _left(trash, turns):
+        try:
+            fcntl.flock(trash, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return 0  # the other one looks once more after it has let go
+        try:
+            _sweep(trash, turns)
+        finally:
+            fcntl.flock(trash, fcntl.LOCK_UN)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
