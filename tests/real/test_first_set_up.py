@@ -6,14 +6,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tidehub.local.software import Software, interpreter, layout
+from tidehub.local.software import Software
 from tidehub.local.software.progress import Silent
 from tidehub.release_sets import release
 
@@ -89,30 +88,3 @@ def test_node_and_the_proxy_start_for_any_user(software: Path) -> None:
     )
     assert told.stdout.strip() == release().versions.proxy["configurable-http-proxy"], told.stderr
     assert made.node() == Path(node)
-
-
-@pytest.mark.root
-def test_a_python_that_others_cannot_reach_is_copied(software: Path) -> None:
-    software.mkdir()
-    found = interpreter.examine(Path(sys.executable))
-    copied = interpreter.copied(found, software, Silent())
-    assert copied.executable.is_relative_to(software)
-    told = subprocess.run(
-        [
-            str(copied.executable),
-            "-c",
-            "import sys, ssl, sqlite3, json; print(sys.base_prefix, json.__file__)",
-        ],
-        env={},
-        cwd="/",
-        user=65534,
-        group=65534,
-        extra_groups=[],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    prefix, json_file = told.stdout.split()
-    assert Path(prefix) == software / "python" / ".".join(map(str, found.version))
-    assert Path(json_file).is_relative_to(prefix)
-    assert layout.is_complete(Path(prefix))
