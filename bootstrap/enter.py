@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 SOURCE = CHECKOUT / "src"
 sys.path.insert(0, str(SOURCE))
 
-from tidehub.errors import INTERRUPTED, TidehubError  # noqa: E402
+from tidehub.errors import FAILED, INTERRUPTED, TidehubError  # noqa: E402
 from tidehub.local.software import layout, own  # noqa: E402
 from tidehub.release_sets import release  # noqa: E402
 
@@ -34,6 +34,13 @@ def enter(kind: str, arguments: list[str]) -> NoReturn:
     except TidehubError as error:
         print(f"tidehub: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        print(f"tidehub: the software in {root} cannot be used: {error}", file=sys.stderr)
+        print(
+            "  to do: give this user access to it, or name another directory: TIDEHUB_SOFTWARE=DIR",
+            file=sys.stderr,
+        )
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         print("\ntidehub: interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(INTERRUPTED)

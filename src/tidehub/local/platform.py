@@ -91,7 +91,7 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
         door=door,
         secrets=load_secrets(places.secrets),
         ports=keep_ports(places.private / "ports.json"),
-        service=_service(),
+        service=_service(prepared.software),
     )
     login = _demo_login(setting, options, demo)
     endpoints, client_secret = _login(setting, login, options)
@@ -193,12 +193,12 @@ def _prepare(site: Site, places: Places, options: UpOptions, say: Say) -> Prepar
     )
 
 
-def _service() -> parts.Service:
+def _service(software: Software) -> parts.Service:
     """Who the parts without rights over users' processes run as. Raises `TidehubError` where that user cannot run them:
     no part ever runs as root because its own user could not.
     """
     uid = services_uid() if os.geteuid() == 0 else None
-    check_startable(uid)
+    check_startable(uid, software.root)
     return parts.Service(uid, uid)
 
 

@@ -9,6 +9,7 @@ found by the list and made anew.
 from __future__ import annotations
 
 import contextlib
+import csv
 import ctypes
 import errno
 import fcntl
@@ -179,6 +180,8 @@ def damage_of(directory: Path) -> str | None:
     """
     if ours(directory):
         mend_modes(directory)
+        if not (directory / MANIFEST).exists():
+            return _adopt(directory)
     fault = damage(directory, thoroughly=ours(directory) and checked_in(directory) is None)
     if fault is None:
         _note_checked(directory)
@@ -197,6 +200,27 @@ def mend_modes(directory: Path) -> None:
     found = [place.stat().st_mode for place in tops if place.exists()]
     if any(open_mode(mode) != mode for mode in found):
         make_readable(directory)
+
+
+def _adopt(directory: Path) -> str | None:
+    """List the files of a directory that an older tidehub completed, if what their packages record agrees with them.
+
+    Servers may be running from it, so it is not made anew without a reason. Sizes as in "Recording installed projects"
+    of the packaging specifications; what is missing was left out on purpose.
+    """
+    for record in (
+        *directory.glob("lib/*/site-packages/*.dist-info/RECORD"),
+        *directory.glob("*.dist-info/RECORD"),
+    ):
+        with record.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            for row in csv.reader(stream):
+                path = f"{record.parent.parent}{os.sep}{row[0]}"
+                with contextlib.suppress(FileNotFoundError):
+                    if row[2:] and row[2].isdigit() and os.lstat(path).st_size != int(row[2]):
+                        return f"{path} does not have {row[2]} bytes"
+    write_text(directory / MANIFEST, _manifest(directory))
+    _note_checked(directory)
+    return None
 
 
 def suspect(directory: Path) -> None:

@@ -10,6 +10,7 @@ a changed checkout is another directory within milliseconds, and what runs keeps
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
@@ -85,17 +86,20 @@ def _whole(directory: Path) -> bool:
 
 
 def _hold(root: Path, directory: Path) -> None:
-    """Keep this version from being cleared away; the lock passes through exec, not to other programs."""
+    """Keep this version from being cleared away; the lock passes through exec, not to other programs.
+
+    Where nothing can be written it goes without: a full disk must not keep `tidehub down` from running.
+    """
     import fcntl
 
     from tidehub.local.software import directories
 
-    folder = directories.make_folder(root / "locks", PRIVATE_DIRECTORY)
-    descriptor = os.open(
-        folder / f"{_IN_USE}{directory.name}", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, PRIVATE_FILE
-    )
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
-    os.set_inheritable(descriptor, True)
+    with contextlib.suppress(OSError):
+        folder = directories.make_folder(root / "locks", PRIVATE_DIRECTORY)
+        name = folder / f"{_IN_USE}{directory.name}"
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, PRIVATE_FILE)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        os.set_inheritable(descriptor, True)
 
 
 def _install(
@@ -260,35 +264,37 @@ def damaged(error: Exception) -> TidehubError:
     return TidehubError(what, fix="run ./tidehub again: it checks every file and makes anew what is damaged")
 
 
-def check_startable(uid: int | None) -> None:
+def check_startable(uid: int | None, software: Path) -> None:
     """Raise `TidehubError` unless a process of `uid` (None: this user) can run what parts of the platform run: this
-    Python, with the tidehub that is installed for it.
+    Python, with the tidehub that is installed for it, and what lies below `software`.
     """
     from tidehub.local import process
     from tidehub.local.software.interpreter import closed_to_others
 
+    question = "import os, sys, tidehub; os.stat(sys.argv[1])"
     try:
-        question = "import tidehub; print(tidehub.__version__)"
         process.run(
-            [sys.executable, "-I", "-c", question], env={}, cwd=Path("/"), deadline=60, uid=uid, gid=uid
+            [sys.executable, "-I", "-c", question, software / "profiles" / "default"],
+            env={},
+            cwd=Path("/"),
+            deadline=60,
+            uid=uid,
+            gid=uid,
         )
     except process.ProgramFailed as error:
-        wanted = (
-            f"uid {uid}, which parts of the platform run as, cannot start"
-            if uid
-            else "Parts cannot start with"
-        )
-        what = f"{wanted} {sys.executable}"
-        closed = closed_to_others(Path(sys.executable)) or closed_to_others(PACKAGE / "__init__.py")
-        if uid and closed:
+        if uid is None:
             raise TidehubError(
-                f"{what}: {closed} is closed to other users",
-                expected="tidehub in a place that every user can read; as root its services do not run as root",
-                fix=f"install it elsewhere, such as in /opt, or start it with ./tidehub, or open it with: "
-                f"chmod -R go+rX {closed}",
+                f"{sys.executable} cannot run the parts of the platform: {error}",
+                expected="tidehub installed for this Python",
+                fix="start it with ./tidehub, or install it with: pip install tidehub",
             ) from error
+        candidates = (Path(sys.executable), PACKAGE / "__init__.py", software)
+        closed = next(filter(None, map(closed_to_others, candidates)), None)
         raise TidehubError(
-            f"{what}: {error}",
-            expected="tidehub installed for this Python",
-            fix="start it with ./tidehub, or install it with: pip install tidehub",
+            f"uid {uid}, as which services of the platform run, cannot start {sys.executable}: "
+            + (f"{closed} is closed to other users" if closed else str(error)),
+            expected="tidehub and its software where every user can read them: services never run as root instead",
+            fix="install tidehub in another place, such as below /opt, or start it with ./tidehub; for the software "
+            "set TIDEHUB_SOFTWARE=DIR"
+            + (f"; or open the place with: chmod -R go+rX {closed}" if closed else ""),
         ) from error

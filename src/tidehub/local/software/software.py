@@ -57,7 +57,11 @@ class Software:
         chosen = release or self._release
         directory = node_directory(self.root, chosen)
         if layout.is_complete(directory) and directories.damage_of(directory) is None:
-            return node_program(directory)
+            try:
+                process.run([node_program(directory), "--version"], env={}, cwd=self.root, deadline=60)
+                return node_program(directory)
+            except process.ProgramFailed:
+                directories.suspect(directory)
         self._prepare()
         return install_node(self.root, chosen, self._installer(), self.interpreter().executable)
 

@@ -244,16 +244,31 @@ def test_other_content_of_the_same_size_is_found_under_suspicion(tmp_path: Path)
     assert layout.checked_in(made) == layout.this_boot()
 
 
-@pytest.mark.parametrize("harm", ["", "0 0", None], ids=["empty", "cut", "missing"])
-def test_a_damaged_manifest_counts_as_damage(harm: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("harm", ["", "0 0"], ids=["empty", "cut"])
+def test_a_damaged_manifest_counts_as_damage(harm: str, tmp_path: Path) -> None:
     root, build = tmp_path / "software", Builder()
     made = directories.build_once(root, root / "kind" / "one", build, progress=Silent())
-    if harm is None:
-        (made / layout.MANIFEST).unlink()
-    else:
-        (made / layout.MANIFEST).write_text(harm)
+    (made / layout.MANIFEST).write_text(harm)
     directories.build_once(root, made, build, progress=Silent())
     assert build.calls == 2
+
+
+@pytest.mark.parametrize("emptied", [False, True], ids=["whole", "emptied"])
+def test_what_an_older_version_completed_is_listed_if_its_records_agree(
+    emptied: bool, tmp_path: Path
+) -> None:
+    root, build = tmp_path / "software", Builder()
+    made = directories.build_once(root, root / "kind" / "one", build, progress=Silent())
+    site = made / "lib" / "python3.11" / "site-packages"
+    (site / "thing-1.dist-info").mkdir(parents=True)
+    (site / "thing.py").write_text("" if emptied else "x = 1")
+    (site / "thing-1.dist-info" / "RECORD").write_text(
+        "thing.py,sha256=x,5\nleft/out.py,,7\nthing-1/RECORD,,\n"
+    )
+    (made / layout.MANIFEST).unlink()
+    directories.build_once(root, made, build, progress=Silent())
+    assert build.calls == (2 if emptied else 1)
+    assert directories.damage(made, thoroughly=True) is None
 
 
 def test_all_is_on_the_disk_before_the_marker_says_so(

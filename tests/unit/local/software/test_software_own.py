@@ -154,7 +154,7 @@ def test_modules_that_cannot_be_imported_put_the_environment_under_suspicion(
 def test_a_python_without_tidehub_is_refused(locked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(locked / "bin" / "python"))
     with pytest.raises(TidehubError, match="No module named 'tidehub'"):
-        own.check_startable(None)
+        own.check_startable(None, locked.parent.parent)
 
 
 @pytest.mark.root
@@ -165,12 +165,13 @@ def test_a_place_that_services_cannot_read_is_an_error_with_the_remedy(
     root = tmp_path / "software"
     python = own.installed(root, own.PACKAGE, locked)
     monkeypatch.setattr(sys, "executable", str(python))
+    directories.switch(root / "profiles" / "default", locked)
     for place in [tmp_path, *tmp_path.parents]:
         if not place.stat().st_mode & 0o001:
             place.chmod(0o755)  # pytest's own directories
-    own.check_startable(65534)
+    own.check_startable(65534, root)
     root.chmod(0o700)
     with pytest.raises(TidehubError) as caught:
-        own.check_startable(65534)
+        own.check_startable(65534, root)
     assert f"{root} is closed to other users" in str(caught.value)
     assert f"chmod -R go+rX {root}" in str(caught.value)
