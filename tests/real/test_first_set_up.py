@@ -39,7 +39,8 @@ def environment(software: Path, **more: str) -> dict[str, str]:
 
 def start(software: Path, **more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [str(CHECKOUT / "tidehub"), "--version"],
+        # A caller in the background may ignore SIGINT, and what it starts inherits that.
+        ["env", "--default-signal=INT", str(CHECKOUT / "tidehub"), "--version"],
         env=environment(software, **more),
         cwd=software.parent,
         stdin=subprocess.DEVNULL,
