@@ -23,7 +23,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tidehub.errors import TidehubError
-from tidehub.local.files import make_parents
 from tidehub.local.software.layout import (
     CHECKED,
     MANIFEST,
@@ -39,6 +38,7 @@ from tidehub.local.software.layout import (
     this_boot,
 )
 from tidehub.local.software.progress import Progress
+from tidehub.system.files import make_parents
 
 _OURS = {MARKER, MANIFEST, CHECKED}
 
