@@ -1,11 +1,11 @@
-"""The first step of `./tidehub` and `./test`: makes a locked environment if it is missing, then becomes a
-program in it.
+"""The first step of `./tidehub` and `./test`: makes a locked environment if it is missing, installs this checkout's
+tidehub on top of it if that has changed, then becomes a program in it.
 
-    enter.py control ARGUMENTS      python -m tidehub ARGUMENTS, in the control environment
-    enter.py test ARGUMENTS         tools/run_tests.py ARGUMENTS, in the test environment
+    enter.py control ARGUMENTS      python -m tidehub ARGUMENTS, on the control environment
+    enter.py test ARGUMENTS         tools/run_tests.py ARGUMENTS, on the test environment
 
 Run by the system's Python with `-I -S`: only the standard library is there. Where all is complete it costs
-some 20 ms, so what only a set-up needs is imported only then.
+some 50 ms, so what only a set-up needs is imported only then.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 SOURCE = CHECKOUT / "src"
 sys.path.insert(0, str(SOURCE))
 
-from tidehub.errors import INTERRUPTED, TidehubError  # noqa: E402
-from tidehub.local.software import layout  # noqa: E402
+from tidehub.errors import FAILED, INTERRUPTED, TidehubError  # noqa: E402
+from tidehub.local.software import layout, own  # noqa: E402
 from tidehub.release_sets import release  # noqa: E402
 
 
@@ -29,31 +29,54 @@ def enter(kind: str, arguments: list[str]) -> NoReturn:
     try:
         root = layout.default_root()
         lock = release().directory / f"{kind}.txt"
-        python = layout.existing_python(root / kind, layout.digest(lock.read_bytes())) or set_up(
-            root, kind, lock
-        )
-        code = str(readable_source(root) if os.geteuid() == 0 and kind == "control" else SOURCE)
+        locked = complete(root, kind, lock, arguments) or set_up(root, kind, lock)
+        python = own.installed(own.root_for(root), SOURCE / "tidehub", locked)
     except TidehubError as error:
         print(f"tidehub: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        print(f"tidehub: the software in {root} cannot be used: {error}", file=sys.stderr)
+        print(
+            "  to do: give this user access to it, or name another directory: TIDEHUB_SOFTWARE=DIR",
+            file=sys.stderr,
+        )
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         print("\ntidehub: interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(INTERRUPTED)
     program = ["-m", "tidehub"] if kind == "control" else [str(CHECKOUT / "tools" / "run_tests.py")]
-    environ = dict(os.environ)
-    environ["PYTHONPATH"] = code
-    environ["PYTHONSAFEPATH"] = "1"  # files of the directory where the person stands are no modules of ours
-    os.execve(python, [str(python), *program, *arguments], environ)
+    # Isolated: neither the directory where the person stands nor their PYTHONPATH holds modules of ours.
+    os.execv(python, [str(python), "-I", *program, *arguments])
+
+
+def complete(root: Path, kind: str, lock: Path, arguments: list[str]) -> Path | None:
+    """The directory of the environment `kind`, if it can be entered as it stands.
+
+    After every start of the machine, and before every `up`, its files are compared with what was installed: a power
+    cut may have emptied them. Modes that a narrow umask left are looked at each time.
+    """
+    python = layout.existing_python(root / kind, layout.digest(lock.read_bytes()))
+    if python is None:
+        return None
+    directory = python.parent.parent
+    if not layout.ours(directory):
+        return directory  # another user's, who alone can mend it
+    looked = layout.checked_in(directory) == layout.this_boot() and arguments[:1] != ["up"]
+    if looked and layout.open_to_all((root, root / kind, directory, python.parent, directory / "lib")):
+        return directory
+    from tidehub.local.software import directories
+
+    return directory if directories.damage_of(directory) is None else None
 
 
 def set_up(root: Path, kind: str, lock: Path) -> Path:
-    """Make the environment `kind` from `lock` and return its Python. Raises `TidehubError`."""
+    """Make the environment `kind` from `lock` and return its directory. Raises `TidehubError`."""
     from tidehub.local.software import directories, environments, installer, interpreter, progress
 
     shown = progress.for_stream()
     try:
         directories.prepare_root(root)
-        python = interpreter.choose(root, everyone=os.geteuid() == 0, progress=shown)
+        python = interpreter.choose(everyone=os.geteuid() == 0)
         (pip,) = (CHECKOUT / "bootstrap").glob("pip-*.whl")
         control = lock.with_name("control.txt")
         uv = installer.fetched(root, control, pip, python.executable, shown)
@@ -61,14 +84,7 @@ def set_up(root: Path, kind: str, lock: Path) -> Path:
         made = environments.install(root, root / kind, wish, installer.Installer(uv, root, shown), python)
     finally:
         shown.done()
-    return made.python
-
-
-def readable_source(root: Path) -> Path:
-    """The folder that holds the package, or a copy of it, where every uid can read it."""
-    from tidehub.local.software import own
-
-    return own.readable_package(root, SOURCE / "tidehub")
+    return made.root
 
 
 if __name__ == "__main__":

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import subprocess
 import sys
 from pathlib import Path
 
-import tidehub
 from tidehub.errors import TidehubError
 from tidehub.identity.accounts import Account, AccountStore
 from tidehub.identity.demo_accounts import PEOPLE
 from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
-from tidehub.local.software.layout import default_root
 from tidehub.local.supervisor.lock import holder
 from tidehub_bench.hub_client import Hub, Person
 from tidehub_bench.processes import Programs, descendants
@@ -62,9 +59,10 @@ class Ours(Side):
                 )
 
     def launch(self) -> None:
-        env = clean_environment({"PYTHONPATH": str(_source()), "PYTHONSAFEPATH": "1"})
+        env = clean_environment({})
         argv: list[str | Path] = [
             sys.executable,
+            "-I",
             "-m",
             "tidehub",
             "up",
@@ -119,13 +117,3 @@ def refuse_a_running_platform() -> None:
             f"a platform runs in {places.state} (process {pid}), and would disturb the measurement",
             fix="stop it first with: tidehub down",
         )
-
-
-def _source() -> Path:
-    """The folder that holds the package, or as root a copy that every uid can read."""
-    package = Path(tidehub.__file__).parent
-    if os.geteuid() != 0:
-        return package.parent
-    from tidehub.local.software.own import readable_package
-
-    return Path(readable_package(default_root(), package))

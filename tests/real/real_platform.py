@@ -71,7 +71,7 @@ class RealPlatform:
         """`tidehub WORDS --state ...`, whatever its exit code. Standard input is closed, as for a cron job."""
         line, *rest = words
         return subprocess.run(
-            [self.python, "-m", "tidehub", line, "--state", str(self.state), *rest],
+            [self.python, "-I", "-m", "tidehub", line, "--state", str(self.state), *rest],
             env=self._environment(),
             cwd="/",
             stdin=subprocess.DEVNULL,
@@ -87,7 +87,7 @@ class RealPlatform:
         passed = ("PATH", "LANG", "TIDEHUB_SOFTWARE", "HTTPS_PROXY", "https_proxy", "SSL_CERT_FILE")
         kept = {name: os.environ[name] for name in passed if name in os.environ}
         home = os.environ.get("HOME", "/") if self.uid is None else str(self.state.parent)
-        return {**kept, "HOME": home, "PYTHONPATH": str(SOURCE), "PYTHONSAFEPATH": "1", **self.environment}
+        return {**kept, "HOME": home, **self.environment}
 
     def up(self) -> None:
         """Starts it and waits until it is ready. Fails with everything it said."""

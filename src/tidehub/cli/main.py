@@ -13,7 +13,7 @@ from typer.exceptions import Abort, TyperException
 from tidehub import __version__
 from tidehub.cli.console import print_lines
 from tidehub.cli.lazy import SETTINGS, LazyGroup
-from tidehub.errors import INTERRUPTED, TidehubError
+from tidehub.errors import FAILED, INTERRUPTED, TidehubError
 
 
 class _Commands(LazyGroup):
@@ -84,6 +84,11 @@ def run(argv: Sequence[str] | None = None) -> int:
     except TidehubError as error:
         print_lines([_without_secrets(f"tidehub: {error}")], sys.stderr)
         return error.exit_code
+    except (ImportError, SyntaxError, EOFError) as error:
+        from tidehub.local.software.own import damaged
+
+        print_lines([_without_secrets(f"tidehub: {damaged(error)}")], sys.stderr)
+        return FAILED
     except (KeyboardInterrupt, Abort):
         print_lines(["Interrupted."], sys.stderr)
         return INTERRUPTED

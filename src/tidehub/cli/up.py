@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -69,6 +70,8 @@ def up(
     # Read before anything is made, so that a wrong one leaves nothing behind.
     loaded = load_site_or_builtin(site, changed)
     refuse_unsupported(loaded.site)
+    # Whatever the caller's, and detached or not: nothing is open to others unless its mode says so.
+    os.umask(0o077)
     places.ensure()
     say = make_say()
     for warning in loaded.warnings:

@@ -53,8 +53,6 @@ class Setting:
     door: FrontDoor
     secrets: PlatformSecrets
     ports: Mapping[str, int]
-    code: Path
-    """The directory that holds the `tidehub` package, readable by the service user."""
     service: Service
 
     @property
@@ -106,7 +104,6 @@ def base_environment(setting: Setting) -> dict[str, str]:
         **kept,
         "PATH": f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": str(setting.places.private),
-        "PYTHONPATH": str(setting.code),
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +27,7 @@ from tidehub.local.people_on_machine import end_everybody, end_interrupted_start
 from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
 from tidehub.local.software import Software
-from tidehub.local.software.interpreter import closed_to_others
-from tidehub.local.software.own import readable_package
+from tidehub.local.software.own import check_startable
 from tidehub.local.supervisor.platform import Platform, Prepare, Say, UpOptions
 from tidehub.local.unsupported import refuse_unsupported
 from tidehub.login.endpoints import find_endpoints
@@ -93,13 +91,12 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
         door=door,
         secrets=load_secrets(places.secrets),
         ports=keep_ports(places.private / "ports.json"),
-        code=readable_package(prepared.software.root),
-        service=_service(),
+        service=_service(prepared.software),
     )
     login = _demo_login(setting, options, demo)
     endpoints, client_secret = _login(setting, login, options)
     side = notebook_side.install(prepared.software.root / "notebook-side")
-    readable = (prepared.software.root, setting.code)
+    readable = (prepared.software.root,)
     _render_hub(setting, prepared, endpoints, side, readable, identity=login is not None)
     ledger = Ledger(places.ledger, prepared.capacity)
     ledger.resume()
@@ -196,11 +193,13 @@ def _prepare(site: Site, places: Places, options: UpOptions, say: Say) -> Prepar
     )
 
 
-def _service() -> parts.Service:
-    if os.geteuid() != 0 or closed_to_others(Path(sys.executable)):
-        # An interpreter below root's home cannot be run by another uid: those parts then stay with the operator.
-        return parts.Service(None, None)
-    return parts.Service(services_uid(), services_uid())
+def _service(software: Software) -> parts.Service:
+    """Who the parts without rights over users' processes run as. Raises `TidehubError` where that user cannot run them:
+    no part ever runs as root because its own user could not.
+    """
+    uid = services_uid() if os.geteuid() == 0 else None
+    check_startable(uid, software.root)
+    return parts.Service(uid, uid)
 
 
 def _demo_login(setting: parts.Setting, options: UpOptions, demo: bool) -> DemoLogin | None:

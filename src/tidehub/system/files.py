@@ -13,6 +13,7 @@ from tidehub.errors import TidehubError
 
 PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700
+OPEN_DIRECTORY = 0o755
 PASSABLE_DIRECTORY = 0o711
 """Others may walk through to what they know by name, and see nothing listed."""
 
@@ -35,14 +36,36 @@ def os_fault(error: OSError, path: Path, doing: str) -> TidehubError:
     return TidehubError(f"cannot {doing} {path}: {reason}", fix=remedies.get(error.errno or 0))
 
 
+def make_parents(path: Path) -> None:
+    """Make the missing parents of `path` with mode 0755, whatever the umask. Raises `OSError`.
+
+    One made under umask 077 would close everything below it to the users that other parts run as; one made under
+    umask 0 would be everybody's to change.
+    """
+    missing = []
+    place = path.parent
+    while not place.is_dir() and place != place.parent:
+        missing.append(place)
+        place = place.parent
+    for place in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            place.mkdir(mode=PRIVATE_DIRECTORY)
+            descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                os.fchmod(descriptor, OPEN_DIRECTORY)
+            finally:
+                os.close(descriptor)
+
+
 def make_directory(path: Path, mode: int, *, uid: int | None = None, gid: int | None = None) -> Path:
-    """Make `path` (and its parents) with exactly `mode`; set its owner when asked. Raises `TidehubError`.
+    """Make `path` with exactly `mode`, missing parents open to all; set its owner when asked. Raises `TidehubError`.
 
     An existing directory gets the mode and owner too, so that a start repairs what somebody changed. A
     symlink in its place is refused: whoever can set it would choose where secrets go.
     """
     try:
-        path.mkdir(mode=mode, parents=True, exist_ok=True)
+        make_parents(path)
+        path.mkdir(mode=mode, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except FileExistsError as error:
         raise TidehubError(

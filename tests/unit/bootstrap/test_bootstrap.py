@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tidehub.local.software import layout
+from tidehub.local.software import directories, layout
 from tidehub.release_sets import release
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -35,15 +35,19 @@ def tidehub(software: Path, *arguments: str, **env: str) -> subprocess.Completed
     )
 
 
-def made_up_environment(software: Path, kind: str = "control") -> None:
+def made_up_environment(software: Path, kind: str = "control") -> Path:
     """A complete environment whose Python only says how it was started."""
     lock = release().directory / f"{kind}.txt"
     directory = software / kind / f"{layout.digest(lock.read_bytes())}-py311"
-    python = directory / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\necho "$@" "path=$PYTHONPATH safe=$PYTHONSAFEPATH"\n')
+    (directory / "bin").mkdir(parents=True)
+    (directory / "lib" / "python3.11" / "site-packages").mkdir(parents=True)
+    (directory / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    python = directory / "lib" / "says"
+    python.write_text('#!/bin/sh\necho "$0" "$@" "path=$PYTHONPATH"\n')
     python.chmod(0o755)
-    (directory / layout.MARKER).write_text("{}")
+    (directory / "bin" / "python").symlink_to(python)
+    directories.complete(directory, {})
+    return directory
 
 
 def test_the_bundled_pip_is_the_released_one() -> None:
@@ -58,9 +62,33 @@ def test_a_complete_environment_is_entered_without_a_word(tmp_path: Path) -> Non
     made_up_environment(software)
     done = tidehub(software, "up", "--port", "0", PIP_INDEX_URL=CLOSED_PORT)
     assert (done.returncode, done.stderr) == (0, "")
-    started = re.fullmatch(r"-m tidehub up --port 0 path=(\S+) safe=1\n", done.stdout)
+    started = re.fullmatch(r"(\S+)/bin/python -I -m tidehub up --port 0 path=\n", done.stdout)
     assert started
-    assert (Path(started[1]) / "tidehub" / "cli" / "main.py").is_file()
+    place = Path(started[1])
+    assert place.parent == software / "tidehub"
+    assert (place / "lib" / "python3.11" / "site-packages" / "tidehub" / "cli" / "main.py").is_file()
+
+
+def test_an_emptied_file_is_noticed_after_a_boot_and_before_every_up(tmp_path: Path) -> None:
+    software = tmp_path / "software"
+    directory = made_up_environment(software)
+    assert tidehub(software, "status", PIP_INDEX_URL=CLOSED_PORT).returncode == 0
+    (directory / "pyvenv.cfg").write_text("")
+    assert tidehub(software, "status", PIP_INDEX_URL=CLOSED_PORT).returncode == 0
+    done = tidehub(software, "up", PIP_INDEX_URL=CLOSED_PORT)
+    assert (done.returncode, "needs the network" in done.stderr) == (1, True)
+    (directory / layout.CHECKED).write_text("another boot\n")
+    assert tidehub(software, "status", PIP_INDEX_URL=CLOSED_PORT).returncode == 1
+
+
+def test_modes_of_a_narrow_umask_are_mended(tmp_path: Path) -> None:
+    software = tmp_path / "software"
+    directory = made_up_environment(software)
+    for path in (directory / "lib", directory / "bin", directory, directory.parent, software):
+        path.chmod(0o700)
+    assert tidehub(software, "status").returncode == 0
+    for path in (directory / "lib", directory / "bin", directory, directory.parent, software):
+        assert path.stat().st_mode & 0o777 == 0o755, path
 
 
 def test_an_interrupted_environment_is_not_entered(tmp_path: Path) -> None:
@@ -132,4 +160,4 @@ def test_the_scripts_are_found_through_links(name: str, kind: str, tmp_path: Pat
         timeout=60,
     )
     assert done.stderr == ""
-    assert done.stdout.split()[-3] == "word"
+    assert done.stdout.split()[-2] == "word"

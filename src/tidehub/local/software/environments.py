@@ -63,11 +63,6 @@ class Wish:
         return layout.digest(*parts)
 
 
-def control_wish(release: Release) -> Wish:
-    """tidehub's own environment."""
-    return Wish("the control environment", release.control)
-
-
 def profile_wish(profile: Profile | None, release: Release) -> Wish:
     """The environment of a profile; None stands for the default one. Raises `UsageError` for an unusable lock
     file.
@@ -98,9 +93,11 @@ def of(directory: Path) -> Environment:
 
 
 def existing(folder: Path, wish: Wish) -> Environment | None:
-    """A complete environment for `wish` in `folder`, on whichever Python it was built."""
+    """A complete and whole environment for `wish` in `folder`, on whichever Python it was built."""
     python = layout.existing_python(folder, wish.key)
-    return of(python.parent.parent) if python else None
+    if python is None or directories.damage_of(python.parent.parent):
+        return None
+    return of(python.parent.parent)
 
 
 def install(root: Path, folder: Path, wish: Wish, installer: Installer, python: Interpreter) -> Environment:
@@ -129,7 +126,16 @@ def install(root: Path, folder: Path, wish: Wish, installer: Installer, python: 
         }
 
     directory = folder / f"{wish.key}-{python.tag}"
-    return of(directories.build_once(root, directory, build, progress=installer.progress, usable=layout.runs))
+    return of(
+        directories.build_once(
+            root,
+            directory,
+            build,
+            progress=installer.progress,
+            usable=layout.runs,
+            damaged=installer.distrust_downloads,
+        )
+    )
 
 
 def _solved(target: Path, wish: Wish, installer: Installer, python: Interpreter) -> Path:

@@ -1,15 +1,24 @@
-"""Where this machine gets its Python packages: what pip was told holds for us too.
+"""What uv, pip and npm are told: where packages come from, and a private place to work in.
 
-uv reads neither pip's variables nor its configuration files, so an address, a certificate bundle or a proxy
-that an administrator set there once is handed on. Only the standard library: the first set-up uses it.
+What pip was told holds for us too: uv reads neither pip's variables nor its configuration files, so an address, a
+certificate bundle or a proxy that an administrator set there once is handed on. Only the standard library: the first
+set-up uses it.
 """
 
 from __future__ import annotations
 
 import configparser
+import contextlib
 import os
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from tidehub.local.software.directories import make_folder, prepare_root
+from tidehub.local.software.layout import PRIVATE_DIRECTORY
+
+_WORKPLACE = ".setting-up-"
 
 # Variables of the shell that would change which environment or which versions uv works on.
 _NOT_OURS = (
@@ -79,7 +88,7 @@ def uv_environment(root: Path, environ: Mapping[str, str] = os.environ) -> dict[
         env["SSL_CERT_FILE"] = settings["cert"]
     if "proxy" in settings and not any(env.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
         env["HTTPS_PROXY"] = env["HTTP_PROXY"] = settings["proxy"]
-    env.setdefault("UV_CACHE_DIR", str(root / "cache" / "uv"))
+    env.setdefault("UV_CACHE_DIR", str(cache(root, "uv")))
     env.setdefault("UV_HTTP_TIMEOUT", environ.get("PIP_DEFAULT_TIMEOUT", "60"))
     env["UV_PYTHON_DOWNLOADS"] = "never"
     env["UV_NO_PROGRESS"] = "1"
@@ -107,3 +116,72 @@ def _is_named(index: str) -> bool:
     """uv accepts `name=https://...`; an `=` later on belongs to the address."""
     name, equals, _ = index.partition("=")
     return bool(equals) and "://" not in name
+
+
+def npm_environment(root: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment for npm: the caller's, with a cache below `root` and the certificates that the machine trusts."""
+    env = {**environ, "NO_COLOR": "1"}
+    env.setdefault("npm_config_cache", str(cache(root, "npm")))
+    if certificates := trusted_by_this_machine(environ):
+        env.setdefault("NODE_EXTRA_CA_CERTS", certificates)
+    return env
+
+
+def trusted_by_this_machine(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The file with the certificates that the machine trusts; Node.js by itself knows only its own list.
+
+    `SSL_CERT_FILE`, or where Debian, Fedora or SUSE keep it (as Go's crypto/x509 lists them).
+    """
+    usual = (
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/etc/pki/tls/certs/ca-bundle.crt",
+        "/etc/ssl/ca-bundle.pem",
+    )
+    return next(
+        (file for file in (environ.get("SSL_CERT_FILE"), *usual) if file and Path(file).is_file()), None
+    )
+
+
+def cache(root: Path, name: str) -> Path:
+    """The directory for one program's downloads below `root`, closed to others. Raises `OSError`."""
+    return make_folder(make_folder(root / "cache", PRIVATE_DIRECTORY) / name, PRIVATE_DIRECTORY)
+
+
+@contextlib.contextmanager
+def workplace(root: Path) -> Iterator[Path]:
+    """A fresh private directory below `root` for one run of uv, pip or npm, removed afterwards."""
+    prepare_root(root)
+    for left in root.glob(f"{_WORKPLACE}*"):
+        if not Path("/proc", left.name.split("-")[-2]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{_WORKPLACE}{os.getpid()}-", dir=root) as name:
+        place = Path(name)
+        for folder in ("home", "tmp", "cache"):
+            (place / folder).mkdir(mode=PRIVATE_DIRECTORY)
+        yield place
+
+
+def confined(env: Mapping[str, str], place: Path) -> dict[str, str]:
+    """`env` with home, temporary files and caches in `place`; configuration and logins are still the caller's.
+
+    npm 11 keeps compiled code, which it runs the next time, in a directory of a known name below the temporary one
+    (module.enableCompileCache of Node.js): in /tmp that would be anybody's to fill.
+    """
+    home = Path(env.get("HOME") or "/nonexistent")
+    found = dict(env)
+    for name, path in (
+        ("NETRC", home / ".netrc"),
+        ("npm_config_userconfig", home / ".npmrc"),
+        ("XDG_CONFIG_HOME", home / ".config"),
+        ("XDG_DATA_HOME", home / ".local" / "share"),
+        ("PIP_CONFIG_FILE", home / ".pip" / "pip.conf"),
+    ):
+        if name not in found and path.exists():
+            found[name] = str(path)
+    for name in ("TMPDIR", "TMP", "TEMP"):
+        found[name] = str(place / "tmp")
+    return found | {
+        "HOME": str(place / "home"),
+        "XDG_CACHE_HOME": str(place / "cache"),
+        "NODE_DISABLE_COMPILE_CACHE": "1",
+    }

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,13 +17,11 @@ from pathlib import Path
 
 from tidehub.errors import TidehubError
 from tidehub.local import process
-from tidehub.local.software import directories
-from tidehub.local.software.progress import Progress
 
 OLDEST = (3, 11)
 NEWEST = (3, 14)
 NOBODY = 65534
-INSTALL = "install one, for example with: apt-get install python3 (Debian 12, Ubuntu 24.04 or newer)"
+INSTALL = "install python3; on Debian 12, Ubuntu 24.04 or newer run: apt-get install python3"
 
 _NEEDED = ("bz2", "ctypes", "lzma", "sqlite3", "ssl", "zlib")
 _QUESTION = f"""
@@ -35,14 +32,10 @@ for name in {_NEEDED!r}:
         importlib.import_module(name)
     except ImportError:
         lacks.append(name)
-with open("/proc/self/maps") as maps:
-    libraries = [line.split()[-1] for line in maps if "/libpython3." in line]
 print(json.dumps(dict(
     version=list(sys.version_info[:3]),
     executable=os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable),
-    prefix=os.path.realpath(sys.base_prefix),
     stdlib=os.path.realpath(os.path.dirname(os.__file__)),
-    library=min(libraries, default=""),
     lacks=lacks,
 )))
 """
@@ -54,10 +47,7 @@ class Interpreter:
 
     executable: Path
     version: tuple[int, int, int]
-    prefix: Path
     stdlib: Path
-    library: Path | None
-    """The shared libpython, where the executable needs one."""
 
     @property
     def tag(self) -> str:
@@ -67,7 +57,7 @@ class Interpreter:
     @property
     def parts(self) -> tuple[Path, ...]:
         """Everything on disk that must be there for it to start."""
-        return (self.executable, self.stdlib / "os.py", *((self.library,) if self.library else ()))
+        return (self.executable, self.stdlib / "os.py")
 
 
 class Unsuitable(Exception):
@@ -111,9 +101,7 @@ def examine(path: Path) -> Interpreter:
     return Interpreter(
         executable=Path(told["executable"]),
         version=(version[0], version[1], version[2]),
-        prefix=Path(told["prefix"]),
         stdlib=Path(told["stdlib"]),
-        library=Path(os.path.realpath(told["library"])) if told["library"] else None,
     )
 
 
@@ -152,84 +140,25 @@ def reachable_by_everyone(found: Interpreter) -> None:
             raise Unsuitable("does not run for other users") from error
 
 
-def choose(
-    root: Path, *, everyone: bool, progress: Progress, tried: Iterable[Path] | None = None
-) -> Interpreter:
-    """The Python for the environments below `root`; with `everyone` one that every uid can run.
+def choose(*, everyone: bool, tried: Iterable[Path] | None = None) -> Interpreter:
+    """The Python for new environments; with `everyone` one that every uid can run.
 
-    Where all suitable ones are closed to others, the first is copied below `root`. Raises `TidehubError` with
-    every candidate and why it was refused when there is none.
+    Raises `TidehubError` with every candidate and why it was refused when there is none.
     """
     refused: list[str] = []
-    closed: Interpreter | None = None
     for path in candidates() if tried is None else tried:
         try:
             found = examine(path)
             if everyone:
-                try:
-                    reachable_by_everyone(found)
-                except Unsuitable:
-                    closed = closed or found
-                    raise
+                reachable_by_everyone(found)
         except Unsuitable as error:
             refused.append(f"{path} {error}")
         else:
             return found
-    if closed is not None:
-        return copied(closed, root, progress)
     listed = "; ".join(refused) or "none was found"
     raise TidehubError(
         f"No suitable Python on this machine: {listed}",
-        expected=f"Python {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}",
+        expected=f"Python {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}"
+        + (", where every user of this machine can run it" if everyone else ""),
         fix=INSTALL,
     )
-
-
-def copied(found: Interpreter, root: Path, progress: Progress) -> Interpreter:
-    """A copy of `found`'s prefix below `root` that every uid can run.
-
-    CPython finds its library from where its executable stands, so a copied prefix works; what site-packages
-    held is left out. Raises `TidehubError` when the copy does not run for other users.
-    """
-    version = ".".join(map(str, found.version))
-
-    def build(directory: Path) -> dict[str, str]:
-        progress.step(f"Copying Python {version}, because other users cannot reach {found.prefix}")
-        (directory / "bin").mkdir(parents=True)
-        name = f"python{found.version[0]}.{found.version[1]}"
-        shutil.copy2(found.executable, directory / "bin" / name)
-        for alias in ("python3", "python"):
-            (directory / "bin" / alias).symlink_to(name)
-        shutil.copytree(
-            found.stdlib,
-            directory / "lib" / found.stdlib.name,
-            symlinks=True,
-            ignore=shutil.ignore_patterns("__pycache__", "site-packages", "test", "idlelib", "turtledemo"),
-        )
-        (directory / "lib" / found.stdlib.name / "site-packages").mkdir()
-        if found.library:
-            shutil.copy2(found.library, directory / "lib" / found.library.name)
-            _look_beside(directory / "bin" / name, found.library.parent)
-        directories.make_readable(directory)
-        try:
-            reachable_by_everyone(examine(directory / "bin" / name))
-        except Unsuitable as error:
-            raise TidehubError(
-                f"Other users cannot run {found.executable}, and a copy of it {error}",
-                expected=f"Python {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]} that every user can run",
-                fix=INSTALL,
-            ) from error
-        return {"from": str(found.prefix), "version": version}
-
-    directory = directories.build_once(root, root / "python" / version, build, progress=progress)
-    return examine(directory / "bin" / "python3")
-
-
-def _look_beside(executable: Path, old: Path) -> None:
-    """Let the copied `executable` find libpython in its own prefix instead of in `old`.
-
-    The run path is a string in the file's dynamic section; a shorter one fits in its place (see ld.so(8), $ORIGIN).
-    """
-    was, wanted = os.fsencode(old) + b"\0", b"$ORIGIN/../lib\0"
-    if len(wanted) <= len(was):
-        executable.write_bytes(executable.read_bytes().replace(was, wanted.ljust(len(was), b"\0")))

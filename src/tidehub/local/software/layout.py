@@ -1,4 +1,4 @@
-"""Where software lies and what its directories are called.
+"""Where software lies, what its directories are called, and whether one can be used as it stands.
 
 The quick start of `./tidehub` needs no more than this, so the module imports almost nothing.
 """
@@ -7,12 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tidehub.errors import TidehubError
 
 MARKER = "complete.json"
+"""Written last: what has none was never finished."""
+MANIFEST = "manifest.txt"
+"""Checksum, size and path of every file, as they were when the directory was completed."""
+CHECKED = "checked"
+"""The boot in which the files were last compared with the manifest."""
+
+OPEN_DIRECTORY = 0o755
+OPEN_FILE = 0o644
+PRIVATE_DIRECTORY = 0o700
+PRIVATE_FILE = 0o600
 
 
 def default_root(environ: Mapping[str, str] = os.environ) -> Path:
@@ -66,3 +77,43 @@ def existing_python(folder: Path, key: str) -> Path | None:
         if is_complete(directory) and runs(directory):
             return directory / "bin" / "python"
     return None
+
+
+def this_boot() -> str:
+    """The kernel's name for the time since it started; see random(4)."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return "unknown"
+
+
+def checked_in(directory: Path) -> str | None:
+    """The boot in which the files of `directory` were last found whole; None when they are under suspicion."""
+    try:
+        return (directory / CHECKED).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def ours(directory: Path) -> bool:
+    """Whether this user made `directory`, and so may mend it."""
+    try:
+        return directory.stat().st_uid == os.geteuid()
+    except OSError:
+        return False
+
+
+def open_to_all(places: Iterable[Path]) -> bool:
+    """Whether every user may read (and enter or run) these, and only their owner may change them."""
+    try:
+        return all(open_mode(mode) == mode for mode in (place.stat().st_mode for place in places))
+    except OSError:
+        return False
+
+
+def open_mode(mode: int) -> int:
+    """`mode` with everybody's right to read, and to run or enter what its owner can, and without others' right to
+    change it.
+    """
+    runs_too = stat.S_ISDIR(mode) or mode & stat.S_IXUSR
+    return (mode | 0o444 | (0o111 if runs_too else 0)) & ~0o022

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -47,7 +47,12 @@ def test_an_interrupted_build_is_never_used_and_its_remains_go(tmp_path: Path) -
     assert not layout.is_complete(directory)
     directories.build_once(tmp_path, directory, build, progress=Silent())
     assert layout.is_complete(directory)
-    assert sorted(path.name for path in directory.iterdir()) == ["complete.json", "half-2"]
+    assert sorted(path.name for path in directory.iterdir()) == [
+        "checked",
+        "complete.json",
+        "half-2",
+        "manifest.txt",
+    ]
 
 
 def test_what_became_unusable_is_built_again(tmp_path: Path) -> None:
@@ -170,3 +175,124 @@ def test_a_user_without_a_home_is_told_so(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("os.getuid", lambda: 4321)
     with pytest.raises(TidehubError, match="no home directory"):
         layout.default_root({})
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o027, 0o077], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask")
+def test_modes_do_not_depend_on_the_umask(tmp_path: Path) -> None:
+    root = tmp_path / "srv" / "software"
+    directories.build_once(root, root / "kind" / "one", Builder(), progress=Silent())
+    directories.switch(root / "links" / "current", root / "kind" / "one")
+    found = {
+        str(path.relative_to(root.parent)): path.stat().st_mode & 0o777
+        for path in [root.parent, root, *root.rglob("*")]
+        if not path.is_symlink()
+    }
+    private = {"software/locks": 0o700, "software/locks/kind-one": 0o600}
+    assert {name: found.pop(name) for name in private} == private
+    for name, mode in found.items():
+        assert mode == (0o755 if (root.parent / name).is_dir() else 0o644), name
+
+
+def test_a_tree_made_under_a_narrow_umask_is_opened_at_the_next_start(tmp_path: Path) -> None:
+    root, build = tmp_path / "software", Builder()
+    made = directories.build_once(root, root / "kind" / "one", build, progress=Silent())
+    (made / "bin").mkdir()
+    (made / "bin" / "program").write_text("x")
+    for path, mode in ((made / "bin" / "program", 0o700), (made / "bin", 0o700), (root / "kind", 0o700)):
+        path.chmod(mode)
+    root.chmod(0o700)
+    directories.build_once(root, made, build, progress=Silent())
+    assert build.calls == 1
+    for path in (root, root / "kind", made, made / "bin", made / "bin" / "program"):
+        assert path.stat().st_mode & 0o777 == 0o755, path
+
+
+@pytest.mark.parametrize("harm", ["emptied", "cut", "removed", "replaced"])
+def test_damaged_files_are_found_and_the_directory_is_made_anew(harm: str, tmp_path: Path) -> None:
+    root, build, told = tmp_path / "software", Builder(), []
+    made = directories.build_once(root, root / "kind" / "one", build, progress=Silent())
+    file = made / "half-1"
+    if harm == "removed":
+        file.unlink()
+    elif harm == "replaced":
+        file.unlink()
+        file.symlink_to("/etc/hostname")
+    else:
+        file.write_text("" if harm == "emptied" else "longer")
+    directories.build_once(root, made, build, progress=Silent(), damaged=lambda: told.append("damaged"))
+    assert (build.calls, told) == (2, ["damaged"])
+    assert (made / "half-2").read_text() == "x"
+    assert directories.damage(made, thoroughly=True) is None
+
+
+def test_other_content_of_the_same_size_is_found_under_suspicion(tmp_path: Path) -> None:
+    root, build = tmp_path / "software", Builder()
+    made = directories.build_once(root, root / "kind" / "one", build, progress=Silent())
+    (made / "half-1").write_text("y")
+    directories.build_once(root, made, build, progress=Silent())
+    assert build.calls == 1
+    directories.suspect(made)
+    directories.build_once(root, made, build, progress=Silent())
+    assert build.calls == 2
+    assert layout.checked_in(made) == layout.this_boot()
+
+
+@pytest.mark.parametrize("harm", ["", "0 0"], ids=["empty", "cut"])
+def test_a_damaged_manifest_counts_as_damage(harm: str, tmp_path: Path) -> None:
+    root, build = tmp_path / "software", Builder()
+    made = directories.build_once(root, root / "kind" / "one", build, progress=Silent())
+    (made / layout.MANIFEST).write_text(harm)
+    directories.build_once(root, made, build, progress=Silent())
+    assert build.calls == 2
+
+
+@pytest.mark.parametrize("emptied", [False, True], ids=["whole", "emptied"])
+def test_what_an_older_version_completed_is_listed_if_its_records_agree(
+    emptied: bool, tmp_path: Path
+) -> None:
+    root, build = tmp_path / "software", Builder()
+    made = directories.build_once(root, root / "kind" / "one", build, progress=Silent())
+    site = made / "lib" / "python3.11" / "site-packages"
+    (site / "thing-1.dist-info").mkdir(parents=True)
+    (site / "thing.py").write_text("" if emptied else "x = 1")
+    (site / "thing-1.dist-info" / "RECORD").write_text(
+        "thing.py,sha256=x,5\nleft/out.py,,7\nthing-1/RECORD,,\n"
+    )
+    (made / layout.MANIFEST).unlink()
+    directories.build_once(root, made, build, progress=Silent())
+    assert build.calls == (2 if emptied else 1)
+    assert directories.damage(made, thoroughly=True) is None
+
+
+def test_all_is_on_the_disk_before_the_marker_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    sync = directories.sync
+
+    def watched(directory: Path) -> None:
+        seen.append(sorted(path.name for path in directory.iterdir()))
+        sync(directory)
+
+    monkeypatch.setattr(directories, "sync", watched)
+    directories.build_once(tmp_path, tmp_path / "kind" / "one", Builder(), progress=Silent())
+    assert seen == [["checked", "half-1", "manifest.txt"]]
+
+
+def test_a_disk_that_does_not_take_it_leaves_no_marker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(directory: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(directory))
+
+    monkeypatch.setattr(directories, "sync", failing)
+    with pytest.raises(TidehubError, match="Input/output error"):
+        directories.build_once(tmp_path, tmp_path / "kind" / "one", Builder(), progress=Silent())
+    assert not layout.is_complete(tmp_path / "kind" / "one")

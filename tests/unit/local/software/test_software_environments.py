@@ -188,5 +188,9 @@ def test_an_environment_whose_interpreter_left_is_made_again(place: Place) -> No
     assert len(place.calls()) == 4
 
 
-def test_the_control_environment_lies_apart(place: Place) -> None:
-    assert place.software.control().root.parent == place.software.root / "control"
+def test_a_damaged_environment_is_made_anew_without_the_cache(place: Place) -> None:
+    made = place.software.environment()
+    (made.root / "lock.txt").write_text("")
+    again = place.software.environment()
+    assert (again.root / "lock.txt").read_text() == PINS
+    assert ["--no-cache" in words for words in place.calls()] == [False, False, True, True]

@@ -9,7 +9,6 @@ import pytest
 
 from tidehub.errors import TidehubError
 from tidehub.local.software import interpreter
-from tidehub.local.software.progress import Silent
 
 
 def fake_python(place: Path, **told: object) -> Path:
@@ -18,9 +17,7 @@ def fake_python(place: Path, **told: object) -> Path:
     answer = {
         "version": [3, 11, 2],
         "executable": str(place),
-        "prefix": str(place.parent),
         "stdlib": str(place.parent),
-        "library": "",
         "lacks": [],
         **told,
     }
@@ -56,7 +53,7 @@ def test_all_refusals_are_listed(tmp_path: Path) -> None:
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
     with pytest.raises(TidehubError) as caught:
-        interpreter.choose(tmp_path, everyone=False, progress=Silent(), tried=[old, broken])
+        interpreter.choose(everyone=False, tried=[old, broken])
     assert f"{old} is Python 3.9; {broken} does not run" in str(caught.value)
     assert "apt-get install python3" in str(caught.value)
 
@@ -65,7 +62,7 @@ def test_the_first_suitable_one_is_taken(tmp_path: Path) -> None:
     old = fake_python(tmp_path / "a" / "python3", version=[3, 9, 0])
     good = fake_python(tmp_path / "b" / "python3", version=[3, 12, 1])
     later = fake_python(tmp_path / "c" / "python3", version=[3, 13, 1])
-    found = interpreter.choose(tmp_path, everyone=False, progress=Silent(), tried=[old, good, later])
+    found = interpreter.choose(everyone=False, tried=[old, good, later])
     assert (found.executable, found.tag) == (good, "py312")
 
 
@@ -110,11 +107,13 @@ def test_the_systems_own_come_first() -> None:
     assert all(path.startswith(("/usr/bin/", "/usr/local/bin/")) for path in found[:-1])
 
 
-def test_the_copied_executable_looks_beside_itself(tmp_path: Path) -> None:
-    program = tmp_path / "python3.11"
-    program.write_bytes(b"\x7fELF..\0/home/ann/python/lib\0/home/ann/python/lib/python3.11\0")
-    interpreter._look_beside(program, Path("/home/ann/python/lib"))
-    changed = program.read_bytes()
-    assert b"\0$ORIGIN/../lib\0" in changed
-    assert b"\0/home/ann/python/lib/python3.11\0" in changed
-    assert len(changed) == len(b"\x7fELF..\0/home/ann/python/lib\0/home/ann/python/lib/python3.11\0")
+def test_where_all_are_closed_to_others_it_says_what_to_install(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    closed = tmp_path / "home"
+    python = fake_python(closed / "bin" / "python3")
+    closed.chmod(0o700)
+    with pytest.raises(TidehubError) as caught:
+        interpreter.choose(everyone=True, tried=[python])
+    assert "which other users cannot enter" in str(caught.value)
+    assert "every user of this machine" in str(caught.value)
+    assert "run: apt-get install python3" in str(caught.value)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tidehub.local.process import ProgramFailed
-from tidehub.local.software.failures import NetworkNeeded, explain
+from tidehub.local.software.installer import NetworkNeeded, explain
 
 ROOT = Path("/")
 # Endings of real runs of uv, pip and npm.
