@@ -30,7 +30,7 @@ class ServerPlace:
     def of(cls, *, run_dir: Path, logs: Path, user: str, server: str) -> ServerPlace:
         """`user` is a safe directory name; `server` is the hub's server name, empty for the default one."""
         name = re.sub(r"[^a-z0-9]+", "-", server.lower()).strip("-")[:16] or "default"
-        return cls(directory=run_dir / name, log=logs / f"{user}-{name}.log", unit=f"server-{user}-{name}")
+        return cls(directory=run_dir / name, log=logs / user / f"{name}.log", unit=f"server-{user}-{name}")
 
     @property
     def url_path(self) -> Path:
@@ -52,7 +52,6 @@ class ServerPlace:
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(mode=0o750)
         self.runtime.mkdir(mode=0o700)
-        self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if os.geteuid() == 0:
             # The group stays the parent's (the proxy's, by its setgid bit) for the socket, the owner's inside `rt`.
             group = self.directory.parent.stat().st_gid

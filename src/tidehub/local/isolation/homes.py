@@ -78,28 +78,6 @@ def make_temporary(root: Path, directory: str, *, fresh: bool) -> Path:
     return path
 
 
-def open_log(path: Path) -> int:
-    """A descriptor to append to `path` (0600, ours); raises `TidehubError` if something else stands there."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        fd = os.open(path, flags, 0o600)
-    except OSError as error:
-        raise TidehubError(f"cannot open the log: {error.strerror}", where=Place(str(path))) from error
-    found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
-        os.close(fd)
-        raise TidehubError(
-            "this is not a log file of ours",
-            where=Place(str(path)),
-            expected=f"a regular file of uid {os.geteuid()} with one name",
-            fix="move it away",
-        )
-    os.fchmod(fd, 0o600)
-    os.set_blocking(fd, True)
-    return fd
-
-
 def _place_new(parent: int, name: str, *, uid: int, gid: int, mode: int) -> None:
     """A new directory with its final owner before it gets its final name."""
     draft = f".new-{secrets.token_hex(6)}"
