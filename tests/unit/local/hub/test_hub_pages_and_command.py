@@ -118,7 +118,7 @@ def test_a_server_has_its_own_directory_and_the_socket_bears_the_port(tmp_path: 
     place = ServerPlace.of(run_dir=tmp_path, logs=tmp_path / "logs", user="alice", server="GPU Lab!")
     assert place.directory == tmp_path / "gpu-lab"
     assert place.socket.name == "nb.sock:80"
-    assert place.log == tmp_path / "logs" / "alice-gpu-lab.log"
+    assert place.log == tmp_path / "logs" / "alice" / "gpu-lab.log"
     default = ServerPlace.of(run_dir=tmp_path, logs=tmp_path / "logs", user="alice", server="")
     assert default.unit == "server-alice-default"
 
