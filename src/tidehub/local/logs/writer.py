@@ -200,6 +200,8 @@ class LogWriter:
         self._names.add(pipe.name)
         self._readings[descriptor] = reading = _Reading(pipe, descriptor, target, self._redact)
         self._epoll.register(descriptor, select.EPOLLIN)
+        # So that there is a log also of a program that says nothing.
+        target.log.write(b"")
         # Of a pipe whose program had ended before, poll(2) never tells the end: only reading does.
         left = CAPACITY
         while left >= 0 and (count := self._read(reading, now)):
