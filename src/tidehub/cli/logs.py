@@ -17,7 +17,7 @@ def logs(
     part: Annotated[
         str | None,
         typer.Argument(
-            metavar="[PART]", help="hub, proxy, ..., servers/USER, clusters/NAME; without: all parts."
+            metavar="[PART]", help="hub, proxy, ..., servers/NAME, clusters/NAME; without: all parts."
         ),
     ] = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as the logs grow.")] = False,

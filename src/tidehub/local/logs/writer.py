@@ -273,7 +273,8 @@ class LogWriter:
                         yield Path(entry.path)
 
     def _files(self) -> Iterator[LogFile]:
-        for directory in self._directories():
+        # In the families themselves lie the logs of earlier versions.
+        for directory in (*(self._logs / family for family in FAMILIES), *self._directories()):
             with contextlib.suppress(OSError):
                 mark = directory / OWNER
                 owner = mark.read_text(encoding="utf-8") if mark.exists() else directory.name
