@@ -28,7 +28,8 @@ CAPACITY = 2**20
 """Bytes that a program may write while nobody reads; the most that pipe(7) lets everybody ask for."""
 DRAFT = ".new-"
 SETTLE_SECONDS = 1.0
-MOST_HELD = 512
+MOST_HELD = 256
+"""Of the 1,024 descriptors that a program may have where nobody raised that."""
 _POLL = 0.02
 _EMPTY_LOOKS = 3
 _LONGEST_NAME = 255
@@ -127,8 +128,11 @@ class HeldPipes:
 
     def hold(self, descriptor: int) -> None:
         """Hold the pipe of this descriptor, and let go of those that are gone or too many."""
-        # A new open, for reading only: another writer would keep the pipe from ever ending.
-        reader = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        # A new open, for reading only: another writer would keep the pipe from ever ending. No program fails for this.
+        try:
+            reader = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return
         with self._lock:
             held = [*self._held, reader]
             self._held = [one for one in held[-MOST_HELD:] if os.fstat(one).st_nlink]
