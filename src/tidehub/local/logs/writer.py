@@ -23,7 +23,7 @@ from tidehub.local.files import PRIVATE_DIRECTORY, make_directory, write_private
 from tidehub.local.logs.alive import ALIVE
 from tidehub.local.logs.pipes import CAPACITY, DRAFT, Pipe, open_reader
 from tidehub.local.logs.policy import Bucket, LogFile, LogLimits, to_remove
-from tidehub.local.supervisor.log import LineCutter, RotatingLog
+from tidehub.local.logs.rotating import LineCutter, RotatingLog
 
 CHUNK = 64 * 2**10
 LOOK = 0.25
