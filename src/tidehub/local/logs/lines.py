@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tidehub.lines import LONGEST_SHOWN, Hide, Splitter, as_is
-from tidehub.local.files import os_fault
 from tidehub.printable import printable
+from tidehub.system.files import os_fault
 
 _BLOCK = 64 * 2**10
 _AT_ONCE = 2**20

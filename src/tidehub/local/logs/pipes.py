@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote
 
 from tidehub.errors import Place, TidehubError
-from tidehub.local.files import PRIVATE_DIRECTORY, make_directory
+from tidehub.system.files import PRIVATE_DIRECTORY, make_directory
 
 CAPACITY = 2**20
 """Bytes that a program may write while nobody reads; the most that pipe(7) lets everybody ask for."""

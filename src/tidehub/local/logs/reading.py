@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tidehub.errors import TidehubError, UsageError
-from tidehub.local.files import os_fault
 from tidehub.local.places import Places
 from tidehub.local.secrets import stored_values
 from tidehub.secrets.redaction import Redactor
+from tidehub.system.files import os_fault
 
 
 def log_files(places: Places) -> dict[str, Path]:
