@@ -144,7 +144,7 @@ class Platform:
 
     def start(self) -> Platform:
         """Start everything, and wait until it answers through the public address."""
-        for part in ("gateway-proxy", "gateway", "gate", "hub"):
+        for part in ("logs", "gateway-proxy", "gateway", "gate", "hub"):
             self.run(part)
         wait_for("the hub", lambda: self._answers(f"{self.public}{self.base}hub/api/"), 90)
         wait_for("the gateway", lambda: self._answers(f"{self.public}{self.prefix}/api/health"), 60)
@@ -155,6 +155,7 @@ class Platform:
         private = self.root / "settings"
         python = sys.executable
         commands = {
+            "logs": [python, "-m", "tidehub.local.logs.writer", str(self.places.state)],
             "gateway": config.gateway_command(),
             "gateway-proxy": config.proxy_command(),
             "gate": config.gate_command(private / "gate.json"),

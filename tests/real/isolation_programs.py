@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from tidehub.local.isolation import Isolation, LaunchSpec, Limits, Person, ProcessHandle
+from tidehub.local.logs.pipes import settle
+from tidehub.local.logs.writer import LogWriter
 
 PROBE = Path(__file__).with_name("isolation_probe.py")
 MIB = 1 << 20
@@ -55,9 +59,14 @@ def python() -> str:
 def places(root: Path) -> Any:
     root.chmod(0o711)
     made = SimpleNamespace(
-        private=root / "private", homes=root / "homes", run=root / "run", platform_id=root.name
+        private=root / "private",
+        homes=root / "homes",
+        run=root / "run",
+        logs=root / "logs",
+        log_pipes=root / "run" / "logs",
+        platform_id=root.name,
     )
-    for path, mode in ((made.private, 0o700), (made.homes, 0o711), (made.run, 0o711)):
+    for path, mode in ((made.private, 0o700), (made.homes, 0o711), (made.run, 0o711), (made.logs, 0o700)):
         path.mkdir(exist_ok=True)
         path.chmod(mode)
     return made
@@ -73,9 +82,28 @@ def spec(
         [python(), "-c", code, *words, str(person.home)],
         {"PATH": "/usr/bin:/bin"},
         person.home,
-        isolation.ground.private / f"{name}.log",
+        isolation.ground.logs / "servers" / person.home.name / f"{name}.log",
     )
     return replace(made, **more)
+
+
+@contextlib.contextmanager
+def log_writer(isolation: Isolation) -> Iterator[LogWriter]:
+    """The part `logs` of a platform, in a thread."""
+    writer = LogWriter(isolation.ground.logs, isolation.ground.log_pipes, lambda line: line)
+    thread = threading.Thread(target=writer.run)
+    thread.start()
+    try:
+        yield writer
+    finally:
+        writer.stop()
+        thread.join()
+
+
+def written(isolation: Isolation, made: LaunchSpec) -> str:
+    """What a program wrote to its log, all of it."""
+    settle(isolation.ground.log_pipes, isolation.ground.logs, made.log, 30)
+    return made.log.read_text()
 
 
 def server_spec(isolation: Isolation, person: Person, **more: Any) -> tuple[LaunchSpec, Path]:
@@ -135,7 +163,7 @@ async def probe(
     )
     running = await isolation.start(made)
     await ended(isolation, running)
-    log = made.log.read_text()
+    log = written(isolation, made)
     assert result.exists(), f"{isolation.ending(running).words()}: {log}"
     isolation.clean(running)
     found: dict[str, Any] = json.loads(result.read_text())

@@ -18,12 +18,14 @@ from isolation_programs import (
     appears,
     ended,
     holds,
+    log_writer,
     places,
     probe,
     processes_with,
     python,
     server_spec,
     spec,
+    written,
 )
 
 from tidehub.errors import TidehubError
@@ -137,7 +139,7 @@ async def bubblewrap_refuses_what_would_uncover(isolation: Isolation) -> None:
     )
     handle = isolation.launch(replace(wide, readable=(isolation.ground.private.parent,)))
     await ended(isolation, handle)
-    assert wide.log.read_text() == "[] ['alice']\n", wide.log.read_text()
+    assert (said := written(isolation, wide)) == "[] ['alice']\n", said
     isolation.clean(handle)
 
 
@@ -235,7 +237,8 @@ async def main() -> None:
     scenario: Scenario = globals()[name]
     start = time.monotonic()
     try:
-        await scenario(isolation)
+        with log_writer(isolation):
+            await scenario(isolation)
     finally:
         await isolation.stop_all(grace=0)
         isolation.dismantle()

@@ -25,12 +25,14 @@ from isolation_programs import (
     appears,
     ended,
     holds,
+    log_writer,
     places,
     probe,
     processes_with,
     python,
     server_spec,
     spec,
+    written,
 )
 
 from tidehub.errors import TidehubError
@@ -49,7 +51,8 @@ async def isolation() -> AsyncIterator[Isolation]:
     root = Path(tempfile.mkdtemp(prefix="iso-"))
     chosen = choose_isolation(places(root), uids=UIDS)
     assert chosen.kind == "root"
-    yield chosen
+    with log_writer(chosen):
+        yield chosen
     await chosen.stop_all(grace=0)
     chosen.dismantle()
     assert chosen.running() == []
@@ -85,7 +88,7 @@ print(json.dumps({"uids": os.getresuid(), "gids": os.getresgid(), "groups": os.g
     made = spec(isolation, person, code, "ünï", "a b")
     handle = isolation.launch(replace(made, env={**made.env, "LANG": "C.UTF-8", "GIVEN": "sœcret"}))
     await ended(isolation, handle)
-    said = json.loads(made.log.read_text())
+    said = json.loads(written(isolation, made))
     assert said["uids"] == [person.uid] * 3 and said["gids"] == [person.uid] * 3
     assert said["account"] is None and said["groups"] in ([], [person.gid])
     assert said["umask"] == 0o077 and said["cwd"] == str(person.home)
@@ -240,7 +243,7 @@ print(time.process_time() / (time.monotonic() - start))
     made = spec(isolation, person, code, limits=Limits(cores=0.4))
     handle = isolation.launch(made)
     await ended(isolation, handle)
-    assert 0 < float(made.log.read_text()) <= 0.5
+    assert 0 < float(written(isolation, made)) <= 0.5
 
 
 async def test_stop_leaves_nobody(isolation: Isolation) -> None:

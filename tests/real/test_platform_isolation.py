@@ -105,7 +105,7 @@ def sockets_of(platform: RealPlatform, person: str) -> tuple[str, str]:
 
 
 def _owner(path: Path, platform: RealPlatform, person: str) -> bool:
-    log = platform.places.server_logs / f"{person}-default.log"
+    log = platform.places.server_logs / person / "default.log"
     return str(path.parent).replace("/", "%2F") in log.read_text() or str(path.parent) in log.read_text()
 
 

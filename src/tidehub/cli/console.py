@@ -8,17 +8,25 @@ import sys
 from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING
 
+from tidehub.printable import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
 
 
 def print_lines(lines: Iterable[str], stream: IO[str] | None = None) -> None:
-    """Print to standard output. A reader that has gone away is no fault."""
+    """Print to standard output. A reader that has gone away is no fault.
+
+    What others chose (names, lines of logs, answers of servers) may be in it: control characters show as text.
+    """
     target = sys.stdout if stream is None else stream
+    encoding = getattr(target, "encoding", None) or "utf-8"
     with contextlib.suppress(OSError, ValueError):
         for line in lines:
-            print(line, file=target)
+            # Characters that this terminal cannot show would end the output with an error.
+            text = printable(line).encode(encoding, "backslashreplace").decode(encoding)
+            print(text, file=target)
         target.flush()
 
 
@@ -59,6 +67,7 @@ class TerminalSay:
     def step(self, text: str) -> None:
         from rich.text import Text
 
+        text = printable(text, lines=False)
         with contextlib.suppress(OSError, ValueError):
             if self._status is None:
                 self._status = self._console.status(Text(text))
@@ -86,7 +95,7 @@ class TerminalSay:
         from rich.text import Text
 
         with contextlib.suppress(OSError, ValueError):
-            self._console.print(Text.assemble((mark, style or ""), text), soft_wrap=True)
+            self._console.print(Text.assemble((mark, style or ""), printable(text)), soft_wrap=True)
 
 
 ConsoleSay = PlainSay | TerminalSay

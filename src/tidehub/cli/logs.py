@@ -35,7 +35,8 @@ def logs(
     ):
         _cluster_logs(site, kubeconfig, context, part, follow=follow, lines=lines)
         return
-    from tidehub.local import logs as reading
+    from tidehub.local.logs import lines as reading_lines
+    from tidehub.local.logs import reading
     from tidehub.local.places import Places
 
     places = Places.of(state)
@@ -44,13 +45,13 @@ def logs(
     several = len(chosen) > 1
 
     def shown(name: str, line: bytes) -> str:
-        text = hide(line).decode(errors="replace")
+        text = line.decode(errors="backslashreplace")
         return f"{name} | {text}" if several else text
 
     for name, path in chosen.items():
-        print_lines(shown(name, line) for line in reading.last_lines(path, lines))
+        print_lines(shown(name, line) for line in reading_lines.last_lines(path, lines, hide))
     if follow:
-        for name, line in reading.follow(chosen):
+        for name, line in reading_lines.follow(chosen, hide):
             print_lines([shown(name, line)])
 
 

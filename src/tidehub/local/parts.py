@@ -12,6 +12,7 @@ from tidehub.local.addresses import Front
 from tidehub.local.databases import database_environment
 from tidehub.local.front.proxy import FrontDoor, front_door
 from tidehub.local.front.routes import both, restore_routes, routes_check
+from tidehub.local.logs.alive import goes_round
 from tidehub.local.places import Places
 from tidehub.local.secrets import PlatformSecrets
 from tidehub.local.supervisor.component import Component, Hook, Probe
@@ -174,6 +175,17 @@ def identity(setting: Setting) -> Component:
         ready=http_check(f"{setting.identity_url}{prefix}/health"),
         uid=setting.service.uid,
         gid=setting.service.gid,
+    )
+
+
+def logs(setting: Setting, client_secret: Secret) -> Component:
+    """What reads the pipes of users' programs and writes their logs. Ready when it goes round."""
+    return Component(
+        name="logs",
+        argv=[sys.executable, "-m", "tidehub.local.logs.writer", str(setting.places.state)],
+        env=base_environment(setting) | {"TIDEHUB_OIDC_CLIENT_SECRET": client_secret.reveal()},
+        ready=goes_round(setting.places.log_pipes),
+        cwd=setting.places.private,
     )
 
 

@@ -139,6 +139,11 @@ class Places:
         raise TidehubError("no short lower-case directory for sockets", expected="/run or /tmp to be usable")
 
     @property
+    def log_pipes(self) -> Path:
+        """0700: the pipes that users' programs write their logs to."""
+        return self.run / "logs"
+
+    @property
     def proxy_run(self) -> Path:
         """0700, owned by the proxy's user: the socket of its API."""
         return self.run / "proxy"
@@ -257,6 +262,7 @@ class Places:
             )
         make_directory(parent, PASSABLE_DIRECTORY)
         make_directory(self.run, PASSABLE_DIRECTORY)
+        make_directory(self.log_pipes, PRIVATE_DIRECTORY)
         self.sweep()
 
 

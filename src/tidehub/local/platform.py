@@ -103,6 +103,7 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
     own_uid = proxy_uid() if os.geteuid() == 0 else None
     roots = {slug: environment.python.parent.parent for slug, environment in prepared.environments.items()}
     components = [
+        parts.logs(setting, client_secret),
         parts.proxy(setting, prepared.proxy, uid=own_uid, gid=own_uid, tell=say.warn),
         *dask_parts(setting, roots, prepared.isolation.kind, prepared.capacity, readable),
         *([parts.identity(setting)] if login else []),

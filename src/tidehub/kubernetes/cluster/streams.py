@@ -14,6 +14,7 @@ from tidehub.kubernetes.cluster.port import ClusterProblem, ExecResult, WatchEve
 from tidehub.kubernetes.cluster.problems import refused, unreachable
 from tidehub.kubernetes.cluster.transport import CONNECT_SECONDS, Transport
 from tidehub.kubernetes.objects import Object
+from tidehub.lines import LONGEST_SHOWN, Splitter
 
 _WATCH_SECONDS = 60.0
 """One connection of a watch: what is lost without a word (a tunnel, a load balancer) is noticed after this."""
@@ -123,19 +124,17 @@ def _connection(
         raise unreachable(cut, doing, transport.server, transport.seconds) from cut
 
 
-def _lines(response: Any, *, until: float | None = None) -> Iterator[bytes]:
+def _lines(response: Any, *, until: float | None = None, longest: int = 2**62) -> Iterator[bytes]:
     """Lines as they come. Silence ends them like the end of the answer; a cut raises `_Cut`."""
     from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-    rest = b""
+    splitter = Splitter(longest=longest)
     try:
         for chunk in response.stream(1 << 16, decode_content=True):
-            *whole, rest = (rest + chunk).split(b"\n")
-            yield from whole
+            yield from splitter.feed(chunk)
             if until is not None and time.monotonic() > until:
                 return
-        if rest:
-            yield rest
+        yield from splitter.rest()
     except ReadTimeoutError:
         return
     except (HTTPError, OSError) as error:
@@ -153,8 +152,8 @@ def logs(
     if not follow:
         response = transport.stream(path, doing=doing, query=asked, idle=transport.seconds)
         try:
-            for line in _lines(response):
-                yield line.decode("utf-8", "replace").rstrip("\r")
+            for line in _lines(response, longest=LONGEST_SHOWN):
+                yield line.decode("utf-8", "backslashreplace").rstrip("\r")
         except _Cut as cut:
             raise unreachable(cut, doing, transport.server, transport.seconds) from cut
         return
@@ -170,7 +169,7 @@ def _followed(transport: Transport, path: str, query: Query, first: Query, doing
         response = transport.stream(path, doing=doing, query=[*asked, *more], idle=_LOG_IDLE)
         started = time.monotonic()
         try:
-            for line in _lines(response):
+            for line in _lines(response, longest=LONGEST_SHOWN):
                 stamp, _, text = line.partition(b" ")
                 if last and _moment(stamp) <= _moment(last):
                     continue

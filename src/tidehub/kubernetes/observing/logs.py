@@ -16,6 +16,8 @@ from tidehub.kubernetes.people import SERVER, USERNAME
 
 MOST_FOLLOWED = 16
 """Logs followed at the same time; each holds a connection."""
+MOST_WAITING = 1000
+"""Lines read and not yet shown."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def follow(cluster: Cluster, namespace: str, chosen: Sequence[Source]) -> Iterat
             expected=f"at most {MOST_FOLLOWED} at a time",
             fix="name one part",
         )
-    lines: queue.Queue[tuple[Source, str] | Source] = queue.Queue()
+    # Bounded: who reads slowly makes the readers wait, and the cluster keeps what is not read yet.
+    lines: queue.Queue[tuple[Source, str] | Source] = queue.Queue(MOST_WAITING)
 
     def read(source: Source) -> None:
         try:

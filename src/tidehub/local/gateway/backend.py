@@ -208,7 +208,7 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
         cluster = self.db.get_cluster(cluster_name)
         if failed and cluster is not None and cluster.target == JobStatus.RUNNING:
             # Upstream ends a cluster that does not answer, maybe before the watcher saw why.
-            why = self.watcher.scheduler_words(cluster) or "Its scheduler did not answer"
+            why = await self.watcher.scheduler_words(cluster) or "Its scheduler did not answer"
             self.db.update_cluster(cluster, state={**(cluster.state or {}), "why": why})
         await super().stop_cluster(cluster_name, failed=failed)
 

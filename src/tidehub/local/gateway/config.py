@@ -61,8 +61,6 @@ class GatewaySettings(_Frozen):
     isolation: str | None = None
     capacity: Capacity
     max_processes: int = 1024
-    log_age: float = 14 * 86400.0
-    log_bytes: int = 512 * 2**20
     reap_period: float = 60.0
     """Seconds between two looks for clusters whose owner has no notebook server."""
 

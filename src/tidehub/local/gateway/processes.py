@@ -127,14 +127,3 @@ def ending_words(what: str, ending: Ending, limit: int) -> str:
         )
         return f"{what} was stopped because it used more than its memory limit of {size}. {remedy}"
     return f"{what} {ending.words()}."
-
-
-def log_tail(path: Path, lines: int = 3) -> str:
-    """The last lines of a log in one line; empty when there is none."""
-    try:
-        with path.open("rb") as stream:
-            stream.seek(max(0, path.stat().st_size - 4096))
-            text = stream.read().decode(errors="replace")
-    except OSError:
-        return ""
-    return " / ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip())

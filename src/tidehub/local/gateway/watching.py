@@ -22,20 +22,11 @@ HOUSEKEEPING = 300.0
 
 
 async def housekeeping(backend: TidehubBackend) -> None:
-    """Drop claims of processes that are gone, and old logs; again and again."""
+    """Drop claims of processes that are gone; again and again."""
     while True:
         try:
             for claim_id in await asyncio.to_thread(backend.ledger.reconcile, backend.state_alive):
                 backend.log.info("The process of %s is gone; its memory is free again", claim_id)
-            running = {c.name for c in backend.db.name_to_cluster.values() if c.status < JobStatus.STOPPED}
-            settings = backend.settings
-            await asyncio.to_thread(
-                workdirs.tidy_logs,
-                settings.logs_dir,
-                running=running,
-                age=settings.log_age,
-                size=settings.log_bytes,
-            )
         except Exception as error:
             backend.log.warning("Exception in the gateway's housekeeping", exc_info=error)
         await asyncio.sleep(HOUSEKEEPING)
@@ -87,7 +78,7 @@ class Watcher:
             if cluster.target != JobStatus.RUNNING:
                 continue
             if cluster.status in (JobStatus.SUBMITTED, JobStatus.RUNNING):
-                self._look_at_scheduler(cluster)
+                await self._look_at_scheduler(cluster)
             if cluster.status == JobStatus.RUNNING and cluster.target == JobStatus.RUNNING:
                 for worker in cluster.active_workers():
                     await self._look_at_worker(cluster, worker)
@@ -97,17 +88,19 @@ class Watcher:
         self._told_ended &= names
         self._told_waiting &= {cluster.name for cluster in active}
 
-    def scheduler_words(self, cluster: Cluster) -> str | None:
+    async def scheduler_words(self, cluster: Cluster) -> str | None:
         """How the scheduler of a cluster ended; None while it runs."""
         handle = self._backend.handle(cluster)
         if handle is None or self._backend.isolation.alive(handle):
             return None
         limit = cluster.config["scheduler_memory"]
         words = processes.ending_words("The scheduler of this cluster", self._backend.ending(cluster), limit)
-        return words + self._log_words(cluster, "scheduler", started=cluster.status > JobStatus.SUBMITTED)
+        return words + await self._log_words(
+            cluster, "scheduler", started=cluster.status > JobStatus.SUBMITTED
+        )
 
-    def _look_at_scheduler(self, cluster: Cluster) -> None:
-        words = self.scheduler_words(cluster)
+    async def _look_at_scheduler(self, cluster: Cluster) -> None:
+        words = await self.scheduler_words(cluster)
         if words:
             self._backend.fail(cluster, words)
 
@@ -141,7 +134,7 @@ class Watcher:
         starting = worker.status == JobStatus.SUBMITTED
         limit = cluster.config["worker_memory"]
         words = processes.ending_words("A Dask worker", backend.ending(worker), limit)
-        words += self._log_words(cluster, f"worker-{worker.name}", started=not starting)
+        words += await self._log_words(cluster, f"worker-{worker.name}", started=not starting)
         if worker.target < JobStatus.STOPPED:
             backend.db.update_worker(worker, target=JobStatus.FAILED)
             backend.queue.put(worker)
@@ -169,9 +162,10 @@ class Watcher:
                 cluster, f"{number} not started yet: {reason}. It starts by itself in its turn."
             )
 
-    def _log_words(self, cluster: Cluster, process: str, *, started: bool) -> str:
+    async def _log_words(self, cluster: Cluster, process: str, *, started: bool) -> str:
         """For what ended before it worked, the end of its log says more than an exit code."""
         if started:
             return ""
-        tail = processes.log_tail(workdirs.log_file(self._backend.settings.logs_dir, cluster.name, process))
+        log = workdirs.log_file(self._backend.settings.logs_dir, cluster.name, process)
+        tail = await self._backend.isolation.log_tail(log, 3)
         return f" Its log ends with: {tail}" if tail else ""

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-import stat
-import time
 from pathlib import Path
 
 from tidehub.local.gateway.config import GUARD, NOTICES
 from tidehub.local.isolation import Person
 from tidehub.system import trash
 from tidehub.system.directories import Directory, File, opened, place_new
-from tidehub.system.files import PASSABLE_DIRECTORY, PRIVATE_DIRECTORY, make_directory
+from tidehub.system.files import PASSABLE_DIRECTORY, make_directory
 
 CERTIFICATE, KEY = "dask.crt", "dask.pem"
 
@@ -54,35 +51,5 @@ def remove_strays(clusters: Path, known: set[str]) -> list[str]:
 
 
 def log_file(logs: Path, cluster: str, process: str) -> Path:
-    """The log of one process of a cluster; its directory is made, 0700."""
-    make_directory(logs / cluster, PRIVATE_DIRECTORY)
+    """The log of one process of a cluster."""
     return logs / cluster / f"{process}.log"
-
-
-def tidy_logs(logs: Path, *, running: set[str], age: float, size: int, now: float | None = None) -> list[str]:
-    """Remove logs of ended clusters: those older than `age` seconds, and the oldest beyond `size` bytes in
-    all.
-
-    Gives the names of the clusters whose logs went.
-    """
-    if not logs.is_dir():
-        return []
-    moment = time.time() if now is None else now
-    ended: list[tuple[float, int, Path]] = []
-    total = 0
-    for entry in logs.iterdir():
-        if not stat.S_ISDIR(entry.lstat().st_mode):
-            continue
-        files = [file.lstat() for file in entry.iterdir()]
-        weight = sum(file.st_size for file in files)
-        total += weight
-        if entry.name not in running:
-            newest = max((file.st_mtime for file in files), default=entry.lstat().st_mtime)
-            ended.append((newest, weight, entry))
-    removed = []
-    for newest, weight, entry in sorted(ended):
-        if moment - newest > age or total > size:
-            shutil.rmtree(entry, ignore_errors=True)
-            total -= weight
-            removed.append(entry.name)
-    return removed

@@ -54,7 +54,7 @@ class ServerPlace:
     def of(cls, *, person: Person, run_dir: Path, logs: Path, server: str) -> ServerPlace:
         """`run_dir` is the user's; `server` is the hub's server name, empty for the default one."""
         name, user = server_directory_name(server), person.home.name
-        log = logs / f"{user}-{name}.log"
+        log = logs / user / f"{name}.log"
         return cls(person=person, directory=run_dir / name, log=log, unit=f"server-{user}-{name}")
 
     @property

@@ -40,6 +40,8 @@ QUEUE_POLL = 0.25
 """Seconds between two looks at the queue while a server waits for its turn."""
 READY_POLL = 0.02
 """Seconds between two tries to connect to a starting server (fast-start: the hub's own wait doubles up to 5 s)."""
+LOG_LINES = 5
+"""Last lines of its log that a user is shown of a server that did not start."""
 FOREVER = 7 * 24 * 3600
 """Seconds after which the hub would give up a start; our own deadline begins when the queue is over."""
 
@@ -166,10 +168,12 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         while not await _answers(place.socket):
             if not self.context.isolation.alive(self.handle):
                 ending = self.context.isolation.ending(self.handle)
-                raise StartFailed(not_started(profile.name, ending, self.mem_limit, place.log))
+                tail = await self.context.isolation.log_tail(place.log, LOG_LINES)
+                raise StartFailed(not_started(profile.name, ending, self.mem_limit, tail))
             if time.monotonic() > deadline:
                 seconds = self.context.settings.ready_timeout
-                raise StartFailed(not_answering(profile.name, seconds, place.log))
+                tail = await self.context.isolation.log_tail(place.log, LOG_LINES)
+                raise StartFailed(not_answering(profile.name, seconds, tail))
             await asyncio.sleep(READY_POLL)
 
     async def poll(self) -> int | None:

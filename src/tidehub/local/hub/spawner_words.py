@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from tornado import web
 
 from tidehub.errors import TidehubError
 from tidehub.local.isolation import Ending
 from tidehub.site.units import format_size
+
+NO_LINES = "(empty log)"
 
 
 class StartFailed(web.HTTPError):
@@ -46,25 +46,18 @@ def memory_words(ending: Ending, limit: int | None) -> str:
     )
 
 
-def not_started(profile: str, ending: Ending, limit: int | None, log: Path) -> str:
-    """Why a server of the profile ended before it answered; `limit` is its memory in bytes."""
+def not_started(profile: str, ending: Ending, limit: int | None, tail: str) -> str:
+    """Why a server of the profile ended before it answered; `limit`: its memory in bytes; `tail`: its log's end."""
     if ending.out_of_memory:
         return memory_words(ending, limit)
-    return f"The server of {profile} did not start: it {ending.words()}. Its log ends with: {log_tail(log)}"
-
-
-def not_answering(profile: str, seconds: float, log: Path) -> str:
-    """A server of the profile that runs, and has not answered in all that time."""
     return (
-        f"The server of {profile} did not answer within {seconds:.0f} seconds of its start. "
-        f"Its log ends with: {log_tail(log)}"
+        f"The server of {profile} did not start: it {ending.words()}. Its log ends with: {tail or NO_LINES}"
     )
 
 
-def log_tail(path: Path, lines: int = 5) -> str:
-    """The last lines of a log in one, or that there is none."""
-    try:
-        text = path.read_bytes()[-4096:].decode(errors="replace")
-    except OSError:
-        return "(no log)"
-    return " / ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip()) or "(empty log)"
+def not_answering(profile: str, seconds: float, tail: str) -> str:
+    """A server of the profile that runs, and has not answered in all that time."""
+    return (
+        f"The server of {profile} did not answer within {seconds:.0f} seconds of its start. "
+        f"Its log ends with: {tail or NO_LINES}"
+    )

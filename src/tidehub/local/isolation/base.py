@@ -19,12 +19,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tidehub.errors import TidehubError
+from tidehub.local.logs.lines import tail
+from tidehub.local.logs.pipes import HeldPipes, open_pipe, settle
 from tidehub.system.files import PASSABLE_DIRECTORY, make_directory
 
 from . import sweep
 from .cgroup_files import Group
 from .cgroups import Capabilities, Cgroups
-from .homes import make_home, make_server_directory, open_log, run_directory
+from .homes import make_home, make_server_directory, run_directory
 from .launches import Launched, Launches
 from .model import Ending, LaunchSpec, Person, Usage
 from .people import DEFAULT_UIDS, Entry, People, proxy_uid
@@ -45,6 +47,9 @@ class Ground:
     private: Path
     homes: Path
     run: Path
+    logs: Path
+    log_pipes: Path
+    """Where the pipes to the writer of `logs` are; see `local/logs/pipes.py`."""
     cgroups: Cgroups | None = None
     no_cgroups: str = ""
     """Why there are none, in words."""
@@ -73,6 +78,7 @@ class Isolation(ABC):
         self._children: dict[tuple[int, int], subprocess.Popen[bytes]] = {}
         self._endings: dict[tuple[int, int], Ending] = {}
         self._lock = threading.Lock()
+        self._held = HeldPipes()
 
     # People
 
@@ -124,9 +130,10 @@ class Isolation(ABC):
         spec.check()
         self._clean_former(spec)
         self._admit(spec)
-        log = open_log(spec.log)
+        log = open_pipe(self.ground.log_pipes, self.ground.logs, spec.log, spec.person.home.name)
         group: Group | None = None
         try:
+            self._held.hold(log)
             if self.ground.cgroups is not None:
                 number = self.people.enrol(spec.person.name).number
                 group = self.ground.cgroups.create(number, spec.parent, spec.name, spec.limits)
@@ -253,6 +260,14 @@ class Isolation(ABC):
     def running(self, parent: str | None = None) -> list[Launched]:
         """Everything started for people that has not ended, by whichever process of the platform."""
         return [line for line in self._launches.all(parent) if self.alive(line.handle)]
+
+    async def log_tail(self, log: Path, lines: int) -> str:
+        """The last lines of a program's log in one, without control characters; "" if there are none.
+
+        What the program has just written is still on its way through the pipe: waits for that, at most a second.
+        """
+        await asyncio.to_thread(settle, self.ground.log_pipes, self.ground.logs, log)
+        return tail(log, lines)
 
     # Ending
 

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidehub.errors import TidehubError
+from tidehub.local.logs.lines import last_lines
+from tidehub.local.logs.pipes import settle
+from tidehub.printable import printable
 from tidehub.system.files import PASSABLE_DIRECTORY, make_directory
 
 from .base import Ground, Isolation
@@ -58,7 +61,13 @@ class BubblewrapIsolation(Isolation):
             run=self.run_directory(spec.person),
             temporary=make_temporary(self.ground.homes, entry.directory, fresh=not busy),
             cwd=spec.cwd,
-            hidden=(self.ground.private, self.ground.homes, users),
+            hidden=(
+                self.ground.private,
+                self.ground.homes,
+                self.ground.logs,
+                users,
+                self.ground.log_pipes,
+            ),
             readable=tuple(spec.readable),
             writable=tuple(spec.writable),
         )
@@ -83,7 +92,7 @@ class BubblewrapIsolation(Isolation):
     ) -> Iterator[tuple[Gate, int, int]]:
         view = self._view(spec)
         env = self._environment(spec, mark)
-        start = os.fstat(log).st_size
+        start = _size(spec.log)
         with contextlib.ExitStack() as kept:
             info, info_there = os.pipe()
             kept.callback(os.close, info)
@@ -110,20 +119,27 @@ class BubblewrapIsolation(Isolation):
             try:
                 gate.ready()
             except StartError as error:
-                said = _log_since(spec.log, start)
+                said = self._said_since(spec.log, start)
                 raise StartError(f"the sandbox failed: {said or error.what}") from error
             # Written by bubblewrap before it lets the sandbox go on, so before "ready".
             keeper = int(json.loads(os.read(info, 4096))["child-pid"])
             first = read_stat(keeper)
             inside = children_of(keeper)
             if first is None or not inside:
-                raise StartError(f"the sandbox ended at once: {_log_since(spec.log, start)}")
+                raise StartError(f"the sandbox ended at once: {self._said_since(spec.log, start)}")
             try:
                 yield gate, inside[0].pid, keeper
             except BaseException:
                 # The outer process, which the gate ends, would not take the inner ones with it.
                 send(keeper, first.started, signal.SIGKILL)
                 raise
+
+    def _said_since(self, log: Path, start: int) -> str:
+        """bubblewrap's complaint: the last line of the log after `start`, which is on its way there."""
+        settle(self.ground.log_pipes, self.ground.logs, log)
+        if _size(log) <= start:
+            return ""
+        return printable(b"".join(last_lines(log, 1)), lines=False).removeprefix("bwrap: ")
 
     def _translate(self, code: int) -> int:
         # bubblewrap reports a killed program as 128 + signal, as shells do.
@@ -199,15 +215,10 @@ def _read_kernel_setting(name: str) -> str:
         return ""
 
 
-def _log_since(path: Path, start: int) -> str:
-    """bubblewrap's complaint: the last line of the log after `start`."""
-    try:
-        with path.open("rb") as file:
-            file.seek(start)
-            lines = file.read(4096).decode(errors="replace").strip().splitlines()
-    except OSError:
-        return ""
-    return lines[-1].removeprefix("bwrap: ") if lines else ""
+def _size(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        return path.stat().st_size
+    return 0
 
 
 __all__ = ["BubblewrapIsolation", "Obstacle", "explain", "obstacle"]

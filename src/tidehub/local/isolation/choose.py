@@ -29,6 +29,10 @@ class IsolationPlaces(Protocol):
     @property
     def run(self) -> Path: ...
     @property
+    def logs(self) -> Path: ...
+    @property
+    def log_pipes(self) -> Path: ...
+    @property
     def platform_id(self) -> str: ...
 
 
@@ -52,6 +56,8 @@ def choose_isolation(
         private=places.private,
         homes=places.homes,
         run=places.run,
+        logs=places.logs,
+        log_pipes=places.log_pipes,
         cgroups=cgroups,
         no_cgroups=why,
         uids=uids,

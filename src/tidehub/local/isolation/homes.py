@@ -7,10 +7,8 @@ touched again once they are their owner's. What was there before is thrown away 
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 
-from tidehub.errors import Place, TidehubError
 from tidehub.system import trash
 from tidehub.system.directories import PRIVATE, Directory, look, opened, place_new, refuse_strange
 from tidehub.system.files import PASSABLE_DIRECTORY, make_directory
@@ -89,25 +87,3 @@ def make_temporary(homes: Path, directory: str, *, fresh: bool) -> Path:
         refuse_strange(path, found, os.geteuid(), "temporary directory", fix="move it away")
     trash.sweep(trash.beside(root))
     return path
-
-
-def open_log(path: Path) -> int:
-    """A descriptor to append to `path` (0600, ours); raises `TidehubError` if something else stands there."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        fd = os.open(path, flags, 0o600)
-    except OSError as error:
-        raise TidehubError(f"cannot open the log: {error.strerror}", where=Place(str(path))) from error
-    found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
-        os.close(fd)
-        raise TidehubError(
-            "this is not a log file of ours",
-            where=Place(str(path)),
-            expected=f"a regular file of uid {os.geteuid()} with one name",
-            fix="move it away",
-        )
-    os.fchmod(fd, 0o600)
-    os.set_blocking(fd, True)
-    return fd

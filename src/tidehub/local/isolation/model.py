@@ -42,7 +42,7 @@ class LaunchSpec:
     env: Mapping[str, str]
     cwd: Path
     log: Path
-    """Opened by us (0600, appended to), never by the person's process."""
+    """Below the logs of the platform. The person's process gets a pipe to its writer, never the file."""
     limits: Limits = field(default_factory=Limits)
     readable: Sequence[Path] = ()
     """What a sandbox must show besides the system: the software environment."""

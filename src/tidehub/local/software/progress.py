@@ -8,6 +8,8 @@ import threading
 import time
 from typing import IO, Protocol
 
+from tidehub.printable import printable
+
 
 class Progress(Protocol):
     """Told what is being done. May be called from several threads."""
@@ -39,7 +41,7 @@ class Plain:
         self._stream = stream or sys.stderr
 
     def step(self, text: str) -> None:
-        print(f"tidehub: {text} ...", file=self._stream, flush=True)
+        print(f"tidehub: {printable(text, lines=False)} ...", file=self._stream, flush=True)
 
     def detail(self, text: str) -> None: ...
 
@@ -78,7 +80,9 @@ class Terminal:
     def _write(self, text: str) -> None:
         width = _columns() - 1
         end = "\n" if text.endswith("\n") else ""
-        self._stream.write(f"\r\x1b[K{text.rstrip()[:width]}{end}")
+        # Programs that download and build chose some of these words.
+        shown = printable(text.rstrip()[:width], lines=False)
+        self._stream.write(f"\r\x1b[K{shown}{end}")
         self._stream.flush()
 
 

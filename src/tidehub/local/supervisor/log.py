@@ -1,99 +1,76 @@
-"""Log files of the parts: 0600, rotated by size, without secrets; and the lines of them that matter."""
+"""What the parts print: into their logs, within bounds, without secrets; and the lines of it that matter."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
+from tidehub.local.logs.policy import Bucket
+from tidehub.local.logs.rotating import LineCutter, RotatingLog, outputs_to
+from tidehub.printable import printable
 from tidehub.secrets.redaction import Redactor
 
-ROTATE_AT = 10 * 2**20
-KEPT = 3
 REMEMBERED_LINES = 200
-LONGEST_LINE = 64 * 2**10
+REMEMBERED_OF_A_LINE = 4096
+PART_RATE, PART_BURST = 2.0 * 2**20, 16.0 * 2**20
+"""Bytes a second, and at once, that a part may print; one that prints more waits, and the supervisor does not."""
 
-__all__ = ["LogPipe", "Redactor", "RotatingLog", "lines_that_matter"]
+__all__ = ["LineCutter", "LogPipe", "Redactor", "RotatingLog", "lines_that_matter", "outputs_to"]
 
 _CAUSES = ("Traceback (most recent call last)", "critical", "fatal", "error", "cannot", "failed", "refused")
 
 
-class RotatingLog:
-    """Appends to `path`; past `limit` bytes it becomes `path.1`, and so on up to `kept`.
+class LogPipe(asyncio.Protocol):
+    """What one process prints: each line redacted, written to its log, the last ones remembered.
 
-    A full disk or a removed directory loses lines, never the platform.
+    A process that prints more than `rate` is not read for a while, so that it waits and the supervisor goes on.
     """
 
-    def __init__(self, path: Path, *, limit: int = ROTATE_AT, kept: int = KEPT) -> None:
-        self.path = path
-        self._limit = limit
-        self._kept = kept
-        self._descriptor: int | None = None
-        self._size = 0
-
-    def write(self, data: bytes) -> None:
-        try:
-            if self._descriptor is None:
-                self._open()
-            elif self._size + len(data) > self._limit:
-                self._rotate()
-            assert self._descriptor is not None
-            self._size += os.write(self._descriptor, data)
-        except OSError:
-            self.close()
-
-    def close(self) -> None:
-        if self._descriptor is not None:
-            with contextlib.suppress(OSError):
-                os.close(self._descriptor)
-            self._descriptor = None
-
-    def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open(self.path, flags, 0o600)
-        self._size = os.fstat(self._descriptor).st_size
-
-    def _rotate(self) -> None:
-        self.close()
-        for number in range(self._kept, 0, -1):
-            older = self.path.with_name(f"{self.path.name}.{number}")
-            newer = self.path.with_name(f"{self.path.name}.{number - 1}") if number > 1 else self.path
-            if newer.exists():
-                newer.replace(older)
-        self._open()
-
-
-class LogPipe(asyncio.Protocol):
-    """What one process prints: each line redacted, written to its log, the last ones remembered."""
-
-    def __init__(self, log: RotatingLog, redact: Callable[[bytes], bytes]) -> None:
+    def __init__(
+        self,
+        log: RotatingLog,
+        redact: Callable[[bytes], bytes],
+        *,
+        rate: float = PART_RATE,
+        burst: float = PART_BURST,
+    ) -> None:
         self._log = log
-        self._redact = redact
-        self._rest = b""
+        self._cutter = LineCutter(redact)
+        self._bucket = Bucket(rate, burst, time.monotonic())
+        self._transport: asyncio.BaseTransport | None = None
         self.lines: deque[str] = deque(maxlen=REMEMBERED_LINES)
+        """As text without control characters, the end of very long ones cut off."""
         self.ended = asyncio.Event()
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
     def data_received(self, data: bytes) -> None:
-        *whole, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > LONGEST_LINE:
-            whole.append(self._rest)
-            self._rest = b""
-        for line in whole:
-            self._take(line)
+        self._take(self._cutter.feed(data))
+        now = time.monotonic()
+        self._bucket.take(len(data), now)
+        wait = self._bucket.wait(now)
+        if wait and isinstance(self._transport, asyncio.ReadTransport):
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_later(wait, self._go_on, self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._rest:
-            self._take(self._rest)
-            self._rest = b""
+        self._take(self._cutter.rest())
         self.ended.set()
 
-    def _take(self, line: bytes) -> None:
-        line = self._redact(line)
-        self._log.write(line + b"\n")
-        self.lines.append(line.decode(errors="replace").rstrip())
+    @staticmethod
+    def _go_on(transport: asyncio.ReadTransport) -> None:
+        if not transport.is_closing():
+            transport.resume_reading()
+
+    def _take(self, data: bytes) -> None:
+        if not data:
+            return
+        self._log.write(data)
+        for line in data[:-1].rsplit(b"\n", REMEMBERED_LINES)[-REMEMBERED_LINES:]:
+            self.lines.append(printable(line[:REMEMBERED_OF_A_LINE]).rstrip())
 
 
 def lines_that_matter(lines: Sequence[str], most: int = 12) -> list[str]:

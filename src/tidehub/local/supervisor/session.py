@@ -18,7 +18,7 @@ from tidehub.errors import FAILED, INTERRUPTED, TidehubError
 from tidehub.local.places import Places
 from tidehub.local.supervisor.control import Answer, ControlServer
 from tidehub.local.supervisor.lock import hold
-from tidehub.local.supervisor.log import RotatingLog
+from tidehub.local.supervisor.log import RotatingLog, outputs_to
 from tidehub.local.supervisor.platform import Platform, Prepare, Say
 from tidehub.local.supervisor.state import (
     PlatformState,
@@ -34,6 +34,7 @@ PEOPLE_GRACE = 10.0
 PEOPLE_DEADLINE = 30.0
 """Seconds after which their end is no longer waited for."""
 OBSERVE_TIMEOUT = 5.0
+LOG_LOOK = 10.0
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -52,7 +53,7 @@ class _Session:
         self._places = places
         self._say = say
         self._on_ready = on_ready
-        self._log = RotatingLog(places.supervisor_log)
+        self._log = RotatingLog(places.supervisor_log, outputs=outputs_to(places.supervisor_log))
         self._since = time.time()
         self._phase = "preparing"
         self._platform: Platform | None = None
@@ -104,6 +105,7 @@ class _Session:
         self._changed()
         asked = asyncio.create_task(self._asked.wait(), name="asked to stop")
         start = asyncio.create_task(supervisor.start(self._progress), name="start")
+        bound = asyncio.create_task(self._bound_log(), name="bound the log")
         try:
             await asyncio.wait({start, asked}, return_when=asyncio.FIRST_COMPLETED)
             if self._asked.is_set():
@@ -125,7 +127,14 @@ class _Session:
             return 0 if clean else FAILED
         finally:
             asked.cancel()
+            bound.cancel()
             await control.close()
+
+    async def _bound_log(self) -> None:
+        """A daemon's own output goes to the same file, past `_log`, which rotates it by its real size."""
+        while True:
+            self._log.write(b"")
+            await asyncio.sleep(LOG_LOOK)
 
     def _running(self, platform: Platform) -> None:
         self._phase = "running"

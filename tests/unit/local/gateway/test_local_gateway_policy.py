@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -272,12 +270,6 @@ def test_an_ending_by_memory_names_limit_and_remedy() -> None:
     )
 
 
-def test_the_end_of_a_log_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "x.log").write_text("one\ntwo\n\nthree\n")
-    assert processes.log_tail(tmp_path / "x.log", 2) == "three"
-    assert processes.log_tail(tmp_path / "none.log") == ""
-
-
 def test_each_cluster_has_its_own_key() -> None:
     assert dashboard_key("s", "a") != dashboard_key("s", "b")
     assert dashboard_key("s", "a") != dashboard_key("t", "a")
@@ -286,23 +278,6 @@ def test_each_cluster_has_its_own_key() -> None:
 
 
 # --- directories ----------------------------------------------------------------------------------------
-
-
-def _logs(root: Path, name: str, *, size: int, when: float) -> None:
-    file = workdirs.log_file(root, name, "scheduler")
-    file.write_bytes(b"x" * size)
-    os.utime(file, (when, when))
-
-
-def test_logs_go_when_old_or_too_large_and_never_those_of_running_clusters(tmp_path: Path) -> None:
-    _logs(tmp_path, "running", size=500, when=10)
-    _logs(tmp_path, "old", size=1, when=10)
-    _logs(tmp_path, "large", size=400, when=900)
-    _logs(tmp_path, "new", size=300, when=950)
-    removed = workdirs.tidy_logs(tmp_path, running={"running"}, age=500, size=900, now=1000)
-    assert removed == ["old", "large"]
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["new", "running"]
-    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
 
 
 def test_only_directories_of_clusters_are_removed(tmp_path: Path, wait_until: WaitUntil) -> None:

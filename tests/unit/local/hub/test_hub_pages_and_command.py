@@ -123,7 +123,7 @@ def test_a_server_has_its_own_directory_and_the_socket_bears_the_port() -> None:
     place = place_of("gpu-lab")
     assert place.directory == Path("/run/x/gpu-lab")
     assert place.socket.name == "nb.sock:80" and place.runtime == place.directory / "rt"
-    assert place.log == Path("/logs/alice-gpu-lab.log")
+    assert place.log == Path("/logs/alice/gpu-lab.log")
     assert place_of("").unit == "server-alice-default"
 
 

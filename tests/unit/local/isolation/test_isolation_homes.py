@@ -19,7 +19,6 @@ from tidehub.local.isolation.homes import (
     make_home,
     make_server_directory,
     make_temporary,
-    open_log,
     run_directory,
 )
 from tidehub.local.places import LONGEST_RUN_DIRECTORY
@@ -142,23 +141,3 @@ def test_a_private_tmp_is_emptied_only_when_asked(tmp_path: Path, wait_until: Wa
     make_temporary(tmp_path, "alice", fresh=True)
     assert list(path.iterdir()) == [] and mode(path) == mode(path.parent) == 0o700
     wait_until(lambda: not any((tmp_path / ".trash").iterdir()))
-
-
-def test_a_log_is_private_and_appended(tmp_path: Path) -> None:
-    path = tmp_path / "logs" / "server.log"
-    for text in (b"one ", b"two"):
-        fd = open_log(path)
-        os.write(fd, text)
-        os.close(fd)
-    assert path.read_bytes() == b"one two" and mode(path) == 0o600
-
-
-def test_a_log_is_never_something_else(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("s")
-    (tmp_path / "link").symlink_to("secret")
-    os.link(tmp_path / "secret", tmp_path / "second-name")
-    os.mkfifo(tmp_path / "pipe")
-    for name in ("link", "second-name", "pipe"):
-        with pytest.raises(TidehubError):
-            open_log(tmp_path / name)
-    assert (tmp_path / "secret").read_text() == "s"

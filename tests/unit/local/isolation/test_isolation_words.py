@@ -69,13 +69,17 @@ def test_specs_that_cannot_start(broken: dict[str, object], says: str) -> None:
     ],
 )
 def test_root_in_name_only(status: str, uid_map: str, says: str) -> None:
-    ground = Ground(private=Path("/p"), homes=Path("/h"), run=Path("/r"))
+    ground = Ground(
+        private=Path("/p"), homes=Path("/h"), run=Path("/r"), logs=Path("/l"), log_pipes=Path("/r/logs")
+    )
     refusal = root_refusal(ground, status=status, uid_map=uid_map)
     assert refusal == says if not says else says in refusal
 
 
 def test_an_unknown_isolation_is_a_usage_error(tmp_path: Path) -> None:
-    places = SimpleNamespace(private=tmp_path, homes=tmp_path, run=tmp_path, platform_id="t")
+    places = SimpleNamespace(
+        private=tmp_path, homes=tmp_path, run=tmp_path, logs=tmp_path, log_pipes=tmp_path, platform_id="t"
+    )
     with pytest.raises(UsageError, match=r"no isolation 'docker'(.*\n)*.*root or bubblewrap or single"):
         choose_isolation(places, require="docker")
 
@@ -85,7 +89,12 @@ def test_without_sandboxes_one_person_and_the_reason(tmp_path: Path, monkeypatch
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setattr("tidehub.local.isolation.choose.find_cgroups", lambda platform: (None, "none here"))
     places = SimpleNamespace(
-        private=tmp_path / "p", homes=tmp_path / "h", run=tmp_path / "r", platform_id="t"
+        private=tmp_path / "p",
+        homes=tmp_path / "h",
+        run=tmp_path / "r",
+        logs=tmp_path / "l",
+        log_pipes=tmp_path / "r" / "logs",
+        platform_id="t",
     )
     isolation = choose_isolation(places)
     assert isolation.kind == "single"

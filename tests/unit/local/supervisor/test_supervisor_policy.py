@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +13,7 @@ from tidehub.errors import TidehubError
 from tidehub.local.secrets import Secret
 from tidehub.local.supervisor.backoff import Backoff
 from tidehub.local.supervisor.component import Component, Ready
-from tidehub.local.supervisor.log import LogPipe, Redactor, RotatingLog, lines_that_matter
+from tidehub.local.supervisor.log import LineCutter, LogPipe, Redactor, RotatingLog, lines_that_matter
 from tidehub.local.supervisor.process import how_it_ended
 from tidehub.local.supervisor.state import own_state, read_state, start_ticks, write_state
 from tidehub.local.supervisor.supervisor import check_order
@@ -76,6 +80,64 @@ def test_a_pipe_redacts_whole_lines_whatever_the_pieces(tmp_path: Path) -> None:
     log.close()
     assert (tmp_path / "part.log").read_text() == "the word is [secret]\nlast line\n"
     assert list(pipe.lines) == ["the word is [secret]", "last line"]
+
+
+def test_a_log_that_others_append_to_is_rotated_by_its_real_size(tmp_path: Path) -> None:
+    path = tmp_path / "supervisor.log"
+    code = (
+        "import os, sys; from pathlib import Path\n"
+        "from tidehub.local.supervisor.log import RotatingLog, outputs_to\n"
+        "path = Path(sys.argv[1]); log = RotatingLog(path, limit=1000, kept=1, outputs=outputs_to(path))\n"
+        "assert outputs_to(path) == [1, 2]\n"
+        "for n in range(50): os.write(1, b'x' * 400 + b'\\n'); log.write(b'')\n"
+        "os.write(2, b'last words\\n')\n"
+    )
+    with path.open("ab") as stream:
+        source = str(Path(__file__).parents[4] / "src")
+        argv = [sys.executable, "-c", code, str(path)]
+        subprocess.run(argv, stdout=stream, stderr=stream, env={"PYTHONPATH": source}, check=True)
+    assert path.read_bytes().endswith(b"last words\n")
+    assert {file.name for file in tmp_path.iterdir()} == {"supervisor.log", "supervisor.log.1"}
+    assert all(file.stat().st_size < 2000 for file in tmp_path.iterdir())
+
+
+def test_a_secret_is_hidden_where_a_long_line_is_cut() -> None:
+    cutter = LineCutter(Redactor([Secret("open-sesame")]), longest=5000)
+    said = cutter.feed(b"y" * 4996 + b"open-s") + cutter.feed(b"ame" + b"z" * 9000) + cutter.rest()
+    said += cutter.feed(b"y" * 4996 + b"open-s") + cutter.feed(b"esame" + b"z" * 9000) + cutter.rest()
+    assert b"[secret]" in said and b"open-sesame" not in said.replace(b"\n", b"")
+    assert said.count(b"y") == 2 * 4996 and said.count(b"z") == 18_000
+
+
+async def test_a_part_that_floods_waits_and_the_loop_goes_on(tmp_path: Path) -> None:
+    log = RotatingLog(tmp_path / "part.log", limit=2**20, kept=1)
+    flood = subprocess.Popen(["sh", "-c", "echo begin; exec yes flood"], stdout=subprocess.PIPE)
+    loop = asyncio.get_running_loop()
+    transport, pipe = await loop.connect_read_pipe(
+        lambda: LogPipe(log, Redactor(), rate=2**20, burst=2**20), flood.stdout
+    )
+    used, slowest, end = time.process_time(), 0.0, time.monotonic() + 3
+    while time.monotonic() < end:
+        before = time.monotonic()
+        await asyncio.sleep(0.005)
+        slowest = max(slowest, time.monotonic() - before)
+    used = time.process_time() - used
+    flood.kill()
+    flood.wait()
+    transport.close()
+    await pipe.ended.wait()
+    log.close()
+    assert used < 1.5 and slowest < 1.0
+    assert len(pipe.lines) == 200 and pipe.lines[-2] == "flood"
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 2 * 2**20
+
+
+def test_remembered_lines_control_no_terminal(tmp_path: Path) -> None:
+    log = RotatingLog(tmp_path / "part.log")
+    pipe = LogPipe(log, Redactor())
+    pipe.data_received(b"\x1b[2J\xff ok\n" + b"y" * 10_000 + b"\n")
+    log.close()
+    assert pipe.lines[0] == "\\x1b[2J\\xff ok" and len(pipe.lines[1]) < 5000
 
 
 def test_of_a_traceback_the_end_matters() -> None:
