@@ -17,6 +17,7 @@ from tidehub.backup.site_files import SITE
 from tidehub.errors import TidehubError
 from tidehub.local.databases import database_environment
 from tidehub.local.files import os_fault, read_private
+from tidehub.local.identity_files import saved_files
 from tidehub.local.places import Places
 
 TARGET = "machine"
@@ -35,7 +36,6 @@ MADE_AGAIN = frozenset(
     }
 )
 """What every start makes anew, and what is about processes: these are gone where a backup is restored."""
-_WRITTEN_BESIDE = ("-wal", "-shm", "-journal")
 
 
 @dataclass(frozen=True)
@@ -94,27 +94,27 @@ def _files(places: Places) -> tuple[dict[str, Kept], str]:
     found: dict[str, Kept] = {}
     # People first: a home that is made after this moment is in the next backup, with its line.
     paths = sorted(
-        (path for root in (places.private, places.services) for path in root.rglob("*")),
+        places.private.rglob("*"),
         key=lambda path: (path != places.people, path),
     )
     for path in paths:
         name = str(path.relative_to(places.state))
-        if name in MADE_AGAIN or name.endswith(_WRITTEN_BESIDE) or not stat.S_ISREG(path.lstat().st_mode):
-            continue
-        if path.is_relative_to(places.services) and _is_of_a_process(path.relative_to(places.services)):
+        if (
+            name in MADE_AGAIN
+            or name.endswith(databases.WRITTEN_BESIDE)
+            or not stat.S_ISREG(path.lstat().st_mode)
+        ):
             continue
         found[STATE + name] = _sqlite(path) if databases.is_sqlite(path) else _plain(path)
+    identity = f"{STATE}{places.identity.relative_to(places.state)}"
+    for name, saved in saved_files(places).items():
+        found[f"{identity}/{name}"] = Kept(saved.content, saved.mode, saved.uid, saved.gid)
     url = str(json.loads(read_private(places.hub_config) or "{}").get("database_url") or "")
     if not url.startswith("postgres"):
         return found, "sqlite"
     found[POSTGRES] = Kept(databases.postgres_dump(url, database_environment()))
     found.pop(f"{STATE}private/hub.sqlite", None)
     return found, databases.without_password(url)
-
-
-def _is_of_a_process(path: Path) -> bool:
-    """Below `services/`: only the identity provider keeps something; the rest is for what runs."""
-    return path.parts[0] != "identity" or path.name == "identity.json"
 
 
 def _plain(path: Path) -> Kept:

@@ -25,10 +25,11 @@ def _trial_accounts(places: Places, found: Mapping[str, object]) -> list[str]:
     names = [part.get("name") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
     if "identity" not in names:
         return []
-    from tidehub.identity.demo_accounts import PEOPLE, read_demo_passwords
+    from tidehub.identity.demo_accounts import PEOPLE
+    from tidehub.local.identity_files import trial_passwords
 
     about = {person.username: person.part for person in PEOPLE}
-    passwords = read_demo_passwords(places.identity)
+    passwords = trial_passwords(places)
     return ["", "accounts for trying out:"] + [
         f"  {name:<6}  {password}   {about.get(name, '')}".rstrip() for name, password in passwords.items()
     ]

@@ -64,7 +64,8 @@ class Places:
         self.server_logs = self.logs / "servers"
         self.cluster_logs = self.logs / "clusters"
         self.services = state / "services"
-        """0711: one directory a part that does not run as the operator, 0700, owned by that part's user."""
+        """0711: `config`, and the directory of each part that keeps something and does not run as the operator (0700,
+        that part's user's: nobody else acts in it)."""
 
         self.hub_database = self.private / "hub.sqlite"
         self.hub_config = self.private / "hub.json"
@@ -78,11 +79,16 @@ class Places:
         self.control = self.private / "control.sock"
         self.id_file = self.private / "platform-id"
 
+        self.service_config = self.services / "config"
+        """0711, the operator's: what parts with a user of their own are told, each file for the group of its part."""
+        self.identity_config = self.service_config / "identity.json"
+        self.dashboards_config = self.service_config / "dashboards.json"
+        self.gateway_proxy_config = self.service_config / "gateway-proxy.json"
+        self.proxy_extension = self.service_config / "front.cjs"
+        self.proxy_certificate = self.service_config / "certificate.pem"
+        self.proxy_key = self.service_config / "key.pem"
         self.identity = self.services / "identity"
-        self.identity_config = self.identity / "identity.json"
-        self.dashboards = self.services / "dashboards"
-        self.dashboards_config = self.dashboards / "dashboards.json"
-        self.proxy = self.services / "proxy"
+        """The one directory of a part: accounts, signing keys, sessions."""
 
         self.supervisor_log = self.logs / "supervisor.log"
 
@@ -148,10 +154,6 @@ class Places:
         """The log of one part of the platform."""
         return self.logs / f"{part}.log"
 
-    def own(self, part: str, *, uid: int | None = None, gid: int | None = None) -> Path:
-        """Make and return the 0700 directory below `services` that belongs to `part`'s user."""
-        return make_directory(self.services / part, PRIVATE_DIRECTORY, uid=uid, gid=gid)
-
     def ensure(self, *, other_users: bool | None = None) -> Self:
         """Make every directory with its mode, and the platform's id. Raises `TidehubError`.
 
@@ -164,7 +166,7 @@ class Places:
         make_directory(self.state, PASSABLE_DIRECTORY)
         self._require_room()
         make_directory(self.private, PRIVATE_DIRECTORY)
-        for path in (self.homes, self.services):
+        for path in (self.homes, self.services, self.service_config):
             make_directory(path, PASSABLE_DIRECTORY)
         for path in (self.logs, self.server_logs, self.cluster_logs):
             make_directory(path, PRIVATE_DIRECTORY)

@@ -41,7 +41,6 @@ def test_ensure_makes_everything_with_its_mode_whatever_the_umask(state: Path) -
         assert mode(places.state) == mode(places.homes) == mode(places.services) == mode(places.run) == 0o711
         assert mode(places.private) == mode(places.logs) == mode(places.server_logs) == 0o700
         assert mode(places.id_file) == 0o600
-        assert mode(places.own("identity")) == 0o700
     finally:
         places.remove_run()
     assert not places.run.exists()
