@@ -69,6 +69,8 @@ def restore(
     _refuse_unfit(reader.manifest, places, files)
     to_put = site_files(files, site_into)
     url = _prepare_database(reader.manifest, database_url)
+    if os.geteuid() == 0:
+        places.require_own_parents()
     fresh = places.state.with_name(f".{places.state.name}.restoring")
     try:
         remove_tree(fresh)

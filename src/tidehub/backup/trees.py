@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-
 ATTRIBUTE = "SCHILY.xattr."
 """GNU tar's and star's name for extended attributes in pax headers."""
 SPARSE_MAP, SPARSE_SIZE, SPARSE_COUNT = "GNU.sparse.map", "GNU.sparse.size", "GNU.sparse.numblocks"

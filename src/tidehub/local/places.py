@@ -28,6 +28,8 @@ LONGEST_RUN_DIRECTORY = 48
 ROOM_NEEDED = 64 * 2**20
 """Bytes. With less free on the disk of the state a start is refused: databases and logs would fail soon."""
 
+_UNMAPPED = 65534
+"""The owner of directories from outside a user namespace (user_namespaces(7)): nobody in it can act as that user."""
 _OWN_NAMES = {"private", "homes", "logs", "services", "lost+found"}
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -162,6 +164,7 @@ class Places:
         shared = os.geteuid() == 0 if other_users is None else other_users
         self._refuse_foreign()
         if shared:
+            self.require_own_parents()
             self._require_passable_parents()
         make_directory(self.state, PASSABLE_DIRECTORY)
         self._require_room()
@@ -209,6 +212,30 @@ class Places:
                 f"{self.state} holds other files ({shown})",
                 expected="an empty or new directory, or the state of a platform",
                 fix="choose another directory with --state",
+            )
+
+    def require_own_parents(self) -> None:
+        """Raise `TidehubError` when another user could exchange a directory above the state.
+
+        All that root does by path in the state rests on this.
+        """
+        for parent in reversed(self.state.parents):
+            try:
+                found = parent.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                raise os_fault(error, parent, "look into") from error
+            if found.st_uid not in (0, os.geteuid(), _UNMAPPED):
+                problem, fix = f"belongs to uid {found.st_uid}", "run as that user"
+            elif found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+                problem, fix = "can be written by every user", f"run: chmod o-w {parent}"
+            else:
+                continue
+            raise TidehubError(
+                f"{parent} {problem}, who could then exchange what lies in {self.state}",
+                expected="every directory above the state to be written by you or root alone",
+                fix=f"choose a place such as /var/lib/tidehub with --state, or {fix}",
             )
 
     def _require_passable_parents(self) -> None:
