@@ -66,8 +66,8 @@ def back_up(
     warnings: list[str] = []
     with BackupWriter(output) as writer:
         step("copying databases and keys")
-        files, database = _files(places)
-        files |= {SITE + file.name: _plain(file) for file in site_files}
+        files, database = _files(places, warnings.append)
+        files |= {SITE + file.name: _site_file(file) for file in site_files}
         people = _people(files.get(f"{STATE}private/people.sqlite"))
         writer.start(
             {
@@ -89,7 +89,7 @@ def back_up(
     return Made(output, len(files), len(people), homes, tuple(warnings))
 
 
-def _files(places: Places) -> tuple[dict[str, Kept], str]:
+def _files(places: Places, warn: Callable[[str], None]) -> tuple[dict[str, Kept], str]:
     """The files of the state by their names in the backup, and where the hub's database is."""
     found: dict[str, Kept] = {}
     # People first: a home that is made after this moment is in the next backup, with its line.
@@ -99,13 +99,15 @@ def _files(places: Places) -> tuple[dict[str, Kept], str]:
     )
     for path in paths:
         name = str(path.relative_to(places.state))
-        if (
-            name in MADE_AGAIN
-            or name.endswith(databases.WRITTEN_BESIDE)
-            or not stat.S_ISREG(path.lstat().st_mode)
-        ):
+        if name in MADE_AGAIN or name.endswith(databases.WRITTEN_BESIDE) or path.name.startswith("."):
             continue
-        found[STATE + name] = _sqlite(path) if databases.is_sqlite(path) else _plain(path)
+        try:
+            if stat.S_ISREG(path.lstat().st_mode):
+                found[STATE + name] = _sqlite(path) if databases.is_sqlite(path) else _plain(path)
+        except FileNotFoundError:
+            warn(f"{path} was left out: it went away meanwhile")
+        except OSError as error:
+            raise os_fault(error, path, "read") from error
     identity = f"{STATE}{places.identity.relative_to(places.state)}"
     for name, saved in saved_files(places).items():
         found[f"{identity}/{name}"] = Kept(saved.content, saved.mode, saved.uid, saved.gid)
@@ -117,12 +119,16 @@ def _files(places: Places) -> tuple[dict[str, Kept], str]:
     return found, databases.without_password(url)
 
 
-def _plain(path: Path) -> Kept:
+def _site_file(path: Path) -> Kept:
     try:
-        found = path.stat()
-        return Kept(path.read_bytes(), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
+        return _plain(path)
     except OSError as error:
         raise os_fault(error, path, "read") from error
+
+
+def _plain(path: Path) -> Kept:
+    found = path.stat()
+    return Kept(path.read_bytes(), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
 
 
 def _sqlite(path: Path) -> Kept:

@@ -24,8 +24,10 @@ from tidehub.local.places import Places
 
 ANSWER_SECONDS = 120.0
 """Six passwords are hashed at the first start, 0.3 s each on a quiet machine."""
-LARGEST_FILE = 256 * 2**20
+LARGEST_FILE = 64 * 2**20
 """Bytes. Beyond it the provider's directory holds something else than accounts and keys."""
+LONGEST_ANSWER = 3 * LARGEST_FILE
+"""Characters. Another process of that user could make the answer as long as it likes."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def _ask(places: Places, what: str, question: Mapping[str, Any]) -> Any:
         cwd=Path("/"),
         deadline=ANSWER_SECONDS,
         stdin=json.dumps(question),
+        most=LONGEST_ANSWER,
         uid=owner[0],
         gid=owner[1],
     )

@@ -33,6 +33,7 @@ from tidehub.local.isolation.people import proxy_uid, services_uid
 from tidehub.local.isolation.uid_claims import UidClaims
 from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
+from tidehub.local.service_files import own_directory, remove_older_layout
 from tidehub.local.software.interpreter import closed_to_others
 from tidehub.site.load import load_preset
 
@@ -106,7 +107,7 @@ def ground(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
 @contextlib.contextmanager
 def hostile(ground: Ground, directory: Path, uid: int) -> Iterator[None]:
     """A live attacker in `directory`. Fails when it ended meanwhile, or could not write there."""
-    # Attackers move each other's directories too.
+    # Opened now: another attacker may exchange its name.
     with (
         _opened(directory) as place,
         subprocess.Popen(
@@ -154,7 +155,7 @@ def test_the_identity_providers_preparation(ground: Ground) -> None:
     before = ground.untouched()
     succeeded = 0
     with hostile(ground, ground.places.identity, services_uid()):
-        for _ in range(25):
+        for _ in range(15):
             with contextlib.suppress(TidehubError):
                 assert (
                     prepare_identity(setting, allow_public=False).passwords.keys() == login.passwords.keys()
@@ -179,7 +180,8 @@ def test_the_proxys_start_and_its_certificate(ground: Ground) -> None:
 
     door = FrontDoor("127.0.0.1", free_ports(1)[0], tls=source)
     with contextlib.ExitStack() as attackers:
-        for directory in (old, old / "tls", places.proxy_run):
+        # The inner one first: the outer attacker exchanges its name.
+        for directory in (old / "tls", old, places.proxy_run):
             attackers.enter_context(hostile(ground, directory, uid))
         for round_ in range(150):
             source.key.write_text(f"key {round_}")
@@ -205,6 +207,23 @@ def test_the_proxys_start_and_its_certificate(ground: Ground) -> None:
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (0, uid, 0o640)
 
 
+def test_the_hand_over_of_an_older_layout(ground: Ground) -> None:
+    """Root takes a directory in which it left a file of its own, and gives it back, under attack."""
+    uid = services_uid()
+    own = owned(ground.places.identity, uid, "identity.json", "identity.sqlite")
+    before = ground.untouched()
+    with _opened(own) as place, hostile(ground, own, uid):
+        for round_ in range(500):
+            left = os.open(f"left-{round_}", os.O_CREAT | os.O_EXCL, 0o600, dir_fd=place)
+            os.close(left)
+            own_directory(own, uid=uid, gid=uid)
+            assert os.fstat(place).st_uid == uid
+            remove_older_layout(ground.places.services)
+            assert ground.untouched() == before
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"left-{round_}", dir_fd=place)
+
+
 def test_a_backup_of_the_identity_provider(ground: Ground) -> None:
     prepare_identity(ground.setting(), allow_public=False)
     with closing(sqlite3.connect(ground.outside / "victim.sqlite")) as database, database:
@@ -214,7 +233,7 @@ def test_a_backup_of_the_identity_provider(ground: Ground) -> None:
     (ground.outside / "victim").chmod(0o600)
     before = ground.untouched()
     with hostile(ground, ground.places.identity, services_uid()):
-        for round_ in range(25):
+        for round_ in range(15):
             backup = ground.base / f"{round_}.tar.gz"
             with contextlib.suppress(TidehubError):
                 machine.back_up(ground.places, backup)
@@ -238,8 +257,8 @@ def test_backup_and_restore_of_a_home(ground: Ground) -> None:
     (home / "work" / "deep" / "victim").write_text("ana's")
     owned(home, USER, "victim", "key.pem", "thesis")
     before = ground.untouched()
-    with hostile(ground, home, USER), hostile(ground, home / "work", USER):
-        for round_ in range(40):
+    with hostile(ground, home / "work", USER), hostile(ground, home, USER):
+        for round_ in range(25):
             backup, into = ground.base / f"{round_}.tar.gz", ground.base / f"again-{round_}"
             machine.back_up(ground.places, backup)
             machine_restore.restore(backup, Places(into))
