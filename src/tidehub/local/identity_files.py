@@ -22,7 +22,7 @@ from tidehub.local import process
 from tidehub.local.files import os_fault
 from tidehub.local.places import Places
 
-ANSWER_SECONDS = 120.0
+ANSWER_SECONDS = {"make": 120.0, "save": 120.0, "show": 15.0}
 """Six passwords are hashed at the first start, 0.3 s each on a quiet machine."""
 LARGEST_FILE = 64 * 2**20
 """Bytes. Beyond it the provider's directory holds something else than accounts and keys."""
@@ -90,7 +90,7 @@ def _ask(places: Places, what: str, question: Mapping[str, Any]) -> Any:
             "PYTHONDONTWRITEBYTECODE": "1",
         },
         cwd=Path("/"),
-        deadline=ANSWER_SECONDS,
+        deadline=ANSWER_SECONDS[what],
         stdin=json.dumps(question),
         most=LONGEST_ANSWER,
         uid=owner[0],
