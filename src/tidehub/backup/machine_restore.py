@@ -24,9 +24,9 @@ from tidehub.local.databases import (
     check_identity_database,
     database_environment,
 )
-from tidehub.local.files import PASSABLE_DIRECTORY, PRIVATE_DIRECTORY, make_directory, os_fault
 from tidehub.local.isolation.uid_claims import UidClaims
 from tidehub.local.places import Places
+from tidehub.system.files import PASSABLE_DIRECTORY, PRIVATE_DIRECTORY, make_directory, os_fault
 
 
 @dataclass(frozen=True)

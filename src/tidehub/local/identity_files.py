@@ -19,8 +19,8 @@ from typing import Any
 
 from tidehub.errors import TidehubError
 from tidehub.local import process
-from tidehub.local.files import os_fault
 from tidehub.local.places import Places
+from tidehub.system.files import os_fault
 
 ANSWER_SECONDS = {"make": 120.0, "save": 120.0, "show": 15.0}
 """Six passwords are hashed at the first start, 0.3 s each on a quiet machine."""

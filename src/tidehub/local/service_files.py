@@ -11,7 +11,7 @@ import os
 import stat
 from pathlib import Path
 
-from tidehub.local.files import PRIVATE_DIRECTORY, PRIVATE_FILE, make_directory, os_fault, write_private
+from tidehub.system.files import PRIVATE_DIRECTORY, PRIVATE_FILE, make_directory, os_fault, write_private
 
 READ_BY_PART = 0o640
 _OPENED = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

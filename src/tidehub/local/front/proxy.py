@@ -8,7 +8,6 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from tidehub.errors import TidehubError, UsageError
-from tidehub.local.files import PASSABLE_DIRECTORY, PRIVATE_DIRECTORY, make_directory
 from tidehub.local.front.ports import check_port, first_free_for_all, reachable_host
 from tidehub.local.front.tls import HAND_OVER_INTERVAL, HandOver, TlsFiles, check_tls
 from tidehub.local.places import Places
@@ -17,6 +16,7 @@ from tidehub.local.service_files import write_for_part
 from tidehub.local.supervisor.component import Component, Hook, Probe, Ready
 from tidehub.local.supervisor.readiness import http_check
 from tidehub.loopback import is_loopback
+from tidehub.system.files import PASSABLE_DIRECTORY, PRIVATE_DIRECTORY, make_directory
 
 CAP_NET_BIND_SERVICE = 10
 """capabilities(7): listen on ports below 1024."""
