@@ -148,6 +148,8 @@ async def test_nobody_reaches_the_platforms_own_things(two: Two) -> None:
         "people": ("read", str(places.people)),
         "secrets": ("read", str(places.secrets)),
         "accounts": ("read", str(places.identity / "demo-accounts.json")),
+        "what the identity provider is told": ("read", str(places.identity_config)),
+        "what the dashboards' gate is told": ("read", str(places.dashboards_config)),
         "hub log": ("read", str(places.part_log("hub"))),
         "server logs": ("list", str(places.server_logs)),
     }
@@ -156,6 +158,8 @@ async def test_nobody_reaches_the_platforms_own_things(two: Two) -> None:
         places.hub_database,
         places.gateway_database,
         places.identity / "demo-accounts.json",
+        places.identity_config,
+        places.dashboards_config,
     ):
         assert path.is_file(), f"{path} is not where this test looks"
     assert proxy_socket.is_socket()

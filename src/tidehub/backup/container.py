@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, cast
 
 from tidehub import __version__
-from tidehub.backup.trees import pack
+from tidehub.backup.trees import Segment, pack
 from tidehub.errors import TidehubError
 
 FORMAT = 1
@@ -61,7 +61,9 @@ class BackupWriter:
                 f"{path} is there already", fix="name another file: a backup is never overwritten"
             )
         try:
-            descriptor = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            # What a killed backup left, or what somebody laid there who would read ours: a new file, or none.
+            self._partial.unlink(missing_ok=True)
+            descriptor = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise _fault(error, path, "written") from error
         os.fchmod(descriptor, 0o600)
@@ -190,6 +192,10 @@ class BackupReader:
     def _members(self) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
         with self._reading() as tar:
             for member in tar:
+                if (stored := cast("list[Segment] | None", member.sparse)) is not None:
+                    # The bytes as they are stored; `unpack` lays them where the map says.
+                    member.size = sum(length for _, length in stored)
+                    member.sparse = None
                 content = tar.extractfile(member) if member.isreg() else None
                 yield member, _Content(content, self._damaged) if content is not None else None  # type: ignore[misc]
 

@@ -16,6 +16,8 @@ from tidehub.errors import TidehubError
 DUMP_SECONDS = 1800.0
 """How long PostgreSQL's own programs may take; a hub's database is megabytes."""
 _BUSY_SECONDS = 30.0
+WRITTEN_BESIDE = ("-wal", "-shm", "-journal")
+"""Ends of the names of the files that SQLite keeps beside a database: their content is in the copy."""
 
 
 def sqlite_copy(path: Path) -> bytes:

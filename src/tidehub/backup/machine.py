@@ -16,6 +16,7 @@ from tidehub.backup.container import BackupWriter, Kept
 from tidehub.backup.site_files import SITE
 from tidehub.errors import TidehubError
 from tidehub.local.databases import database_environment
+from tidehub.local.identity_files import saved_files
 from tidehub.local.places import Places
 from tidehub.system.files import os_fault, read_private
 
@@ -35,7 +36,6 @@ MADE_AGAIN = frozenset(
     }
 )
 """What every start makes anew, and what is about processes: these are gone where a backup is restored."""
-_WRITTEN_BESIDE = ("-wal", "-shm", "-journal")
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def back_up(
     warnings: list[str] = []
     with BackupWriter(output) as writer:
         step("copying databases and keys")
-        files, database = _files(places)
-        files |= {SITE + file.name: _plain(file) for file in site_files}
+        files, database = _files(places, warnings.append)
+        files |= {SITE + file.name: _site_file(file) for file in site_files}
         people = _people(files.get(f"{STATE}private/people.sqlite"))
         writer.start(
             {
@@ -89,21 +89,28 @@ def back_up(
     return Made(output, len(files), len(people), homes, tuple(warnings))
 
 
-def _files(places: Places) -> tuple[dict[str, Kept], str]:
+def _files(places: Places, warn: Callable[[str], None]) -> tuple[dict[str, Kept], str]:
     """The files of the state by their names in the backup, and where the hub's database is."""
     found: dict[str, Kept] = {}
     # People first: a home that is made after this moment is in the next backup, with its line.
     paths = sorted(
-        (path for root in (places.private, places.services) for path in root.rglob("*")),
+        places.private.rglob("*"),
         key=lambda path: (path != places.people, path),
     )
     for path in paths:
         name = str(path.relative_to(places.state))
-        if name in MADE_AGAIN or name.endswith(_WRITTEN_BESIDE) or not stat.S_ISREG(path.lstat().st_mode):
+        if name in MADE_AGAIN or name.endswith(databases.WRITTEN_BESIDE) or path.name.startswith("."):
             continue
-        if path.is_relative_to(places.services) and _is_of_a_process(path.relative_to(places.services)):
-            continue
-        found[STATE + name] = _sqlite(path) if databases.is_sqlite(path) else _plain(path)
+        try:
+            if stat.S_ISREG(path.lstat().st_mode):
+                found[STATE + name] = _sqlite(path) if databases.is_sqlite(path) else _plain(path)
+        except FileNotFoundError:
+            warn(f"{path} was left out: it went away meanwhile")
+        except OSError as error:
+            raise os_fault(error, path, "read") from error
+    identity = f"{STATE}{places.identity.relative_to(places.state)}"
+    for name, saved in saved_files(places).items():
+        found[f"{identity}/{name}"] = Kept(saved.content, saved.mode, saved.uid, saved.gid)
     url = str(json.loads(read_private(places.hub_config) or "{}").get("database_url") or "")
     if not url.startswith("postgres"):
         return found, "sqlite"
@@ -112,17 +119,16 @@ def _files(places: Places) -> tuple[dict[str, Kept], str]:
     return found, databases.without_password(url)
 
 
-def _is_of_a_process(path: Path) -> bool:
-    """Below `services/`: only the identity provider keeps something; the rest is for what runs."""
-    return path.parts[0] != "identity" or path.name == "identity.json"
+def _site_file(path: Path) -> Kept:
+    try:
+        return _plain(path)
+    except OSError as error:
+        raise os_fault(error, path, "read") from error
 
 
 def _plain(path: Path) -> Kept:
-    try:
-        found = path.stat()
-        return Kept(path.read_bytes(), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
-    except OSError as error:
-        raise os_fault(error, path, "read") from error
+    found = path.stat()
+    return Kept(path.read_bytes(), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
 
 
 def _sqlite(path: Path) -> Kept:

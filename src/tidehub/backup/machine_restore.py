@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -15,9 +15,15 @@ from tidehub.backup import databases
 from tidehub.backup.container import BackupReader, Kept
 from tidehub.backup.machine import POSTGRES, STATE, TARGET
 from tidehub.backup.site_files import put_site_files, site_files, write_new
-from tidehub.backup.trees import unpack
+from tidehub.backup.unpacking import remove_tree, unpack
 from tidehub.errors import TidehubError
-from tidehub.local.databases import check_databases, check_hub_database, database_environment
+from tidehub.identity.database import FILE_NAME as IDENTITY_DATABASE
+from tidehub.local.databases import (
+    check_databases,
+    check_hub_database,
+    check_identity_database,
+    database_environment,
+)
 from tidehub.local.isolation.uid_claims import UidClaims
 from tidehub.local.places import Places
 from tidehub.system.files import PASSABLE_DIRECTORY, PRIVATE_DIRECTORY, make_directory, os_fault
@@ -63,16 +69,21 @@ def restore(
     _refuse_unfit(reader.manifest, places, files)
     to_put = site_files(files, site_into)
     url = _prepare_database(reader.manifest, database_url)
+    if os.geteuid() == 0:
+        places.require_own_parents()
     fresh = places.state.with_name(f".{places.state.name}.restoring")
-    _remove(fresh)
     try:
-        make_directory(fresh, PRIVATE_DIRECTORY)
+        remove_tree(fresh)
+        # New and ours, or an error: until it is whole nobody else can reach anything in it.
+        fresh.mkdir(mode=PRIVATE_DIRECTORY)
+        fresh.chmod(PRIVATE_DIRECTORY)
         _lay_out(files, fresh, reader.manifest)
         step("bringing back homes")
-        (fresh / "homes").mkdir(mode=PASSABLE_DIRECTORY, exist_ok=True)
+        make_directory(fresh / "homes", PASSABLE_DIRECTORY)
         unpack(reader.tree_members(), fresh, owners=os.geteuid() == 0, roots=("homes",))
         step("checking what came back")
         check_databases(Places(fresh))
+        check_identity_database(Places(fresh).identity / IDENTITY_DATABASE)
         _claim_uids(reader.manifest, files, places)
         if url:
             step("filling the hub's database")
@@ -84,7 +95,8 @@ def restore(
     except OSError as error:
         raise os_fault(error, Path(error.filename or places.state), "write") from error
     finally:
-        _remove(fresh)
+        with contextlib.suppress(OSError):
+            remove_tree(fresh)
     put_site_files(to_put)
     return Restored(
         places.state,
@@ -186,8 +198,3 @@ def _claim_uids(manifest: dict[str, Any], files: dict[str, Kept], places: Places
                 fix="restore on another machine, or remove that platform with its homes first",
             )
     claims.settle(uids)
-
-
-def _remove(path: Path) -> None:
-    if path.exists():
-        shutil.rmtree(path)

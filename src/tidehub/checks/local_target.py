@@ -8,8 +8,8 @@ from tidehub.checks.log_lines import LogFiles
 from tidehub.checks.promises import TOKEN_VARIABLE, promise, scrubber
 from tidehub.checks.target import Account, Target
 from tidehub.errors import TidehubError
-from tidehub.identity.demo_accounts import read_demo_passwords
 from tidehub.local.hub.settings import HubSettings
+from tidehub.local.identity_files import trial_passwords
 from tidehub.local.places import Places
 from tidehub.local.running import running_settings
 from tidehub.local.secrets import load_secrets
@@ -42,7 +42,7 @@ def local_target(places: Places, *, ask_token: Callable[[str], str | None] = lam
             address=settings.public_url,
             accounts=accounts,
             token=token,
-            certificate=places.services / "proxy" / "tls" / "certificate.pem" if site.machine.tls else None,
+            certificate=places.proxy_certificate if site.machine.tls else None,
             logs=LogFiles(places.logs),
             scrub=scrubber(hidden),
         ),
@@ -53,5 +53,5 @@ def local_target(places: Places, *, ask_token: Callable[[str], str | None] = lam
 def _trial_accounts(places: Places, settings: HubSettings) -> tuple[Account, ...]:
     if settings.identity_url is None:
         return ()
-    passwords = read_demo_passwords(places.identity)
+    passwords = trial_passwords(places)
     return tuple(Account(name, passwords[name]) for name in MEMBERS if name in passwords)

@@ -13,7 +13,7 @@ from tidehub.cli.cluster_options import Context, Kubeconfig
 from tidehub.cli.console import print_lines
 from tidehub.cli.options import SiteOption, State
 from tidehub.cli.target import Target, TargetOption, choose_target
-from tidehub.errors import FAILED
+from tidehub.errors import FAILED, TidehubError
 
 if TYPE_CHECKING:
     from tidehub.local.places import Places
@@ -25,10 +25,15 @@ def _trial_accounts(places: Places, found: Mapping[str, object]) -> list[str]:
     names = [part.get("name") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
     if "identity" not in names:
         return []
-    from tidehub.identity.demo_accounts import PEOPLE, read_demo_passwords
+    from tidehub.identity.demo_accounts import PEOPLE
+    from tidehub.local.identity_files import trial_passwords
 
     about = {person.username: person.part for person in PEOPLE}
-    passwords = read_demo_passwords(places.identity)
+    try:
+        passwords = trial_passwords(places)
+    except TidehubError as error:
+        # What that part's user does with its files must not hide how the other parts are.
+        return ["", f"the accounts for trying out cannot be shown: {error}"]
     return ["", "accounts for trying out:"] + [
         f"  {name:<6}  {password}   {about.get(name, '')}".rstrip() for name, password in passwords.items()
     ]

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from tidehub.errors import Place, TidehubError
-from tidehub.identity.private_files import give_to_directory_owner, make_private_directory
+from tidehub.identity.private_files import make_private_directory
 
 FILE_NAME = "identity.sqlite"
 SCHEMA_VERSION = 1
@@ -63,9 +63,10 @@ class Database:
         path = state_dir / FILE_NAME
         try:
             if not path.exists():
-                # sqlite would make it by the umask; its journal files take mode and owner from this file.
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-                give_to_directory_owner(path)
+                # sqlite would make it by the umask; its journal files take their mode from this file.
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+                os.fchmod(descriptor, 0o600)
+                os.close(descriptor)
             self.connection = sqlite3.connect(path, isolation_level=None, timeout=10)
             self._prepare()
         except (OSError, sqlite3.Error) as error:

@@ -34,7 +34,7 @@ def make_private_directory(path: Path) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace `path` in one step by a file of mode 0600 that belongs to its directory's owner.
+    """Replace `path` in one step by a file of mode 0600 that belongs to this process's user.
 
     Raises `TidehubError` when the file cannot be written; the old content is then untouched.
     """
@@ -43,10 +43,10 @@ def write_private(path: Path, text: str) -> None:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                os.fchmod(file.fileno(), 0o600)
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            give_to_directory_owner(temporary)
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -62,26 +62,23 @@ def write_private(path: Path, text: str) -> None:
 def read_private(path: Path, what: str) -> str:
     """The text of `path`. Raises `UsageError` when it is missing, not UTF-8, or readable by others.
 
-    `what` names the file's role in the message, as in "The configuration".
+    `what` names the file's role in the message, as in "The configuration". A file of root's may be readable by the
+    group of this process: so the supervisor hands over what this process may read and not change.
     """
     try:
-        mode = path.stat().st_mode
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            found = os.fstat(file.fileno())
+            text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UsageError(f"{what} cannot be read: {reason}.", where=Place(str(path))) from None
-    if mode & OTHERS:
+    mode = stat.S_IMODE(found.st_mode)
+    handed = stat.S_IRGRP if found.st_uid == 0 != os.geteuid() and found.st_gid == os.getegid() else 0
+    if mode & OTHERS & ~handed:
         raise UsageError(
-            f"{what} can be read by other users (mode {stat.S_IMODE(mode):04o}).",
+            f"{what} can be read by other users (mode {mode:04o}).",
             where=Place(str(path)),
             expected="mode 0600",
             fix=f"chmod 600 {path}",
         )
     return text
-
-
-def give_to_directory_owner(path: Path) -> None:
-    """As root, give a new file to its directory's owner: `up` prepares what the provider's user writes."""
-    if os.geteuid() == 0:
-        owner = path.parent.stat()
-        os.chown(path, owner.st_uid, owner.st_gid)

@@ -8,6 +8,7 @@ from pathlib import Path
 from tidehub.capacity.queue import Capacity
 from tidehub.local.gateway import config
 from tidehub.local.parts import Setting, base_environment
+from tidehub.local.service_files import write_for_part
 from tidehub.local.supervisor.component import Component, Probe
 from tidehub.local.supervisor.readiness import http_check
 from tidehub.system.files import write_private
@@ -39,13 +40,11 @@ def dask_parts(
         readable=readable,
     )
     write_private(places.gateway_config, settings.model_dump_json(indent=2, by_alias=True) + "\n")
-    proxy_config = places.own("gateway-proxy", uid=service.uid, gid=service.gid) / "proxy.json"
-    write_private(
-        proxy_config, config.proxy_settings(settings).model_dump_json(), uid=service.uid, gid=service.gid
+    write_for_part(
+        places.gateway_proxy_config, config.proxy_settings(settings).model_dump_json(), service.gid
     )
-    places.own("dashboards", uid=service.uid, gid=service.gid)
     gate = config.gate_settings(settings, setting.secrets, listen=f"127.0.0.1:{ports['dashboards']}")
-    write_private(places.dashboards_config, gate.model_dump_json(), uid=service.uid, gid=service.gid)
+    write_for_part(places.dashboards_config, gate.model_dump_json(), service.gid)
     environment = base_environment(setting)
     gateway_health = http_check(f"http://127.0.0.1:{ports['gateway']}/api/health")
     return [
@@ -63,7 +62,7 @@ def dask_parts(
             env=environment
             | {
                 "HOME": "/nonexistent",
-                "TIDEHUB_GATEWAY_PROXY_SETTINGS": str(proxy_config),
+                "TIDEHUB_GATEWAY_PROXY_SETTINGS": str(places.gateway_proxy_config),
                 "DASK_GATEWAY_PROXY_TOKEN": setting.secrets.gateway_proxy_token.reveal(),
             },
             ready=http_check(f"{setting.gateway_url}/api/health"),
@@ -75,7 +74,7 @@ def dask_parts(
         Component(
             name="dashboards",
             argv=config.gate_command(places.dashboards_config),
-            env=environment | {"HOME": str(places.dashboards)},
+            env=environment | {"HOME": "/nonexistent"},
             ready=http_check(f"{setting.dashboards_url}{setting.gateway_prefix}/api/health"),
             after=("gateway-proxy",),
             probe=Probe(

@@ -16,6 +16,8 @@ from tidehub.system.files import os_fault
 CONNECT_SECONDS = 10
 """How long a PostgreSQL server may take to answer."""
 
+_AWAY = "Without one: move it away and start again; then"
+
 
 def check_databases(places: Places) -> None:
     """Raise `TidehubError` when one of the sqlite files in the state is damaged. A missing one is made by its part."""
@@ -25,15 +27,19 @@ def check_databases(places: Places) -> None:
 
 def _remedies(places: Places) -> dict[Path, str]:
     """What to do about each file when there is no backup."""
-    away = "Without one: move it away and start again; then"
+    away = _AWAY
     return {
         places.hub_database: f"{away} people log in anew, and shares and tokens of the hub are lost; files stay",
         places.people: "Without one nobody knows which uid owns which home: make the table anew only together "
         f"with new homes (move {places.homes} away too)",
         places.gateway_database: f"{away} running clusters are lost",
         places.ledger: f"{away} nothing is lost",
-        places.identity / "identity.sqlite": f"{away} the accounts for trying out get new passwords",
     }
+
+
+def check_identity_database(path: Path) -> None:
+    """The same for the identity provider's, which only the owner of its directory may open."""
+    _check_sqlite(path, f"{_AWAY} the accounts for trying out get new passwords")
 
 
 def _check_sqlite(path: Path, without: str) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from tidehub.identity.accounts import AccountStore
 from tidehub.identity.config import SCOPES
-from tidehub.identity.demo_accounts import PEOPLE, ensure_demo_accounts
+from tidehub.identity.demo_accounts import PEOPLE
 from tidehub.local.hub.settings import LoginEndpoints
+from tidehub.local.identity_files import make_trial_accounts
 from tidehub.local.parts import Setting
-from tidehub.system.files import write_private
+from tidehub.local.service_files import own_directory, write_for_part
 
 CLIENT_ID = "tidehub-hub"
 
@@ -29,12 +28,12 @@ class DemoLogin:
 def prepare_identity(setting: Setting, *, allow_public: bool) -> DemoLogin:
     """Writes the provider's configuration and makes the trial accounts that the site's admission rule decides on."""
     places, front, service = setting.places, setting.front, setting.service
-    directory = places.own("identity", uid=service.uid, gid=service.gid)
+    own_directory(places.identity, uid=service.uid, gid=service.gid)
     issuer = f"{front.public_url}services/identity"
     config = {
         "issuer": issuer,
         "listen": {"host": "127.0.0.1", "port": setting.ports["identity"]},
-        "state_dir": str(directory),
+        "state_dir": str(places.identity),
         "site_name": setting.site.site.name[:100],
         "clients": [
             {
@@ -49,15 +48,13 @@ def prepare_identity(setting: Setting, *, allow_public: bool) -> DemoLogin:
         # Addresses of the operator's own proxies are not people: throttling looks behind them.
         "trusted_proxies": list(setting.site.machine.trusted_proxies),
     }
-    _write_for(places.identity_config, config, service.uid, service.gid)
+    write_for_part(places.identity_config, json.dumps(config, indent=2) + "\n", service.gid)
     login = setting.site.login
     group = login.allow.groups[0] if login.allow.groups else None
     admin_group = login.admins.groups[0] if login.admins.groups else None
-    with AccountStore.open(directory) as store:
-        passwords = ensure_demo_accounts(
-            store, group, admin_group=admin_group, assurance=login.allow.assurance
-        )
-    _give(directory, service.uid, service.gid)
+    passwords = make_trial_accounts(
+        places, group, admin_group=admin_group, assurance=tuple(login.allow.assurance)
+    )
     inside = f"{setting.identity_url}{front.base_path}services/identity"
     return DemoLogin(
         endpoints=LoginEndpoints(
@@ -76,19 +73,3 @@ def prepare_identity(setting: Setting, *, allow_public: bool) -> DemoLogin:
         passwords=passwords,
         parts={person.username: person.part for person in PEOPLE},
     )
-
-
-def _write_for(path: Path, config: Mapping[str, object], uid: int | None, gid: int | None) -> None:
-    import json
-
-    write_private(path, json.dumps(config, indent=2) + "\n")
-    if uid is not None and gid is not None:
-        os.chown(path, uid, gid)
-
-
-def _give(directory: Path, uid: int | None, gid: int | None) -> None:
-    """What the operator wrote into the provider's directory becomes the provider's."""
-    if uid is None or gid is None:
-        return
-    for path in [directory, *directory.rglob("*")]:
-        os.chown(path, uid, gid, follow_symlinks=False)

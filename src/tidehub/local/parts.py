@@ -171,7 +171,7 @@ def identity(setting: Setting) -> Component:
     return Component(
         name="identity",
         argv=[sys.executable, "-m", "tidehub.identity", "--config", str(setting.places.identity_config)],
-        env=base_environment(setting) | {"HOME": str(setting.places.identity)},
+        env=base_environment(setting) | {"HOME": "/nonexistent"},
         ready=http_check(f"{setting.identity_url}{prefix}/health"),
         uid=setting.service.uid,
         gid=setting.service.gid,

@@ -31,6 +31,8 @@ longest name below: `/u/70000/SERVER-NAME1/rt/kernel-UUID-ipc-NN`, a kernel's ch
 ROOM_NEEDED = 64 * 2**20
 """Bytes. With less free on the disk of the state a start is refused: databases and logs would fail soon."""
 
+_UNMAPPED = 65534
+"""The owner of directories from outside a user namespace (user_namespaces(7)): nobody in it can act as that user."""
 _OWN_NAMES = {"private", "homes", "logs", "services", "lost+found"}
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -67,7 +69,8 @@ class Places:
         self.server_logs = self.logs / "servers"
         self.cluster_logs = self.logs / "clusters"
         self.services = state / "services"
-        """0711: one directory a part that does not run as the operator, 0700, owned by that part's user."""
+        """0711: `config`, and the directory of each part that keeps something and does not run as the operator (0700,
+        that part's user's: nobody else acts in it)."""
 
         self.hub_database = self.private / "hub.sqlite"
         self.hub_config = self.private / "hub.json"
@@ -81,11 +84,16 @@ class Places:
         self.control = self.private / "control.sock"
         self.id_file = self.private / "platform-id"
 
+        self.service_config = self.services / "config"
+        """0711, the operator's: what parts with a user of their own are told, each file for the group of its part."""
+        self.identity_config = self.service_config / "identity.json"
+        self.dashboards_config = self.service_config / "dashboards.json"
+        self.gateway_proxy_config = self.service_config / "gateway-proxy.json"
+        self.proxy_extension = self.service_config / "front.cjs"
+        self.proxy_certificate = self.service_config / "certificate.pem"
+        self.proxy_key = self.service_config / "key.pem"
         self.identity = self.services / "identity"
-        self.identity_config = self.identity / "identity.json"
-        self.dashboards = self.services / "dashboards"
-        self.dashboards_config = self.dashboards / "dashboards.json"
-        self.proxy = self.services / "proxy"
+        """The one directory of a part: accounts, signing keys, sessions."""
 
         self.supervisor_log = self.logs / "supervisor.log"
 
@@ -156,10 +164,6 @@ class Places:
         """The log of one part of the platform."""
         return self.logs / f"{part}.log"
 
-    def own(self, part: str, *, uid: int | None = None, gid: int | None = None) -> Path:
-        """Make and return the 0700 directory below `services` that belongs to `part`'s user."""
-        return make_directory(self.services / part, PRIVATE_DIRECTORY, uid=uid, gid=gid)
-
     def ensure(self, *, other_users: bool | None = None) -> Self:
         """Make every directory with its mode, and the platform's id. Raises `TidehubError`.
 
@@ -168,11 +172,12 @@ class Places:
         shared = os.geteuid() == 0 if other_users is None else other_users
         self._refuse_foreign()
         if shared:
+            self.require_own_parents()
             self._require_passable_parents()
         make_directory(self.state, PASSABLE_DIRECTORY)
         self._require_room()
         make_directory(self.private, PRIVATE_DIRECTORY)
-        for path in (self.homes, self.services):
+        for path in (self.homes, self.services, self.service_config):
             make_directory(path, PASSABLE_DIRECTORY)
         for path in (self.logs, self.server_logs, self.cluster_logs):
             make_directory(path, PRIVATE_DIRECTORY)
@@ -222,6 +227,30 @@ class Places:
                 f"{self.state} holds other files ({shown})",
                 expected="an empty or new directory, or the state of a platform",
                 fix="choose another directory with --state",
+            )
+
+    def require_own_parents(self) -> None:
+        """Raise `TidehubError` when another user could exchange a directory above the state.
+
+        All that root does by path in the state rests on this.
+        """
+        for parent in reversed(self.state.parents):
+            try:
+                found = parent.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                raise os_fault(error, parent, "look into") from error
+            if found.st_uid not in (0, os.geteuid(), _UNMAPPED):
+                problem, fix = f"belongs to uid {found.st_uid}", "run as that user"
+            elif found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+                problem, fix = "can be written by every user", f"run: chmod o-w {parent}"
+            else:
+                continue
+            raise TidehubError(
+                f"{parent} {problem}, who could then exchange what lies in {self.state}",
+                expected="every directory above the state to be written by you or root alone",
+                fix=f"choose a place such as /var/lib/tidehub with --state, or {fix}",
             )
 
     def _require_passable_parents(self) -> None:

@@ -26,6 +26,7 @@ from tidehub.local.machine import machine_cores, machine_memory
 from tidehub.local.people_on_machine import end_everybody, end_interrupted_starts, observe
 from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
+from tidehub.local.service_files import remove_older_layout
 from tidehub.local.software import Software
 from tidehub.local.software.own import check_startable
 from tidehub.local.supervisor.platform import Platform, Prepare, Say, UpOptions
@@ -170,6 +171,7 @@ def _prepare(site: Site, places: Places, options: UpOptions, say: Say) -> Prepar
             fix="use a larger machine, smaller sizes in the site file, or try it out with --fit",
         )
     places.ensure()
+    remove_older_layout(places.services)
     software = Software(progress=_Progress(say))
     environments = {}
     for profile in site.notebooks.profiles:

@@ -73,12 +73,13 @@ def run(
     umask: int = 0o022,
     uid: int | None = None,
     gid: int | None = None,
+    most: int | None = None,
 ) -> Finished:
     """Run a program to its end, at most `deadline` seconds, and return what it wrote.
 
     `on_line` is called from another thread with each redacted line of standard error. With `uid` (root only)
     the program runs as that user with no other groups. The program has a process group of its own, which is
-    killed when the deadline passes or the person presses Ctrl-C.
+    killed when the deadline passes or the person presses Ctrl-C, or when it writes more than `most` characters.
 
     Raises `ProgramFailed`, also for a program that does not exist or takes too long.
     """
@@ -108,9 +109,16 @@ def run(
     out: list[str] = []
     err: list[str] = []
     last: deque[str] = deque(maxlen=LAST_LINES)
+    too_much = threading.Event()
 
     def read(stream: IO[str], kept: list[str], tell: Callable[[str], None] | None) -> None:
-        for line in stream:
+        size = 0
+        while line := stream.readline(-1 if most is None else most + 1):
+            size += len(line)
+            if most is not None and size > most:
+                too_much.set()
+                _signal_group(child)
+                return
             kept.append(line)
             plain = redact(line.rstrip(), secrets)
             if plain:
@@ -143,6 +151,8 @@ def run(
         if not any(reader.is_alive() for reader in readers):
             child.stdout.close()
             child.stderr.close()
+    if too_much.is_set():
+        raise ProgramFailed(f"{name} wrote more than {most} characters and was ended", code=code, output="")
     if code != 0:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
         raise ProgramFailed(f"{name} {how}", code=code, output="\n".join(last))
@@ -159,8 +169,12 @@ def _feed(child: subprocess.Popen[str], text: str) -> None:
 
 
 def _kill_group(child: subprocess.Popen[str]) -> None:
+    _signal_group(child)
+    child.wait()
+
+
+def _signal_group(child: subprocess.Popen[str]) -> None:
     try:
         os.killpg(child.pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
-    child.wait()

@@ -207,3 +207,34 @@ def test_no_platform_no_backup(tmp_path: Path) -> None:
     with pytest.raises(TidehubError, match="no platform was set up"):
         machine.back_up(Places(tmp_path / "none"), tmp_path / "b.tar.gz")
     assert not (tmp_path / "b.tar.gz").exists()
+
+
+def test_what_goes_away_meanwhile_is_said(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part replaces its files while the backup is made: names come and go."""
+    (places.private / "passing.json").write_text("{}")
+    (places.private / ".hub.json.1234.part").write_text("half")
+    real = machine.databases.is_sqlite
+
+    def gone(path: Path) -> bool:
+        if path.name == "passing.json":
+            path.unlink()
+        return real(path)
+
+    monkeypatch.setattr(machine.databases, "is_sqlite", gone)
+    made = machine.back_up(places, tmp_path / "b.tar.gz")
+    assert made.warnings == (f"{places.private / 'passing.json'} was left out: it went away meanwhile",)
+    kept = BackupReader(tmp_path / "b.tar.gz").files()
+    assert "state/private/hub.sqlite" in kept
+    assert not [name for name in kept if "part" in name or "passing" in name]
+
+
+def test_who_laid_a_file_in_the_way_does_not_read_the_backup(places: Places, tmp_path: Path) -> None:
+    """In /tmp anybody can make the name under which a backup is written first."""
+    laid = tmp_path / ".b.tar.gz.partial"
+    laid.touch(mode=0o666)
+    with laid.open("rb") as theirs:
+        machine.back_up(places, tmp_path / "b.tar.gz")
+        assert theirs.read() == b""
+    assert (tmp_path / "b.tar.gz").stat().st_mode & 0o777 == 0o600

@@ -43,7 +43,6 @@ def test_ensure_makes_everything_with_its_mode_whatever_the_umask(state: Path) -
         assert mode(places.state) == mode(places.homes) == mode(places.services) == mode(places.run) == 0o711
         assert mode(places.private) == mode(places.logs) == mode(places.server_logs) == 0o700
         assert mode(places.id_file) == 0o600
-        assert mode(places.own("identity")) == 0o700
     finally:
         places.remove_run()
     assert not places.run.exists()
@@ -172,3 +171,22 @@ def test_the_default_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_state_dir() == Path("/elsewhere/tidehub")
     monkeypatch.setattr(module.os, "geteuid", lambda: 0)
     assert default_state_dir() == Path("/var/lib/tidehub")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make directories of others")
+@pytest.mark.parametrize(
+    ("uid", "mode", "problem"), [(70123, 0o755, "belongs to uid 70123"), (0, 0o777, "every user")]
+)
+def test_root_keeps_no_state_where_others_can_exchange_it(
+    tmp_path: Path, uid: int, mode: int, problem: str
+) -> None:
+    above = tmp_path / "above"
+    above.mkdir()
+    os.chown(above, uid, uid)
+    above.chmod(mode)
+    with pytest.raises(TidehubError, match=problem):
+        Places(above / "state").ensure()
+    above.chmod(mode | 0o1000)
+    if uid == 0:
+        Places(above / "state").require_own_parents()
+    assert not (above / "state").exists()

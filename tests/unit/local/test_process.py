@@ -112,3 +112,12 @@ def test_a_failure_never_shows_a_secret() -> None:
     assert "pw1" not in str(caught.value)
     assert "hunter2" not in str(caught.value)
     assert "bad index" in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", ["", "\\n"])
+def test_who_says_too_much_is_ended(ending: str) -> None:
+    """One endless line too: what a program writes is kept in memory."""
+    endless = f"import sys\nwhile True: sys.stdout.write('x' * 1000 + '{ending}')"
+    with pytest.raises(ProgramFailed, match="more than 100000 characters"):
+        run(script(endless), deadline=60, most=100_000)
+    assert run(script("print('x' * 1000)"), deadline=30, most=1001).stdout == "x" * 1000 + "\n"

@@ -2,6 +2,7 @@
 // - forwarded headers are believed from the operator's own reverse proxies only, and are single, right values;
 // - plain HTTP beyond this machine is for those reverse proxies alone (TIDEHUB_ONLY_TRUSTED=1);
 // - a renewed certificate is taken up without dropping a connection;
+// - the socket of its API that a killed proxy left is removed, by the user whose directory it lies in;
 // - a port that cannot be listened on ends the process: the proxy itself would log it and stay, deaf;
 // - what people get does not name the servers behind.
 "use strict";
@@ -14,6 +15,9 @@ const net = require("node:net");
 const { syncBuiltinESMExports } = require("node:module");
 
 const FORWARDING = /^(x-forwarded(-.*)?|forwarded|x-real-ip|x-scheme|x-client-ip|true-client-ip)$/;
+
+const apiSocket = process.argv.indexOf("--api-socket");
+if (apiSocket > 0) fs.rmSync(process.argv[apiSocket + 1], { force: true });
 
 const trusted = readNetworks(process.env.TIDEHUB_TRUSTED_PROXIES || "");
 const onlyTrusted = process.env.TIDEHUB_ONLY_TRUSTED === "1";

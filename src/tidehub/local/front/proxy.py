@@ -12,10 +12,15 @@ from tidehub.local.front.ports import check_port, first_free_for_all, reachable_
 from tidehub.local.front.tls import HAND_OVER_INTERVAL, HandOver, TlsFiles, check_tls
 from tidehub.local.places import Places
 from tidehub.local.secrets import Secret
+from tidehub.local.service_files import write_for_part
 from tidehub.local.supervisor.component import Component, Hook, Probe, Ready
 from tidehub.local.supervisor.readiness import http_check
 from tidehub.loopback import is_loopback
-from tidehub.system.files import PRIVATE_DIRECTORY, make_directory, os_fault, write_private
+from tidehub.system.files import (
+    PASSABLE_DIRECTORY,
+    PRIVATE_DIRECTORY,
+    make_directory,
+)
 
 CAP_NET_BIND_SERVICE = 10
 """capabilities(7): listen on ports below 1024."""
@@ -84,10 +89,9 @@ def front_door(
     the directories in which it follows names of sockets. `tls_interval`: seconds between looks at the certificate.
     """
     node, *script = program
-    own = places.services / "proxy"
-    hand_over = None if door.tls is None else HandOver(door.tls, own / "tls", uid=uid, gid=gid)
-    extension = own / _EXTENSION.name
-    argv = [node, "--require", str(extension), *script]
+    copies = TlsFiles(places.proxy_certificate, places.proxy_key)
+    hand_over = None if door.tls is None else HandOver(door.tls, copies, gid=gid)
+    argv = [node, "--require", str(places.proxy_extension), *script]
     argv += ["--ip", door.address, "--port", str(door.port)]
     argv += ["--api-socket", str(places.proxy_api_socket), "--log-level", log_level]
     argv += ["--default-target", hub_target, "--error-target", f"{hub_target}{hub_path}error"]
@@ -97,14 +101,9 @@ def front_door(
         argv += ["--ssl-cert", str(hand_over.files.certificate), "--ssl-key", str(hand_over.files.key)]
 
     async def before_start() -> None:
-        places.own("proxy", uid=uid, gid=gid)
         make_directory(places.proxy_run, PRIVATE_DIRECTORY, uid=uid, gid=gid)
-        write_private(extension, _EXTENSION.read_bytes(), uid=uid, gid=gid)
-        try:
-            # The proxy does not start over a socket that a killed one left.
-            places.proxy_api_socket.unlink(missing_ok=True)
-        except OSError as error:
-            raise os_fault(error, places.proxy_api_socket, "remove") from error
+        make_directory(places.service_config, PASSABLE_DIRECTORY)
+        write_for_part(places.proxy_extension, _EXTENSION.read_bytes(), gid)
         if hand_over is not None:
             try:
                 hand_over.copy()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidehub.errors import TidehubError, UsageError
-from tidehub.system.files import PRIVATE_DIRECTORY, make_directory, write_private
+from tidehub.local.service_files import write_for_part
 
 HAND_OVER_INTERVAL = 5.0
 """Seconds between looks at the operator's files."""
@@ -79,22 +79,19 @@ def _warnings(certificate: Path, now: datetime.datetime) -> list[str]:
 
 
 class HandOver:
-    """Copies of both files in a 0700 directory of the proxy's user.
+    """Copies of both files for the proxy's group, in a directory that the operator alone can write.
 
     The key may be readable by root alone, and the proxy must not run as root: so the supervisor reads it and writes
-    a 0600 copy that belongs to the proxy's user, again whenever the source changes.
+    a copy, again whenever the source changes.
     """
 
-    def __init__(self, source: TlsFiles, directory: Path, *, uid: int | None, gid: int | None) -> None:
+    def __init__(self, source: TlsFiles, copies: TlsFiles, *, gid: int | None) -> None:
         self._source = source
-        self._directory = directory
-        self._uid = uid
         self._gid = gid
-        self.files = TlsFiles(directory / "certificate.pem", directory / "key.pem")
+        self.files = copies
 
     def copy(self) -> bool:
         """Copy what differs; true when something did. Raises `TidehubError`, `OSError`."""
-        make_directory(self._directory, PRIVATE_DIRECTORY, uid=self._uid, gid=self._gid)
         changed = False
         # The key first: the proxy takes a pair up only when it fits together.
         for source, copy in (
@@ -103,7 +100,7 @@ class HandOver:
         ):
             content = source.read_bytes()
             if not _holds(copy, content):
-                write_private(copy, content, uid=self._uid, gid=self._gid)
+                write_for_part(copy, content, self._gid)
                 changed = True
         return changed
 
