@@ -165,9 +165,7 @@ def populate(url: str, number: int) -> None:
             spawner = orm.Spawner(name="", user=user, user_options={"profile": "main"}, state={"a": 1})
             spawner.server = orm.Server(base_url=f"/user/user{n}/", port=8000)
             spawner.oauth_client = client
-            db.add_all(
-                [spawner, orm.Service(name=f"service{n}", url="http://127.0.0.1:1/", from_config=False)]
-            )
+            db.add_all([spawner, orm.Service(name=f"service{n}", from_config=False)])
             db.flush()
             user.new_api_token(token=f"token-of-user-{n:04d}-" + "x" * 20, scopes=["self"])
             code = {"code": f"code{n}", "redirect_uri": "/x", "session_id": "s", "scopes": ["self"]}

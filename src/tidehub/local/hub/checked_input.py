@@ -19,14 +19,12 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from tornado import web
 
+from tidehub.local.json_input import LONGEST_NUMBER, fault_of, fault_of_text, read_json
+
 MOST_BODY = 8 * 2**20
 """Bytes of any request that the hub reads at all."""
 MOST_JSON = 256 * 2**10
 """Bytes of a JSON body; the longest real ones name a few thousand users."""
-MOST_VALUES = 20_000
-DEEPEST = 20
-LONGEST_NUMBER = 2**53
-"""Beyond it JSON's numbers are not exact (RFC 8259, section 6), and sqlite holds 64 bits."""
 MOST_STORED = 64 * 2**10
 """Bytes of one JSON value in the database that comes from people."""
 MOST_BINARY = 2**20
@@ -43,68 +41,6 @@ class BadInput(web.HTTPError):
     def __init__(self, words: str, status: int = 400) -> None:
         super().__init__(status, "%s", words)
         self.jupyterhub_message = words
-
-
-def read_json(body: bytes) -> Any:
-    """The value of a JSON body; None for an empty one. Raises `BadInput`."""
-    if len(body) > MOST_JSON:
-        raise BadInput(f"The body has {len(body)} bytes; at most {MOST_JSON} are accepted", 413)
-    try:
-        text = body.decode("utf-8").strip()
-        value = json.loads(text, parse_constant=_no_constant) if text else None
-    except RecursionError:
-        raise BadInput(f"The body is nested more than {DEEPEST} levels deep") from None
-    except ValueError as error:
-        # Without `error.object`: what was sent may hold a secret, and messages are logged.
-        raise BadInput(f"The body is not valid JSON: {getattr(error, 'msg', type(error).__name__)}") from None
-    fault = fault_of(value)
-    if fault:
-        raise BadInput(f"The body {fault}")
-    return value
-
-
-def fault_of(value: Any) -> str | None:
-    """What keeps a JSON value from being stored and read again, to follow "The body"; None for a good one (pure)."""
-    left, seen = [(value, 1)], 0
-    while left:
-        item, depth = left.pop()
-        seen += 1
-        if depth > DEEPEST:
-            return f"is nested more than {DEEPEST} levels deep"
-        if seen > MOST_VALUES:
-            return f"holds more than {MOST_VALUES} values"
-        if isinstance(item, Mapping):
-            if any(not isinstance(key, str) for key in item):
-                return "holds a key that is not text"
-            left += [(key, depth) for key in item]
-            left += [(inner, depth + 1) for inner in item.values()]
-        elif isinstance(item, list | tuple | set | frozenset):
-            left += [(inner, depth + 1) for inner in item]
-        elif (fault := _fault_of_scalar(item)) is not None:
-            return f"holds {fault}"
-    return None
-
-
-def _fault_of_scalar(item: Any) -> str | None:
-    if isinstance(item, str):
-        return _fault_of_text(item)
-    if isinstance(item, float):
-        return None if abs(item) < float("inf") else "a number that is not finite"
-    if isinstance(item, int) and abs(item) > LONGEST_NUMBER:
-        return "a number beyond 2**53"
-    return None
-
-
-def _fault_of_text(text: str) -> str | None:
-    if "\0" in text:
-        return "text with a NUL character"
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        return "text that is not valid Unicode"
-    return None
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 # --- before the handlers ------------------------------------------------------------------------------------------
@@ -127,7 +63,14 @@ class CheckedHandler(web.RequestHandler):
             for value in values:
                 _check_text(value, "An argument")
         if self.is_json():
-            self.check_body(read_json(self.request.body))
+            if len(self.request.body) > MOST_JSON:
+                size = len(self.request.body)
+                raise BadInput(f"The body has {size} bytes; at most {MOST_JSON} are accepted", 413)
+            try:
+                body = read_json(self.request.body)
+            except ValueError as error:
+                raise BadInput(f"The body {error}") from None
+            self.check_body(body)
 
     def is_json(self) -> bool:
         """Whether the body is read as JSON: the hub does so whatever its `Content-Type` says."""
@@ -261,7 +204,7 @@ def column_fault(column: sa.Column[Any], value: Any) -> str | None:
             return f"must be text, not {_kind(value)}"
         if kind.length is not None and len(value) > kind.length:
             return f"has {len(value)} characters; at most {kind.length} are accepted"
-        fault = _fault_of_text(value)
+        fault = fault_of_text(value)
         return f"is {fault}" if fault else None
     return None
 

@@ -62,6 +62,8 @@ def _service(row: Mapping[str, Any]) -> str | None:
     client = row.get("oauth_client_id")
     if client is not None and not client.startswith("service-"):
         return "has a client that is not a service's"
+    if row.get("url") and not row.get("from_config") and row.get("_server_id") is None:
+        return "has an address and no server"
     environment = row.get("environment") or {}
     if not all(isinstance(item, str) for item in [*environment.values(), *(row.get("command") or [])]):
         return "holds what is not text"
