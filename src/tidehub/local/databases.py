@@ -14,6 +14,7 @@ from tidehub.capacity.ledger import Ledger
 from tidehub.capacity.queue import Capacity
 from tidehub.errors import TidehubError, UsageError
 from tidehub.local.files import os_fault
+from tidehub.local.isolation import Isolation
 from tidehub.local.places import Places
 from tidehub.local.set_aside import set_aside, set_file_aside
 
@@ -54,10 +55,22 @@ def open_ledger(places: Places, capacity: Capacity, warn: Callable[[str], None])
 
 def ledger_damage(places: Places, warn: Callable[[str], None]) -> Callable[[list[dict[str, Any]]], None]:
     """What becomes of unreadable rows of the ledger: kept in a file, and told. Whoever runs them enters them again."""
+    return _keep(places, "ledger", "the ledger of memory", warn)
 
+
+def mend_people(places: Places, isolation: Isolation, warn: Callable[[str], None]) -> None:
+    """Take damaged lines out of the table of started processes; name entries of users that cannot be used."""
+    isolation.mend(_keep(places, "launches", "the table of started processes", warn))
+    for words in isolation.people.damaged():
+        warn(f"{words}. This user cannot start anything until the table is restored from a backup")
+
+
+def _keep(
+    places: Places, source: str, what: str, warn: Callable[[str], None]
+) -> Callable[[list[dict[str, Any]]], None]:
     def keep(rows: list[dict[str, Any]]) -> None:
-        kept = set_aside(places.private, "ledger", rows)
-        warn(f"{len(rows)} damaged entries of the ledger of memory were removed. A copy is in {kept}")
+        kept = set_aside(places.private, source, rows)
+        warn(f"{len(rows)} damaged entries of {what} were removed. A copy is in {kept}")
 
     return keep
 

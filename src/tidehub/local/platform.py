@@ -19,6 +19,7 @@ from tidehub.local.databases import (
     check_databases,
     check_hub_database,
     hub_database_url,
+    mend_people,
     open_ledger,
 )
 from tidehub.local.files import write_private
@@ -89,6 +90,7 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
     if site.machine.database_url:
         check_hub_database(site.machine.database_url)
     prepared = _prepare(site, places, options, say)
+    mend_people(places, prepared.isolation, say.warn)
     site = prepared.site
     setting = parts.Setting(
         site=site,

@@ -14,9 +14,10 @@ import signal
 import subprocess
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tidehub.errors import TidehubError
 
@@ -245,6 +246,10 @@ class Isolation(ABC):
     def running(self, parent: str | None = None) -> list[Launched]:
         """Everything started for people that has not ended, by whichever process of the platform."""
         return [line for line in self._launches.all(parent) if self.alive(line.handle)]
+
+    def mend(self, keep: Callable[[list[dict[str, Any]]], None]) -> None:
+        """Take out of the table of started processes what cannot be read, see `Launches.mend`."""
+        self._launches.mend(keep)
 
     # Ending
 
