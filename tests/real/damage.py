@@ -30,6 +30,7 @@ def columns_of(path: Path, table: str) -> list[str]:
 def overwrite(path: Path, table: str, column: str, rowid: int, value: object) -> bool:
     """Write `value` past the schema's own rules where sqlite lets us; false where it does not (NOT NULL, STRICT)."""
     with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA synchronous = OFF")
         # Bytes as text: what a bad sector or an interrupted editor leaves is typed as the column says.
         cast = "CAST(? AS TEXT)" if isinstance(value, memoryview) else "?"
         try:

@@ -31,6 +31,10 @@ ABSENT_AFTER = 30.0
 FORGOTTEN_AFTER = 600.0
 """Seconds without a question after which `reconcile` drops a waiting claim."""
 
+MOST_MEMORY = 2**50
+"""Bytes; a row that claims more is damaged, and would keep everybody waiting."""
+MOST_CORES = 2**20
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS claims (
     place INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -96,8 +100,7 @@ class Ledger:
         self._asker = _identity_of_this_process()
         with _private_umask(), self._transaction() as db:
             db.execute(_SCHEMA)
-            # Text that is not UTF-8 would end the look at all other rows.
-            db.text_factory = lambda raw: raw.decode("utf-8", "backslashreplace")
+            db.text_factory = _text_or_bytes
             damaged = [dict(row) for row in db.execute("SELECT * FROM claims") if not _readable(row)]
             if damaged:
                 on_damage(damaged)
@@ -354,6 +357,14 @@ def _boot_id() -> str:
         return ""
 
 
+def _text_or_bytes(raw: bytes) -> str | bytes:
+    """Text that is not UTF-8 must not end the look at all other rows."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw
+
+
 def _readable(row: sqlite3.Row) -> bool:
     """Whether a row is one that this module wrote: sqlite keeps anything in any column."""
     texts = all(isinstance(row[name], str) for name in ("id", "kind", "owner", "state", "asker"))
@@ -362,7 +373,11 @@ def _readable(row: sqlite3.Row) -> bool:
     numbers = isinstance(row["cores"], int | float) and isinstance(row["seen"], int | float)
     if not numbers or not isinstance(row["memory"], int) or row["start_slot"] not in (0, 1):
         return False
-    if row["memory"] < 0 or row["cores"] < 0 or not _whole(*_asker(row["asker"])[1:]):
+    if (
+        not 0 <= row["memory"] <= MOST_MEMORY
+        or not 0 <= row["cores"] <= MOST_CORES
+        or not _whole(*_asker(row["asker"])[1:])
+    ):
         return False
     return row["process"] is None or _is_process(row["process"])
 

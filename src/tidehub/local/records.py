@@ -158,6 +158,8 @@ class _Look:
         name = f"{self.table.name}.{column.name}"
         if raw is None:
             return None, "" if column.nullable else "is empty"
+        if isinstance(raw, _NotText):
+            return None, "is not UTF-8"
         if isinstance(raw, str | bytes) and len(raw) > LARGEST and name not in self.rules.large:
             return None, f"has {len(raw)} bytes"
         if isinstance(column.type, sa.Boolean) and raw not in (0, 1):
@@ -201,11 +203,15 @@ def _python_type(column: sa.Column[Any]) -> Any:
     return column.type.python_type
 
 
-def _text_or_bytes(raw: bytes) -> str | bytes:
+class _NotText(bytes):
+    """What sqlite holds as text and cannot be decoded; never to be taken for a binary value."""
+
+
+def _text_or_bytes(raw: bytes) -> str | _NotText:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
-        return raw
+        return _NotText(raw)
 
 
 def _apply(connection: sa.Connection, one: Damaged) -> None:

@@ -141,6 +141,12 @@ def _visible(places: Places) -> bool:
         pass
     else:
         if os.access(places.private, os.R_OK | os.X_OK):
+            if not places.exists and places.secrets.exists():
+                raise TidehubError(
+                    f"{places.id_file} is missing, and without it nothing that runs can be found",
+                    expected="the state as the last run left it",
+                    fix="restore it from a backup, or run `tidehub up`, which says what a new one means",
+                )
             return places.exists
     raise TidehubError(
         f"you may not look into {places.private}",
