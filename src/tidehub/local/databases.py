@@ -13,10 +13,10 @@ from urllib.parse import quote, urlsplit
 from tidehub.capacity.ledger import Ledger
 from tidehub.capacity.queue import Capacity
 from tidehub.errors import TidehubError, UsageError
-from tidehub.local.files import os_fault
 from tidehub.local.isolation import Isolation
 from tidehub.local.places import Places
 from tidehub.local.set_aside import set_aside, set_file_aside
+from tidehub.system.files import os_fault
 
 CONNECT_SECONDS = 10
 """How long a PostgreSQL server may take to answer."""

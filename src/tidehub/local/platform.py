@@ -22,7 +22,6 @@ from tidehub.local.databases import (
     mend_people,
     open_ledger,
 )
-from tidehub.local.files import write_private
 from tidehub.local.front.proxy import FrontDoor
 from tidehub.local.front.tls import TlsFiles
 from tidehub.local.hub.settings import HubSettings, LoginEndpoints, ProfileEnvironment
@@ -44,6 +43,7 @@ from tidehub.secrets.secret import Secret
 from tidehub.secrets.site_secrets import require
 from tidehub.site.load import load_preset, load_site
 from tidehub.site.model import Site
+from tidehub.system.files import write_private
 
 
 @dataclass(frozen=True)

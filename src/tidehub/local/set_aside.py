@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tidehub.local.files import PRIVATE_DIRECTORY, make_directory, write_private
+from tidehub.system.files import PRIVATE_DIRECTORY, make_directory, write_private
 
 NAME = "set-aside"
 """The directory below `private`."""

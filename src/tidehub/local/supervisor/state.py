@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tidehub import __version__
 from tidehub.errors import TidehubError
-from tidehub.local.files import read_private, write_private
 from tidehub.local.isolation.process import boot_id
+from tidehub.system.files import read_private, write_private
 
 
 @dataclass(frozen=True)
