@@ -140,9 +140,15 @@ def _people(table: Kept | None) -> dict[str, str]:
     """Directory of each person's home by their name, those removed too: their files are still there."""
     if table is None:
         return {}
-    with closing(sqlite3.connect(":memory:")) as database:
-        database.deserialize(table.content)
-        return {
-            str(name): str(directory)
-            for name, directory in database.execute("SELECT name, directory FROM people")
-        }
+    try:
+        with closing(sqlite3.connect(":memory:")) as database:
+            database.deserialize(table.content)
+            return {
+                str(name): str(directory)
+                for name, directory in database.execute("SELECT name, directory FROM people")
+            }
+    except sqlite3.Error as error:
+        raise TidehubError(
+            f"the table of people is damaged: {error}",
+            fix="restore private/people.sqlite from an older backup; it says whose files are whose",
+        ) from error

@@ -185,9 +185,14 @@ def _claim_uids(manifest: dict[str, Any], files: dict[str, Kept], places: Places
     table = files.get(f"{STATE}private/people.sqlite")
     if not manifest.get("root") or table is None:
         return
-    with closing(sqlite3.connect(":memory:")) as database:
-        database.deserialize(table.content)
-        uids = [int(row[0]) for row in database.execute("SELECT number FROM people")]
+    try:
+        with closing(sqlite3.connect(":memory:")) as database:
+            database.deserialize(table.content)
+            uids = [int(row[0]) for row in database.execute("SELECT number FROM people")]
+    except sqlite3.Error as error:
+        raise TidehubError(
+            f"the table of people in the backup is damaged: {error}", fix="restore an older backup"
+        ) from error
     claims = UidClaims(places.state, str(manifest.get("platform")))
     for uid in uids:
         if not claims.take(uid) and not claims.take_abandoned(uid):

@@ -2,18 +2,22 @@
 
 Every operation is one `BEGIN IMMEDIATE` transaction on a connection of its own, so that any number of threads
 and processes may use the ledger at once, and a `kill -9` at any moment leaves it whole. The decision itself
-is `queue.decide`. Sizes are bytes, times are seconds.
+is `queue.decide`. Sizes are bytes, times are seconds of the monotonic clock: it is one for all processes, no
+correction of the date moves it, and it stands still while the machine sleeps. It counts from boot, so whoever
+asks is written down with the boot's id.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +30,10 @@ ABSENT_AFTER = 30.0
 """Seconds without a question after which a waiting claim is passed over (it keeps its place)."""
 FORGOTTEN_AFTER = 600.0
 """Seconds without a question after which `reconcile` drops a waiting claim."""
+
+MOST_MEMORY = 2**50
+"""Bytes; a row that claims more is damaged, and would keep everybody waiting."""
+MOST_CORES = 2**20
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS claims (
@@ -75,13 +83,28 @@ class Ledger:
     Raises `TidehubError` when the file cannot be opened or is damaged.
     """
 
-    def __init__(self, path: Path, capacity: Capacity, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: Path,
+        capacity: Capacity,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        on_damage: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
+    ) -> None:
+        """`on_damage` gets the rows that cannot be read, before they are dropped. Their processes are still known
+        to the table of launches, and whoever started them enters them again.
+        """
         self.path = path
         self.capacity = capacity
         self._clock = clock
         self._asker = _identity_of_this_process()
         with _private_umask(), self._transaction() as db:
             db.execute(_SCHEMA)
+            db.text_factory = _text_or_bytes
+            damaged = [dict(row) for row in db.execute("SELECT * FROM claims") if not _readable(row)]
+            if damaged:
+                on_damage(damaged)
+                db.executemany("DELETE FROM claims WHERE place = :place", damaged)
 
     def ask(self, claim: Claim) -> None:
         """Queue `claim`. Asking again with the same id keeps its place (after a restart, say).
@@ -107,14 +130,14 @@ class Ledger:
             if db.execute("PRAGMA user_version").fetchone()[0]:
                 return Waiting(1, 0, "the platform is being stopped")
             now = self._clock()
-            if now - mine["seen"] > ABSENT_AFTER / 6 or mine["asker"] != self._asker:
+            if mine["asker"] != self._asker or not self._seen_within(mine, ABSENT_AFTER / 6):
                 db.execute("UPDATE claims SET seen = ?, asker = ? WHERE id = ?", (now, self._asker, claim_id))
             rows = db.execute("SELECT * FROM claims ORDER BY place").fetchall()
             held = [Held(_claim(r), r["state"] == _STARTING) for r in rows if r["state"] != _WAITING]
             waiting = [
                 _claim(r)
                 for r in rows
-                if r["state"] == _WAITING and (r["id"] == claim_id or now - r["seen"] <= ABSENT_AFTER)
+                if r["state"] == _WAITING and (r["id"] == claim_id or self._seen_within(r, ABSENT_AFTER))
             ]
             verdict = next(
                 v
@@ -169,18 +192,6 @@ class Ledger:
             rows = db.execute("SELECT id, process FROM claims WHERE process IS NOT NULL").fetchall()
         return {row["id"]: json.loads(row["process"]) for row in rows}
 
-    def interrupted(self, kind: str) -> dict[str, dict[str, Any]]:
-        """Processes of one kind that were starting when whoever started them was killed, by claim.
-
-        Nobody waits for them any more, and nobody knows them but this book.
-        """
-        with self._transaction() as db:
-            rows = db.execute(
-                "SELECT id, asker, process FROM claims WHERE kind = ? AND state = ? AND process IS NOT NULL",
-                (kind, _STARTING),
-            ).fetchall()
-        return {row["id"]: json.loads(row["process"]) for row in rows if not _is_running(row["asker"])}
-
     def reconcile(self, alive: Callable[[dict[str, Any]], bool]) -> list[str]:
         """Drop claims whose process is gone; gives their ids.
 
@@ -234,8 +245,13 @@ class Ledger:
         if row["process"] is not None:
             return alive(json.loads(row["process"]))
         if row["state"] == _WAITING:
-            return bool(self._clock() - row["seen"] <= FORGOTTEN_AFTER)
+            return self._seen_within(row, FORGOTTEN_AFTER)
         return _is_running(row["asker"])
+
+    def _seen_within(self, row: sqlite3.Row, seconds: float) -> bool:
+        """Whether somebody asked for it in the last `seconds`; what was written in another boot says nothing now."""
+        same_boot = _asker(row["asker"])[0] == _boot_id()
+        return bool(same_boot and 0 <= self._clock() - row["seen"] <= seconds)
 
     def _insert(self, db: sqlite3.Connection, claim: Claim, state: str, process: str | None) -> None:
         db.execute(
@@ -295,7 +311,7 @@ class Ledger:
             raise TidehubError(
                 f"the capacity ledger {self.path} cannot be used: {error}",
                 expected="a sqlite file that this process may write",
-                fix="stop the platform and remove the file; it is made again from what runs",
+                fix="run `tidehub down`, then `tidehub up`: a damaged ledger is set aside and made anew",
             ) from error
 
 
@@ -318,12 +334,73 @@ def _private_umask() -> Iterator[None]:
 
 def _identity_of_this_process() -> str:
     pid = os.getpid()
-    return f"{pid}:{_start_ticks(pid)}"
+    return f"{_boot_id()}:{pid}:{_start_ticks(pid)}"
 
 
 def _is_running(asker: str) -> bool:
-    pid, _, ticks = asker.partition(":")
-    return _start_ticks(int(pid)) == int(ticks)
+    boot, pid, ticks = _asker(asker)
+    return boot == _boot_id() and _start_ticks(int(pid)) == int(ticks)
+
+
+def _asker(text: str) -> tuple[str, str, str]:
+    """Boot, pid and start time; the boot is empty in what an earlier version wrote."""
+    boot, pid, ticks = f"::{text}".rsplit(":", 2)
+    return boot.lstrip(":"), pid, ticks
+
+
+@cache
+def _boot_id() -> str:
+    """Names the current run of the kernel (random(4)); empty where /proc does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _text_or_bytes(raw: bytes) -> str | bytes:
+    """Text that is not UTF-8 must not end the look at all other rows."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw
+
+
+def _readable(row: sqlite3.Row) -> bool:
+    """Whether a row is one that this module wrote: sqlite keeps anything in any column."""
+    texts = all(isinstance(row[name], str) for name in ("id", "kind", "owner", "state", "asker"))
+    if not texts or row["state"] not in (_WAITING, _STARTING, _RUNNING):
+        return False
+    numbers = isinstance(row["cores"], int | float) and isinstance(row["seen"], int | float)
+    if not numbers or not isinstance(row["memory"], int) or row["start_slot"] not in (0, 1):
+        return False
+    if (
+        not 0 <= row["memory"] <= MOST_MEMORY
+        or not 0 <= row["cores"] <= MOST_CORES
+        or not _whole(*_asker(row["asker"])[1:])
+    ):
+        return False
+    return row["process"] is None or _is_process(row["process"])
+
+
+def _whole(*texts: str) -> bool:
+    return all(re.fullmatch(r"-?[0-9]{1,19}", text) for text in texts)
+
+
+def _is_process(text: object) -> bool:
+    try:
+        state = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(state, dict) or not isinstance(state.get("pid"), int):
+        return False
+    counts = ("started", "kills_at_start", "keeper", "keeper_started", "memory_limit")
+    paths = state.get("cgroup", [])
+    return (
+        "started" in state
+        and all(state.get(name) is None or isinstance(state[name], int) for name in counts)
+        and isinstance(paths, list)
+        and all(isinstance(path, str) for path in paths)
+    )
 
 
 def _start_ticks(pid: int) -> int:

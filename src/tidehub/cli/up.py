@@ -43,6 +43,15 @@ def up(
         bool, typer.Option("--fit", help="Shrink the site's sizes in proportion to what this machine has.")
     ] = False,
     settings: Settings = None,
+    accept_missing: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--accept-missing",
+            metavar="NAME",
+            help="Begin anew without this part of the state, which is gone: platform-id, secrets.json, "
+            "people.sqlite, hub.sqlite or homes. May be given again.",
+        ),
+    ] = None,
     demo_login_on_public_address: Annotated[
         bool,
         typer.Option(
@@ -52,6 +61,7 @@ def up(
     ] = False,
 ) -> None:
     """Start the platform on this machine; Ctrl-C stops it, a second Ctrl-C at once."""
+    from tidehub.local.missing import refuse_missing
     from tidehub.local.places import Places
     from tidehub.local.supervisor.platform import UpOptions
     from tidehub.local.unsupported import refuse_unsupported
@@ -70,10 +80,15 @@ def up(
     # Read before anything is made, so that a wrong one leaves nothing behind.
     loaded = load_site_or_builtin(site, changed)
     refuse_unsupported(loaded.site)
+    gone = refuse_missing(
+        places, accept_missing or (), own_hub_database=loaded.site.machine.database_url is None
+    )
     # Whatever the caller's, and detached or not: nothing is open to others unless its mode says so.
     os.umask(0o077)
     places.ensure()
     say = make_say()
+    for part in gone:
+        say.warn(f"{part.name} is missing and made anew: {part.meaning}")
     for warning in loaded.warnings:
         say.warn(str(warning))
     try:

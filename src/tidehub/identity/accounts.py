@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import secrets
 import sqlite3
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tidehub.errors import UsageError
+from tidehub.errors import TidehubError, UsageError
 from tidehub.identity.database import Database
 from tidehub.identity.passwords import hash_password
+from tidehub.identity.private_files import write_private
 
+_log = logging.getLogger(__name__)
 _USERNAME = re.compile(r"[a-z][a-z0-9._-]{0,62}[a-z0-9]|[a-z]")
 SHORTEST_PASSWORD = 8
 
@@ -58,7 +62,30 @@ class AccountStore:
     @classmethod
     def open(cls, state_dir: Path) -> Self:
         """The accounts below `state_dir`, made (0700) when missing. Raises `TidehubError` if unusable."""
-        return cls(Database(state_dir))
+        store = cls(Database(state_dir))
+        store.mend()
+        return store
+
+    def mend(self) -> list[str]:
+        """Take accounts out that cannot be read, so that they cost nobody else; gives their names, as text.
+
+        A copy stays beside the database (0600). Trial accounts are made again with the password they had.
+        """
+        connection = self.database.connection
+        # A name that is not UTF-8 must not end the look at all other rows.
+        connection.text_factory = lambda raw: raw.decode("utf-8", "backslashreplace")
+        with self.database.transaction():
+            rows = connection.execute("SELECT rowid, * FROM accounts").fetchall()
+            damaged = [row for row in rows if not _readable(row)]
+            if damaged:
+                kept = self.state_dir / f"set-aside-{int(time.time())}-{secrets.token_hex(2)}.json"
+                write_private(kept, json.dumps([dict(row) for row in damaged], indent=1) + "\n")
+                for row in damaged:
+                    connection.execute("DELETE FROM accounts WHERE rowid = ?", (row["rowid"],))
+                    _log.warning(
+                        "The account %r is damaged and was removed; a copy is in %s", row["username"], kept
+                    )
+        return [str(row["username"]) for row in damaged]
 
     @property
     def state_dir(self) -> Path:
@@ -177,6 +204,17 @@ def checked_password(password: str) -> str:
     if len(password) < SHORTEST_PASSWORD:
         raise UsageError(f"A password needs at least {SHORTEST_PASSWORD} characters.")
     return password
+
+
+def _readable(row: sqlite3.Row) -> bool:
+    """Whether an account's lists are lists of text; the table itself is STRICT about all other types."""
+    try:
+        account = _account(row)
+        lists = [json.loads(row[name]) for name in ("entitlements", "affiliation", "assurance")]
+    except (TidehubError, ValueError, TypeError, RecursionError):
+        return False
+    texts = all(isinstance(one, list) and all(isinstance(text, str) for text in one) for one in lists)
+    return texts and bool(account.sub)
 
 
 def _account(row: sqlite3.Row) -> Account:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
+from tidehub.capacity.ledger import Ledger
+from tidehub.capacity.queue import Capacity
 from tidehub.errors import TidehubError, UsageError
+from tidehub.local.isolation import Isolation
 from tidehub.local.places import Places
+from tidehub.local.set_aside import set_aside, set_file_aside
 from tidehub.system.files import os_fault
 
 CONNECT_SECONDS = 10
@@ -33,13 +38,47 @@ def _remedies(places: Places) -> dict[Path, str]:
         places.people: "Without one nobody knows which uid owns which home: make the table anew only together "
         f"with new homes (move {places.homes} away too)",
         places.gateway_database: f"{away} running clusters are lost",
-        places.ledger: f"{away} nothing is lost",
     }
 
 
 def check_identity_database(path: Path) -> None:
     """The same for the identity provider's, which only the owner of its directory may open."""
     _check_sqlite(path, f"{_AWAY} the accounts for trying out get new passwords")
+
+
+def open_ledger(places: Places, capacity: Capacity, warn: Callable[[str], None]) -> Ledger:
+    """The ledger of this start. A damaged one is set aside and made anew, for hub and gateway enter what runs.
+
+    Raises `TidehubError` when it cannot be written.
+    """
+    try:
+        _check_sqlite(places.ledger, "")
+    except Damaged as error:
+        kept = set_file_aside(places.private, places.ledger)
+        warn(f"{error.what}. It is made anew from what runs; the damaged file is {kept}")
+    return Ledger(places.ledger, capacity, on_damage=ledger_damage(places, warn))
+
+
+def ledger_damage(places: Places, warn: Callable[[str], None]) -> Callable[[list[dict[str, Any]]], None]:
+    """What becomes of unreadable rows of the ledger: kept in a file, and told. Whoever runs them enters them again."""
+    return _keep(places, "ledger", "the ledger of memory", warn)
+
+
+def mend_people(places: Places, isolation: Isolation, warn: Callable[[str], None]) -> None:
+    """Take damaged lines out of the table of started processes; name entries of users that cannot be used."""
+    isolation.mend(_keep(places, "launches", "the table of started processes", warn))
+    for words in isolation.people.damaged():
+        warn(f"{words}. This user cannot start anything until the table is restored from a backup")
+
+
+def _keep(
+    places: Places, source: str, what: str, warn: Callable[[str], None]
+) -> Callable[[list[dict[str, Any]]], None]:
+    def keep(rows: list[dict[str, Any]]) -> None:
+        kept = set_aside(places.private, source, rows)
+        warn(f"{len(rows)} damaged entries of {what} were removed. A copy is in {kept}")
+
+    return keep
 
 
 def _check_sqlite(path: Path, without: str) -> None:
@@ -60,8 +99,12 @@ def _check_sqlite(path: Path, without: str) -> None:
         raise _damaged(path, "; ".join(found).replace("\n", " "), without)
 
 
-def _damaged(path: Path, why: str, without: str) -> TidehubError:
-    return TidehubError(
+class Damaged(TidehubError):
+    """A database that sqlite cannot read as a whole."""
+
+
+def _damaged(path: Path, why: str, without: str) -> Damaged:
+    return Damaged(
         f"{path} is damaged: {why}",
         expected="the database that tidehub made here",
         fix=f"restore it from a backup. {without}",

@@ -15,7 +15,7 @@ from tidehub.local.front.routes import both, restore_routes, routes_check
 from tidehub.local.logs.alive import goes_round
 from tidehub.local.places import Places
 from tidehub.local.secrets import PlatformSecrets
-from tidehub.local.supervisor.component import Component, Hook, Probe
+from tidehub.local.supervisor.component import Component, Probe
 from tidehub.local.supervisor.readiness import http_check
 from tidehub.secrets.secret import Secret
 from tidehub.site.model import Site
@@ -110,7 +110,7 @@ def base_environment(setting: Setting) -> dict[str, str]:
     }
 
 
-def hub(setting: Setting, client_secret: Secret, *, identity: bool, before_start: Hook) -> Component:
+def hub(setting: Setting, client_secret: Secret, *, identity: bool) -> Component:
     """JupyterHub. Ready when its API answers through the front door, routes included."""
     config = Path(__file__).parent / "hub" / "jupyterhub_config.py"
     own = f"{setting.hub_url}hub/api"
@@ -134,7 +134,6 @@ def hub(setting: Setting, client_secret: Secret, *, identity: bool, before_start
         ),
         # Not after the gateway: jupyterhub 5.5 looks for a service at its start once, for a second, and goes on.
         after=("proxy",),
-        before_start=before_start,
         cwd=setting.places.private,
         probe=Probe(check=http_check(own)),
         start_timeout=120,

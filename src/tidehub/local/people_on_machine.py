@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from tidehub.capacity.ledger import Ledger
-from tidehub.capacity.queue import NOTEBOOK
+from tidehub.errors import TidehubError
 from tidehub.local.isolation import Isolation, ProcessHandle
 from tidehub.local.parts import Setting
 
@@ -19,36 +19,17 @@ def end_everybody(ledger: Ledger, isolation: Isolation) -> Callable[[float], Awa
     """The hook that ends all notebook servers and Dask processes. It needs no part of the platform to answer."""
 
     async def end(grace: float) -> None:
-        ledger.pause()
+        # What runs is written down in the table of launches. The ledger only keeps more from being started meanwhile:
+        # a damaged one, or a full disk, must not keep anything running.
+        with contextlib.suppress(TidehubError):
+            ledger.pause()
         for _ in range(ROUNDS):
-            running = {
-                claim: handle
-                for claim, state in ledger.processes().items()
-                if isolation.alive(handle := ProcessHandle.from_state(state))
-            }
-            if not running:
+            await isolation.stop_all(grace=grace)
+            if not isolation.running():
                 break
-            await asyncio.gather(*(isolation.stop(handle, grace) for handle in running.values()))
-            for claim in running:
+        with contextlib.suppress(TidehubError):
+            for claim in ledger.processes():
                 ledger.release(claim)
-        # What no book knows, such as a kernel whose server died a moment ago.
-        await isolation.stop_all(grace=grace)
-
-    return end
-
-
-def end_interrupted_starts(ledger: Ledger, isolation: Isolation) -> Callable[[], Awaitable[None]]:
-    """The hook before every start of the hub: ends servers that a killed hub was starting and never wrote down."""
-
-    async def end() -> None:
-        for claim, state in ledger.interrupted(NOTEBOOK).items():
-            handle = ProcessHandle.from_state(state)
-            if isolation.alive(handle):
-                await isolation.stop(handle, 2.0)
-            ledger.release(claim)
-        ledger.reconcile(lambda state: isolation.alive(ProcessHandle.from_state(state)))
-        known = [ProcessHandle.from_state(state) for state in ledger.processes().values()]
-        await isolation.tidy("servers", known, grace=2.0)
 
     return end
 

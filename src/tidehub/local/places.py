@@ -129,7 +129,7 @@ class Places:
             raise TidehubError(
                 f"{self.id_file} is damaged",
                 expected="32 hexadecimal digits",
-                fix="restore it from a backup, or remove it: a new one is made at the next start",
+                fix="restore it from a backup, or remove it and run `tidehub up`, which says what a new one means",
             )
         return text.strip()[:8]
 

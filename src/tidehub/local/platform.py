@@ -9,13 +9,18 @@ from pathlib import Path
 
 from tidehub.capacity.fit import capacity as memory_to_give
 from tidehub.capacity.fit import fit, impossible
-from tidehub.capacity.ledger import Ledger
 from tidehub.capacity.queue import Capacity, capacity_of, reservations
 from tidehub.errors import TidehubError, UsageError
 from tidehub.local import notebook_side, parts
 from tidehub.local.addresses import Front, free_ports, front_of, keep_ports, on_this_machine
 from tidehub.local.dask_parts import dask_parts
-from tidehub.local.databases import check_databases, check_hub_database, hub_database_url
+from tidehub.local.databases import (
+    check_databases,
+    check_hub_database,
+    hub_database_url,
+    mend_people,
+    open_ledger,
+)
 from tidehub.local.front.proxy import FrontDoor
 from tidehub.local.front.tls import TlsFiles
 from tidehub.local.hub.settings import HubSettings, LoginEndpoints, ProfileEnvironment
@@ -23,7 +28,7 @@ from tidehub.local.identity_part import DemoLogin, prepare_identity
 from tidehub.local.isolation import Isolation, choose_isolation
 from tidehub.local.isolation.people import proxy_uid, services_uid
 from tidehub.local.machine import machine_cores, machine_memory
-from tidehub.local.people_on_machine import end_everybody, end_interrupted_starts, observe
+from tidehub.local.people_on_machine import end_everybody, observe
 from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
 from tidehub.local.service_files import remove_older_layout
@@ -84,6 +89,7 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
     if site.machine.database_url:
         check_hub_database(site.machine.database_url)
     prepared = _prepare(site, places, options, say)
+    mend_people(places, prepared.isolation, say.warn)
     site = prepared.site
     setting = parts.Setting(
         site=site,
@@ -99,7 +105,7 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
     side = notebook_side.install(prepared.software.root / "notebook-side")
     readable = (prepared.software.root,)
     _render_hub(setting, prepared, endpoints, side, readable, identity=login is not None)
-    ledger = Ledger(places.ledger, prepared.capacity)
+    ledger = open_ledger(places, prepared.capacity, say.warn)
     ledger.resume()
     own_uid = proxy_uid() if os.geteuid() == 0 else None
     roots = {slug: environment.python.parent.parent for slug, environment in prepared.environments.items()}
@@ -112,7 +118,6 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
             setting,
             client_secret,
             identity=login is not None,
-            before_start=end_interrupted_starts(ledger, prepared.isolation),
         ),
         *([culler] if (culler := parts.culler(setting)) else []),
     ]

@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-_TABLE = sa.Table(
+TABLE = sa.Table(
     "tidehub_people",
     sa.MetaData(),
     sa.Column("name", sa.Unicode(255), primary_key=True),
@@ -48,24 +48,22 @@ class People:
     def __init__(self, session: Any, stated: Mapping[str, str] | None = None) -> None:
         self._session = session
         self._stated = {sub: name.lower() for sub, name in (stated or {}).items()}
-        _TABLE.create(session.get_bind(), checkfirst=True)
+        TABLE.create(session.get_bind(), checkfirst=True)
 
     def name_of(self, who: Identity, presented: str) -> str:
         """The hub's name of this person: what the operator states, else the name they had first, else `presented`."""
         if who.sub in self._stated:
             return self._stated[who.sub]
         row = self._session.execute(
-            sa.select(_TABLE.c.name)
-            .where(_TABLE.c.realm == who.realm, _TABLE.c.sub == who.sub)
-            .order_by(_TABLE.c.bound)
+            sa.select(TABLE.c.name)
+            .where(TABLE.c.realm == who.realm, TABLE.c.sub == who.sub)
+            .order_by(TABLE.c.bound)
         ).first()
         return presented if row is None else str(row.name)
 
     def owner_of(self, name: str) -> Identity | None:
         """Who has this name; None when nobody has come with it yet."""
-        row = self._session.execute(
-            sa.select(_TABLE.c.realm, _TABLE.c.sub).where(_TABLE.c.name == name)
-        ).first()
+        row = self._session.execute(sa.select(TABLE.c.realm, TABLE.c.sub).where(TABLE.c.name == name)).first()
         return None if row is None else Identity(row.realm, row.sub)
 
     def bind(self, name: str, who: Identity) -> None:
@@ -73,15 +71,15 @@ class People:
         owner = self.owner_of(name)
         now = time.time()
         if owner is None:
-            statement: Any = _TABLE.insert().values(
+            statement: Any = TABLE.insert().values(
                 name=name, realm=who.realm, sub=who.sub, bound=now, confirmed=now
             )
         elif owner == who:
-            statement = _TABLE.update().where(_TABLE.c.name == name).values(confirmed=now)
+            statement = TABLE.update().where(TABLE.c.name == name).values(confirmed=now)
         elif self._stated.get(who.sub) == name:
             statement = (
-                _TABLE.update()
-                .where(_TABLE.c.name == name)
+                TABLE.update()
+                .where(TABLE.c.name == name)
                 .values(realm=who.realm, sub=who.sub, bound=now, confirmed=now)
             )
         else:
@@ -91,5 +89,5 @@ class People:
 
     def unconfirmed_for(self, name: str) -> float | None:
         """Seconds since the provider last confirmed this person; None for a name that nobody came with."""
-        row = self._session.execute(sa.select(_TABLE.c.confirmed).where(_TABLE.c.name == name)).first()
+        row = self._session.execute(sa.select(TABLE.c.confirmed).where(TABLE.c.name == name)).first()
         return None if row is None else max(0.0, time.time() - float(row.confirmed))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 from tidehub.capacity.ledger import Ledger
@@ -30,22 +28,3 @@ def test_processes_are_found_by_claim(tmp_path: Path) -> None:
     assert ledger.process("a") == {"pid": 7}
     assert ledger.processes() == {"a": {"pid": 7}}
     assert ledger.process("nobody") is None
-
-
-def test_starts_of_a_killed_process_are_found(tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from tidehub.capacity.ledger import Ledger;"
-        "from tidehub.capacity.queue import Capacity, Claim;"
-        "l = Ledger(Path(sys.argv[1]), Capacity(memory=100, cores=2, starts=2));"
-        "[(l.ask(Claim(i, 'notebook', 'alice', 10, 1)), l.turn(i), l.launched(i, {'pid': 7})) for i in 'ab'];"
-        "l.started('b', {'pid': 8})"
-    )
-    path = tmp_path / "ledger.sqlite"
-    subprocess.run(
-        [sys.executable, "-c", code, str(path)], check=True, env={"PYTHONPATH": ":".join(sys.path)}
-    )
-    ledger = Ledger(path, Capacity(memory=100, cores=2, starts=2))
-    ledger.ask(Claim("mine", NOTEBOOK, "bob", 10, 1))
-    ledger.turn("mine")
-    ledger.launched("mine", {"pid": 9})
-    assert ledger.interrupted(NOTEBOOK) == {"a": {"pid": 7}}

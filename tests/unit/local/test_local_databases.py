@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import sqlite3
+import stat
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tidehub.capacity.queue import Capacity
 from tidehub.errors import TidehubError, UsageError
 from tidehub.local.addresses import free_ports
 from tidehub.local.databases import (
@@ -13,8 +15,10 @@ from tidehub.local.databases import (
     check_hub_database,
     database_environment,
     hub_database_url,
+    open_ledger,
 )
 from tidehub.local.places import Places
+from tidehub.local.set_aside import files_set_aside
 
 
 @pytest.fixture
@@ -32,7 +36,7 @@ def make(path: Path) -> None:
         database.commit()
 
 
-@pytest.mark.parametrize("name", ["hub.sqlite", "people.sqlite", "ledger.sqlite", "gateway.sqlite"])
+@pytest.mark.parametrize("name", ["hub.sqlite", "people.sqlite", "gateway.sqlite"])
 @pytest.mark.parametrize("damage", ["empty", "garbage", "half", "middle"])
 def test_a_damaged_database_is_named_with_its_remedy(places: Places, name: str, damage: str) -> None:
     path = places.private / name
@@ -51,6 +55,20 @@ def test_a_damaged_database_is_named_with_its_remedy(places: Places, name: str, 
         check_databases(places)
     assert str(path) in str(caught.value)
     assert "backup" in (caught.value.fix or "")
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a database " * 400])
+def test_a_damaged_ledger_is_set_aside_and_made_anew(places: Places, damage: bytes) -> None:
+    places.ledger.write_bytes(damage)
+    told: list[str] = []
+    ledger = open_ledger(places, Capacity(memory=100, cores=2, starts=2), told.append)
+    assert ledger.usage().memory == 0
+    (kept,) = files_set_aside(places.private)
+    assert kept.read_bytes() == damage
+    assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
+    assert len(told) == 1 and str(kept) in told[0]
+    open_ledger(places, Capacity(memory=100, cores=2, starts=2), told.append)
+    assert len(told) == 1, "a good one stays"
 
 
 def test_what_is_not_there_yet_is_no_damage(places: Places) -> None:

@@ -11,6 +11,7 @@ from dask_gateway_server.backends.db_base import Cluster, JobStatus
 from dask_gateway_server.routes import api_handler
 
 from tidehub.gateway import totals
+from tidehub.local.json_input import read_json
 
 if TYPE_CHECKING:
     from tidehub.local.gateway.backend import TidehubBackend
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 CLUSTER_ROUTE = "/api/v1/clusters/{cluster_name}"
 STATUS_ROUTE = "/api/tidehub/v1/clusters"
+LARGEST_BODY = 64 * 2**10
+"""Bytes of a request of a user."""
+HEARTBEAT_BODY = 2**20
+"""Bytes of a scheduler's heartbeat, which names its workers. aiohttp reads no more by itself."""
+MOST_WORKERS = 2**31
+LONGEST_ADDRESS = 255
+"""Characters, as the gateway's columns say; sqlite would hold any number of them."""
 
 
 def install(app: web.Application, backend: TidehubBackend) -> None:
@@ -43,8 +51,62 @@ def install(app: web.Application, backend: TidehubBackend) -> None:
             return _scaled(backend, cluster, response)
         return response
 
+    app.middlewares.append(readable)
     app.middlewares.append(reasons)
     app.add_routes([web.get(STATUS_ROUTE, api_handler(_list_clusters, user_authenticated=True))])
+
+
+@web.middleware
+async def readable(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """400 and words for a body that is not a JSON object of sensible size: upstream's routes answer 500.
+
+    The values of what a person chooses are judged by the site's options (`tidehub.gateway.choices`); here is only
+    what upstream's own handlers take for granted (dask-gateway-server 2026.3.0, routes.py).
+    """
+    if request.method not in ("POST", "PUT", "PATCH") or not request.path.startswith("/api/"):
+        return await handler(request)
+    fault = body_fault(await request.read(), request.path)
+    return web.json_response({"error": fault}, status=400) if fault else await handler(request)
+
+
+def body_fault(body: bytes, path: str) -> str | None:
+    """What keeps upstream from reading this body, in words; None for a good one (pure)."""
+    limit = HEARTBEAT_BODY if path.endswith("/heartbeat") else LARGEST_BODY
+    if len(body) > limit:
+        return f"The body has {len(body)} bytes; at most {limit} are accepted"
+    try:
+        value = read_json(body)
+    except ValueError as error:
+        return f"The body {error}"
+    if not isinstance(value, dict):
+        return "The body must be a JSON object"
+    return _heartbeat_fault(value) if path.endswith("/heartbeat") else _request_fault(value)
+
+
+def _request_fault(value: dict[str, Any]) -> str | None:
+    if not isinstance(value.get("cluster_options") or {}, dict):
+        return "cluster_options must be a JSON object"
+    for name in ("count", "minimum", "maximum"):
+        if value.get(name) is not None and not _is_count(value[name]):
+            return f"{name} must be a whole number between 0 and {MOST_WORKERS - 1}"
+    return None if isinstance(value.get("active", True), bool) else "active must be true or false"
+
+
+def _heartbeat_fault(value: dict[str, Any]) -> str | None:
+    """A scheduler is a program of its user, and the gateway stores these."""
+    for name in ("api_address", "scheduler_address", "dashboard_address"):
+        address = value.get(name)
+        if not isinstance(address, str) or len(address) > LONGEST_ADDRESS:
+            return f"{name} must be text of at most {LONGEST_ADDRESS} characters"
+    for name in ("active_workers", "closing_workers", "closed_workers"):
+        names = value.get(name)
+        if not isinstance(names, list) or not all(isinstance(worker, str | int) for worker in names):
+            return f"{name} must be a list of names"
+    return None if _is_count(value.get("count")) else f"count must be between 0 and {MOST_WORKERS - 1}"
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_WORKERS
 
 
 def _failure(backend: TidehubBackend, cluster: Cluster) -> web.Response | None:

@@ -27,7 +27,8 @@ from tidehub.capacity.ledger import Ledger
 from tidehub.capacity.queue import never_fits
 from tidehub.errors import TidehubError
 from tidehub.gateway import reaper, totals
-from tidehub.local.gateway import api, processes, watching, workdirs
+from tidehub.local.databases import ledger_damage
+from tidehub.local.gateway import api, processes, records, watching, workdirs
 from tidehub.local.gateway.admission import Admission, Entry
 from tidehub.local.gateway.config import GatewaySettings, dashboard_key
 from tidehub.local.gateway.notices import Notices
@@ -67,13 +68,18 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
 
     async def setup(self, app: web.Application) -> None:
         api.install(app, self)
+        private = Places.of(self.settings.state_dir).private
+        await asyncio.to_thread(records.mend, self.db_url, self.db_encrypt_keys, private, log=self.log)
         await super().setup(app)
 
     async def do_setup(self) -> None:
         settings = self.settings
         make = self.isolation_factory or functools.partial(choose_isolation, require=settings.isolation)
         self.isolation: Isolation = make(Places.of(settings.state_dir))
-        self.ledger = Ledger(Places.of(settings.state_dir).ledger, settings.capacity)
+        places = Places.of(settings.state_dir)
+        self.ledger = Ledger(
+            places.ledger, settings.capacity, on_damage=ledger_damage(places, self.log.warning)
+        )
         self.admission = Admission(self.ledger, self.log)
         self.notices = Notices(self.session, self.key_secret, self.log)
         self.last_fault: dict[str, str] = {}
@@ -95,7 +101,6 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
         """Enter into the ledger what runs since before this gateway: after a kill -9 the ledger may not know
         it.
         """
-        self.ledger.reconcile(self.state_alive)
         running: list[ProcessHandle] = []
         for cluster in self.db.name_to_cluster.values():
             if cluster.status >= JobStatus.STOPPED:
@@ -107,7 +112,8 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
                     running.append(handle)
         # Started a moment before the kill, and not written down here: nobody would ever end them.
         for name in await self.isolation.tidy("clusters", running, grace=WORKER_GRACE):
-            self.log.warning("Ended %s, which an interrupted start had left", name)
+            self.log.warning("Ended %s, which the gateway does not know: an interrupted start left it", name)
+        self.ledger.reconcile(self.state_alive)
 
     # --- what is known of a cluster or worker ---------------------------------------------------------
 

@@ -6,6 +6,7 @@ do. `TIDEHUB_HUB_SETTINGS` names the settings file.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from tornado.httpclient import AsyncHTTPClient
 
 from tidehub.capacity.ledger import Ledger
+from tidehub.local.databases import ledger_damage
 from tidehub.local.hub.http_unix import UnixSocketHTTPClient, socket_url
 from tidehub.local.hub.roles import roles, server_scopes, services
 from tidehub.local.hub.server_command import activity_interval
@@ -77,7 +79,11 @@ TidehubSpawner.context = HubContext(
     settings=settings,
     places=places,
     isolation=choose_isolation(places, require=settings.isolation),
-    ledger=Ledger(places.ledger, settings.capacity),
+    ledger=Ledger(
+        places.ledger,
+        settings.capacity,
+        on_damage=ledger_damage(places, logging.getLogger("tidehub").warning),
+    ),
 )
 c.JupyterHub.spawner_class = TidehubSpawner
 c.Spawner.server_token_scopes = lambda spawner: server_scopes(with_dask=spawner.entitled().dask is not None)

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from jupyterhub.spawner import Spawner
+from traitlets import Set, Unicode
 
 from tidehub.capacity.ledger import Ledger
 from tidehub.capacity.queue import NOTEBOOK, Admitted, Claim
 from tidehub.errors import TidehubError
+from tidehub.local.hub.checked_input import BadInput
 from tidehub.local.hub.http_unix import connect, socket_url
 from tidehub.local.hub.server_command import ServerPlace, server_argv, server_environment
 from tidehub.local.hub.settings import HubSettings
-from tidehub.local.hub.spawn_page import find_server, nothing_to_start, options_form, read_form
+from tidehub.local.hub.spawn_page import FIELD, find_server, nothing_to_start, options_form, read_form
 from tidehub.local.hub.spawner_words import (
     MayNotStart,
     StartFailed,
@@ -38,6 +40,8 @@ from tidehub.site.model import Profile
 
 QUEUE_POLL = 0.25
 """Seconds between two looks at the queue while a server waits for its turn."""
+LONGEST_SLUG = 100
+"""Characters of a profile's short name that are looked up at all."""
 READY_POLL = 0.02
 """Seconds between two tries to connect to a starting server (fast-start: the hub's own wait doubles up to 5 s)."""
 LOG_LINES = 5
@@ -57,11 +61,48 @@ class HubContext:
     last_words: dict[str, str] = field(default_factory=dict)
     """Why servers ended, by claim, until they start again: the hub throws a spawner away when its server ends."""
 
+    async def settle(self, servers: Iterable[tuple[str, str, Mapping[str, Any]]], log: Any) -> None:
+        """Once, before the hub answers: what runs by the hub's own `servers` (owner, name, state) is entered into the
+        ledger, which may be new or not know it; what an interrupted start left is ended, for nobody knows it.
+        """
+        notebooks = self.settings.site.notebooks
+        running = []
+        for owner, name, state in servers:
+            if "process" not in state:
+                continue
+            handle = ProcessHandle.from_state(state["process"])
+            if self.isolation.alive(handle):
+                claim = Claim(
+                    id=server_claim(owner, name),
+                    kind=NOTEBOOK,
+                    owner=owner,
+                    memory=state.get("mem_guarantee") or notebooks.memory.guarantee,
+                    cores=state.get("cpu_guarantee") or notebooks.cpu.guarantee,
+                    start_slot=True,
+                )
+                await asyncio.to_thread(self.ledger.adopt, claim, handle)
+                running.append(handle)
+        for unit in await self.isolation.tidy("servers", running, grace=2.0):
+            log.warning("Ended %s, which an interrupted start had left", unit)
+        await asyncio.to_thread(
+            self.ledger.reconcile, lambda state: self.isolation.alive(ProcessHandle.from_state(state))
+        )
+
+
+def server_claim(owner: str, name: str) -> str:
+    """The name of a server's claim on the machine's memory."""
+    return f"server:{owner}:{name}"
+
 
 class TidehubSpawner(Spawner):  # type: ignore[misc]
     """One notebook server on this machine, started in its turn and under its owner's identity."""
 
     context: ClassVar[HubContext]
+    more_options = Set(
+        Unicode(),
+        help="Names of options beside the profile that the site's own hub_config reads from user_options.",
+        config=True,
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -91,15 +132,31 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         person = self.entitled()
         if not person.servers:
             raise MayNotStart(nothing_to_start(self.context.settings.site))
-        return options_form(person, (self.user_options or {}).get("profile"))
+        return options_form(person, (self.user_options or {}).get(FIELD))
 
     def options_from_form(self, form: dict[str, list[str]]) -> dict[str, Any]:
         return read_form(form)
 
+    def check_options(self, options: dict[str, Any]) -> None:
+        """Raise `BadInput` or `MayNotStart` for options that no form of ours sends, before the hub stores them."""
+        unknown = sorted(set(options) - {FIELD} - self.more_options)
+        if unknown:
+            raise BadInput(f"there is no option {unknown[0][:60]!r} of a server; possible: {FIELD}")
+        slug = options.get(FIELD)
+        if slug is not None and (not isinstance(slug, str) or len(slug) > LONGEST_SLUG):
+            raise BadInput(f"{FIELD} must be the name of a profile, such as {self._a_slug()!r}")
+        self._find(slug)
+
+    def _a_slug(self) -> str:
+        return self.context.settings.site.notebooks.default_profile.slug
+
     def _chosen(self) -> Server:
         # Asked again at every start: the form is only one way here, and memberships change.
+        return self._find((self.user_options or {}).get(FIELD))
+
+    def _find(self, slug: str | None) -> Server:
         try:
-            return find_server(self.entitled(), (self.user_options or {}).get("profile"))
+            return find_server(self.entitled(), slug)
         except ValueError as error:
             raise MayNotStart(str(error)) from None
 
@@ -113,7 +170,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
     @property
     def claim_id(self) -> str:
         """The name of this server's claim on the machine's memory."""
-        return f"server:{self.user.name}:{self.name}"
+        return server_claim(self.user.name, self.name)
 
     @property
     def last_words(self) -> str:
@@ -221,6 +278,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         if self.handle is not None:
             state["process"] = self.handle.to_state()
             state["mem_limit"] = self.mem_limit
+            state["mem_guarantee"], state["cpu_guarantee"] = self.mem_guarantee, self.cpu_guarantee
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:

@@ -14,11 +14,11 @@ def main() -> None:
     """Run JupyterHub with the arguments of the command line."""
     gc.disable()
     put_off_grammar()
-    from jupyterhub.app import JupyterHub
+    from tidehub.local.hub.app import TidehubHub
 
     gc.freeze()
     gc.enable()
-    JupyterHub.launch_instance()
+    TidehubHub.launch_instance()
 
 
 if __name__ == "__main__":

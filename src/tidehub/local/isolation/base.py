@@ -14,9 +14,10 @@ import signal
 import subprocess
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tidehub.errors import TidehubError
 from tidehub.local.logs.lines import tail
@@ -268,6 +269,10 @@ class Isolation(ABC):
         """
         await asyncio.to_thread(settle, self.ground.log_pipes, self.ground.logs, log)
         return tail(log, lines)
+
+    def mend(self, keep: Callable[[list[dict[str, Any]]], None]) -> None:
+        """Take out of the table of started processes what cannot be read, see `Launches.mend`."""
+        self._launches.mend(keep)
 
     # Ending
 

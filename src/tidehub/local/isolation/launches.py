@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from tidehub.errors import TidehubError
 
@@ -61,15 +63,39 @@ class Launches:
         with self._people.transaction(write=False) as db:
             return [line for line in self._read(db) if parent is None or line.parent == parent]
 
+    def mend(self, keep: Callable[[list[dict[str, Any]]], None]) -> None:
+        """Take out lines that tell nothing of a process any more; `keep` writes them down first.
+
+        For the start of the platform. What such a process belonged to still ends it: its control group, or its mark.
+        """
+        with self._people.transaction() as db:
+            rows = db.execute(f"SELECT rowid, {_COLUMNS} FROM launches").fetchall()
+            hopeless = [row for row in rows if _line(row[1:]) is None]
+            if hopeless:
+                names = ["rowid", *_COLUMNS.split(", ")]
+                keep([dict(zip(names, row, strict=True)) for row in hopeless])
+                db.executemany("DELETE FROM launches WHERE rowid = ?", [(row[0],) for row in hopeless])
+
     @staticmethod
     def _read(db: sqlite3.Connection) -> list[Launched]:
-        found = []
-        for text, person, parent, name in db.execute("SELECT handle, person, parent, name FROM launches"):
-            try:
-                found.append(Launched(ProcessHandle.from_state(json.loads(text)), person, parent, name))
-            except json.JSONDecodeError as error:
-                raise TidehubError(
-                    f"the table of started processes is damaged at {name!r} of {person!r}",
-                    fix="restore the private directory from a backup",
-                ) from error
-        return found
+        lines = (_line(row) for row in db.execute(f"SELECT {_COLUMNS} FROM launches"))
+        return [line for line in lines if line is not None]
+
+
+_COLUMNS = "handle, person, parent, name, pid, started, boot"
+
+
+def _line(row: tuple[Any, ...]) -> Launched | None:
+    """One line. Where its handle is damaged, its other columns know enough of the process to end it; None where they
+    are damaged too.
+    """
+    text, person, parent, name, pid, started, boot = row
+    if not (isinstance(pid, int) and isinstance(started, int) and isinstance(boot, str)):
+        return None
+    try:
+        handle = ProcessHandle.from_state(json.loads(text))
+        if (handle.pid, handle.started, handle.boot) != (pid, started, boot):
+            raise ValueError("it is another process's")
+    except (TidehubError, ValueError, TypeError, RecursionError):
+        handle = ProcessHandle(pid=pid, started=started, boot=boot)
+    return Launched(handle, str(person), str(parent), str(name))

@@ -30,6 +30,8 @@ DEFAULT_UIDS = range(70000, 80000)
 
 BUSY_SECONDS = 30.0
 SLUG_LENGTH = 48
+_DIRECTORY = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+"""What `safe_slug` makes; never a way out of the directory of homes."""
 _SAFE = re.compile(r"[a-z0-9](?:[a-z0-9]|[-._](?=[a-z0-9]))*")
 
 
@@ -113,7 +115,21 @@ class People:
         """All people who have not been removed, oldest first."""
         with self.transaction(write=False) as db:
             rows = db.execute("SELECT name, number, directory FROM people WHERE removed = 0 ORDER BY number")
-            return [Entry(*row) for row in rows]
+            return [Entry(*row) for row in rows if self._sound(*row)]
+
+    def damaged(self) -> list[str]:
+        """A line of words for each entry that cannot be used; its uid and its home stay reserved."""
+        with self.transaction(write=False) as db:
+            rows = db.execute("SELECT name, number, directory FROM people WHERE removed = 0 ORDER BY number")
+            return [
+                f"the entry of uid {number} in {self.path} is damaged: its user is {name!r}, its home {directory!r}"
+                for name, number, directory in rows
+                if not self._sound(name, number, directory)
+            ]
+
+    def _sound(self, name: object, number: object, directory: object) -> bool:
+        texts = isinstance(name, str) and isinstance(directory, str)
+        return texts and number in self.uids and bool(_DIRECTORY.fullmatch(str(directory)))
 
     def remove(self, name: str) -> bool:
         """Forget the name, keep its uid and directory reserved; False if there was none. Files stay."""
@@ -151,6 +167,8 @@ class People:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
         db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+        # A name that is not UTF-8 must not end the look at all other rows.
+        db.text_factory = lambda raw: raw.decode("utf-8", "backslashreplace")
         try:
             ready = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'launches'").fetchone()
             if not ready:
@@ -184,15 +202,21 @@ class People:
             owners += [entry.stat(follow_symlinks=False).st_uid for entry in found]
         return max([self.uids.start, *(uid + 1 for uid in owners if uid in self.uids)])
 
-    @staticmethod
-    def _find(db: sqlite3.Connection, name: str) -> Entry | None:
+    def _find(self, db: sqlite3.Connection, name: str) -> Entry | None:
         row = db.execute(
             "SELECT name, number, directory FROM people WHERE name = ? AND removed = 0", (name,)
         ).fetchone()
+        if row and not self._sound(*row):
+            raise TidehubError(
+                f"the entry of {name!r} in the table of people is damaged: uid {row[1]!r}, home {row[2]!r}",
+                where=Place(str(self.path)),
+                expected=f"a uid of {self.uids.start}-{self.uids.stop - 1} and the name of a directory in {self.homes}",
+                fix="restore the table from a backup; other users are not affected",
+            )
         return Entry(*row) if row else None
 
     def _add(self, db: sqlite3.Connection, name: str) -> Entry:
-        number = max(db.execute("SELECT next FROM counter").fetchone()[0], self.uids.start)
+        number = counted = self._next(db)
         while number in self.uids and (self._taken(number) or not self._claimed(number)):
             number += 1
         if number not in self.uids:
@@ -207,9 +231,21 @@ class People:
         used = db.execute("SELECT 1 FROM people WHERE directory = ?", (directory,)).fetchone()
         if used:
             directory = f"{directory.split('---')[0]}---{number}"
-        db.execute("UPDATE counter SET next = MAX(next, ?)", (number + 1,))
+        db.execute("DELETE FROM counter")
+        db.execute("INSERT INTO counter VALUES (?)", (max(number + 1, counted),))
         db.execute("INSERT INTO people (number, name, directory) VALUES (?, ?, ?)", (number, name, directory))
         return Entry(name, number, directory)
+
+    def _next(self, db: sqlite3.Connection) -> int:
+        """The first number that was never given out, also where the counter itself is damaged."""
+        kept = [row[0] for row in db.execute("SELECT next FROM counter")]
+        given: list[int] = [
+            row[0] + 1 for row in db.execute("SELECT number FROM people") if row[0] in self.uids
+        ]
+        sound = [
+            next_ for next_ in kept if isinstance(next_, int) and self.uids.start <= next_ <= self.uids.stop
+        ]
+        return max([self.uids.start, *sound, *given] + ([] if sound else [self._first_free()]))
 
     def _claimed(self, number: int) -> bool:
         return self.claims is None or self.claims.take(number)

@@ -11,9 +11,10 @@ from dataclasses import asdict
 
 from tidehub.errors import FAILED, TidehubError
 from tidehub.local.places import Places
+from tidehub.local.set_aside import files_set_aside
 from tidehub.local.supervisor.control import ask_supervisor
 from tidehub.local.supervisor.lock import holder
-from tidehub.local.supervisor.state import PlatformState, read_state, start_ticks
+from tidehub.local.supervisor.state import PlatformState, forget_state, read_state, start_ticks
 
 STOP_TIMEOUT = 120.0
 """Seconds without a word from a supervisor that stops, after which `down` gives up waiting."""
@@ -23,18 +24,24 @@ _POLL = 0.1
 
 def platform_status(places: Places) -> dict[str, object]:
     """What runs on this state; `state` is one of the supervisor's phases, or `none` (never set up), `stopped`,
-    `crashed` (the supervisor is gone without a clean stop), `preparing` or `silent` (it does not answer).
+    `crashed` (the supervisor is gone without a clean stop), `rebooted` (so is it, with everything else, because the
+    machine was started anew), `preparing` or `silent` (it does not answer).
 
     `healthy` is true when all parts of a running platform are ready. Raises `TidehubError` when it cannot be seen.
     """
-    about = {"state_dir": str(places.state), "logs": str(places.logs), "healthy": False}
+    about = {
+        "state_dir": str(places.state),
+        "logs": str(places.logs),
+        "healthy": False,
+        "set_aside": [str(path) for path in files_set_aside(places.private)],
+    }
     if not _visible(places):
         return {"state": "none", **about}
     try:
         for answer in ask_supervisor(places.control, {"do": "status"}):
             status = answer.get("status")
             if isinstance(status, dict):
-                return status
+                return {**status, "set_aside": about["set_aside"]}
         return {"state": "silent", "pid": holder(places.lock), **about}
     except (ConnectionError, TimeoutError):
         return {**_without_answer(places), **about}
@@ -48,7 +55,7 @@ def _without_answer(places: Places) -> dict[str, object]:
         return {"state": "preparing" if preparing else "silent", "pid": pid or None}
     if left is None:
         return {"state": "stopped"}
-    return {"state": "crashed", **_kept(left)}
+    return {"state": "rebooted" if left.before_reboot else "crashed", **_kept(left)}
 
 
 def _kept(left: PlatformState) -> dict[str, object]:
@@ -66,6 +73,10 @@ def stop_platform(places: Places, said: Callable[[str], None], *, now: bool = Fa
     match status["state"]:
         case "none" | "stopped":
             said(f"Nothing runs in {places.state}.")
+            return 0
+        case "rebooted":
+            forget_state(places.platform)
+            said(f"Nothing runs in {places.state}: the machine was started anew since.")
             return 0
         case "crashed":
             raise TidehubError(
@@ -130,6 +141,12 @@ def _visible(places: Places) -> bool:
         pass
     else:
         if os.access(places.private, os.R_OK | os.X_OK):
+            if not places.exists and places.secrets.exists():
+                raise TidehubError(
+                    f"{places.id_file} is missing, and without it nothing that runs can be found",
+                    expected="the state as the last run left it",
+                    fix="restore it from a backup, or run `tidehub up`, which says what a new one means",
+                )
             return places.exists
     raise TidehubError(
         f"you may not look into {places.private}",
@@ -140,4 +157,4 @@ def _visible(places: Places) -> bool:
 
 def is_running(status: Mapping[str, object]) -> bool:
     """Whether a supervisor is at work, whatever its parts do."""
-    return status["state"] not in ("none", "stopped", "crashed")
+    return status["state"] not in ("none", "stopped", "crashed", "rebooted")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tidehub import __version__
 from tidehub.errors import TidehubError
+from tidehub.local.isolation.process import boot_id
 from tidehub.system.files import read_private, write_private
 
 
@@ -27,12 +28,19 @@ class PlatformState:
     parts: Sequence[dict[str, object]] = ()
     gaps: Sequence[str] = ()
     run: str = ""
+    boot: str = ""
+    """The kernel's boot id; empty in what an earlier version wrote."""
     extra: dict[str, object] = field(default_factory=dict)
 
     @property
     def alive(self) -> bool:
         """Whether that very process still runs."""
-        return start_ticks(self.pid) == self.started
+        return not self.before_reboot and start_ticks(self.pid) == self.started
+
+    @property
+    def before_reboot(self) -> bool:
+        """Whether the machine was started anew since: then no process of that run is left."""
+        return bool(self.boot and boot_id() and self.boot != boot_id())
 
 
 def start_ticks(pid: int) -> int | None:
@@ -51,6 +59,7 @@ def own_state(*, state: str, since: float | None = None, **more: object) -> Plat
     return PlatformState(
         pid=pid,
         started=start_ticks(pid) or 0,
+        boot=boot_id(),
         since=time.time() if since is None else since,
         state=state,
         **more,  # type: ignore[arg-type]
@@ -72,8 +81,10 @@ def read_state(path: Path) -> PlatformState | None:
         found = PlatformState(**known)
         if not (isinstance(found.pid, int) and isinstance(found.started, int)):
             raise TypeError("pid and started must be numbers")
+        if not all(isinstance(text, str) for text in (found.state, found.address, found.run, found.boot)):
+            raise TypeError("state, address, run and boot must be text")
         return found
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise TidehubError(
             f"{path} is damaged: {error}",
             fix=f"remove it: it only tells what runs. Then `tidehub status --state {path.parent.parent}`",

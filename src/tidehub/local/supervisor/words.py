@@ -12,6 +12,7 @@ _PHASES = {
     "stopped": "Nothing runs in {state_dir}. Start it: tidehub up",
     "crashed": "The supervisor of {state_dir} (process {pid}) is gone without a clean stop. "
     "People's servers may still run: `tidehub up` takes them over.",
+    "rebooted": "Nothing runs in {state_dir}: the machine was started anew since. Start it: tidehub up",
     "silent": "The supervisor of {state_dir} (process {pid}) does not answer. Its log: {logs}/supervisor.log",
     "preparing": "The platform of {state_dir} is being prepared (process {pid}).",
 }
@@ -21,7 +22,7 @@ def status_lines(status: Mapping[str, object], *, now: float | None = None) -> l
     """What `tidehub status` prints for the answer of `platform_status`."""
     phase = str(status["state"])
     if phase in _PHASES:
-        return [_PHASES[phase].format(**{"pid": "unknown", **status})]
+        return [_PHASES[phase].format(**{"pid": "unknown", **status}), *_set_aside(status)]
     at = time.time() if now is None else now
     lines = [
         f"{phase} at {status.get('address')}  (process {status.get('pid')}, for {duration(status.get('uptime'))})",
@@ -30,10 +31,20 @@ def status_lines(status: Mapping[str, object], *, now: float | None = None) -> l
     ]
     lines += _table(_rows(status.get("parts")), at)
     lines += _people(status)
+    lines += _set_aside(status)
     gaps = _texts(status.get("gaps"))
     if gaps:
         lines += ["", "not enforced on this machine:", *(f"  {gap}" for gap in gaps)]
     return lines
+
+
+def _set_aside(status: Mapping[str, object]) -> list[str]:
+    files = _texts(status.get("set_aside"))
+    if not files:
+        return []
+    return ["", "damaged records, taken out of the databases (remove the file when it is of no use):"] + [
+        f"  {path}" for path in files
+    ]
 
 
 def duration(seconds: object) -> str:
