@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tidehub.capacity.fit import capacity as memory_to_give
@@ -118,12 +118,14 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
         *([culler] if (culler := parts.culler(setting)) else []),
     ]
     secrets = (*setting.secrets, client_secret)
+    prepared.isolation.enter_platform()
     return Platform(
-        components=components,
+        components=[replace(one, groups=prepared.isolation.part_groups(one.name)) for one in components],
         address=front.public_url,
         gaps=prepared.isolation.gaps(),
         secrets=secrets,
         before_stop=end_everybody(ledger, prepared.isolation),
+        after_stop=prepared.isolation.leave_platform,
         observe=observe(setting, ledger, prepared.isolation),
         closing_lines=lambda: closing_lines(setting, login, prepared.isolation.gaps()),
     )

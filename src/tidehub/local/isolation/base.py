@@ -283,6 +283,22 @@ class Isolation(ABC):
                 self._groups.remove(group)
         return [line.name for line in strays]
 
+    # The platform's own groups
+
+    def enter_platform(self) -> None:
+        """Move this process, the supervisor, into the platform's own group, if there are groups."""
+        if self.ground.cgroups is not None:
+            self.ground.cgroups.enter("supervisor")
+
+    def leave_platform(self) -> None:
+        """Remove the platform's own groups, as far as nothing runs in them."""
+        if self.ground.cgroups is not None:
+            self.ground.cgroups.leave()
+
+    def part_groups(self, part: str) -> tuple[str, ...]:
+        """The control groups that a part of the platform joins."""
+        return () if self.ground.cgroups is None else self.ground.cgroups.part(part).state
+
     def dismantle(self) -> None:
         """Remove the platform's empty control groups."""
         self._groups.dismantle()
@@ -342,6 +358,8 @@ class Isolation(ABC):
             )
         elif not able.swap and _swap_in_use():
             lines.append("Memory limits do not count swap: this kernel does not account for it.")
+        if self.ground.cgroups is not None:
+            lines += self.ground.cgroups.gaps()
         if not able.cpu:
             lines.append(f"CPU limits and guarantees are not enforced{because}.")
         lines.append("The size of home directories is not limited: no disk quota is set up for them.")

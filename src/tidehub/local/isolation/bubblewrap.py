@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidehub.errors import TidehubError
+from tidehub.local.launching import Order
 
 from .base import Ground, Isolation
 from .cgroup_files import Group
@@ -20,7 +21,7 @@ from .homes import make_temporary
 from .model import LaunchSpec
 from .process import children_of, read_stat, send
 from .sandbox import GROUP, INFO, PASSWD, View, passwd_lines, sandbox_argv, trial_argv, visible
-from .spawning import Gate, Order, StartError, open_gate
+from .spawning import Gate, StartError, open_gate
 
 TRIAL_SECONDS = 20.0
 INSTALL = "install bubblewrap (Debian, Ubuntu: sudo apt install bubblewrap), or run tidehub as root"
@@ -94,7 +95,6 @@ class BubblewrapIsolation(Isolation):
                 cwd="/",
                 groups=group.state if group else (),
                 rlimits=self._rlimits(spec),
-                gate=False,
                 descriptors=passed,
             )
             try:

@@ -78,6 +78,24 @@ def make_temporary(root: Path, directory: str, *, fresh: bool) -> Path:
     return path
 
 
+def make_own_temporary(root: Path, directory: str, *, uid: int, gid: int) -> Path:
+    """A user's own /tmp and /var/tmp in root mode: `root/directory`, where `root` lets nobody but us through.
+
+    On disk, not in memory: memory is limited, and spilled data is large.
+    """
+    root.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
+    path = root / directory
+    with _opened(root) as parent:
+        os.fchmod(parent, PRIVATE)
+        try:
+            found = os.stat(directory, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            _place_new(parent, directory, uid=uid, gid=gid, mode=PRIVATE)
+            return path
+    _refuse_strange(path, found, uid, "temporary directory")
+    return path
+
+
 def open_log(path: Path) -> int:
     """A descriptor to append to `path` (0600, ours); raises `TidehubError` if something else stands there."""
     try:

@@ -53,6 +53,8 @@ class Component:
     """Work that goes on beside the process for as long as the platform runs (watching a certificate)."""
     uid: int | None = None
     gid: int | None = None
+    groups: Sequence[str] = ()
+    """Directories of the control groups that it joins."""
     capabilities: Sequence[int] = ()
     """Numbers of Linux capabilities kept across the change of uid (capabilities(7)), for instance 10."""
     cwd: Path = Path("/")
