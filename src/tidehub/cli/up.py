@@ -65,11 +65,14 @@ def up(
         fit=fit,
         settings=changed,
     )
+    from tidehub.local.isolation.systemd import enter_scope
+
     places = Places.of(state)
     # Read before anything is made, so that a wrong one leaves nothing behind.
     loaded = load_site_or_builtin(site, changed)
     refuse_unsupported(loaded.site)
     places.ensure()
+    enter_scope(places.platform_id)
     say = make_say()
     for warning in loaded.warnings:
         say.warn(str(warning))

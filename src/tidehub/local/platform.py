@@ -24,6 +24,7 @@ from tidehub.local.hub.settings import HubSettings, LoginEndpoints, ProfileEnvir
 from tidehub.local.identity_part import DemoLogin, prepare_identity
 from tidehub.local.isolation import Isolation, choose_isolation
 from tidehub.local.isolation.people import proxy_uid, services_uid
+from tidehub.local.isolation.systemd import ensure_users_scope
 from tidehub.local.machine import machine_cores, machine_memory
 from tidehub.local.people_on_machine import end_everybody, end_interrupted_starts, observe
 from tidehub.local.places import Places
@@ -183,6 +184,7 @@ def _prepare(site: Site, places: Places, options: UpOptions, say: Say) -> Prepar
             python=made.python, bin=made.bin, version=made.version
         )
     proxy = software.proxy()
+    ensure_users_scope(places.platform_id)
     isolation = choose_isolation(places)
     given = memory_to_give(memory, site)
     largest = max(server.memory.guarantee for server in largest_servers(site))

@@ -158,7 +158,8 @@ class Cgroups:
         above.protect(PLATFORM_MEMORY)
         part = Group(tuple(dirs), self.tree)
         part.protect(PLATFORM_MEMORY)
-        top.sum_up(PROMISES)
+        for group in (top, *self._scopes(self.platform_bases or self.bases)):
+            group.sum_up(PROMISES)
         return part
 
     def enter(self, name: str) -> None:
@@ -178,6 +179,10 @@ class Cgroups:
         dirs = tuple(base / self.name / PLATFORM for base in self.platform_bases or self.bases)
         for part in subgroups(dirs, self.tree):
             part.remove()
+        for base in self.bases if self.platform_bases else ():
+            # The process that keeps the users' scope, unless users' programs are left in it.
+            if base.name.endswith("-users.scope") and not (base / self.name).exists():
+                Group((base / OWN_LEAF,), self.tree).signal_kill()
         Group(dirs, self.tree).remove()
         Group(tuple(path.parent for path in dirs), self.tree).remove()
 
@@ -243,11 +248,13 @@ class Cgroups:
                 " cannot), and memory guarantees are only what is taken last."
             )
             return [line]
+        bases = {*self.bases, *self.platform_bases}
+        ours = {path for scope in self._scopes(bases) for path in scope.dirs}
         bare = [
             path
-            for base in {*self.bases, *self.platform_bases}
+            for base in bases
             for path in (base, *base.parents)
-            if _read(path / "memory.low").strip() == "0"
+            if path not in ours and _read(path / "memory.low").strip() == "0"
         ]
         if not bare:
             return []
@@ -301,10 +308,20 @@ class Cgroups:
                 user.bound(),
                 users.sum_up(PROMISES),
                 top.sum_up(PROMISES),
+                *(scope.sum_up(PROMISES) for scope in self._scopes(self.bases)),
             )
             if sums == before:
                 return
             before = sums
+
+    def _scopes(self, bases: Iterable[Path]) -> list[Group]:
+        """The scopes that systemd made for us, and the slice above them: what is promised inside must hold there."""
+        return [
+            Group((path,), self.tree)
+            for base in bases
+            if base.parent.name == SLICE and base.name.endswith(".scope")
+            for path in (base, base.parent)
+        ]
 
     def _make(self, number: int, leaf: str) -> Group | None:
         """The leaf's directories; None if it is there already and in use or not ours to reuse."""
