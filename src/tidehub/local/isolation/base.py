@@ -293,6 +293,7 @@ class Isolation(ABC):
     def leave_platform(self) -> None:
         """Remove the platform's own groups, as far as nothing runs in them."""
         if self.ground.cgroups is not None:
+            self.ground.cgroups.dismantle()
             self.ground.cgroups.leave()
 
     def part_groups(self, part: str) -> tuple[str, ...]:
