@@ -219,3 +219,33 @@ time.sleep(600)
     finally:
         subprocess.run(["umount", "-R", str(shared)], check=True)
     await isolation.stop(handle, grace=0)
+
+
+async def test_a_sandbox_can_count_its_own_memory_kills() -> None:
+    """As root, because an ordinary user has no control groups on this machine; the sandbox is the same."""
+    root = Path(tempfile.mkdtemp(prefix="iso-", dir="/var/lib"))
+    isolation = choose_isolation(places(root), require="bubblewrap")
+    try:
+        if not isolation.capabilities.memory:
+            pytest.skip(f"no memory control group on this machine: {isolation.ground.no_cgroups}")
+        person = isolation.person("alice")
+        code = """
+import os, subprocess, sys
+def kills():
+    lines = open(os.environ["TIDEHUB_MEMORY_EVENTS"]).read().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("oom_kill ")))
+before = kills()
+child = subprocess.run([sys.executable, "-c", "x = bytearray(300 << 20)"]).returncode
+open("result", "w").write(f"{child} {kills() - before}")
+try: open(os.environ["TIDEHUB_MEMORY_EVENTS"], "w")
+except OSError as error: open("write", "w").write(error.strerror)
+"""
+        handle = isolation.launch(spec(isolation, person, code, limits=Limits(memory=96 * MIB)))
+        await ended(isolation, handle)
+        assert (person.home / "result").read_text() == "-9 1"
+        assert (person.home / "write").read_text() == "Read-only file system"
+        isolation.clean(handle)
+    finally:
+        await isolation.stop_all(grace=0)
+        isolation.dismantle()
+        shutil.rmtree(root)

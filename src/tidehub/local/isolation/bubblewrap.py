@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tidehub.errors import TidehubError
@@ -24,6 +24,8 @@ from .sandbox import GROUP, INFO, PASSWD, View, passwd_lines, sandbox_argv, tria
 from .spawning import Gate, StartError, open_gate
 
 TRIAL_SECONDS = 20.0
+MEMORY_EVENTS = "TIDEHUB_MEMORY_EVENTS"
+"""Names the kernel's file that counts memory kills; `notebook_side.kernel_words` reads it."""
 INSTALL = "install bubblewrap (Debian, Ubuntu: sudo apt install bubblewrap), or run tidehub as root"
 
 
@@ -79,6 +81,11 @@ class BubblewrapIsolation(Isolation):
     ) -> Iterator[tuple[Gate, int, int]]:
         view = self._view(spec)
         env = self._environment(spec, mark)
+        # A sandbox sees no control groups; a notebook server tells its user why a kernel was killed.
+        events = group and (group.path("memory.events") or group.path("memory.oom_control"))
+        if events:
+            env[MEMORY_EVENTS] = str(events)
+            view = replace(view, readable=(*view.readable, events))
         start = os.fstat(log).st_size
         with contextlib.ExitStack() as kept:
             info, info_there = os.pipe()
