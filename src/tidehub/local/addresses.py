@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tidehub.local.files import read_private, write_private
 from tidehub.loopback import is_loopback
 from tidehub.site.model import Site
+from tidehub.system.files import read_private, write_private
 
 PARTS = ("hub", "identity", "dashboards", "gateway", "gateway-proxy", "gateway-scheduler")
 """Parts that listen on a loopback port of their own."""

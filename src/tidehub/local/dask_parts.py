@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tidehub.capacity.queue import Capacity
-from tidehub.local.files import write_private
 from tidehub.local.gateway import config
 from tidehub.local.parts import Setting, base_environment
 from tidehub.local.supervisor.component import Component, Probe
 from tidehub.local.supervisor.readiness import http_check
+from tidehub.system.files import write_private
 
 
 def dask_parts(

@@ -17,7 +17,6 @@ from tidehub.local import notebook_side, parts
 from tidehub.local.addresses import Front, free_ports, front_of, keep_ports, on_this_machine
 from tidehub.local.dask_parts import dask_parts
 from tidehub.local.databases import check_databases, check_hub_database, hub_database_url
-from tidehub.local.files import write_private
 from tidehub.local.front.proxy import FrontDoor
 from tidehub.local.front.tls import TlsFiles
 from tidehub.local.hub.settings import HubSettings, LoginEndpoints, ProfileEnvironment
@@ -40,6 +39,7 @@ from tidehub.secrets.secret import Secret
 from tidehub.secrets.site_secrets import require
 from tidehub.site.load import load_preset, load_site
 from tidehub.site.model import Site
+from tidehub.system.files import write_private
 
 
 @dataclass(frozen=True)

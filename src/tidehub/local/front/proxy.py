@@ -8,7 +8,6 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from tidehub.errors import TidehubError, UsageError
-from tidehub.local.files import PRIVATE_DIRECTORY, make_directory, os_fault, write_private
 from tidehub.local.front.ports import check_port, first_free_for_all, reachable_host
 from tidehub.local.front.tls import HAND_OVER_INTERVAL, HandOver, TlsFiles, check_tls
 from tidehub.local.places import Places
@@ -16,6 +15,7 @@ from tidehub.local.secrets import Secret
 from tidehub.local.supervisor.component import Component, Hook, Probe, Ready
 from tidehub.local.supervisor.readiness import http_check
 from tidehub.loopback import is_loopback
+from tidehub.system.files import PRIVATE_DIRECTORY, make_directory, os_fault, write_private
 
 CAP_NET_BIND_SERVICE = 10
 """capabilities(7): listen on ports below 1024."""
