@@ -185,7 +185,7 @@ async def test_what_a_user_piles_up_is_waited_for_by_nobody(ground: Ground) -> N
     homes = ground.isolation.ground.homes
     for depth, files in ((DEPTH, 0), (0, FILES)):
         cluster = ground.make_cluster("big")
-        temporary = make_temporary(homes, "mallory", fresh=True)
+        temporary = make_temporary(homes, "mallory", fresh=True, uid=os.geteuid(), gid=os.getegid())
         os.chown(temporary, ground.mallory.uid, ground.mallory.gid)
         (homes / ".tmp").chmod(0o711)
         server = ground.make_server()
@@ -197,7 +197,10 @@ async def test_what_a_user_piles_up_is_waited_for_by_nobody(ground: Ground) -> N
             for name, work in (
                 ("server start", ground.make_server),
                 ("cluster end", lambda path=cluster: remove_workdir(ground.clusters, path)),
-                ("sandbox start", lambda: make_temporary(homes, "mallory", fresh=True)),
+                (
+                    "sandbox start",
+                    lambda: make_temporary(homes, "mallory", fresh=True, uid=os.geteuid(), gid=os.getegid()),
+                ),
                 ("gateway start", lambda: remove_strays(ground.clusters, set())),
             ):
                 start = time.monotonic()

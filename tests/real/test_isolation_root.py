@@ -47,8 +47,9 @@ pytestmark = [
 
 @pytest.fixture
 async def isolation() -> AsyncIterator[Isolation]:
-    # Not pytest's own temporary directories: people could not walk through them to their homes.
-    root = Path(tempfile.mkdtemp(prefix="iso-"))
+    # Not pytest's own temporary directories: people could not walk through them to their homes; and not /tmp, where
+    # they see their own alone.
+    root = Path(tempfile.mkdtemp(prefix="iso-", dir="/var/lib"))
     chosen = choose_isolation(places(root), uids=UIDS)
     assert chosen.kind == "root"
     with log_writer(chosen):

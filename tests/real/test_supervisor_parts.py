@@ -180,7 +180,7 @@ async def test_a_part_that_never_answers_fails_the_start(tmp_path: Path) -> None
 
 async def test_a_program_that_does_not_exist_fails_the_start(tmp_path: Path) -> None:
     missing = replace(service("gone", free_port()), argv=["/nonexistent/program"])
-    with pytest.raises(StartFailed, match="cannot start /nonexistent/program"):
+    with pytest.raises(StartFailed, match="cannot start it: starting /nonexistent/program: No such file"):
         async with running([missing], tmp_path):
             pass
 

@@ -76,6 +76,8 @@ def up(
         fit=fit,
         settings=changed,
     )
+    from tidehub.local.isolation.systemd import enter_scope
+
     places = Places.of(state)
     # Read before anything is made, so that a wrong one leaves nothing behind.
     loaded = load_site_or_builtin(site, changed)
@@ -86,6 +88,7 @@ def up(
     # Whatever the caller's, and detached or not: nothing is open to others unless its mode says so.
     os.umask(0o077)
     places.ensure()
+    enter_scope(places.platform_id)
     say = make_say()
     for part in gone:
         say.warn(f"{part.name} is missing and made anew: {part.meaning}")

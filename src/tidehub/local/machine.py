@@ -1,32 +1,60 @@
-"""What this machine has: memory and cores that this process may really use."""
+"""What this machine has: memory and cores that this process may really use.
+
+A container or a systemd unit may have less than the machine, and the limit may stand at any control group above ours
+(`docker run --memory`, `MemoryMax=` of a slice), so all of them are looked at, of both versions.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+from tidehub.local.isolation.cgroups import Machine, hierarchies
 
 _NO_LIMIT = 2**60
 """cgroup v1 writes a huge number where v2 writes "max"."""
 
 
-def machine_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes of memory: the machine's, or less where a container's own limit is smaller (proc_meminfo(5))."""
+def machine_memory(proc: Path = Path("/proc"), machine: Machine | None = None) -> int:
+    """Bytes of memory: the machine's, or less where a limit above this process is smaller (proc_meminfo(5))."""
     total = 0
     for line in (proc / "meminfo").read_text().splitlines():
         if line.startswith("MemTotal:"):
             total = int(line.split()[1]) * 1024
-    limits = [_limit(cgroups / name) for name in ("memory.max", "memory/memory.limit_in_bytes")]
-    return min([total, *(limit for limit in limits if limit)])
+    for group in _groups_above(machine):
+        for name in ("memory.max", "memory.high", "memory.limit_in_bytes"):
+            words = _words(group / name)
+            if words and words[0].isdigit() and 0 < int(words[0]) < _NO_LIMIT:
+                total = min(total, int(words[0]))
+    return total
 
 
-def _limit(path: Path) -> int | None:
+def machine_cores(machine: Machine | None = None) -> float:
+    """Cores that this process may use: those it may run on (sched_getaffinity(2)), or less by a quota above it."""
+    cores = float(len(os.sched_getaffinity(0)))
+    for group in _groups_above(machine):
+        words = _words(group / "cpu.max") or _words(group / "cpu.cfs_quota_us") + _words(
+            group / "cpu.cfs_period_us"
+        )
+        if len(words) == 2 and words[0].isdigit() and int(words[1]) > 0:
+            cores = min(cores, int(words[0]) / int(words[1]))
+    return cores
+
+
+def _groups_above(machine: Machine | None) -> Iterator[Path]:
+    """Our own group in every hierarchy, and all above it that can be seen from here."""
+    for hierarchy in hierarchies(machine or Machine.here()):
+        path = hierarchy.own
+        while path.is_relative_to(hierarchy.mount):
+            yield path
+            if path == hierarchy.mount:
+                break
+            path = path.parent
+
+
+def _words(path: Path) -> list[str]:
     try:
-        text = path.read_text().strip()
+        return path.read_text(encoding="ascii").split()
     except OSError:
-        return None
-    return int(text) if text.isdigit() and int(text) < _NO_LIMIT else None
-
-
-def machine_cores() -> float:
-    """Cores that this process may run on (sched_getaffinity(2))."""
-    return float(len(os.sched_getaffinity(0)))
+        return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tidehub.capacity.fit import capacity as memory_to_give
@@ -27,6 +27,7 @@ from tidehub.local.hub.settings import HubSettings, LoginEndpoints, ProfileEnvir
 from tidehub.local.identity_part import DemoLogin, prepare_identity
 from tidehub.local.isolation import Isolation, choose_isolation
 from tidehub.local.isolation.people import proxy_uid, services_uid
+from tidehub.local.isolation.systemd import ensure_users_scope
 from tidehub.local.machine import machine_cores, machine_memory
 from tidehub.local.people_on_machine import end_everybody, observe
 from tidehub.local.places import Places
@@ -122,12 +123,14 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
         *([culler] if (culler := parts.culler(setting)) else []),
     ]
     secrets = (*setting.secrets, client_secret)
+    prepared.isolation.enter_platform()
     return Platform(
-        components=components,
+        components=[replace(one, groups=prepared.isolation.part_groups(one.name)) for one in components],
         address=front.public_url,
         gaps=prepared.isolation.gaps(),
         secrets=secrets,
         before_stop=end_everybody(ledger, prepared.isolation),
+        after_stop=prepared.isolation.leave_platform,
         observe=observe(setting, ledger, prepared.isolation),
         closing_lines=lambda: closing_lines(setting, login, prepared.isolation.gaps()),
     )
@@ -186,6 +189,7 @@ def _prepare(site: Site, places: Places, options: UpOptions, say: Say) -> Prepar
             python=made.python, bin=made.bin, version=made.version
         )
     proxy = software.proxy()
+    ensure_users_scope(places.platform_id)
     isolation = choose_isolation(places)
     given = memory_to_give(memory, site)
     largest = max(server.memory.guarantee for server in largest_servers(site))

@@ -27,7 +27,7 @@ from tidehub.system.files import PASSABLE_DIRECTORY, make_directory
 from . import sweep
 from .cgroup_files import Group
 from .cgroups import Capabilities, Cgroups
-from .homes import make_home, make_server_directory, run_directory
+from .homes import make_home, make_server_directory, make_temporary, run_directory
 from .launches import Launched, Launches
 from .model import Ending, LaunchSpec, Person, Usage
 from .people import DEFAULT_UIDS, Entry, People, proxy_uid
@@ -217,6 +217,13 @@ class Isolation(ABC):
         memory = spec.limits.memory
         return {} if self.capabilities.memory or memory is None else {"RLIMIT_DATA": memory}
 
+    def _temporary(self, spec: LaunchSpec) -> Path:
+        """The user's own /tmp; a new one where nothing of theirs runs."""
+        busy = any(line.person == spec.person.name for line in self.running())
+        directory = self.people.enrol(spec.person.name).directory
+        uid, gid = spec.person.uid, spec.person.gid
+        return make_temporary(self.ground.homes, directory, fresh=not busy, uid=uid, gid=gid)
+
     def _environment(self, spec: LaunchSpec, mark: str) -> dict[str, str]:
         """`spec.env`, and what a login would have set; there may be no passwd entry to look up."""
         user = spec.person.name if _PLAIN.fullmatch(spec.person.name) else spec.person.home.name
@@ -311,6 +318,23 @@ class Isolation(ABC):
                 self._groups.remove(group)
         return [line.name for line in strays]
 
+    # The platform's own groups
+
+    def enter_platform(self) -> None:
+        """Move this process, the supervisor, into the platform's own group, if there are groups."""
+        if self.ground.cgroups is not None:
+            self.ground.cgroups.enter("supervisor")
+
+    def leave_platform(self) -> None:
+        """Remove the platform's own groups, as far as nothing runs in them."""
+        if self.ground.cgroups is not None:
+            self.ground.cgroups.dismantle()
+            self.ground.cgroups.leave()
+
+    def part_groups(self, part: str) -> tuple[str, ...]:
+        """The control groups that a part of the platform joins."""
+        return () if self.ground.cgroups is None else self.ground.cgroups.part(part).state
+
     def dismantle(self) -> None:
         """Remove the platform's empty control groups."""
         self._groups.dismantle()
@@ -370,6 +394,8 @@ class Isolation(ABC):
             )
         elif not able.swap and _swap_in_use():
             lines.append("Memory limits do not count swap: this kernel does not account for it.")
+        if self.ground.cgroups is not None:
+            lines += self.ground.cgroups.gaps()
         if not able.cpu:
             lines.append(f"CPU limits and guarantees are not enforced{because}.")
         lines.append("The size of home directories is not limited: no disk quota is set up for them.")

@@ -9,10 +9,11 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tidehub.errors import TidehubError
+from tidehub.local.launching import Order
 from tidehub.local.logs.lines import last_lines
 from tidehub.local.logs.pipes import settle
 from tidehub.printable import printable
@@ -20,13 +21,15 @@ from tidehub.system.files import PASSABLE_DIRECTORY, make_directory
 
 from .base import Ground, Isolation
 from .cgroup_files import Group
-from .homes import USERS, make_temporary
+from .homes import USERS
 from .model import LaunchSpec
 from .process import children_of, read_stat, send
 from .sandbox import GROUP, INFO, PASSWD, View, passwd_lines, sandbox_argv, trial_argv, visible
-from .spawning import Gate, Order, StartError, open_gate
+from .spawning import Gate, StartError, open_gate
 
 TRIAL_SECONDS = 20.0
+MEMORY_EVENTS = "TIDEHUB_MEMORY_EVENTS"
+"""Names the kernel's file that counts memory kills; `notebook_side.kernel_words` reads it."""
 INSTALL = "install bubblewrap (Debian, Ubuntu: sudo apt install bubblewrap), or run tidehub as root"
 
 
@@ -52,14 +55,12 @@ class BubblewrapIsolation(Isolation):
         self._program = found
 
     def _view(self, spec: LaunchSpec) -> View:
-        entry = self.people.enrol(spec.person.name)
         # What is hidden is covered, and a place to be covered has to exist.
         users = make_directory(self.ground.run / USERS, PASSABLE_DIRECTORY)
-        busy = any(line.person == spec.person.name for line in self.running())
         view = View(
             home=spec.person.home,
             run=self.run_directory(spec.person),
-            temporary=make_temporary(self.ground.homes, entry.directory, fresh=not busy),
+            temporary=self._temporary(spec),
             cwd=spec.cwd,
             hidden=(
                 self.ground.private,
@@ -92,6 +93,11 @@ class BubblewrapIsolation(Isolation):
     ) -> Iterator[tuple[Gate, int, int]]:
         view = self._view(spec)
         env = self._environment(spec, mark)
+        # A sandbox sees no control groups; a notebook server tells its user why a kernel was killed.
+        events = group and (group.path("memory.events") or group.path("memory.oom_control"))
+        if events:
+            env[MEMORY_EVENTS] = str(events)
+            view = replace(view, readable=(*view.readable, events))
         start = _size(spec.log)
         with contextlib.ExitStack() as kept:
             info, info_there = os.pipe()
@@ -108,7 +114,6 @@ class BubblewrapIsolation(Isolation):
                 cwd="/",
                 groups=group.state if group else (),
                 rlimits=self._rlimits(spec),
-                gate=False,
                 descriptors=passed,
             )
             try:

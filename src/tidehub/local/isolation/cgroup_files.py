@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,15 @@ WEIGHT_PER_CORE = 100
 NO_GUARANTEE_CORES = 0.1
 """The weight of a process tree to which nothing is promised: it still moves beside its neighbours."""
 KILL_SECONDS = 10.0
+NO_LIMIT = 1 << 60
+PLATFORM_WEIGHT = (10_000, 262_144)
+USERS_WEIGHT = (1_000, 26_214)
+"""v2's cpu.weight and v1's cpu.shares. The platform's parts need little, and that at once: however many programs of
+users want the processors and whatever was promised to them, together they count a tenth of the platform."""
+PLATFORM_MEMORY = (512 << 20, 1 << 30)
+"""v2's memory.min and memory.low of the platform: never taken, and taken last. Only what is used is protected."""
+PROMISES: Mapping[str, tuple[int, int | None]] = {"memory.low": (0, None), "memory.min": (0, None)}
+WEIGHTS: Mapping[str, tuple[int, int | None]] = {"cpu.weight": (1, 10_000), "cpu.shares": (2, 262_144)}
 
 
 class Tree:
@@ -85,6 +94,15 @@ class Group:
             ) from error
         return True
 
+    def weigh(self, weight: tuple[int, int]) -> None:
+        """Set the CPU weight (v2) or shares (v1) among its siblings."""
+        if not self.write("cpu.weight", weight[0]):
+            self.write("cpu.shares", weight[1])
+
+    def protect(self, memory: tuple[int, int]) -> bool:
+        """Set memory.min and memory.low; False if this kernel's groups cannot protect memory."""
+        return self.write("memory.min", memory[0]) and self.write("memory.low", memory[1])
+
     def apply(self, limits: Limits) -> None:
         """Set what is given and can be set; what cannot is in the capabilities and told by `gaps()`."""
         if limits.memory is not None:
@@ -107,22 +125,52 @@ class Group:
         if limits.processes is not None:
             self.write("pids.max", limits.processes)
 
-    def sum_up(self) -> None:
+    def sum_up(self, files: Mapping[str, tuple[int, int | None]]) -> tuple[int, ...]:
         """Promise to this group what is promised to the groups in it, so that the promises hold against others.
 
-        CPU weights count among siblings only, and v2's `memory.low` only as far as every ancestor has it too.
+        `files`: each with the least and the most that may be written. CPU weights count among siblings only, and
+        v2's `memory.low` and `memory.min` only as far as every ancestor has them too. Returns the sums.
         """
+        totals = []
         for path in self.dirs:
             inner = _subdirectories(path)
-            for file, least, most in (
-                ("cpu.weight", 1, 10_000),
-                ("cpu.shares", 2, 262_144),
-                ("memory.low", 0, None),
-            ):
+            for file, (least, most) in files.items():
                 if (path / file).exists():
                     total = max(least, sum(_number(child / file) for child in inner))
+                    totals.append(total if most is None else min(most, total))
                     with contextlib.suppress(OSError):
-                        self.tree.write(path / file, str(total if most is None else min(most, total)))
+                        self.tree.write(path / file, str(totals[-1]))
+        return tuple(totals)
+
+    def bound(self) -> tuple[int | None, ...]:
+        """Limit this group's memory to the sum of the limits in it.
+
+        What a group held when it was removed (files in a tmpfs, System V segments) stays charged to the group above
+        it, so without this limit it would count for nobody. v1 refuses a limit below what is held; then the older,
+        higher one stays until the next time. Returns the sums.
+        """
+        totals: list[int | None] = []
+        for path in self.dirs:
+            for file, swap, none in (
+                ("memory.max", "memory.swap.max", "max"),
+                ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "-1"),
+            ):
+                if not (path / file).exists():
+                    continue
+                inner = [_limit(child / file) for child in _subdirectories(path)]
+                total = None if not inner or None in inner else sum(size for size in inner if size)
+                totals.append(total)
+                writes = [(file, none if total is None else str(total))]
+                if (path / swap).exists():
+                    v1 = none == "-1"
+                    writes.append((swap, none if total is None else str(total) if v1 else "0"))
+                    before = _limit(path / file)
+                    if v1 and (total is None or (before is not None and total > before)):
+                        writes.reverse()  # memory and swap together may never be below memory
+                for name, value in writes:
+                    with contextlib.suppress(OSError):
+                        self.tree.write(path / name, value)
+        return tuple(totals)
 
     def processes(self) -> list[int]:
         """The pids in this group, as this process sees them."""
@@ -208,6 +256,12 @@ def _number(path: Path) -> int:
     with contextlib.suppress(OSError):
         return _integer(path.read_text(encoding="ascii").strip())
     return 0
+
+
+def _limit(path: Path) -> int | None:
+    """A memory limit in bytes; None for none, which v1 writes as a huge number."""
+    size = _number(path)
+    return size if 0 < size < NO_LIMIT else None
 
 
 def _field(text: str, name: str) -> int:

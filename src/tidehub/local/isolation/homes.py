@@ -73,8 +73,11 @@ def make_server_directory(
     return path
 
 
-def make_temporary(homes: Path, directory: str, *, fresh: bool) -> Path:
-    """A user's own /tmp for a sandbox, on disk (memory is limited, spilled data is large); a new one if `fresh`."""
+def make_temporary(homes: Path, directory: str, *, fresh: bool, uid: int, gid: int) -> Path:
+    """A user's own /tmp and /var/tmp, a new one if `fresh`; its parent lets nobody but us through.
+
+    On disk, not in memory: memory is limited, and spilled data is large. Raises `TidehubError`.
+    """
     root = make_directory(homes / TEMPORARY, PRIVATE)
     path = root / directory
     with opened(root) as parent:
@@ -82,8 +85,8 @@ def make_temporary(homes: Path, directory: str, *, fresh: bool) -> Path:
             trash.throw_from(parent, directory, trash.beside(root))
         found = look(parent, directory)
         if found is None:
-            place_new(parent, directory, Directory(os.geteuid(), os.getegid()))
+            place_new(parent, directory, Directory(uid, gid))
     if found is not None:
-        refuse_strange(path, found, os.geteuid(), "temporary directory", fix="move it away")
+        refuse_strange(path, found, uid, "temporary directory", fix="move it away")
     trash.sweep(trash.beside(root))
     return path

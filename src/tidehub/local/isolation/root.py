@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import tempfile
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 from tidehub.errors import TidehubError
+from tidehub.local.launching import Order, OwnPlaces
 
+from . import sweep
 from .base import Ground, Isolation
 from .cgroup_files import Group
+from .left_memory import clear_shared_memory
 from .model import LaunchSpec
 from .people import Entry
-from .spawning import Gate, Order, open_gate
+from .process import ProcessHandle
+from .sandbox import outermost
+from .spawning import Gate, StartError, open_gate
 
 NEEDED = {
     "CAP_CHOWN": 0,
@@ -63,14 +71,48 @@ class RootIsolation(Isolation):
             rlimits=self._rlimits(spec),
             uid=spec.person.uid,
             gid=spec.person.gid,
+            own=self._own_places(spec),
+            gate=True,
         )
         with open_gate(order, log=log) as gate:
             gate.ready()
             yield gate, gate.process.pid, 0
 
+    def _own_places(self, spec: LaunchSpec) -> OwnPlaces | None:
+        """What the program has for itself; None where the kernel refuses namespaces."""
+        if self._no_namespaces:
+            return None
+        return OwnPlaces(
+            temporary=str(self._temporary(spec)),
+            shared_memory=spec.limits.memory,
+            kept=[
+                str(path)
+                for path in outermost([spec.person.home, self.ground.run, *spec.readable, *spec.writable])
+            ],
+        )
+
+    @cached_property
+    def _no_namespaces(self) -> str:
+        """Why programs cannot have namespaces of their own here, or "": tried with the launcher itself."""
+        return namespace_refusal(self.ground.private)
+
+    def _end(self, handle: ProcessHandle, known: sweep.Known) -> None:
+        line = next((one for one in self._launches.all() if one.handle == handle), None)
+        super()._end(handle, known)
+        if self._no_namespaces and line is not None:
+            uid = self.people.enrol(line.person).number
+            if not any(other.person == line.person for other in self.running()):
+                clear_shared_memory(uid)
+
     def gaps(self) -> list[str]:
         """See `Isolation.gaps`."""
         lines = self._common_gaps()
+        if self._no_namespaces:
+            lines.append(
+                "Users share /dev/shm, /tmp and System V shared memory with all others; what a user leaves in"
+                f" memory is removed with their last program, and counts for no limit until then:"
+                f" {self._no_namespaces}."
+            )
         if not self.capabilities.processes:
             lines.append("The number of processes is limited per person, not per server or worker.")
         if not _processes_hidden():
@@ -80,6 +122,22 @@ class RootIsolation(Isolation):
         if self.ground.cgroups is None:
             lines.append("A process that detaches itself and empties its environment may outlive its server.")
         return lines
+
+
+def namespace_refusal(scratch: Path) -> str:
+    """Why the launcher cannot make namespaces here (a container without CAP_SYS_ADMIN), or "" if it can."""
+    with tempfile.TemporaryDirectory(dir=scratch) as directory:
+        own = OwnPlaces(temporary=directory, shared_memory=1 << 20)
+        order = Order(["/bin/true"], {}, "/", uid=0, gid=0, own=own, gate=True)
+        nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            with open_gate(order, log=nothing) as gate:
+                gate.ready()
+        except StartError as error:
+            return error.what.removeprefix("making its namespaces: ")
+        finally:
+            os.close(nothing)
+    return ""
 
 
 def root_refusal(ground: Ground, *, status: str | None = None, uid_map: str | None = None) -> str:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 from tidehub.errors import TidehubError
+from tidehub.local.launching import Order
 
 from .base import Ground, Isolation
 from .bubblewrap import INSTALL
@@ -13,7 +14,7 @@ from .cgroup_files import Group
 from .launches import Launched
 from .model import LaunchSpec
 from .process import handle_alive
-from .spawning import Gate, Order, open_gate
+from .spawning import Gate, open_gate
 from .sweep import members
 
 
@@ -54,6 +55,7 @@ class SingleIsolation(Isolation):
             cwd=str(spec.cwd),
             groups=group.state if group else (),
             rlimits=self._rlimits(spec),
+            gate=True,
         )
         with open_gate(order, log=log) as gate:
             gate.ready()

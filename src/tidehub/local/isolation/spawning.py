@@ -7,60 +7,21 @@ waiting process reads the end of the pipe and goes away.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import subprocess
-import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from types import TracebackType
-from typing import Any
 
 from tidehub.errors import TidehubError
-
-LAUNCHER = Path(__file__).with_name("launcher.py")
+from tidehub.local.launching import Order, launcher_command, launcher_environment, packed
 
 START_SECONDS = 60.0
 """For an interpreter to start on a machine on which everything starts at once."""
 
 OOM_SCORE = 300
-"""People's processes before the platform's, when the whole machine runs out (proc(5): -1000 to 1000)."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """What the launcher does; see `launcher.py`."""
-
-    argv: Sequence[str]
-    env: Mapping[str, str]
-    cwd: str
-    groups: Sequence[str] = ()
-    rlimits: Mapping[str, int] = field(default_factory=dict)
-    uid: int | None = None
-    gid: int | None = None
-    gate: bool = True
-    """Whether the launcher waits for go. A sandbox waits itself, inside; see `bubblewrap.py`."""
-    descriptors: Mapping[int, int] = field(default_factory=dict)
-    """Number in the program -> descriptor of ours."""
-
-    def packed(self) -> bytes:
-        """JSON for the launcher; undecodable bytes in names survive as lone surrogates."""
-        plain: dict[str, Any] = {
-            "argv": list(self.argv),
-            "env": dict(self.env),
-            "cwd": self.cwd,
-            "groups": list(self.groups),
-            "rlimits": dict(self.rlimits),
-            "uid": self.uid,
-            "gid": self.gid,
-            "gate": self.gate,
-            "descriptors": {str(want): have for want, have in self.descriptors.items()},
-            "oom_score_adj": OOM_SCORE,
-        }
-        return json.dumps(plain).encode()
+"""Users' processes before the platform's, when the whole machine runs out (proc(5): -1000 to 1000)."""
 
 
 class StartError(TidehubError):
@@ -68,32 +29,30 @@ class StartError(TidehubError):
 
 
 class Gate:
-    """A process waiting to become the person's program. Use as a context: leaving without `go` ends it."""
+    """A process waiting to become the user's program. Use as a context: leaving without `go` ends it."""
 
     def __init__(self, order: Order, *, log: int, report: tuple[int, int], go: tuple[int, int]) -> None:
         self._report, report_there = report
         go_there, self._go = go
         self._said = b""
         self._open = False
-        packed = os.memfd_create("order", os.MFD_CLOEXEC)
+        order_there = packed(order)
         try:
-            _write_all(packed, order.packed())
-            os.lseek(packed, 0, os.SEEK_SET)
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(LAUNCHER), str(packed), str(report_there), str(go_there)],
-                env={k: os.environ[k] for k in ("LD_LIBRARY_PATH",) if k in os.environ},
+                launcher_command(order_there, report=report_there, go=go_there),
+                env=launcher_environment(),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=(packed, report_there, go_there, *order.descriptors.values()),
+                pass_fds=(order_there, report_there, go_there, *order.descriptors.values()),
                 start_new_session=True,
             )
         except OSError as error:
             self._close()
             raise StartError(f"no process can be made: {error.strerror}") from error
         finally:
-            for fd in {packed, report_there, go_there}:
+            for fd in {order_there, report_there, go_there}:
                 os.close(fd)
 
     def ready(self) -> None:
@@ -145,11 +104,7 @@ def open_gate(order: Order, *, log: int) -> Gate:
     """Start the launcher with `order`; without `order.gate`, the program gets the pipes as 3 (say) and 4 (wait)."""
     report = os.pipe()
     go = os.pipe()
+    order = replace(order, oom_score_adj=OOM_SCORE)
     if not order.gate:
         order = replace(order, descriptors={3: report[1], 4: go[0], **order.descriptors})
     return Gate(order, log=log, report=report, go=go)
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(fd, data) :]

@@ -19,6 +19,9 @@ def memory_events_file(
     cgroups: Path = Path("/proc/self/cgroup"), mounts: Path = Path("/proc/self/mountinfo")
 ) -> Path | None:
     """The kernel's file that counts memory kills of this process' group, cgroup v1 or v2; None where there is none."""
+    named = os.environ.get("TIDEHUB_MEMORY_EVENTS")
+    if named and os.access(named, os.R_OK):
+        return Path(named)
     try:
         own: dict[str, str] = {}
         for line in cgroups.read_text().splitlines():

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tidehub.local.supervisor.pace import Pace
+
 
 @dataclass(frozen=True)
 class Ready:
@@ -25,13 +27,20 @@ class Probe:
     """How a hung process is found after it was ready. Times in seconds.
 
     `check` asks the part itself, not through other parts: a proxy that is down must not kill the hub. Without
-    one, `Component.ready` is asked. Nothing is counted while a part that it stands on (`after`) is not ready.
+    one, `Component.ready` is asked. Nothing is counted while a part that it stands on (`after`) is not ready, or
+    while the machine leaves the part no time; see `pace.py`.
     """
 
     check: Check | None = None
-    interval: float = 5.0
-    timeout: float = 10.0
-    failures: int = 3
+    interval: float = 3.0
+    timeout: float = 3.0
+    failures: int = 5
+
+    def most(self, pace: Pace) -> int:
+        """Failed probes after which a part is killed: a stopped process at once, one that works on later."""
+        if pace is Pace.STOPPED:
+            return min(2, self.failures)
+        return self.failures * 2 if pace is Pace.WORKS else self.failures
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,8 @@ class Component:
     """Work that goes on beside the process for as long as the platform runs (watching a certificate)."""
     uid: int | None = None
     gid: int | None = None
+    groups: Sequence[str] = ()
+    """Directories of the control groups that it joins."""
     capabilities: Sequence[int] = ()
     """Numbers of Linux capabilities kept across the change of uid (capabilities(7)), for instance 10."""
     cwd: Path = Path("/")

@@ -14,6 +14,7 @@ from tidehub.errors import TidehubError
 from tidehub.local.supervisor.backoff import Backoff
 from tidehub.local.supervisor.component import Check, Component, Ready
 from tidehub.local.supervisor.log import RotatingLog, lines_that_matter
+from tidehub.local.supervisor.pace import Look, Pace, judge
 from tidehub.local.supervisor.process import Process
 
 READINESS_INTERVAL = 0.1
@@ -179,12 +180,23 @@ class Keeper:
                 if not all(below[name].ready.is_set() for name in self.component.after):
                     failed = 0
                     continue
+                before = Look.at_process(process.pid)
                 answer = await ask(probe.check or self.component.ready, probe.timeout)
                 if ended.done():
                     return ended.result()
-                failed = 0 if answer.ok else failed + 1
-                self._note("" if answer.ok else f"{failed} of {probe.failures} probes failed: {answer.why}")
-                if failed >= probe.failures:
+                if answer.ok:
+                    failed = 0
+                    self._note("")
+                    continue
+                after = Look.at_process(process.pid)
+                pace, why = judge(before, after, late=after.at - before.at - probe.timeout)
+                if pace is Pace.STARVED:
+                    self._note(f"slow, the machine is busy: {why}")
+                    continue
+                failed += 1
+                most = probe.most(pace)
+                self._note(f"{failed} of {most} probes failed: {answer.why}{f' ({why})' if why else ''}")
+                if failed >= most:
                     return f"hung: {failed} probes failed, the last one: {answer.why}"
             return await asyncio.shield(ended)
         finally:

@@ -69,6 +69,8 @@ class Platform:
     Called at every stop that a person asked for, not after a failed start. Called again with 0 when the
     person hurries. It must not need the hub: the parts may be down.
     """
+    after_stop: Callable[[], None] = lambda: None
+    """Called when all parts have ended."""
     observe: Callable[[], Awaitable[Mapping[str, object]]] = _observe_nothing
     """For `status`: JSON-able keys such as `servers` and `clusters`."""
     closing_lines: Callable[[], Sequence[str]] = _say_nothing

@@ -1,21 +1,20 @@
-"""One process of a part: started through `launch.py`, its output piped to its log, its end awaited."""
+"""One process of a part: started through the launcher, its output piped to its log, its end awaited."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
+from tidehub.local.launching import Order, launcher_command, launcher_environment, packed
 from tidehub.local.supervisor.component import Component
 from tidehub.local.supervisor.log import LogPipe, RotatingLog
 
-_LAUNCHER = Path(__file__).with_name("launch.py")
+OOM_SCORE = -500
+"""The platform's parts after everything else, when the whole machine runs out (proc(5): -1000 to 1000)."""
 _POLL = 0.2
 _DRAIN = 1.0
 """Seconds that the rest of the output may take after the end: a grandchild may hold the pipe open."""
@@ -42,23 +41,33 @@ class Process:
         born: Callable[[subprocess.Popen[bytes]], None],
     ) -> Process:
         """Start it. `born` gets the process before anything can collect its end. Raises `OSError`."""
-        plan = {
-            "argv": list(component.argv),
-            "variables": sorted(component.env),
-            "cwd": str(component.cwd),
-            "uid": component.uid,
-            "gid": component.gid,
-            "capabilities": list(component.capabilities),
-            "parent": os.getpid(),
-        }
-        popen = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_LAUNCHER), json.dumps(plan)],
-            env=dict(component.env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+        order = packed(
+            Order(
+                argv=list(component.argv),
+                env=dict(component.env),
+                cwd=str(component.cwd),
+                groups=component.groups,
+                uid=component.uid,
+                gid=component.uid if component.gid is None else component.gid,
+                capabilities=component.capabilities,
+                # A part that stays what we are may start programs with other rights.
+                no_new_privileges=component.uid is not None,
+                parent=os.getpid(),
+                oom_score_adj=OOM_SCORE if os.geteuid() == 0 else None,
+            )
         )
+        try:
+            popen = subprocess.Popen(
+                launcher_command(order),
+                env=launcher_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(order,),
+                start_new_session=True,
+            )
+        finally:
+            os.close(order)
         born(popen)
         try:
             transport, pipe = await asyncio.get_running_loop().connect_read_pipe(

@@ -116,6 +116,7 @@ class _Session:
             if start.exception() is not None:
                 self._say.step("stopping what was started")
                 await supervisor.stop()
+                platform.after_stop()
                 start.result()
             self._running(platform)
             broken = asyncio.create_task(supervisor.failed(), name="broken")
@@ -150,6 +151,7 @@ class _Session:
         clean = await self._end_people(platform)
         self._stop_step("stopping the parts")
         clean = await supervisor.stop() and clean
+        platform.after_stop()
         if clean:
             forget_state(self._places.platform)
             self._places.remove_run()

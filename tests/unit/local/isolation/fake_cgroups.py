@@ -12,7 +12,8 @@ from tidehub.local.isolation.cgroups import Machine
 
 V2 = {
     "memory": {
-        "memory.max": "max", "memory.low": "0", "memory.swap.max": "max", "memory.current": "0", "memory.stat": "",
+        "memory.max": "max", "memory.low": "0", "memory.min": "0", "memory.swap.max": "max",
+        "memory.current": "0", "memory.stat": "",
         "memory.events": "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0",
     },
     "cpu": {"cpu.max": "max 100000", "cpu.weight": "100"},
@@ -30,6 +31,10 @@ V1 = {
 }  # fmt: skip
 
 
+THREADED = {"cpu", "pids"}
+"""Controllers that know threads (cgroup-v2.rst, "Threads")."""
+
+
 class FakeV2(Tree):
     """A unified hierarchy at `root`; `writes` are all control writes in order."""
 
@@ -45,6 +50,7 @@ class FakeV2(Tree):
         (path / "cgroup.procs").write_text("")
         (path / "cpu.stat").write_text("usage_usec 0")
         if kind:
+            (path / "cgroup.type").write_text("domain")
             (path / "cgroup.kill").write_text("")
             for controller in controllers.split():
                 for file, value in V2.get(controller, {}).items():
@@ -53,6 +59,41 @@ class FakeV2(Tree):
     def make(self, path: Path) -> None:
         super().make(path)
         self._fill(path, (path.parent / "cgroup.subtree_control").read_text())
+        self._type(path.parent)
+
+    def _divide(self, path: Path, value: str) -> None:
+        """As the kernel answers, see `cgroup_conduct.py`: controllers that know threads are taken, and spoil."""
+        controller, have = value[1:], set(path.read_text().split())
+        busy = path.parent != self.root and bool((path.parent / "cgroup.procs").read_text().strip())
+        if controller not in (path.parent / "cgroup.controllers").read_text().split():
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        if value.startswith("+") and controller not in THREADED:
+            if busy and have & THREADED:
+                raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), str(path))
+            if busy:
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
+        have = have | {controller} if value.startswith("+") else have - {controller}
+        path.write_text(" ".join(sorted(have)))
+        self._type(path.parent)
+
+    def _refuse_inner(self, group: Path) -> None:
+        if group == self.root:
+            return
+        if (group / "cgroup.type").read_text() != "domain":
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), str(group))
+        if (group / "cgroup.subtree_control").read_text().strip():
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(group))
+
+    def _type(self, group: Path) -> None:
+        """What a group and those in it are after a change; the root has no type."""
+        if group == self.root or not (group / "cgroup.type").exists():
+            return
+        enabled = set((group / "cgroup.subtree_control").read_text().split())
+        spoilt = bool(enabled & THREADED and (group / "cgroup.procs").read_text().strip())
+        (group / "cgroup.type").write_text("domain threaded" if spoilt else "domain")
+        for child in group.iterdir():
+            if child.is_dir():
+                (child / "cgroup.type").write_text("domain invalid" if spoilt else "domain")
 
     def drop(self, path: Path) -> None:
         if not path.exists():
@@ -66,15 +107,14 @@ class FakeV2(Tree):
             raise FileNotFoundError(errno.ENOENT, "no such control file", str(path))
         self.writes.append((str(path.relative_to(self.root)), value))
         if path.name == "cgroup.subtree_control":
-            if path.parent != self.root and (path.parent / "cgroup.procs").read_text().strip():
-                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
-            have = path.read_text().split()
-            path.write_text(" ".join(sorted({*have, value.lstrip("+")})))
+            self._divide(path, value)
         elif path.name == "cgroup.procs":
+            self._refuse_inner(path.parent)
             for other in self.root.rglob("cgroup.procs"):
                 left = [pid for pid in other.read_text().split() if pid != value]
                 other.write_text("\n".join(left))
             path.write_text(f"{path.read_text().strip()}\n{value}".strip())
+            self._type(path.parent.parent)
         elif path.name == "cgroup.kill":
             (path.parent / "cgroup.procs").write_text("")
         else:
@@ -111,7 +151,13 @@ class FakeV1(Tree):
 
 
 def v2_machine(
-    tree: FakeV2, own: str = "/", *, root: bool = True, systemd: bool = False, delegated: str = ""
+    tree: FakeV2,
+    own: str = "/",
+    *,
+    root: bool = True,
+    systemd: bool = False,
+    delegated: str = "",
+    owned: str = "",
 ) -> Machine:
     return Machine(
         mountinfo=f"30 24 0:26 / {tree.root} rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n",
@@ -120,6 +166,8 @@ def v2_machine(
         systemd=systemd,
         delegated=lambda path: bool(delegated) and path == tree.root / delegated,
         writable=lambda path: True,
+        owned=lambda path: bool(owned) and path == tree.root / owned,
+        family=lambda: {"11", "12"},
         tree=tree,
     )
 

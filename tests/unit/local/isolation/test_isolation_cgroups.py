@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cgroup_conduct import KERNEL, conduct
 from fake_cgroups import FakeV1, FakeV2, v1_machine, v2_machine
 
 from tidehub.errors import TidehubError
@@ -31,7 +32,7 @@ def test_v2_group_files(tmp_path: Path) -> None:
     assert groups.capabilities() == ALL
     group = groups.create(70001, "servers", "Lab 1", LIMITS)
     (leaf,) = group.dirs
-    assert leaf.parent == tree.root / "tidehub-main-1" / "70001"
+    assert leaf.parent == tree.root / "tidehub-main-1" / "users" / "70001"
     assert leaf.name.startswith("servers.lab-1---")
     for file, value in {
         "memory.max": str(2 * GIB), "memory.swap.max": "0", "memory.low": str(GIB), "cpu.max": "150000 100000",
@@ -40,6 +41,18 @@ def test_v2_group_files(tmp_path: Path) -> None:
         assert (leaf / file).read_text() == value
     assert (leaf / "cgroup.subtree_control").read_text() == ""
     assert (leaf.parent / "cgroup.subtree_control").read_text() == "cpu memory pids"
+    subtree = [value for path, value in tree.writes if path == "cgroup.subtree_control"]
+    assert subtree == ["+memory", "+cpu", "+pids"]
+
+
+def test_the_fake_answers_as_the_kernel_does(tmp_path: Path) -> None:
+    tree = FakeV2(tmp_path / "cg")
+    tree.write(tree.root / "cgroup.subtree_control", "+memory")
+    tree.write(tree.root / "cgroup.subtree_control", "+cpu")
+    tree.write(tree.root / "cgroup.subtree_control", "+pids")
+    tree.make(tree.root / "unit")
+    (tree.root / "unit" / "cgroup.procs").write_text("4711")
+    assert conduct(tree.root / "unit", "4711", tree.make, tree.write) == KERNEL
 
 
 def test_v2_promises_are_summed_up_and_down_again(tmp_path: Path) -> None:
@@ -48,17 +61,71 @@ def test_v2_promises_are_summed_up_and_down_again(tmp_path: Path) -> None:
     first = groups.create(70001, "servers", "a", LIMITS)
     groups.create(70001, "clusters", "b", Limits(memory_guarantee=3 * GIB, cores_guarantee=2))
     groups.create(70002, "servers", "c", Limits())
-    person, platform = first.dirs[0].parent, first.dirs[0].parent.parent
-    assert ((person / "cpu.weight").read_text(), (person / "memory.low").read_text()) == ("250", str(4 * GIB))
-    assert ((platform / "cpu.weight").read_text(), (platform / "memory.low").read_text()) == (
-        "260",
-        str(4 * GIB),
-    )
+    user = first.dirs[0].parent
+    users, top = user.parent, user.parent.parent
+
+    def read(group: Path, *files: str) -> list[str]:
+        return [(group / file).read_text() for file in files]
+
+    assert read(user, "cpu.weight", "memory.low", "memory.max") == ["250", str(4 * GIB), "max"]
+    # Whatever was promised, all users together weigh a tenth of the platform.
+    assert read(users, "cpu.weight", "memory.low") == ["1000", str(4 * GIB)]
     assert groups.remove(first)
-    assert ((person / "cpu.weight").read_text(), (platform / "memory.low").read_text()) == (
-        "200",
-        str(3 * GIB),
-    )
+    assert read(user, "cpu.weight", "memory.low") == ["200", str(3 * GIB)]
+    assert read(top, "memory.low") == [str(3 * GIB)]
+
+
+def test_v2_a_users_own_group_is_limited_to_the_sum(tmp_path: Path) -> None:
+    tree = FakeV2(tmp_path / "cg")
+    groups = found(find_cgroups("p", v2_machine(tree)))
+    first = groups.create(70001, "servers", "a", LIMITS)
+    second = groups.create(70001, "clusters", "b", LIMITS)
+    user = first.dirs[0].parent
+    assert ((user / "memory.max").read_text(), (user / "memory.swap.max").read_text()) == (str(4 * GIB), "0")
+    groups.remove(first)
+    assert (user / "memory.max").read_text() == str(2 * GIB)
+    unlimited = groups.create(70001, "clusters", "c", Limits())
+    assert ((user / "memory.max").read_text(), (user / "memory.swap.max").read_text()) == ("max", "max")
+    groups.remove(unlimited)
+    assert (user / "memory.max").read_text() == str(2 * GIB) and groups.remove(second)
+
+
+def test_v1_a_users_own_group_is_limited_in_the_order_that_the_kernel_wants(tmp_path: Path) -> None:
+    tree = FakeV1(tmp_path / "cg")
+    groups = found(find_cgroups("p", v1_machine(tree)))
+    first = groups.create(70001, "servers", "a", LIMITS)
+    user = next(path for path in first.dirs if "memory" in path.parts).parent
+    inner = f"{user.relative_to(tree.root)}/"
+    tree.writes.clear()
+    second = groups.create(70001, "clusters", "b", LIMITS)
+    groups.remove(second)
+    written = [(path, value) for path, value in tree.writes if path.startswith(inner) and "limit_in" in path]
+    mine = [
+        (Path(path).name, value)
+        for path, value in written
+        if Path(path).parent == user.relative_to(tree.root)
+    ]
+    more, less = str(4 * GIB), str(2 * GIB)
+    both, memory = "memory.memsw.limit_in_bytes", "memory.limit_in_bytes"
+    assert list(dict.fromkeys(mine)) == [(both, more), (memory, more), (memory, less), (both, less)]
+
+
+def test_the_platforms_own_group_outweighs_all_users(tmp_path: Path) -> None:
+    tree = FakeV2(tmp_path / "cg")
+    groups = found(find_cgroups("p", v2_machine(tree)))
+    part = groups.part("hub").dirs[0]
+    groups.create(70001, "servers", "a", Limits(cores_guarantee=100, memory_guarantee=GIB))
+    assert part == tree.root / "tidehub-p" / "platform" / "hub"
+    platform, users, top = part.parent, part.parent.parent / "users", part.parent.parent
+    assert int((platform / "cpu.weight").read_text()) >= 10 * int((users / "cpu.weight").read_text())
+    for group in (part, platform, top):
+        assert int((group / "memory.min").read_text()) == 512 << 20
+    assert int((top / "memory.low").read_text()) == 2 * GIB
+    groups.enter("supervisor")
+    assert (platform / "supervisor" / "cgroup.procs").read_text() == str(os.getpid())
+    # A part finds the base in which the supervisor was started, from its own group.
+    again = found(find_cgroups("p", v2_machine(tree, "/tidehub-p/platform/hub")))
+    assert again.bases == groups.bases
 
 
 def test_v1_group_files_and_their_order(tmp_path: Path) -> None:
@@ -75,16 +142,8 @@ def test_v1_group_files_and_their_order(tmp_path: Path) -> None:
         "cpu.shares": "512", "pids.max": "100",
     }.items():  # fmt: skip
         assert group.read(file) == value
-    written = [Path(path).name for path, _ in tree.writes]
+    written = [Path(path).name for path, _ in tree.writes if group.dirs[0].name in path]
     assert written.index("memory.limit_in_bytes") < written.index("memory.memsw.limit_in_bytes")
-
-
-def test_v1_under_systemd_goes_to_the_root_of_the_hierarchy(tmp_path: Path) -> None:
-    tree = FakeV1(tmp_path / "cg", "user.slice")
-    for controller in ("memory", "cpu", "cpuacct", "pids"):
-        (tree.root / controller / "cgroup.procs").write_text("")
-    groups = found(find_cgroups("p", v1_machine(tree, "/user.slice", systemd=True)))
-    assert groups.bases == tuple(tree.root / name for name in ("cpu", "cpuacct", "memory", "pids"))
 
 
 def test_no_limits_write_no_limits(tmp_path: Path) -> None:
@@ -119,6 +178,71 @@ def test_v2_delegated_group_moves_the_platform_into_a_leaf(tmp_path: Path) -> No
         )
     )
     assert again.bases == (own,)
+
+
+def test_v2_users_groups_have_the_scope_that_systemd_made_for_them(tmp_path: Path) -> None:
+    tree = FakeV2(tmp_path / "cg")
+    for controller in ("memory", "cpu", "pids"):
+        tree.write(tree.root / "cgroup.subtree_control", f"+{controller}")
+    unit, holder = tree.root / "unit.service", tree.root / "tidehub.slice" / "tidehub-p-users.scope"
+    tree.make(unit)
+    tree.make(holder.parent)
+    for controller in ("memory", "cpu", "pids"):
+        tree.write(holder.parent / "cgroup.subtree_control", f"+{controller}")
+    tree.make(holder)
+    (holder / "cgroup.procs").write_text("99")
+    groups = found(
+        find_cgroups("p", v2_machine(tree, "/unit.service", systemd=True, delegated="unit.service"))
+    )
+    assert (groups.bases, groups.platform_bases) == ((holder,), (unit,))
+    assert groups.create(70001, "servers", "a", LIMITS).dirs[0].is_relative_to(holder)
+    assert groups.part("hub").dirs[0].is_relative_to(unit)
+    # A unit without Delegate=yes: limits hold all the same.
+    apart = found(find_cgroups("p", v2_machine(tree, "/unit.service", systemd=True)))
+    assert (apart.bases, apart.platform_bases) == ((holder,), ())
+
+
+def test_v2_a_group_that_was_spoilt_is_made_whole_or_named(tmp_path: Path) -> None:
+    tree = FakeV2(tmp_path / "cg")
+    for controller in ("memory", "cpu", "pids"):
+        tree.write(tree.root / "cgroup.subtree_control", f"+{controller}")
+    unit = tree.root / "unit.service"
+    tree.make(unit)
+    (unit / "cgroup.procs").write_text("11")
+    tree.write(unit / "cgroup.subtree_control", "+cpu")
+    assert (unit / "cgroup.type").read_text() == "domain threaded"
+    machine = v2_machine(tree, "/unit.service", systemd=True, delegated="unit.service")
+    assert found(find_cgroups("p", machine)).capabilities() == ALL
+    (unit / "cgroup.type").write_text("domain invalid")
+    groups, why = find_cgroups("p", machine)
+    assert groups is None and "is spoilt (domain invalid)" in why
+
+
+def test_v2_a_users_scope_is_known_by_its_owner(tmp_path: Path) -> None:
+    tree = FakeV2(tmp_path / "cg")
+    for controller in ("memory", "cpu", "pids"):
+        tree.write(tree.root / "cgroup.subtree_control", f"+{controller}")
+    tree.make(tree.root / "app.scope")
+    (tree.root / "app.scope" / "cgroup.procs").write_text("11\n12")
+    machine = v2_machine(tree, "/app.scope", root=False, systemd=True, owned="app.scope")
+    groups, why = find_cgroups("p", machine)
+    assert found((groups, why)).bases == (tree.root / "app.scope",)
+    tree = FakeV2(tmp_path / "other")
+    for controller in ("memory", "cpu", "pids"):
+        tree.write(tree.root / "cgroup.subtree_control", f"+{controller}")
+    tree.make(tree.root / "terminal.scope")
+    (tree.root / "terminal.scope" / "cgroup.procs").write_text("11\n12\n13")
+    machine = v2_machine(tree, "/terminal.scope", root=False, systemd=True, owned="terminal.scope")
+    groups, why = find_cgroups("p", machine)
+    assert groups is None and "process 13" in why
+    assert (tree.root / "terminal.scope" / "cgroup.procs").read_text() == "11\n12\n13"
+
+
+def test_v2_root_never_touches_what_is_systemds(tmp_path: Path) -> None:
+    tree = FakeV2(tmp_path / "cg")
+    tree.make(tree.root / "session")
+    groups, why = find_cgroups("p", v2_machine(tree, "/session", systemd=True))
+    assert groups is None and "systemd-run --scope -p Delegate=yes" in why and tree.writes == []
 
 
 def test_v2_of_others_is_never_rearranged(tmp_path: Path) -> None:
@@ -168,7 +292,7 @@ def test_groups_with_processes_stay(tmp_path: Path) -> None:
     groups.dismantle()
     assert busy.dirs[0].exists() and not empty.dirs[0].parent.exists()
     busy.kill()
-    assert ("tidehub-p/70001/" + busy.dirs[0].name + "/cgroup.kill", "1") in tree.writes
+    assert ("tidehub-p/users/70001/" + busy.dirs[0].name + "/cgroup.kill", "1") in tree.writes
     groups.dismantle()
     assert not (tree.root / "tidehub-p").exists()
 

@@ -28,6 +28,10 @@ WaitUntil = Callable[[Callable[[], bool]], None]
 ME, MINE = os.getuid(), os.getgid()
 
 
+def ours() -> dict[str, int]:
+    return {"uid": os.geteuid(), "gid": os.getegid()}
+
+
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -134,10 +138,10 @@ def test_the_longest_channel_of_a_kernel_can_be_bound() -> None:
 
 
 def test_a_private_tmp_is_emptied_only_when_asked(tmp_path: Path, wait_until: WaitUntil) -> None:
-    path = make_temporary(tmp_path, "alice", fresh=True)
+    path = make_temporary(tmp_path, "alice", fresh=True, **ours())
     (path / "spill").write_text("x")
-    assert make_temporary(tmp_path, "alice", fresh=False) == path and (path / "spill").exists()
+    assert make_temporary(tmp_path, "alice", fresh=False, **ours()) == path and (path / "spill").exists()
     path.chmod(0)
-    make_temporary(tmp_path, "alice", fresh=True)
+    make_temporary(tmp_path, "alice", fresh=True, **ours())
     assert list(path.iterdir()) == [] and mode(path) == mode(path.parent) == 0o700
     wait_until(lambda: not any((tmp_path / ".trash").iterdir()))

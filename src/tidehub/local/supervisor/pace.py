@@ -1,0 +1,79 @@
+"""Why a part does not answer: it hangs, it is stopped, it works, or the machine gives it no time.
+
+Only what hangs is to be killed. A part that waits for a processor, for memory or for the disk would wait as well
+after a restart, and everybody would lose their sessions on the way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+WAITING_SHARE = 0.3
+"""Of the time between two looks, spent ready to run but without a processor: then it is starved."""
+WORKING_SHARE = 0.5
+"""Of that time, spent on a processor: then it works on something long."""
+FAULTS_A_SECOND = 50
+"""Page faults that had to wait for the disk."""
+
+
+class Pace(enum.Enum):
+    """What a part did while it did not answer."""
+
+    HANGS = "hangs"
+    STOPPED = "stopped"
+    WORKS = "works"
+    STARVED = "starved"
+
+
+@dataclass(frozen=True)
+class Look:
+    """One process at one moment, its threads together. Times in seconds."""
+
+    at: float
+    state: str = ""
+    """proc_pid_stat(5), field 3, of the first thread."""
+    running: float = 0.0
+    waiting: float = 0.0
+    """For a processor (Documentation/scheduler/sched-stats.rst, /proc/PID/schedstat)."""
+    faults: int = 0
+
+    @classmethod
+    def at_process(cls, pid: int) -> Look:
+        """How `pid` stands now; nothing but the time if it is gone."""
+        at = time.monotonic()
+        try:
+            stat = (PROC / str(pid) / "stat").read_text(errors="replace")
+            fields = stat[stat.rindex(")") + 2 :].split()
+            state, faults = fields[0], int(fields[9])
+            tasks = [Path(entry) for entry in (PROC / str(pid) / "task").iterdir()]
+        except (OSError, ValueError, IndexError):
+            return cls(at)
+        running = waiting = 0.0
+        for task in tasks:
+            # A kernel without the numbers has no file, or zeros: then nothing is taken for starved.
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                words = (task / "schedstat").read_text().split()
+                running, waiting = running + int(words[0]) / 1e9, waiting + int(words[1]) / 1e9
+        return cls(at, state, running, waiting, faults)
+
+
+def judge(before: Look, after: Look, *, late: float = 0.0) -> tuple[Pace, str]:
+    """What happened between two looks, and in words. `late`: seconds by which we ourselves were held up."""
+    lasted = max(after.at - before.at, 1e-3)
+    if after.state in ("T", "t"):
+        return Pace.STOPPED, "the process is stopped"
+    ran, waited = after.running - before.running, after.waiting - before.waiting
+    if waited / lasted >= WAITING_SHARE and waited > ran:
+        return Pace.STARVED, f"it waited for a processor for {waited:.1f} of {lasted:.1f} s"
+    if after.state == "D" or (after.faults - before.faults) / lasted >= FAULTS_A_SECOND:
+        return Pace.STARVED, "it waits for memory or the disk"
+    if late >= max(1.0, lasted / 4):
+        return Pace.STARVED, f"the supervisor itself was held up for {late:.1f} s"
+    if ran / lasted >= WORKING_SHARE:
+        return Pace.WORKS, f"it used a processor for {ran:.1f} of {lasted:.1f} s"
+    return Pace.HANGS, ""
