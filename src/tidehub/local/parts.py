@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidehub.local.addresses import Front
+from tidehub.local.addresses import FRONT, Front
 from tidehub.local.databases import database_environment
 from tidehub.local.front.proxy import FrontDoor, front_door
 from tidehub.local.front.routes import both, restore_routes, routes_check
 from tidehub.local.places import Places
 from tidehub.local.secrets import PlatformSecrets
 from tidehub.local.supervisor.component import Component, Hook, Probe
+from tidehub.local.supervisor.listeners import Listeners
 from tidehub.local.supervisor.readiness import http_check
 from tidehub.secrets.secret import Secret
 from tidehub.site.model import Site
@@ -53,6 +55,7 @@ class Setting:
     door: FrontDoor
     secrets: PlatformSecrets
     ports: Mapping[str, int]
+    listeners: Listeners
     code: Path
     """The directory that holds the `tidehub` package, readable by the service user."""
     service: Service
@@ -67,10 +70,9 @@ class Setting:
         """The path of Dask Gateway at the front door and behind it, without a closing slash."""
         return f"{self.front.base_path}services/dask-gateway"
 
-    @property
-    def gateway_url(self) -> str:
-        """Dask Gateway for programs on this machine, past the front door."""
-        return f"http://127.0.0.1:{self.ports['gateway-proxy']}{self.gateway_prefix}"
+    def socket_of(self, part: str) -> dict[str, socket.socket]:
+        """What `Component.sockets` says of a part that listens on one loopback port."""
+        return {part: self.listeners[part]}
 
     @property
     def scheduler_listen(self) -> str:
@@ -138,6 +140,7 @@ def hub(setting: Setting, client_secret: Secret, *, identity: bool, before_start
         after=("proxy",),
         before_start=before_start,
         cwd=setting.places.private,
+        sockets=setting.socket_of("hub"),
         probe=Probe(check=http_check(own)),
         start_timeout=120,
         stop_timeout=20,
@@ -157,6 +160,7 @@ def proxy(
         setting.door,
         program=program,
         places=setting.places,
+        listener=setting.listeners[FRONT],
         token=setting.secrets.proxy_auth_token,
         hub_target=f"http://127.0.0.1:{setting.ports['hub']}",
         hub_path=f"{setting.front.base_path}hub/",
@@ -177,6 +181,7 @@ def identity(setting: Setting) -> Component:
         ready=http_check(f"{setting.identity_url}{prefix}/health"),
         uid=setting.service.uid,
         gid=setting.service.gid,
+        sockets=setting.socket_of("identity"),
     )
 
 

@@ -11,13 +11,13 @@ from dask_gateway_server.backends.db_base import Cluster, JobStatus
 from dask_gateway_server.routes import api_handler
 
 from tidehub.gateway import totals
+from tidehub.local.gateway.config import STATUS_ROUTE
 
 if TYPE_CHECKING:
     from tidehub.local.gateway.backend import TidehubBackend
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 CLUSTER_ROUTE = "/api/v1/clusters/{cluster_name}"
-STATUS_ROUTE = "/api/tidehub/v1/clusters"
 
 
 def install(app: web.Application, backend: TidehubBackend) -> None:

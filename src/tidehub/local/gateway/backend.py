@@ -27,7 +27,7 @@ from tidehub.capacity.ledger import Ledger
 from tidehub.capacity.queue import never_fits
 from tidehub.errors import TidehubError
 from tidehub.gateway import reaper, totals
-from tidehub.local.gateway import api, processes, watching, workdirs
+from tidehub.local.gateway import api, for_gate, processes, watching, workdirs
 from tidehub.local.gateway.admission import Admission, Entry
 from tidehub.local.gateway.config import GatewaySettings, dashboard_key
 from tidehub.local.gateway.notices import Notices
@@ -67,6 +67,7 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
 
     async def setup(self, app: web.Application) -> None:
         api.install(app, self)
+        for_gate.install(app, self)
         await super().setup(app)
 
     async def do_setup(self) -> None:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tidehub.listening import passing
 from tidehub.local.supervisor.component import Component
 from tidehub.local.supervisor.log import LogPipe, RotatingLog
 
@@ -42,9 +43,10 @@ class Process:
         born: Callable[[subprocess.Popen[bytes]], None],
     ) -> Process:
         """Start it. `born` gets the process before anything can collect its end. Raises `OSError`."""
+        environment = {**component.env, **passing(component.sockets)}
         plan = {
             "argv": list(component.argv),
-            "variables": sorted(component.env),
+            "variables": sorted(environment),
             "cwd": str(component.cwd),
             "uid": component.uid,
             "gid": component.gid,
@@ -53,7 +55,8 @@ class Process:
         }
         popen = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_LAUNCHER), json.dumps(plan)],
-            env=dict(component.env),
+            env=environment,
+            pass_fds=[one.fileno() for one in component.sockets.values()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -75,6 +75,7 @@ class _Session:
             self._tell_log(f"not started: {error}")
             raise
         self._platform = platform
+        self._nothing_runs = False
         with asyncio.Runner() as runner:
             try:
                 return runner.run(self._go(platform))
@@ -83,6 +84,7 @@ class _Session:
                 self._tell_log(f"not started: {error}")
                 raise
             finally:
+                platform.after_stop(self._nothing_runs)
                 self._log.close()
 
     async def _go(self, platform: Platform) -> int:
@@ -138,7 +140,7 @@ class _Session:
         self._phase = "stopping"
         self._changed()
         self._stop_step("stopping people's servers and clusters")
-        clean = await self._end_people(platform)
+        self._nothing_runs = clean = await self._end_people(platform)
         self._stop_step("stopping the parts")
         clean = await supervisor.stop() and clean
         if clean:
