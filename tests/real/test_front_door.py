@@ -68,6 +68,9 @@ class Headers(RequestHandler):
         self.set_header("Server", "a server with a version")
         self.write(json.dumps(dict(self.request.headers)))
 
+    def post(self) -> None:
+        self.write(str(len(self.request.body)))
+
 
 class Echo(WebSocketHandler):
     def open(self) -> None:
@@ -97,6 +100,7 @@ async def open_door(
     *,
     uid: int | None = None,
     told: list[str] | None = None,
+    headers_timeout: float = 20.0,
 ) -> AsyncIterator[tuple[Supervisor, list[str]]]:
     restored: list[str] = []
 
@@ -116,6 +120,7 @@ async def open_door(
         uid=uid,
         gid=uid,
         tls_interval=0.2,
+        headers_timeout=headers_timeout,
         tell=(lambda text: None) if told is None else told.append,
     )
     supervisor = Supervisor(
@@ -240,6 +245,43 @@ def test_plain_http_from_elsewhere_is_for_the_reverse_proxy_alone(program: list[
     assert done.stdout.split("\n")[:5] == ["403", "served", "served", "served", "HTTP/1.1 403 Forbidden"], (
         done.stderr
     )
+
+
+async def test_half_sent_headers_are_cut_off_and_slow_bodies_and_websockets_are_not(
+    program: list[str], places: Places, hub: str
+) -> None:
+    door = FrontDoor("127.0.0.1", free_port())
+    async with open_door(door, program, places, hub, headers_timeout=1.0):
+        request = HTTPRequest(door.local_url.replace("http", "ws", 1) + "/ws")
+        talk = await websocket_connect(request)
+        await talk.read_message()
+        slow, upload = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(2)]
+        silent = await asyncio.open_connection("127.0.0.1", door.port)
+        slow[1].write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        upload[1].write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na")
+        for reader, _ in (slow, silent):
+            answer = await asyncio.wait_for(reader.read(), 10)
+            assert answer == b"" or b" 408 " in answer
+        upload[1].write(b"b")
+        assert (await asyncio.wait_for(upload[0].readuntil(b"\r\n\r\n2"), 10)).startswith(b"HTTP/1.1 200")
+        await talk.write_message("still here")
+        assert await asyncio.wait_for(talk.read_message(), 10) == "still here"
+        for _, writer in (slow, upload, silent):
+            writer.close()
+        talk.close()
+
+
+async def test_what_connects_while_the_proxy_is_away_is_served_by_the_next_one(
+    program: list[str], places: Places, hub: str
+) -> None:
+    door = FrontDoor("127.0.0.1", free_port())
+    async with open_door(door, program, places, hub) as (supervisor, restored):
+        process = supervisor.parts()[0].pid
+        assert process is not None
+        os.kill(process, signal.SIGKILL)
+        await until(lambda: not alive(process))
+        assert (await seen(door.local_url, {}))["x-forwarded-for"] == "127.0.0.1"
+        await until(lambda: restored == ["restored"])
 
 
 @needs_root

@@ -72,6 +72,7 @@ def front_door(
     gid: int | None = None,
     log_level: str = "info",
     tls_interval: float = HAND_OVER_INTERVAL,
+    headers_timeout: float = 20.0,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Component:
     """The part `proxy`.
@@ -81,6 +82,7 @@ def front_door(
     (`http://127.0.0.1:8081`), `hub_path` its path with the site's prefix (`/base/hub/`). `restore` is what
     `restore_routes` gives. `uid` and `gid` in root mode only: the proxy must never run as root, because people own
     the directories in which it follows names of sockets. `tls_interval`: seconds between looks at the certificate.
+    `headers_timeout`: seconds that a client may take to send a request's headers.
     """
     node, *script = program
     own = places.services / "proxy"
@@ -128,7 +130,7 @@ def front_door(
     return Component(
         name="proxy",
         argv=argv,
-        env=_environment(door, hand_over, token, tls_interval),
+        env=_environment(door, hand_over, token, tls_interval, headers_timeout),
         ready=ready,
         on_restart=restore,
         before_start=before_start,
@@ -142,7 +144,7 @@ def front_door(
 
 
 def _environment(
-    door: FrontDoor, hand_over: HandOver | None, token: Secret, tls_interval: float
+    door: FrontDoor, hand_over: HandOver | None, token: Secret, tls_interval: float, headers_timeout: float
 ) -> dict[str, str]:
     environment = {
         "PATH": "/usr/bin:/bin",
@@ -151,6 +153,7 @@ def _environment(
         "NODE_ENV": "production",
         "CONFIGPROXY_AUTH_TOKEN": token.reveal(),
         "TIDEHUB_TRUSTED_PROXIES": ",".join(door.trusted_proxies),
+        "TIDEHUB_HEADERS_SECONDS": f"{headers_timeout:g}",
         # Plain HTTP beyond this machine is for the operator's reverse proxies alone.
         "TIDEHUB_ONLY_TRUSTED": "0" if door.tls or is_loopback(door.address) else "1",
     }
