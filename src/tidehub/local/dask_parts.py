@@ -54,6 +54,9 @@ def dask_parts(
     environment = base_environment(setting)
     gateway_health = http_check(f"http://127.0.0.1:{ports['gateway']}/api/health")
     proxy_health = f"http://127.0.0.1:{ports['gateway-proxy']}{setting.gateway_prefix}/api/health"
+    proxy_own = f"http://127.0.0.1:{ports['gateway-proxy']}/"
+    gate_own = http_check(f"{setting.dashboards_url}{setting.gateway_prefix}/health")
+    gate_health = http_check(f"{setting.dashboards_url}{setting.gateway_prefix}/api/health")
     listens_there = listened_by(service.uid, [settings.proxy_address, settings.scheduler_address])
     low = any(
         int(address.rpartition(":")[2]) < first_free_for_all()
@@ -80,7 +83,8 @@ def dask_parts(
             },
             ready=both(listens_there, http_check(proxy_health)),
             after=("gateway",),
-            probe=Probe(check=both(listens_there, http_check(proxy_health, statuses=range(200, 600)))),
+            # Beside the prefix it answers by itself, whatever the gateway does.
+            probe=Probe(check=both(listens_there, http_check(proxy_own, statuses=range(200, 600)))),
             uid=service.uid,
             gid=service.gid,
             capabilities=(CAP_NET_BIND_SERVICE,) if service.uid is not None and low else (),
@@ -89,15 +93,10 @@ def dask_parts(
             name="dashboards",
             argv=config.gate_command(places.dashboards_config),
             env=environment | {"HOME": str(places.dashboards)},
-            ready=http_check(f"{setting.dashboards_url}{setting.gateway_prefix}/api/health"),
+            ready=gate_health,
             after=("gateway",),
             sockets=setting.socket_of("dashboards"),
-            probe=Probe(
-                check=http_check(
-                    f"{setting.dashboards_url}{setting.gateway_prefix}/api/health",
-                    statuses=range(200, 600),
-                )
-            ),
+            probe=Probe(check=gate_own),
             uid=service.uid,
             gid=service.gid,
         ),

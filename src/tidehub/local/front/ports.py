@@ -79,6 +79,11 @@ def listen_on(address: str, port: int) -> socket.socket:
     return listener
 
 
+def first_address(address: str, port: int) -> tuple[str, int]:
+    """What `listen_on` listens on, in numbers."""
+    return _resolve(address, port)[0][4]
+
+
 def _refused(error: OSError, address: str, port: int) -> TidehubError:
     if error.errno == errno.EADDRINUSE:
         holder = find_holder(port)

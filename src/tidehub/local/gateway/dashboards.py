@@ -355,6 +355,13 @@ class HomeHandler(GateHandler):
         self.finish(pages.clusters(settings.site_name, settings.base_path, settings.prefix, clusters))
 
 
+class HealthHandler(web.RequestHandler):
+    """Whether the gate itself works, whatever hub and gateway do."""
+
+    def get(self) -> None:
+        self.finish({"status": "pass"})
+
+
 class CallbackHandler(GateHandler, HubOAuthCallbackHandler):  # type: ignore[misc]
     """The end of a login at the hub."""
 
@@ -401,6 +408,7 @@ def application(gate: Gate) -> web.Application:
         [
             Rule(Upgrade(dashboards), DashboardSocket),
             (rf"{prefix}/oauth_callback", CallbackHandler),
+            (rf"{prefix}/health", HealthHandler),
             (rf"{prefix}/?", HomeHandler),
             (dashboards, DashboardHandler),
             (rf"{prefix}/.*", ApiHandler),

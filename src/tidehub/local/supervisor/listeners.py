@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tidehub.errors import TidehubError
 from tidehub.local.files import os_fault
-from tidehub.local.front.ports import listen_on
+from tidehub.local.front.ports import first_address, listen_on
 from tidehub.local.places import Places
 from tidehub.local.supervisor import holder
 from tidehub.local.supervisor.control import is_ours, reachable
@@ -74,7 +74,7 @@ class Listeners:
         """
         before = self._sockets.get(name)
         if before is not None:
-            if before.getsockname()[:2] == (address, port):
+            if before.getsockname()[:2] == first_address(address, port):
                 return port
             del self._sockets[name]
             with before, contextlib.suppress(OSError):

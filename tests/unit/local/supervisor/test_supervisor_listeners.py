@@ -25,8 +25,9 @@ from tidehub.local.isolation.process import ProcessHandle, boot_id, read_stat
 from tidehub.local.places import Places
 from tidehub.local.supervisor import holder
 from tidehub.local.supervisor.component import Component, Ready
+from tidehub.local.supervisor.keeper import READINESS_TIMEOUT, StartFailed
 from tidehub.local.supervisor.listeners import Listeners
-from tidehub.local.supervisor.readiness import listened_by
+from tidehub.local.supervisor.readiness import http_check, listened_by
 from tidehub.local.supervisor.supervisor import Supervisor
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -313,6 +314,24 @@ async def test_a_part_serves_on_the_socket_it_is_given_and_its_children_do_not_g
     finally:
         await supervisor.stop()
         listener.close()
+
+
+async def test_a_part_that_ends_before_it_answers_is_told_at_once(tmp_path: Path) -> None:
+    """Its port is open all the time: a question waits in the backlog, but not for longer than the part lives."""
+    with listen_on("127.0.0.1", 0) as listener:
+        part = Component(
+            name="part",
+            argv=["/bin/sh", "-c", "sleep 0.3; exit 7"],
+            env={"PATH": "/usr/bin:/bin"},
+            ready=http_check(f"http://127.0.0.1:{listener.getsockname()[1]}/"),
+            sockets={"part": listener},
+        )
+        supervisor = Supervisor([part], logs=tmp_path)
+        began = time.monotonic()
+        with pytest.raises(StartFailed, match="exit code 7"):
+            await supervisor.start()
+        assert time.monotonic() - began < READINESS_TIMEOUT / 2
+        await supervisor.stop()
 
 
 async def test_who_listens_is_told_by_the_kernel() -> None:
