@@ -141,6 +141,7 @@ def hub(setting: Setting, client_secret: Secret, *, identity: bool, before_start
         before_start=before_start,
         cwd=setting.places.private,
         sockets=setting.socket_of("hub"),
+        alongside=setting.listeners.stay_kept,
         probe=Probe(check=http_check(own)),
         start_timeout=120,
         stop_timeout=20,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -19,6 +20,8 @@ from tidehub.local.supervisor.control import is_ours, reachable
 _PROGRAM = Path(holder.__file__)
 _MOST = 64
 _PATIENCE = 10.0
+_PAUSE = 0.5
+"""Seconds before a lost holder is replaced: one that cannot run must not be started in a tight loop."""
 
 
 class Listeners:
@@ -101,6 +104,24 @@ class Listeners:
             raise os_fault(error, path, "listen on") from error
         self._say(self._before, holder.END)
         self._before = None
+
+    async def stay_kept(self) -> None:
+        """Start another holder whenever it is lost (memory was short, somebody killed it), until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            if self._line is None:
+                await asyncio.sleep(_PAUSE)
+                self.keep()
+                continue
+            gone = asyncio.Event()
+            loop.add_reader(self._line, gone.set)
+            try:
+                await gone.wait()
+            finally:
+                loop.remove_reader(self._line)
+            # It says nothing by itself, so that was the end of the line.
+            self._line.close()
+            self._line = None
 
     def _start(self, inode: int, line: socket.socket, door: socket.socket) -> subprocess.Popen[bytes]:
         held = [f"{name}={one.fileno()}" for name, one in self._sockets.items()]

@@ -316,6 +316,33 @@ async def test_a_part_serves_on_the_socket_it_is_given_and_its_children_do_not_g
         listener.close()
 
 
+def recovered(places: Places) -> int | None:
+    """The hub's port as the next supervisor would get it."""
+    other = Listeners(places)
+    other.recover()
+    try:
+        return other.port("hub")
+    finally:
+        other.leave(nothing_runs=False)
+
+
+async def test_a_lost_holder_is_replaced(places: Places) -> None:
+    made = Listeners(places)
+    port = made.open("hub", "127.0.0.1", 0)
+    made.keep()
+    staying = asyncio.create_task(made.stay_kept())
+    try:
+        for _ in range(2):
+            [pid] = holders(places)
+            os.kill(pid, signal.SIGKILL)
+            await asyncio.to_thread(until, lambda: [one for one in holders(places) if one != pid])  # noqa: B023
+            await asyncio.to_thread(until, lambda: recovered(places) == port)
+        assert not staying.done()
+    finally:
+        staying.cancel()
+        made.leave(nothing_runs=True)
+
+
 async def test_a_part_that_ends_before_it_answers_is_told_at_once(tmp_path: Path) -> None:
     """Its port is open all the time: a question waits in the backlog, but not for longer than the part lives."""
     with listen_on("127.0.0.1", 0) as listener:
