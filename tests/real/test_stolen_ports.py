@@ -217,7 +217,7 @@ async def test_kill_9_of_the_supervisor_frees_no_port_and_the_next_up_takes_over
             saying="it is gone",
         )
         async with httpx.AsyncClient(timeout=120, trust_env=False) as client:
-            waiting = asyncio.create_task(client.get(hub_of(platform)))
+            waiting = asyncio.create_task(client.get(f"http://127.0.0.1:{before['hub']}/hub/api"))
             await asyncio.to_thread(platform.up)
             assert "version" in (await waiting).json(), "it waited for the next hub"
         assert ports_of(platform) == before
@@ -230,6 +230,7 @@ async def test_servers_that_might_talk_to_a_stranger_are_ended_and_their_tokens_
     work: AtWork,
 ) -> None:
     platform = work.platform
+    assert platform.status()["healthy"]
     port = ports_of(platform)["hub"]
     headers = {"Authorization": f"token {work.facts['token']}"}
     async with httpx.AsyncClient(headers=headers, timeout=30, trust_env=False) as client:

@@ -178,7 +178,7 @@ function keepCertificate(server, options) {
 
 // Node counts `requestTimeout` (300 s, if nobody says) from the first byte to the last of the body: it would cut uploads.
 const PATIENCE = {
-  headersTimeout: 1000 * Number(process.env.TIDEHUB_HEADERS_SECONDS),
+  headersTimeout: 1000 * Number(process.env.TIDEHUB_HEADERS_SECONDS || 20),
   requestTimeout: 0,
   connectionsCheckingInterval: 500,
 };
