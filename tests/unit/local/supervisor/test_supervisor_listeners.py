@@ -15,19 +15,23 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tidehub.errors import TidehubError
 from tidehub.local.front.ports import PortTaken, has_listener, listen_on, listeners
 from tidehub.local.isolation.people import People
 from tidehub.local.isolation.process import ProcessHandle, boot_id, read_stat
 from tidehub.local.places import Places
+from tidehub.local.running import refuse_strangers
 from tidehub.local.supervisor import holder
 from tidehub.local.supervisor.component import Component, Ready
 from tidehub.local.supervisor.keeper import READINESS_TIMEOUT, StartFailed
 from tidehub.local.supervisor.listeners import Listeners
 from tidehub.local.supervisor.readiness import http_check, listened_by
+from tidehub.local.supervisor.state import own_state, write_state
 from tidehub.local.supervisor.supervisor import Supervisor
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -389,3 +393,21 @@ def test_a_port_that_is_only_bound_is_not_taken_for_ours() -> None:
             with pytest.raises(OSError) as refused:
                 squatter.listen()
             assert refused.value.errno == errno.EADDRINUSE
+
+
+def test_the_operators_token_is_sent_only_to_a_port_that_the_supervisor_holds(places: Places) -> None:
+    with listen_on("127.0.0.1", 0) as held:
+        port = int(held.getsockname()[1])
+        with pytest.raises(TidehubError, match="does not listen"):
+            refuse_strangers(places, port)
+        write_state(places.platform, own_state(state="running"))
+        refuse_strangers(places, port)
+        with running("import time; time.sleep(600)") as other:
+            started = read_stat(other.pid)
+            assert started is not None
+            # As if the supervisor lived, and somebody else had the port.
+            write_state(
+                places.platform, replace(own_state(state="running"), pid=other.pid, started=started.started)
+            )
+            with pytest.raises(TidehubError, match="does not listen"):
+                refuse_strangers(places, port)
