@@ -16,8 +16,8 @@ from tidehub.backup.container import BackupWriter, Kept
 from tidehub.backup.site_files import SITE
 from tidehub.errors import TidehubError
 from tidehub.local.databases import database_environment
-from tidehub.local.files import os_fault, read_private
 from tidehub.local.places import Places
+from tidehub.system.files import os_fault, read_private
 
 TARGET = "machine"
 STATE = "state/"

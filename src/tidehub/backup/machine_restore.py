@@ -18,9 +18,9 @@ from tidehub.backup.site_files import put_site_files, site_files, write_new
 from tidehub.backup.trees import unpack
 from tidehub.errors import TidehubError
 from tidehub.local.databases import check_databases, check_hub_database, database_environment
-from tidehub.local.files import PASSABLE_DIRECTORY, PRIVATE_DIRECTORY, make_directory, os_fault
 from tidehub.local.isolation.uid_claims import UidClaims
 from tidehub.local.places import Places
+from tidehub.system.files import PASSABLE_DIRECTORY, PRIVATE_DIRECTORY, make_directory, os_fault
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tidehub.backup.container import Kept
 from tidehub.errors import TidehubError
-from tidehub.local.files import os_fault
+from tidehub.system.files import os_fault
 
 SITE = "site/"
 """Where they lie in a backup, below `files/`."""

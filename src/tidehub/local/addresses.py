@@ -13,10 +13,10 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from tidehub.errors import UsageError
-from tidehub.local.files import read_private, write_private
 from tidehub.local.front.ports import PortTaken, first_free_for_all
 from tidehub.loopback import is_loopback
 from tidehub.site.model import Site
+from tidehub.system.files import read_private, write_private
 
 FRONT = "front"
 """The name of the public socket among those that the supervisor holds."""

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tidehub.capacity.queue import Capacity
-from tidehub.local.files import write_private
 from tidehub.local.front.ports import first_free_for_all
 from tidehub.local.front.routes import both
 from tidehub.local.gateway import config
 from tidehub.local.parts import Setting, base_environment
 from tidehub.local.supervisor.component import Component, Probe
 from tidehub.local.supervisor.readiness import http_check, listened_by
+from tidehub.system.files import write_private
 
 CAP_NET_BIND_SERVICE = 10
 """capabilities(7): listen on ports below 1024."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from tidehub.errors import TidehubError, UsageError
-from tidehub.local.files import os_fault
 from tidehub.local.places import Places
+from tidehub.system.files import os_fault
 
 CONNECT_SECONDS = 10
 """How long a PostgreSQL server may take to answer."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from tidehub.identity.accounts import AccountStore
 from tidehub.identity.config import SCOPES
 from tidehub.identity.demo_accounts import PEOPLE, ensure_demo_accounts
-from tidehub.local.files import write_private
 from tidehub.local.hub.settings import LoginEndpoints
 from tidehub.local.parts import Setting
+from tidehub.system.files import write_private
 
 CLIENT_ID = "tidehub-hub"
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tidehub.errors import TidehubError, UsageError
-from tidehub.local.files import os_fault
 from tidehub.local.places import Places
 from tidehub.local.secrets import stored_values
 from tidehub.local.supervisor.log import Redactor
+from tidehub.system.files import os_fault
 
 _BLOCK = 64 * 2**10
 _POLL = 0.3

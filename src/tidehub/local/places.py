@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from tidehub.errors import TidehubError
-from tidehub.local.files import (
+from tidehub.system.files import (
     PASSABLE_DIRECTORY,
     PRIVATE_DIRECTORY,
     make_directory,

@@ -25,7 +25,6 @@ from tidehub.local.addresses import (
 )
 from tidehub.local.dask_parts import dask_parts
 from tidehub.local.databases import check_databases, check_hub_database, hub_database_url
-from tidehub.local.files import write_private
 from tidehub.local.front.proxy import FrontDoor
 from tidehub.local.front.tls import TlsFiles
 from tidehub.local.hub.settings import HubSettings, LoginEndpoints, ProfileEnvironment
@@ -48,6 +47,7 @@ from tidehub.secrets.secret import Secret
 from tidehub.secrets.site_secrets import require
 from tidehub.site.load import load_preset, load_site
 from tidehub.site.model import Site
+from tidehub.system.files import write_private
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from tidehub.errors import Place, TidehubError
 from tidehub.local.addresses import LOOPBACK
-from tidehub.local.files import read_private
 from tidehub.local.front.ports import has_listener
 from tidehub.local.hub.settings import HubSettings
 from tidehub.local.places import Places
 from tidehub.local.supervisor.state import read_state
+from tidehub.system.files import read_private
 
 
 def running_settings(places: Places) -> HubSettings:

@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 
 from tidehub.errors import TidehubError
-from tidehub.local.files import read_private
 from tidehub.local.hub.forget_tokens import forget_tokens
 from tidehub.local.places import Places
 from tidehub.local.secrets import change_secrets, load_secrets, made_at
@@ -19,6 +18,7 @@ from tidehub.secrets.changes import Rotated, require_accepted
 from tidehub.secrets.declared import Declared, Kept, find, kept_by
 from tidehub.secrets.secret import Secret
 from tidehub.secrets.store import MOST_OLD
+from tidehub.system.files import read_private
 
 
 @dataclass(frozen=True)

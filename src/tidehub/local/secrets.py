@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tidehub.errors import TidehubError
-from tidehub.local.files import read_private, write_private
 from tidehub.secrets.declared import Kept, kept_by
 from tidehub.secrets.private_file import alone
 from tidehub.secrets.secret import REDACTED, Secret
+from tidehub.system.files import read_private, write_private
 
 __all__ = [
     "REDACTED",

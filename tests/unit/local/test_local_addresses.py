@@ -16,11 +16,11 @@ from tidehub.local.addresses import (
     keep_ports,
     remember_ports,
 )
-from tidehub.local.files import write_private
 from tidehub.local.front.ports import first_free_for_all
 from tidehub.local.places import Places
 from tidehub.local.supervisor.listeners import Listeners
 from tidehub.site.model import Site
+from tidehub.system.files import write_private
 
 
 def site(url: str | None = None, **machine: Any) -> Site:

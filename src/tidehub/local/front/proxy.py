@@ -10,7 +10,6 @@ from pathlib import Path
 
 from tidehub.errors import TidehubError, UsageError
 from tidehub.local.addresses import FRONT
-from tidehub.local.files import PRIVATE_DIRECTORY, make_directory, os_fault, write_private
 from tidehub.local.front.ports import reachable_host
 from tidehub.local.front.tls import HAND_OVER_INTERVAL, HandOver, TlsFiles, check_tls
 from tidehub.local.places import Places
@@ -18,6 +17,7 @@ from tidehub.local.secrets import Secret
 from tidehub.local.supervisor.component import Component, Hook, Probe, Ready
 from tidehub.local.supervisor.readiness import http_check
 from tidehub.loopback import is_loopback
+from tidehub.system.files import PRIVATE_DIRECTORY, make_directory, os_fault, write_private
 
 _EXTENSION = Path(__file__).with_name("front.cjs")
 

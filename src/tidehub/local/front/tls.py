@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidehub.errors import TidehubError, UsageError
-from tidehub.local.files import PRIVATE_DIRECTORY, make_directory, write_private
+from tidehub.system.files import PRIVATE_DIRECTORY, make_directory, write_private
 
 HAND_OVER_INTERVAL = 5.0
 """Seconds between looks at the operator's files."""

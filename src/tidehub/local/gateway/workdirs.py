@@ -8,9 +8,9 @@ import stat
 import time
 from pathlib import Path
 
-from tidehub.local.files import PASSABLE_DIRECTORY, PRIVATE_DIRECTORY, make_directory, write_private
 from tidehub.local.gateway.config import GUARD, NOTICES
 from tidehub.local.isolation import Person
+from tidehub.system.files import PASSABLE_DIRECTORY, PRIVATE_DIRECTORY, make_directory, write_private
 
 CERTIFICATE, KEY = "dask.crt", "dask.pem"
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 from tidehub.errors import TidehubError
-from tidehub.local.files import os_fault
+from tidehub.system.files import os_fault
 
 ANSWER_TIMEOUT = 15.0
 _PEER_CREDENTIALS = struct.Struct("3i")

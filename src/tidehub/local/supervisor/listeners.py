@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 
 from tidehub.errors import TidehubError
-from tidehub.local.files import os_fault
 from tidehub.local.front.ports import first_address, listen_on
 from tidehub.local.places import Places
 from tidehub.local.supervisor import holder
 from tidehub.local.supervisor.control import is_ours, reachable
+from tidehub.system.files import os_fault
 
 _PROGRAM = Path(holder.__file__)
 _MOST = 64

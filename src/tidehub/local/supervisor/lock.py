@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tidehub.errors import TidehubError
-from tidehub.local.files import os_fault
+from tidehub.system.files import os_fault
 
 
 class Locked(TidehubError):

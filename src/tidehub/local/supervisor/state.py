@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tidehub import __version__
 from tidehub.errors import TidehubError
-from tidehub.local.files import read_private, write_private
+from tidehub.system.files import read_private, write_private
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tidehub.errors import TidehubError
-from tidehub.local import files
-from tidehub.local.files import read_private, write_private
+from tidehub.system import files
+from tidehub.system.files import read_private, write_private
 
 
 def test_a_file_is_replaced_whole_and_private(tmp_path: Path) -> None:
