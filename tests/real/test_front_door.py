@@ -31,7 +31,7 @@ from tornado.websocket import WebSocketHandler, websocket_connect
 
 from tidehub.errors import TidehubError, UsageError
 from tidehub.local.front import proxy
-from tidehub.local.front.ports import first_free_for_all
+from tidehub.local.front.ports import first_free_for_all, listen_on
 from tidehub.local.front.proxy import FrontDoor, front_door
 from tidehub.local.front.tls import TlsFiles
 from tidehub.local.places import Places
@@ -68,6 +68,9 @@ class Headers(RequestHandler):
         self.set_header("Server", "a server with a version")
         self.write(json.dumps(dict(self.request.headers)))
 
+    def post(self) -> None:
+        self.write(str(len(self.request.body)))
+
 
 class Echo(WebSocketHandler):
     def open(self) -> None:
@@ -97,16 +100,19 @@ async def open_door(
     *,
     uid: int | None = None,
     told: list[str] | None = None,
+    headers_timeout: float = 20.0,
 ) -> AsyncIterator[tuple[Supervisor, list[str]]]:
     restored: list[str] = []
 
     async def restore() -> None:
         restored.append("restored")
 
+    listener = listen_on(door.address, door.port)
     component = front_door(
         door,
         program=program,
         places=places,
+        listener=listener,
         token=TOKEN,
         hub_target=hub,
         hub_path="/hub/",
@@ -114,6 +120,7 @@ async def open_door(
         uid=uid,
         gid=uid,
         tls_interval=0.2,
+        headers_timeout=headers_timeout,
         tell=(lambda text: None) if told is None else told.append,
     )
     supervisor = Supervisor(
@@ -124,6 +131,7 @@ async def open_door(
         yield supervisor, restored
     finally:
         await supervisor.stop()
+        listener.close()
 
 
 def client(**more: object) -> httpx.AsyncClient:
@@ -237,6 +245,43 @@ def test_plain_http_from_elsewhere_is_for_the_reverse_proxy_alone(program: list[
     assert done.stdout.split("\n")[:5] == ["403", "served", "served", "served", "HTTP/1.1 403 Forbidden"], (
         done.stderr
     )
+
+
+async def test_half_sent_headers_are_cut_off_and_slow_bodies_and_websockets_are_not(
+    program: list[str], places: Places, hub: str
+) -> None:
+    door = FrontDoor("127.0.0.1", free_port())
+    async with open_door(door, program, places, hub, headers_timeout=1.0):
+        request = HTTPRequest(door.local_url.replace("http", "ws", 1) + "/ws")
+        talk = await websocket_connect(request)
+        await talk.read_message()
+        slow, upload = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(2)]
+        silent = await asyncio.open_connection("127.0.0.1", door.port)
+        slow[1].write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        upload[1].write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na")
+        for reader, _ in (slow, silent):
+            answer = await asyncio.wait_for(reader.read(), 10)
+            assert answer == b"" or b" 408 " in answer
+        upload[1].write(b"b")
+        assert (await asyncio.wait_for(upload[0].readuntil(b"\r\n\r\n2"), 10)).startswith(b"HTTP/1.1 200")
+        await talk.write_message("still here")
+        assert await asyncio.wait_for(talk.read_message(), 10) == "still here"
+        for _, writer in (slow, upload, silent):
+            writer.close()
+        talk.close()
+
+
+async def test_what_connects_while_the_proxy_is_away_is_served_by_the_next_one(
+    program: list[str], places: Places, hub: str
+) -> None:
+    door = FrontDoor("127.0.0.1", free_port())
+    async with open_door(door, program, places, hub) as (supervisor, restored):
+        process = supervisor.parts()[0].pid
+        assert process is not None
+        os.kill(process, signal.SIGKILL)
+        await until(lambda: not alive(process))
+        assert (await seen(door.local_url, {}))["x-forwarded-for"] == "127.0.0.1"
+        await until(lambda: restored == ["restored"])
 
 
 @needs_root
@@ -381,8 +426,8 @@ async def test_a_low_port_as_root(program: list[str], places: Places, hub: str) 
         assert (await seen(door.local_url, {}))["x-forwarded-port"] == str(port)
         status = Path(f"/proc/{supervisor.parts()[0].pid}/status").read_text()
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    only_bind = f"{1 << proxy.CAP_NET_BIND_SERVICE:016x}"
-    assert fields["CapEff"] == fields["CapPrm"] == fields["CapAmb"] == only_bind
+    # The supervisor opened the port: the proxy needs no capability for it.
+    assert fields["CapEff"] == fields["CapPrm"] == fields["CapAmb"] == f"{0:016x}"
     assert fields["Uid"].split()[0] == str(PROXY_UID)
 
 
@@ -398,7 +443,7 @@ def test_a_taken_port_names_the_process() -> None:
         one.bind(("127.0.0.1", 0))
         one.listen()
         with pytest.raises(TidehubError) as refused:
-            FrontDoor("127.0.0.1", one.getsockname()[1]).check()
+            listen_on("127.0.0.1", one.getsockname()[1])
     text = str(refused.value)
     assert f"(process {os.getpid()})" in text
     assert "--port" in text
@@ -413,6 +458,8 @@ async def test_a_port_that_cannot_be_listened_on_ends_the_proxy(
             door,
             program=program,
             places=places,
+            # Not given to it below: it listens by itself.
+            listener=listen_on("127.0.0.1", 0),
             token=TOKEN,
             hub_target=hub,
             hub_path="/hub/",
@@ -439,12 +486,12 @@ def test_an_unprivileged_user_reads_what_to_do_about_a_low_port() -> None:
     if first_free_for_all() < 1024:
         pytest.skip("this machine has no privileged ports")
     code = (
-        "from tidehub.local.front.proxy import FrontDoor\n"
+        "from tidehub.local.front.ports import listen_on\n"
         "from tidehub.errors import TidehubError\n"
         # A Python below root's home cannot import any more once it is another user.
         "import encodings.idna, os\n"
         "if os.geteuid() == 0: os.setresuid(64125, 64125, 64125)\n"
-        "try: FrontDoor('127.0.0.1', 81).check()\n"
+        "try: listen_on('127.0.0.1', 81)\n"
         "except TidehubError as error: print(error)"
     )
     done = subprocess.run(

@@ -28,6 +28,7 @@ MADE_AGAIN = frozenset(
     {
         "private/lock",
         "private/control.sock",
+        "private/holder.sock",
         "private/platform.json",
         "private/hub.json",
         "private/gateway.json",

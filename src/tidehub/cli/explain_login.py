@@ -95,10 +95,12 @@ def _settings(state: Path | None) -> HubSettings:
 
 
 def _of_user(name: str, state: Path | None) -> dict[str, Any]:
+    from tidehub.local.running import refuse_strangers
     from tidehub.local.secrets import load_secrets
     from tidehub.login.claim_sources import claims_of_user
 
     settings = _settings(state)
+    refuse_strangers(_places(state), settings.hub_port)
     hub = f"http://127.0.0.1:{settings.hub_port}{settings.base_path}hub"
     return claims_of_user(name, hub, load_secrets(_places(state).secrets).operator_token)
 

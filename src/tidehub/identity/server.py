@@ -21,6 +21,7 @@ from tidehub.errors import TidehubError
 from tidehub.identity.config import IdentityConfig
 from tidehub.identity.handlers import browser, programs
 from tidehub.identity.provider import Provider
+from tidehub.listening import inherited
 
 log = logging.getLogger("tidehub.identity")
 
@@ -89,6 +90,9 @@ def set_up_logging(level: str) -> None:
 
 
 def _bind(config: IdentityConfig) -> list[socket.socket]:
+    held = inherited("identity")
+    if held is not None:
+        return [held]
     host, port = config.listen.host, config.listen.port
     try:
         return bind_sockets(port, host.strip("[]"))

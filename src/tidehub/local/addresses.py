@@ -1,21 +1,38 @@
-"""Where the platform on one machine is reached, and where its parts listen (pure, but for `free_ports`)."""
+"""Where the platform on one machine is reached, and on which loopback ports its parts listen."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import random
 import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
+from tidehub.errors import UsageError
+from tidehub.local.front.ports import PortTaken, first_free_for_all
 from tidehub.loopback import is_loopback
 from tidehub.site.model import Site
 from tidehub.system.files import read_private, write_private
 
-PARTS = ("hub", "identity", "dashboards", "gateway", "gateway-proxy", "gateway-scheduler")
-"""Parts that listen on a loopback port of their own."""
+FRONT = "front"
+"""The name of the public socket among those that the supervisor holds."""
+HELD = ("hub", "identity", "dashboards", "gateway")
+"""Parts whose loopback ports the supervisor holds, whether the site has the part or not: servers that outlived a crash
+may still know the port, and send their tokens there."""
+OWN = ("gateway-proxy", "gateway-scheduler")
+"""Ports that a program opens by itself. Nothing secret is sent there but through mutual TLS."""
+LOW_PORTS = range(600, 1024)
+LOOPBACK = "127.0.0.1"
+
+
+class Opens(Protocol):
+    """What makes listening sockets: `supervisor.listeners.Listeners`."""
+
+    def open(self, name: str, address: str, port: int) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -64,21 +81,58 @@ def on_this_machine(site: Site) -> bool:
     return site.site.url is None or is_loopback(urlsplit(site.site.url).hostname or "")
 
 
-def keep_ports(file: Path, wanted: Sequence[str] = PARTS) -> Mapping[str, int]:
+@dataclass(frozen=True)
+class Ports:
+    """The loopback port of each part. `stolen`: former ports of parts that another program has taken."""
+
+    of: Mapping[str, int]
+    stolen: Mapping[str, int] = field(default_factory=dict)
+
+
+def keep_ports(file: Path, listeners: Opens, *, low: bool = False) -> Ports:
     """A loopback port a part, the same ones as last time: notebooks that outlived a crash know the hub by its port.
 
-    A port that somebody else took meanwhile is replaced.
+    Those of `HELD` listen from now on. `low` gives programs that listen by themselves ports that only root, and who
+    has the capability, can take. A port that somebody else took meanwhile is replaced, and named in `stolen`.
     """
     known: dict[str, int] = {}
     with contextlib.suppress(ValueError, AttributeError):
         stored = json.loads(read_private(file) or "{}")
-        known = {name: port for name, port in stored.items() if name in wanted and isinstance(port, int)}
-    taken = {name for name, port in known.items() if not _is_free(port)}
-    missing = [name for name in wanted if name not in known or name in taken]
-    ports = {name: port for name, port in known.items() if name not in taken}
-    ports |= dict(zip(missing, free_ports(len(missing)), strict=True))
-    write_private(file, json.dumps(ports, indent=2) + "\n")
-    return ports
+        known = {name: port for name, port in stored.items() if type(port) is int and 0 < port < 65536}
+    ports, stolen = {}, []
+    for name in HELD:
+        try:
+            ports[name] = listeners.open(name, LOOPBACK, known.get(name, 0))
+        except (PortTaken, UsageError) as error:
+            if isinstance(error, PortTaken):
+                stolen.append(name)
+            ports[name] = listeners.open(name, LOOPBACK, 0)
+    for name in OWN:
+        ports[name] = _own_port(known.get(name, 0), set(ports.values()), low=low)
+    return Ports(ports, {name: known[name] for name in stolen})
+
+
+def remember_ports(file: Path, ports: Ports) -> None:
+    """Write them down for the next start."""
+    write_private(file, json.dumps(ports.of, indent=2) + "\n")
+
+
+def _own_port(known: int, used: Collection[int], *, low: bool) -> int:
+    if low and first_free_for_all() > LOW_PORTS.start:
+        wanted = [known, *random.sample(LOW_PORTS, len(LOW_PORTS))]
+        for port in wanted:
+            if port in LOW_PORTS and port < first_free_for_all() and port not in used and _is_nobodys(port):
+                return port
+    return known if known and known not in used and _is_free(known) else free_ports(1)[0]
+
+
+def _is_nobodys(port: int) -> bool:
+    """Whether no program listens there now, and none is known that might (services(5))."""
+    try:
+        socket.getservbyport(port, "tcp")
+    except OSError:
+        return _is_free(port)
+    return False
 
 
 def free_ports(count: int) -> list[int]:

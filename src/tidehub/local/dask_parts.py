@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tidehub.capacity.queue import Capacity
+from tidehub.local.front.ports import first_free_for_all
+from tidehub.local.front.routes import both
 from tidehub.local.gateway import config
 from tidehub.local.parts import Setting, base_environment
 from tidehub.local.service_files import write_for_part
 from tidehub.local.supervisor.component import Component, Probe
-from tidehub.local.supervisor.readiness import http_check
+from tidehub.local.supervisor.readiness import http_check, listened_by
 from tidehub.system.files import write_private
+
+CAP_NET_BIND_SERVICE = 10
+"""capabilities(7): listen on ports below 1024."""
 
 
 def dask_parts(
@@ -47,6 +52,15 @@ def dask_parts(
     write_for_part(places.dashboards_config, gate.model_dump_json(), service.gid)
     environment = base_environment(setting)
     gateway_health = http_check(f"http://127.0.0.1:{ports['gateway']}/api/health")
+    proxy_health = f"http://127.0.0.1:{ports['gateway-proxy']}{setting.gateway_prefix}/api/health"
+    proxy_own = f"http://127.0.0.1:{ports['gateway-proxy']}/"
+    gate_own = http_check(f"{setting.dashboards_url}{setting.gateway_prefix}/health")
+    gate_health = http_check(f"{setting.dashboards_url}{setting.gateway_prefix}/api/health")
+    listens_there = listened_by(service.uid, [settings.proxy_address, settings.scheduler_address])
+    low = any(
+        int(address.rpartition(":")[2]) < first_free_for_all()
+        for address in (settings.proxy_address, settings.scheduler_address)
+    )
     return [
         Component(
             name="gateway",
@@ -54,6 +68,7 @@ def dask_parts(
             env=environment | {"TIDEHUB_GATEWAY_SETTINGS": str(places.gateway_config)},
             ready=gateway_health,
             cwd=places.private,
+            sockets=setting.socket_of("gateway"),
             probe=Probe(check=gateway_health),
         ),
         Component(
@@ -65,24 +80,22 @@ def dask_parts(
                 "TIDEHUB_GATEWAY_PROXY_SETTINGS": str(places.gateway_proxy_config),
                 "DASK_GATEWAY_PROXY_TOKEN": setting.secrets.gateway_proxy_token.reveal(),
             },
-            ready=http_check(f"{setting.gateway_url}/api/health"),
+            ready=both(listens_there, http_check(proxy_health)),
             after=("gateway",),
-            probe=Probe(check=http_check(f"{setting.gateway_url}/api/health", statuses=range(200, 600))),
+            # Beside the prefix it answers by itself, whatever the gateway does.
+            probe=Probe(check=both(listens_there, http_check(proxy_own, statuses=range(200, 600)))),
             uid=service.uid,
             gid=service.gid,
+            capabilities=(CAP_NET_BIND_SERVICE,) if service.uid is not None and low else (),
         ),
         Component(
             name="dashboards",
             argv=config.gate_command(places.dashboards_config),
             env=environment | {"HOME": "/nonexistent"},
-            ready=http_check(f"{setting.dashboards_url}{setting.gateway_prefix}/api/health"),
-            after=("gateway-proxy",),
-            probe=Probe(
-                check=http_check(
-                    f"{setting.dashboards_url}{setting.gateway_prefix}/api/health",
-                    statuses=range(200, 600),
-                )
-            ),
+            ready=gate_health,
+            after=("gateway",),
+            sockets=setting.socket_of("dashboards"),
+            probe=Probe(check=gate_own),
             uid=service.uid,
             gid=service.gid,
         ),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidehub.local.addresses import Front
+from tidehub.local.addresses import FRONT, Front
 from tidehub.local.databases import database_environment
 from tidehub.local.front.proxy import FrontDoor, front_door
 from tidehub.local.front.routes import both, restore_routes, routes_check
@@ -16,6 +17,7 @@ from tidehub.local.logs.alive import goes_round
 from tidehub.local.places import Places
 from tidehub.local.secrets import PlatformSecrets
 from tidehub.local.supervisor.component import Component, Probe
+from tidehub.local.supervisor.listeners import Listeners
 from tidehub.local.supervisor.readiness import http_check
 from tidehub.secrets.secret import Secret
 from tidehub.site.model import Site
@@ -54,6 +56,7 @@ class Setting:
     door: FrontDoor
     secrets: PlatformSecrets
     ports: Mapping[str, int]
+    listeners: Listeners
     service: Service
 
     @property
@@ -66,10 +69,9 @@ class Setting:
         """The path of Dask Gateway at the front door and behind it, without a closing slash."""
         return f"{self.front.base_path}services/dask-gateway"
 
-    @property
-    def gateway_url(self) -> str:
-        """Dask Gateway for programs on this machine, past the front door."""
-        return f"http://127.0.0.1:{self.ports['gateway-proxy']}{self.gateway_prefix}"
+    def socket_of(self, part: str) -> dict[str, socket.socket]:
+        """What `Component.sockets` says of a part that listens on one loopback port."""
+        return {part: self.listeners[part]}
 
     @property
     def scheduler_listen(self) -> str:
@@ -135,6 +137,8 @@ def hub(setting: Setting, client_secret: Secret, *, identity: bool) -> Component
         # Not after the gateway: jupyterhub 5.5 looks for a service at its start once, for a second, and goes on.
         after=("proxy",),
         cwd=setting.places.private,
+        sockets=setting.socket_of("hub"),
+        alongside=setting.listeners.stay_kept,
         probe=Probe(check=http_check(own)),
         start_timeout=120,
         stop_timeout=20,
@@ -154,6 +158,7 @@ def proxy(
         setting.door,
         program=program,
         places=setting.places,
+        listener=setting.listeners[FRONT],
         token=setting.secrets.proxy_auth_token,
         hub_target=f"http://127.0.0.1:{setting.ports['hub']}",
         hub_path=f"{setting.front.base_path}hub/",
@@ -174,6 +179,7 @@ def identity(setting: Setting) -> Component:
         ready=http_check(f"{setting.identity_url}{prefix}/health"),
         uid=setting.service.uid,
         gid=setting.service.gid,
+        sockets=setting.socket_of("identity"),
     )
 
 

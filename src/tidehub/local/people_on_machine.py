@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from tidehub.capacity.ledger import Ledger
 from tidehub.errors import TidehubError
+from tidehub.local.addresses import Ports
+from tidehub.local.front.ports import find_holder
+from tidehub.local.hub.forget_tokens import forget_server_tokens
 from tidehub.local.isolation import Isolation, ProcessHandle
 from tidehub.local.parts import Setting
+from tidehub.local.supervisor.platform import Say
 
 ROUNDS = 3
 """How often to look again: a process that was just being started when the ledger was paused appears late."""
+BETRAYED_GRACE = 5.0
+"""Seconds for servers and clusters to end that talk to a stranger."""
 
 
 def end_everybody(ledger: Ledger, isolation: Isolation) -> Callable[[float], Awaitable[None]]:
@@ -32,6 +39,30 @@ def end_everybody(ledger: Ledger, isolation: Isolation) -> Callable[[float], Awa
                 ledger.release(claim)
 
     return end
+
+
+def end_betrayed(ports: Ports, ledger: Ledger, isolation: Isolation, *, database: str, say: Say) -> None:
+    """End what outlived both the supervisor and the holder of its ports, when somebody else has such a port now.
+
+    Those servers and clusters would go on sending their tokens to a stranger, and may have done so: the tokens are
+    taken back. `database` is the hub's. Raises `TidehubError` when that cannot be done.
+    """
+    running = isolation.running()
+
+    async def end() -> None:
+        await end_everybody(ledger, isolation)(BETRAYED_GRACE)
+
+    asyncio.run(end())
+    forget_server_tokens(database)
+    if running:
+        taken = ", ".join(
+            f"port {port} ({part}) is taken" + (f" by {who}" if (who := find_holder(port)) else "")
+            for part, port in ports.stolen.items()
+        )
+        say.warn(
+            f"{taken}: servers and clusters that still ran ({len(running)}) may have sent their tokens there. They "
+            "were ended, and their tokens are no longer valid; files are kept"
+        )
 
 
 def observe(

@@ -82,6 +82,8 @@ class Places:
         self.platform = self.private / "platform.json"
         self.lock = self.private / "lock"
         self.control = self.private / "control.sock"
+        self.holder = self.private / "holder.sock"
+        self.ports = self.private / "ports.json"
         self.id_file = self.private / "platform-id"
 
         self.service_config = self.services / "config"

@@ -12,7 +12,15 @@ from tidehub.capacity.fit import fit, impossible
 from tidehub.capacity.queue import Capacity, capacity_of, reservations
 from tidehub.errors import TidehubError, UsageError
 from tidehub.local import notebook_side, parts
-from tidehub.local.addresses import Front, free_ports, front_of, keep_ports, on_this_machine
+from tidehub.local.addresses import (
+    FRONT,
+    Front,
+    free_ports,
+    front_of,
+    keep_ports,
+    on_this_machine,
+    remember_ports,
+)
 from tidehub.local.dask_parts import dask_parts
 from tidehub.local.databases import (
     check_databases,
@@ -29,12 +37,13 @@ from tidehub.local.isolation import Isolation, choose_isolation
 from tidehub.local.isolation.people import proxy_uid, services_uid
 from tidehub.local.isolation.systemd import ensure_users_scope
 from tidehub.local.machine import machine_cores, machine_memory
-from tidehub.local.people_on_machine import end_everybody, observe
+from tidehub.local.people_on_machine import end_betrayed, end_everybody, observe
 from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
 from tidehub.local.service_files import remove_older_layout
 from tidehub.local.software import Software
 from tidehub.local.software.own import check_startable
+from tidehub.local.supervisor.listeners import Listeners
 from tidehub.local.supervisor.platform import Platform, Prepare, Say, UpOptions
 from tidehub.local.unsupported import refuse_unsupported
 from tidehub.login.endpoints import find_endpoints
@@ -86,6 +95,28 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
     door = _door(site, front, options)
     for warning in door.check():
         say.warn(warning)
+    listeners = Listeners(places)
+    listeners.recover()
+    try:
+        return _assemble(site, places, options, say, listeners, front, door)
+    except BaseException:
+        listeners.leave(nothing_runs=False)
+        raise
+
+
+def _assemble(
+    site: Site,
+    places: Places,
+    options: UpOptions,
+    say: Say,
+    listeners: Listeners,
+    front: Front,
+    door: FrontDoor,
+) -> Platform:
+    demo = options.demo_login or site.login.provider == "demo"
+    listeners.open(FRONT, door.address, door.port)
+    ports = keep_ports(places.ports, listeners, low=os.geteuid() == 0)
+    listeners.keep()
     check_databases(places)
     if site.machine.database_url:
         check_hub_database(site.machine.database_url)
@@ -98,7 +129,8 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
         front=front,
         door=door,
         secrets=load_secrets(places.secrets),
-        ports=keep_ports(places.private / "ports.json"),
+        ports=ports.of,
+        listeners=listeners,
         service=_service(prepared.software),
     )
     login = _demo_login(setting, options, demo)
@@ -107,6 +139,10 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
     readable = (prepared.software.root,)
     _render_hub(setting, prepared, endpoints, side, readable, identity=login is not None)
     ledger = open_ledger(places, prepared.capacity, say.warn)
+    if ports.stolen:
+        end_betrayed(ports, ledger, prepared.isolation, database=_hub_database(setting), say=say)
+    # Only now: a start that fails before this must find the theft again.
+    remember_ports(places.ports, ports)
     ledger.resume()
     own_uid = proxy_uid() if os.geteuid() == 0 else None
     roots = {slug: environment.python.parent.parent for slug, environment in prepared.environments.items()}
@@ -124,14 +160,19 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
     ]
     secrets = (*setting.secrets, client_secret)
     prepared.isolation.enter_platform()
+
+    def leave(nothing_runs: bool) -> None:
+        listeners.leave(nothing_runs=nothing_runs)
+        prepared.isolation.leave_platform()
+
     return Platform(
         components=[replace(one, groups=prepared.isolation.part_groups(one.name)) for one in components],
         address=front.public_url,
         gaps=prepared.isolation.gaps(),
         secrets=secrets,
         before_stop=end_everybody(ledger, prepared.isolation),
-        after_stop=prepared.isolation.leave_platform,
         observe=observe(setting, ledger, prepared.isolation),
+        after_stop=leave,
         closing_lines=lambda: closing_lines(setting, login, prepared.isolation.gaps()),
     )
 
@@ -269,13 +310,15 @@ def _render_hub(
         environments=dict(prepared.environments),
         notebook_side=side,
         readable=readable,
-        database_url=hub_database_url(
-            setting.site.machine.database_url or f"sqlite:///{places.hub_database}"
-        ),
+        database_url=_hub_database(setting),
         isolation=prepared.isolation.kind,
         capacity=prepared.capacity,
     )
     write_private(places.hub_config, settings.model_dump_json(indent=2, by_alias=True) + "\n")
+
+
+def _hub_database(setting: parts.Setting) -> str:
+    return hub_database_url(setting.site.machine.database_url or f"sqlite:///{setting.places.hub_database}")
 
 
 def closing_lines(setting: parts.Setting, login: DemoLogin | None, gaps: Sequence[str]) -> list[str]:

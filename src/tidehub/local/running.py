@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from tidehub.errors import Place, TidehubError
+from tidehub.local.addresses import LOOPBACK
+from tidehub.local.front.ports import has_listener
 from tidehub.local.hub.settings import HubSettings
 from tidehub.local.places import Places
 from tidehub.local.supervisor.state import read_state
@@ -29,3 +31,17 @@ def running_settings(places: Places) -> HubSettings:
             where=Place(str(places.hub_config)),
             fix="run: tidehub down, then tidehub up",
         ) from error
+
+
+def refuse_strangers(places: Places, port: int) -> None:
+    """Raise `TidehubError` unless `port` is held by the supervisor of this state: secrets may be sent there.
+
+    The supervisor has the sockets of all parts open for as long as it lives.
+    """
+    state = read_state(places.platform)
+    if state is None or not state.alive or not has_listener(state.pid, port, LOOPBACK):
+        raise TidehubError(
+            f"the platform in {places.state} does not listen on port {port}",
+            expected="a port that its supervisor holds; another program could read what is sent there",
+            fix="look at: tidehub status",
+        )

@@ -1,14 +1,26 @@
 from __future__ import annotations
 
-import json
+import os
 import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tidehub.local.addresses import front_of, keep_ports
+from tidehub.local.addresses import (
+    HELD,
+    LOW_PORTS,
+    OWN,
+    Ports,
+    front_of,
+    keep_ports,
+    remember_ports,
+)
+from tidehub.local.front.ports import first_free_for_all
+from tidehub.local.places import Places
+from tidehub.local.supervisor.listeners import Listeners
 from tidehub.site.model import Site
+from tidehub.system.files import write_private
 
 
 def site(url: str | None = None, **machine: Any) -> Site:
@@ -46,20 +58,53 @@ def test_the_front_door(
     assert front.public_url == front.origin + front.base_path
 
 
-def test_ports_stay_and_a_taken_one_is_replaced(tmp_path: Path) -> None:
-    file = tmp_path / "ports.json"
-    first = keep_ports(file)
-    assert len(set(first.values())) == len(first)
-    assert keep_ports(file) == first
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    return Places.of(tmp_path / "state").ensure(other_users=False)
+
+
+def opened(places: Places) -> Ports:
+    """What a start finds and remembers, with its sockets closed again."""
+    listeners = Listeners(places)
+    ports = keep_ports(places.ports, listeners)
+    listeners.leave(nothing_runs=True)
+    remember_ports(places.ports, ports)
+    return ports
+
+
+def test_ports_stay_and_a_taken_one_is_replaced_and_named(places: Places) -> None:
+    first = opened(places)
+    assert len(set(first.of.values())) == len(first.of) and not first.stolen
+    assert opened(places) == first
     with socket.socket() as other:
-        other.bind(("127.0.0.1", first["hub"]))
+        other.bind(("127.0.0.1", first.of["hub"]))
         other.listen()
-        second = keep_ports(file)
-    assert second["hub"] != first["hub"]
-    assert {k: v for k, v in second.items() if k != "hub"} == {k: v for k, v in first.items() if k != "hub"}
+        second = opened(places)
+    assert second.of["hub"] != first.of["hub"]
+    assert second.stolen == {"hub": first.of["hub"]}
+    assert {k: v for k, v in second.of.items() if k != "hub"} == {
+        k: v for k, v in first.of.items() if k != "hub"
+    }
 
 
-def test_a_damaged_ports_file_is_made_anew(tmp_path: Path) -> None:
-    file = tmp_path / "ports.json"
-    file.write_text('{"hub": "x", ')
-    assert set(keep_ports(file)) == set(json.loads(file.read_text()))
+def test_a_damaged_ports_file_is_made_anew(places: Places) -> None:
+    write_private(places.ports, '{"hub": "x", ')
+    assert set(opened(places).of) == {*HELD, *OWN}
+    write_private(places.ports, '{"hub": "x", "identity": 0, "gateway": 70000, "dashboards": true}')
+    assert not opened(places).stolen
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.root
+def test_as_root_the_ports_that_are_not_held_are_privileged_and_stay(places: Places) -> None:
+    if first_free_for_all() <= LOW_PORTS.start:
+        pytest.skip("this machine has no privileged ports")
+    found = []
+    for _ in range(2):
+        listeners = Listeners(places)
+        ports = keep_ports(places.ports, listeners, low=True)
+        remember_ports(places.ports, ports)
+        listeners.leave(nothing_runs=True)
+        found.append(ports.of)
+    assert found[0] == found[1]
+    assert all(found[0][name] < first_free_for_all() for name in OWN)

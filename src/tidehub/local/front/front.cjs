@@ -3,7 +3,10 @@
 // - plain HTTP beyond this machine is for those reverse proxies alone (TIDEHUB_ONLY_TRUSTED=1);
 // - a renewed certificate is taken up without dropping a connection;
 // - the socket of its API that a killed proxy left is removed, by the user whose directory it lies in;
+// - the public socket is the one that the supervisor made and holds (TIDEHUB_LISTEN, see tidehub/listening.py), so that
+//   nobody else can have the port while the proxy is away;
 // - a port that cannot be listened on ends the process: the proxy itself would log it and stay, deaf;
+// - a client that does not finish its headers is cut off; bodies and websockets may take as long as they like;
 // - what people get does not name the servers behind.
 "use strict";
 
@@ -177,10 +180,32 @@ function keepCertificate(server, options) {
   setInterval(look, 1000 * Number(process.env.TIDEHUB_TLS_POLL_SECONDS || 5)).unref();
 }
 
-const createServer = https.createServer;
-https.createServer = function (options, listener) {
-  const server = createServer.call(https, options, listener);
-  if (options && options.cert) keepCertificate(server, options);
-  return server;
+// Node counts `requestTimeout` (300 s, if nobody says) from the first byte to the last of the body: it would cut uploads.
+const PATIENCE = {
+  headersTimeout: 1000 * Number(process.env.TIDEHUB_HEADERS_SECONDS || 20),
+  requestTimeout: 0,
+  connectionsCheckingInterval: 500,
+};
+
+for (const [module, create] of [
+  [http, http.createServer],
+  [https, https.createServer],
+]) {
+  module.createServer = function (options, listener) {
+    const [given, answer] = typeof options === "function" ? [{}, options] : [options || {}, listener];
+    const server = create.call(module, { ...PATIENCE, ...given }, answer);
+    if (given.cert) keepCertificate(server, given);
+    return server;
+  };
+}
+
+const inherited = /(?:^|,)front=(\d+)/.exec(process.env.TIDEHUB_LISTEN || "");
+const listen = net.Server.prototype.listen;
+net.Server.prototype.listen = function (...values) {
+  // The public address is the only one given as a port: the proxy's API listens on a path.
+  if (inherited && typeof values[0] === "number") {
+    return listen.call(this, { fd: Number(inherited[1]) }, ...values.filter((value) => typeof value === "function"));
+  }
+  return listen.apply(this, values);
 };
 syncBuiltinESMExports();

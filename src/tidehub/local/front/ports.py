@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
+import struct
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from tidehub.errors import TidehubError, UsageError
 
 _LISTENING = "0A"
 """TCP_LISTEN in /proc/net/tcp (proc(5), net/tcp; include/net/tcp_states.h)."""
+
+
+BACKLOG = 1024
+"""Connections that may wait while a part restarts; the kernel's somaxconn may hold it lower (listen(2))."""
+
+
+class PortTaken(TidehubError):
+    """Another program listens there."""
 
 
 @dataclass(frozen=True)
@@ -45,27 +56,38 @@ def first_free_for_all() -> int:
         return 1024
 
 
-def check_port(address: str, port: int) -> None:
-    """Raise unless this process could listen on `port` of `address` now.
+def listen_on(address: str, port: int) -> socket.socket:
+    """A socket that listens on `port` of `address`; 0 is any free port.
 
-    `TidehubError` says by whom the port is taken; `UsageError` when it can never be.
+    `PortTaken` says by whom the port is taken; `UsageError` when it can never be ours.
     """
-    for family, kind, protocol, _, target in _resolve(address, port):
-        with socket.socket(family, kind, protocol) as trial:
-            # As the proxy does; otherwise connections of a platform just stopped would count as taken.
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address == "::" else 1)
-            try:
-                trial.bind(target)
-            except OSError as error:
-                raise _refused(error, address, port) from error
+    family, kind, protocol, _, target = _resolve(address, port)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        # Otherwise connections of a platform just stopped would count as taken. Nobody can join a socket that listens,
+        # but two that are only bound can share a port (socket(7)): so there is nothing between the two calls, and
+        # only listening proves that the port is ours.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address == "::" else 1)
+        listener.bind(target)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise _refused(error, address, port) from error
+    return listener
+
+
+def first_address(address: str, port: int) -> tuple[str, int]:
+    """What `listen_on` listens on, in numbers."""
+    return _resolve(address, port)[0][4]
 
 
 def _refused(error: OSError, address: str, port: int) -> TidehubError:
     if error.errno == errno.EADDRINUSE:
         holder = find_holder(port)
-        return TidehubError(
+        return PortTaken(
             f"port {port} of {address} is taken" + (f" by {holder}" if holder else ""),
             fix="stop that program, or choose another port: tidehub up --port N",
         )
@@ -86,7 +108,19 @@ def _refused(error: OSError, address: str, port: int) -> TidehubError:
 
 def find_holder(port: int) -> Holder | None:
     """Who listens on TCP `port`; None when nobody does as far as this user can see."""
-    sockets: dict[str, int] = {}
+    sockets = listeners(port)
+    if not sockets:
+        return None
+    return _process_with(set(sockets), sockets) or Holder(next(iter(sockets.values())), None, None)
+
+
+def listeners(port: int, address: str | None = None) -> dict[str, int]:
+    """The sockets that listen on TCP `port`, named as in /proc/PID/fd, with the uid of their maker.
+
+    With `address` only those that what connects to it can reach: another user's socket on another address of the
+    loopback network is none of them.
+    """
+    found: dict[str, int] = {}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             lines = Path(table).read_text().splitlines()[1:]
@@ -94,11 +128,27 @@ def find_holder(port: int) -> Holder | None:
             continue
         for line in lines:
             fields = line.split()
-            if fields[3] == _LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
-                sockets[f"socket:[{fields[9]}]"] = int(fields[7])
-    if not sockets:
-        return None
-    return _process_with(set(sockets), sockets) or Holder(next(iter(sockets.values())), None, None)
+            on, _, number = fields[1].rpartition(":")
+            reached = address is None or on in _written(address) or not on.strip("0")
+            if fields[3] == _LISTENING and int(number, 16) == port and reached:
+                found[f"socket:[{fields[9]}]"] = int(fields[7])
+    return found
+
+
+def _written(address: str) -> set[str]:
+    """`address` as the kernel's tables write it: words of 32 bits in the machine's order, also as IPv4 in IPv6."""
+    ip = ip_address(address)
+    forms = [ip.packed] if ip.version == 6 else [ip.packed, bytes(10) + b"\xff\xff" + ip.packed]
+    return {"".join(f"{word:08X}" for (word,) in struct.iter_unpack("=I", form)) for form in forms}
+
+
+def has_listener(pid: int, port: int, address: str) -> bool:
+    """Whether whoever connects to `port` of `address` reaches a socket that process `pid` has open."""
+    wanted, held = set(listeners(port, address)), set()
+    for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+        with contextlib.suppress(OSError):
+            held.add(str(descriptor.readlink()))
+    return bool(wanted) and wanted <= held
 
 
 def _process_with(names: set[str], owners: dict[str, int]) -> Holder | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
 from tidehub.errors import TidehubError, UsageError
-from tidehub.local.front.ports import check_port, first_free_for_all, reachable_host
+from tidehub.local.addresses import FRONT
+from tidehub.local.front.ports import reachable_host
 from tidehub.local.front.tls import HAND_OVER_INTERVAL, HandOver, TlsFiles, check_tls
 from tidehub.local.places import Places
 from tidehub.local.secrets import Secret
@@ -21,9 +23,6 @@ from tidehub.system.files import (
     PRIVATE_DIRECTORY,
     make_directory,
 )
-
-CAP_NET_BIND_SERVICE = 10
-"""capabilities(7): listen on ports below 1024."""
 
 _EXTENSION = Path(__file__).with_name("front.cjs")
 
@@ -44,7 +43,7 @@ class FrontDoor:
         return f"{'https' if self.tls else 'http'}://{reachable_host(self.address)}:{self.port}"
 
     def check(self) -> list[str]:
-        """Raise `UsageError` when this must not be, `TidehubError` when the port is taken; returns warnings."""
+        """Raise `UsageError` when this must not be; returns warnings. Whether the port is free, listening tells."""
         for trusted in self.trusted_proxies:
             try:
                 ip_network(trusted, strict=False)
@@ -61,9 +60,7 @@ class FrontDoor:
                 fix="set machine.tls (certificate and key), or machine.trusted_proxies with the addresses of "
                 "your own reverse proxy that speaks TLS, or machine.address: 127.0.0.1",
             )
-        warnings = [] if self.tls is None else check_tls(self.tls)
-        check_port(self.address, self.port)
-        return warnings
+        return [] if self.tls is None else check_tls(self.tls)
 
 
 def front_door(
@@ -71,6 +68,7 @@ def front_door(
     *,
     program: Sequence[str],
     places: Places,
+    listener: socket.socket,
     token: Secret,
     hub_target: str,
     hub_path: str,
@@ -79,14 +77,17 @@ def front_door(
     gid: int | None = None,
     log_level: str = "info",
     tls_interval: float = HAND_OVER_INTERVAL,
+    headers_timeout: float = 20.0,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Component:
     """The part `proxy`.
 
-    `program` is `Software.proxy()`: Node, then the script. `hub_target` is the hub's own address
+    `program` is `Software.proxy()`: Node, then the script. `listener` listens on the door's address. `hub_target` is
+    the hub's own address
     (`http://127.0.0.1:8081`), `hub_path` its path with the site's prefix (`/base/hub/`). `restore` is what
     `restore_routes` gives. `uid` and `gid` in root mode only: the proxy must never run as root, because people own
     the directories in which it follows names of sockets. `tls_interval`: seconds between looks at the certificate.
+    `headers_timeout`: seconds that a client may take to send a request's headers.
     """
     node, *script = program
     copies = TlsFiles(places.proxy_certificate, places.proxy_key)
@@ -109,7 +110,6 @@ def front_door(
                 hand_over.copy()
             except OSError as error:
                 raise TidehubError(f"the certificate cannot be handed to the proxy: {error}") from error
-        check_port(door.address, door.port)
 
     async def keep_certificate() -> None:
         if hand_over is not None:
@@ -129,21 +129,21 @@ def front_door(
     return Component(
         name="proxy",
         argv=argv,
-        env=_environment(door, hand_over, token, tls_interval),
+        env=_environment(door, hand_over, token, tls_interval, headers_timeout),
         ready=ready,
         on_restart=restore,
         before_start=before_start,
         alongside=None if hand_over is None else keep_certificate,
         uid=uid,
         gid=gid,
-        capabilities=(CAP_NET_BIND_SERVICE,) if uid is not None and door.port < first_free_for_all() else (),
+        sockets={FRONT: listener},
         probe=Probe(check=answers),
         start_timeout=30.0,
     )
 
 
 def _environment(
-    door: FrontDoor, hand_over: HandOver | None, token: Secret, tls_interval: float
+    door: FrontDoor, hand_over: HandOver | None, token: Secret, tls_interval: float, headers_timeout: float
 ) -> dict[str, str]:
     environment = {
         "PATH": "/usr/bin:/bin",
@@ -152,6 +152,7 @@ def _environment(
         "NODE_ENV": "production",
         "CONFIGPROXY_AUTH_TOKEN": token.reveal(),
         "TIDEHUB_TRUSTED_PROXIES": ",".join(door.trusted_proxies),
+        "TIDEHUB_HEADERS_SECONDS": f"{headers_timeout:g}",
         # Plain HTTP beyond this machine is for the operator's reverse proxies alone.
         "TIDEHUB_ONLY_TRUSTED": "0" if door.tls or is_loopback(door.address) else "1",
     }

@@ -11,6 +11,7 @@ from dask_gateway_server.backends.db_base import Cluster, JobStatus
 from dask_gateway_server.routes import api_handler
 
 from tidehub.gateway import totals
+from tidehub.local.gateway.config import STATUS_ROUTE
 from tidehub.local.json_input import read_json
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 CLUSTER_ROUTE = "/api/v1/clusters/{cluster_name}"
-STATUS_ROUTE = "/api/tidehub/v1/clusters"
 LARGEST_BODY = 64 * 2**10
 """Bytes of a request of a user."""
 HEARTBEAT_BODY = 2**20

@@ -28,7 +28,7 @@ from tidehub.capacity.queue import never_fits
 from tidehub.errors import TidehubError
 from tidehub.gateway import reaper, totals
 from tidehub.local.databases import ledger_damage
-from tidehub.local.gateway import api, processes, records, watching, workdirs
+from tidehub.local.gateway import api, for_gate, processes, records, watching, workdirs
 from tidehub.local.gateway.admission import Admission, Entry
 from tidehub.local.gateway.config import GatewaySettings, dashboard_key
 from tidehub.local.gateway.notices import Notices
@@ -68,6 +68,7 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
 
     async def setup(self, app: web.Application) -> None:
         api.install(app, self)
+        for_gate.install(app, self)
         private = Places.of(self.settings.state_dir).private
         await asyncio.to_thread(records.mend, self.db_url, self.db_encrypt_keys, private, log=self.log)
         await super().setup(app)

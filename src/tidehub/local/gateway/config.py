@@ -32,6 +32,13 @@ HEARTBEAT_TIMEOUT = 120.0
 KEY_HEADER = "X-Tidehub-Dashboard-Key"
 """As in `preloads/dashboard_guard.py`, which can import nothing of ours."""
 
+STATUS_ROUTE = "/api/tidehub/v1/clusters"
+"""At the gateway: a user's own clusters."""
+GATE_ROUTE = "/api/tidehub/v1/gate/clusters/{cluster_name}"
+"""At the gateway, for the gate alone: one cluster (`for_gate.py`)."""
+GATE_SCHEME = "tidehub-gate"
+"""The word before the gate's token in `Authorization`."""
+
 _HERE = Path(__file__).parent
 GUARD = _HERE / "preloads" / "dashboard_guard.py"
 NOTICES = _HERE / "preloads" / "scheduler_notices.py"
@@ -81,7 +88,8 @@ class GateSettings(_Frozen):
     prefix: str
     base_path: str
     listen: str
-    gateway_proxy_url: str
+    gateway_url: str
+    """The gateway itself. Its proxy could be anybody: a program of Go that opens its port by itself."""
     hub_api_url: str
     service_name: str = SERVICE
     service_token: str = Field(repr=False)
@@ -141,7 +149,7 @@ def gate_settings(settings: GatewaySettings, secrets: PlatformSecrets, *, listen
         prefix=settings.prefix,
         base_path=settings.site.base_path,
         listen=listen,
-        gateway_proxy_url=f"http://{settings.proxy_address}",
+        gateway_url=f"http://{settings.address}",
         hub_api_url=settings.hub_api_url,
         service_token=secrets.gateway_token.reveal(),
         key_secret=derived(secrets.gate_secret.reveal(), "dashboard keys"),
@@ -157,6 +165,11 @@ def derived(secret: str, purpose: str) -> str:
 def dashboard_key(key_secret: str, cluster: str) -> str:
     """The key of one cluster's dashboards; gate and backend compute the same."""
     return derived(key_secret, f"cluster {cluster}")
+
+
+def gate_token(key_secret: str) -> str:
+    """By which the gateway knows the gate; both compute the same."""
+    return derived(key_secret, "the gate asks the gateway")
 
 
 def gateway_command() -> list[str]:

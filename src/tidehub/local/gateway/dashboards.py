@@ -2,10 +2,10 @@
 --config F`.
 
 Everything below `<base>services/dask-gateway/` comes here. The gateway's own interface (`/api/...`) is passed
-on as it is: it asks for a token itself. `/clusters/<name>/...` are dashboards, which ask for nothing, so the
-gate does: the hub says who it is, and the gateway says, to that person's own token, whether the cluster is
-theirs. Then the cluster's key is added, without which the dashboard would not answer
-(`preloads/dashboard_guard.py`).
+on to it without the prefix: it asks for a token itself. `/clusters/<name>/...` are dashboards, which ask for
+nothing, so the gate does: the hub says who it is, and the gateway (`for_gate.py`) whose the cluster is and where
+its dashboard is. Then the cluster's key is added, without which the dashboard would not answer
+(`preloads/dashboard_guard.py`). Nothing goes through the gateway's own proxy, whose port is not held.
 
 What a dashboard serves is the person's own code. It gets neither cookies nor tokens, and may set no cookie
 here.
@@ -18,21 +18,22 @@ import asyncio
 import html
 import logging
 import signal
-import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
-from jupyterhub.services.auth import HubOAuth, HubOAuthCallbackHandler, HubOAuthenticated
+from jupyterhub.services.auth import HubOAuthCallbackHandler, HubOAuthenticated
 from tornado import httpserver, web, websocket
 from tornado.log import enable_pretty_logging
 from tornado.routing import Matcher, PathMatches, Rule
 
 from tidehub.errors import TidehubError
+from tidehub.listening import inherited
 from tidehub.local.gateway import pages
-from tidehub.local.gateway.config import KEY_HEADER, GateSettings, dashboard_key
+from tidehub.local.gateway.config import KEY_HEADER, STATUS_ROUTE, GateSettings, dashboard_key
 from tidehub.local.gateway.forwarding import WEBSOCKET_OWN, Body, WebSocketBridge, forward, passed_on
+from tidehub.local.gateway.gate import Gate
 from tidehub.login import log_scrub
 
 NOT_FOR_CLUSTERS = frozenset({"cookie", "authorization", "x-xsrftoken", KEY_HEADER.lower()})
@@ -41,72 +42,6 @@ NOT_FROM_CLUSTERS = frozenset(
     {"set-cookie", "clear-site-data", "service-worker-allowed", "content-security-policy", "x-frame-options"}
 )
 SECURITY = {"Content-Security-Policy": "frame-ancestors 'self'", "X-Content-Type-Options": "nosniff"}
-
-
-class Gate:
-    """What all handlers share: the settings, the hub, the way to the gateway, and who owns what, for a few
-    seconds.
-    """
-
-    def __init__(self, settings: GateSettings, session: aiohttp.ClientSession) -> None:
-        self.settings = settings
-        self.session = session
-        self.hub = HubOAuth(
-            api_url=settings.hub_api_url,
-            api_token=settings.service_token,
-            oauth_client_id=f"service-{settings.service_name}",
-            base_url=f"{settings.prefix}/",
-            hub_prefix=f"{settings.base_path}hub/",
-            hub_host="",
-            oauth_redirect_uri=f"{settings.prefix}/oauth_callback",
-            access_scopes={"access:services", f"access:services!service={settings.service_name}"},
-            cache_max_age=60,
-        )
-        self._verdicts: dict[tuple[str, str], tuple[float, int]] = {}
-        self._admins: dict[str, tuple[float, bool]] = {}
-
-    def upstream(self, uri: str) -> str:
-        """The address behind the gate for a request's path and query."""
-        return self.settings.gateway_proxy_url + uri
-
-    async def verdict(self, cluster: str, token: str) -> int:
-        """What the gateway answers when this person asks for this cluster: 200, 403, 404, 401, or 502 and up."""
-        now = time.monotonic()
-        then, status = self._verdicts.get((cluster, token), (float("-inf"), 0))
-        if now - then < self.settings.cache:
-            return status
-        url = self.upstream(f"{self.settings.prefix}/api/v1/clusters/{cluster}")
-        headers = {"Authorization": f"jupyterhub {token}"}
-        timeout = aiohttp.ClientTimeout(total=15)
-        try:
-            async with self.session.get(url, headers=headers, timeout=timeout) as answer:
-                status = answer.status
-                if status == 200 and (await answer.json()).get("status") != "RUNNING":
-                    status = 410
-        except (aiohttp.ClientError, TimeoutError):
-            # A gateway that restarts is no reason to break a dashboard that is open.
-            return status if now - then < 300 and status == 200 else 502
-        self._verdicts = {k: v for k, v in self._verdicts.items() if now - v[0] < 300}
-        self._verdicts[cluster, token] = (now, status)
-        return status
-
-    async def is_admin(self, name: str) -> bool:
-        """Whether the hub calls this person an administrator (asked with the service's own token)."""
-        now = time.monotonic()
-        then, known = self._admins.get(name, (float("-inf"), False))
-        if now - then < 30:
-            return known
-        url = f"{self.settings.hub_api_url}/users/{name}"
-        headers = {"Authorization": f"token {self.settings.service_token}"}
-        try:
-            async with self.session.get(
-                url, headers=headers, timeout=aiohttp.ClientTimeout(total=10)
-            ) as answer:
-                admin = answer.status == 200 and bool((await answer.json()).get("admin"))
-        except (aiohttp.ClientError, TimeoutError):
-            return False
-        self._admins[name] = (now, admin)
-        return admin
 
 
 class GateHandler(HubOAuthenticated, web.RequestHandler):  # type: ignore[misc]
@@ -150,34 +85,30 @@ class GateHandler(HubOAuthenticated, web.RequestHandler):  # type: ignore[misc]
         self._hub_auth_user_cache = model
         return dict(model)
 
-    async def admit(self, cluster: str) -> bool:
-        """Whether the visitor may see this cluster's dashboards; False when nobody is logged in.
+    async def admit(self, cluster: str) -> str | None:
+        """The address of this cluster's dashboard if the visitor may see it; None when nobody is logged in.
 
         Raises `HTTPError` with words for those who may not.
         """
         model = await self.visitor()
         if model is None:
-            return False
-        self._refuse_foreign_page(str(model["name"]))
-        token = self.hub_auth.get_token(self)
-        status = await self.gate.verdict(cluster, token) if token else 401
-        if status == 200:
-            return True
-        if status == 403 and await self.gate.is_admin(str(model["name"])):
-            return True
-        if status == 403:
+            return None
+        name = str(model["name"])
+        self._refuse_foreign_page(name)
+        found = await self.gate.look_up(cluster)
+        if found.answer not in (200, 404):
+            raise web.HTTPError(503, "The Dask gateway does not answer just now. Try again in a few seconds.")
+        # As the gateway names its users: a service must never pass for the user of the same name.
+        is_user = model.get("kind") == "user"
+        if found.answer == 200 and not (is_user and (found.owner == name or await self.gate.is_admin(name))):
             raise web.HTTPError(
                 403, "This dashboard belongs to another person. Only the owner of a cluster sees it."
             )
-        if status in (404, 410):
+        if found.status != "RUNNING" or not found.dashboard:
             raise web.HTTPError(
                 404, "There is no such running cluster. It was shut down, or has not started yet."
             )
-        if status == 401:
-            raise web.HTTPError(
-                403, "Your login does not allow access to Dask clusters. Log out and in again."
-            )
-        raise web.HTTPError(503, "The Dask gateway does not answer just now. Try again in a few seconds.")
+        return found.dashboard
 
     def _send_to_login(self) -> None:
         navigates = self.request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
@@ -235,33 +166,33 @@ class DashboardHandler(ApiHandler):
     """Pages of schedulers and workers."""
 
     _refusal: web.HTTPError | None = None
-    _admitted = False
+    _dashboard: str | None = None
 
     async def prepare(self) -> None:
         self._body = None
         cluster = self.path_args[0]
         try:
-            self._admitted = await self.admit(cluster)
+            self._dashboard = await self.admit(cluster)
         except web.HTTPError as refusal:
             # Answered when the request has been read: tornado cuts a connection that is answered before, and
             # the proxy in front would use it once more.
             self._refusal = refusal
-        if self._admitted:
+        if self._dashboard is not None:
             self._body = _body_of(self)
-            self._forwarding = asyncio.ensure_future(self._forward_to(cluster))
+            self._forwarding = asyncio.ensure_future(self._forward_to(cluster, self._dashboard))
 
     async def _answer(self, *words: str) -> None:
         if self._refusal is not None:
             raise self._refusal
-        if self._admitted:
+        if self._dashboard is not None:
             await super()._answer(*words)
         else:
             self._send_to_login()
 
     get = head = post = put = patch = delete = options = _answer
 
-    async def _forward_to(self, cluster: str) -> None:
-        url, headers = _for_cluster(self, cluster)
+    async def _forward_to(self, cluster: str, dashboard: str) -> None:
+        url, headers = _for_cluster(self, cluster, dashboard)
         await forward(
             self,
             self.gate.session,
@@ -285,9 +216,11 @@ class DashboardSocket(GateHandler, websocket.WebSocketHandler):
     async def get(self, cluster: str, *rest: str) -> None:
         if not _same_origin(self.request.headers):
             raise web.HTTPError(403, "A page of another site may not open this dashboard.")
-        if not await self.admit(cluster):
+        dashboard = await self.admit(cluster)
+        if dashboard is None:
             self._send_to_login()
-        url, headers = _for_cluster(self, cluster)
+            return
+        url, headers = _for_cluster(self, cluster, dashboard)
         self._bridge = await WebSocketBridge.open(self, self.gate.session, url, headers=headers)
         try:
             await super().get(cluster, *rest)
@@ -321,7 +254,7 @@ class HomeHandler(GateHandler):
         if await self.visitor() is None:
             self._send_to_login()
             return
-        url = self.gate.upstream(f"{self.gate.settings.prefix}/api/tidehub/v1/clusters")
+        url = self.gate.settings.gateway_url + STATUS_ROUTE
         headers = {"Authorization": f"jupyterhub {self.hub_auth.get_token(self)}"}
         try:
             async with self.gate.session.get(url, headers=headers) as answer:
@@ -334,6 +267,13 @@ class HomeHandler(GateHandler):
             raise web.HTTPError(503, "The Dask gateway does not answer just now.") from error
         settings = self.gate.settings
         self.finish(pages.clusters(settings.site_name, settings.base_path, settings.prefix, clusters))
+
+
+class HealthHandler(web.RequestHandler):
+    """Whether the gate itself works, whatever hub and gateway do."""
+
+    def get(self) -> None:
+        self.finish({"status": "pass"})
 
 
 class CallbackHandler(GateHandler, HubOAuthCallbackHandler):  # type: ignore[misc]
@@ -365,11 +305,13 @@ def _body_of(handler: web.RequestHandler) -> Body | None:
     return Body() if headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in headers else None
 
 
-def _for_cluster(handler: GateHandler, cluster: str) -> tuple[str, Any]:
+def _for_cluster(handler: GateHandler, cluster: str, dashboard: str) -> tuple[str, Any]:
+    """Where a request goes, and its headers. A dashboard knows nothing of the prefix and its cluster's name."""
     gate = handler.gate
     headers = passed_on(handler.request.headers, without=NOT_FOR_CLUSTERS | WEBSOCKET_OWN)
     headers[KEY_HEADER] = dashboard_key(gate.settings.key_secret, cluster)
-    return gate.upstream(handler.request.uri or ""), headers
+    inside = (handler.request.uri or "").removeprefix(f"{gate.settings.prefix}/clusters/{cluster}")
+    return dashboard + (inside if inside.startswith("/") else f"/{inside}"), headers
 
 
 def application(gate: Gate) -> web.Application:
@@ -380,6 +322,7 @@ def application(gate: Gate) -> web.Application:
         [
             Rule(Upgrade(dashboards), DashboardSocket),
             (rf"{prefix}/oauth_callback", CallbackHandler),
+            (rf"{prefix}/health", HealthHandler),
             (rf"{prefix}/?", HomeHandler),
             (dashboards, DashboardHandler),
             (rf"{prefix}/.*", ApiHandler),
@@ -416,8 +359,12 @@ async def serve(settings: GateSettings) -> None:
             application(Gate(settings, session)), max_body_size=1 << 40, xheaders=True
         )
         host, _, port = settings.listen.rpartition(":")
+        held = inherited("dashboards")
         try:
-            server.listen(int(port), host)
+            if held is not None:
+                server.add_socket(held)
+            else:
+                server.listen(int(port), host)
         except OSError as error:
             raise TidehubError(
                 f"cannot listen on {settings.listen}: {error.strerror}", fix="free that port"

@@ -21,6 +21,7 @@ from tidehub.local.gateway.config import (
     GatewaySettings,
     derived,
 )
+from tidehub.local.gateway.listen import listen_on_inherited
 from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
 from tidehub.secrets import redaction
@@ -32,6 +33,7 @@ secrets = load_secrets(Places.of(settings.state_dir).secrets)
 redaction.known.add(secrets)
 redaction.install()
 
+listen_on_inherited()
 c.DaskGateway.address = settings.address
 c.DaskGateway.authenticator_class = HubAuthenticator
 c.DaskGateway.backend_class = TidehubBackend

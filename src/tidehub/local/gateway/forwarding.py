@@ -107,7 +107,7 @@ async def forward(
             if connection is not None and hasattr(connection, "close"):
                 connection.close()
             return
-        raise web.HTTPError(502, "the gateway's proxy does not answer") from error
+        raise web.HTTPError(502, "Dask does not answer just now") from error
     finally:
         if body is not None:
             body.abandon()
@@ -149,7 +149,7 @@ class WebSocketBridge:
         except aiohttp.WSServerHandshakeError as error:
             raise web.HTTPError(error.status if 400 <= error.status < 600 else 502) from error
         except aiohttp.ClientError as error:
-            raise web.HTTPError(502, "the gateway's proxy does not answer") from error
+            raise web.HTTPError(502, "Dask does not answer just now") from error
         return cls(handler, upstream)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,8 @@ class Component:
     """Directories of the control groups that it joins."""
     capabilities: Sequence[int] = ()
     """Numbers of Linux capabilities kept across the change of uid (capabilities(7)), for instance 10."""
+    sockets: Mapping[str, socket.socket] = field(default_factory=dict)
+    """Sockets that listen for it, under the names by which it asks for them (`listening.inherited`)."""
     cwd: Path = Path("/")
     log: Path | None = None
     """Default: the supervisor's log directory, `<name>.log`."""

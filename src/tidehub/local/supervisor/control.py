@@ -22,7 +22,7 @@ Handler = Callable[[Mapping[str, object]], AsyncIterator[Answer]]
 
 
 @contextlib.contextmanager
-def _reachable(path: Path) -> Iterator[str]:
+def reachable(path: Path) -> Iterator[str]:
     """A name of `path` short enough for a socket, however long it is: through the open directory."""
     try:
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -48,7 +48,7 @@ class ControlServer:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._path.unlink(missing_ok=True)
-            with _reachable(self._path) as name:
+            with reachable(self._path) as name:
                 listener.bind(name)
             self._path.chmod(0o600)
             self._server = await asyncio.start_unix_server(self._serve, sock=listener)
@@ -70,7 +70,7 @@ class ControlServer:
         assert talk is not None
         self._talks.add(talk)
         try:
-            if not _is_ours(writer.get_extra_info("socket")):
+            if not is_ours(writer.get_extra_info("socket")):
                 return
             line = await reader.readline()
             if not line:
@@ -96,7 +96,8 @@ async def _send(writer: asyncio.StreamWriter, answer: Answer) -> None:
     await writer.drain()
 
 
-def _is_ours(connection: socket.socket) -> bool:
+def is_ours(connection: socket.socket) -> bool:
+    """Whether root or our own user is at the other end of a unix socket."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
     _, uid, _ = _PEER_CREDENTIALS.unpack(raw)
     return uid in (0, os.geteuid())
@@ -113,7 +114,7 @@ def ask_supervisor(
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout)
         try:
-            with _reachable(path) as name:
+            with reachable(path) as name:
                 connection.connect(name)
         except FileNotFoundError as error:
             raise ConnectionError(f"no supervisor listens on {path}") from error

@@ -158,7 +158,7 @@ class Keeper:
         answer = Ready(False, "no answer yet")
         try:
             while not ended.done():
-                answer = await ask(ready, READINESS_TIMEOUT)
+                answer = await ask_while_it_runs(ended, ready, READINESS_TIMEOUT)
                 if answer.ok and not ended.done():
                     return None
                 if time.monotonic() > deadline:
@@ -181,7 +181,7 @@ class Keeper:
                     failed = 0
                     continue
                 before = Look.at_process(process.pid)
-                answer = await ask(probe.check or self.component.ready, probe.timeout)
+                answer = await ask_while_it_runs(ended, probe.check or self.component.ready, probe.timeout)
                 if ended.done():
                     return ended.result()
                 if answer.ok:
@@ -258,6 +258,16 @@ class Keeper:
         if why != self.why:
             self.why = why
             self._report()
+
+
+async def ask_while_it_runs(ended: asyncio.Task[str], check: Check, timeout: float) -> Ready:
+    """As `ask`, but given up when the process ends: what waits in the backlog of its socket is not answered then."""
+    asking = asyncio.create_task(ask(check, timeout))
+    try:
+        await asyncio.wait({asking, ended}, return_when=asyncio.FIRST_COMPLETED)
+        return asking.result() if asking.done() else Ready(False, "it ended")
+    finally:
+        asking.cancel()
 
 
 async def ask(check: Check, timeout: float) -> Ready:

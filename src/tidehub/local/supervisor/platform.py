@@ -48,6 +48,10 @@ async def _nothing_to_stop(grace: float) -> None:
     return None
 
 
+def _nothing_to_give_back(nothing_runs: bool) -> None:
+    return None
+
+
 def _say_nothing() -> Sequence[str]:
     return ()
 
@@ -69,8 +73,8 @@ class Platform:
     Called at every stop that a person asked for, not after a failed start. Called again with 0 when the
     person hurries. It must not need the hub: the parts may be down.
     """
-    after_stop: Callable[[], None] = lambda: None
-    """Called when all parts have ended."""
+    after_stop: Callable[[bool], None] = _nothing_to_give_back
+    """Called when all parts have ended, also after a failed start; true when nothing of the users runs any more."""
     observe: Callable[[], Awaitable[Mapping[str, object]]] = _observe_nothing
     """For `status`: JSON-able keys such as `servers` and `clusters`."""
     closing_lines: Callable[[], Sequence[str]] = _say_nothing

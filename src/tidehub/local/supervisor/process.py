@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 
+from tidehub.listening import passing
 from tidehub.local.launching import Order, launcher_command, launcher_environment, packed
 from tidehub.local.supervisor.component import Component
 from tidehub.local.supervisor.log import LogPipe, RotatingLog
@@ -41,10 +42,11 @@ class Process:
         born: Callable[[subprocess.Popen[bytes]], None],
     ) -> Process:
         """Start it. `born` gets the process before anything can collect its end. Raises `OSError`."""
+        sockets = [one.fileno() for one in component.sockets.values()]
         order = packed(
             Order(
                 argv=list(component.argv),
-                env=dict(component.env),
+                env={**component.env, **passing(component.sockets)},
                 cwd=str(component.cwd),
                 groups=component.groups,
                 uid=component.uid,
@@ -53,6 +55,7 @@ class Process:
                 # A part that stays what we are may start programs with other rights.
                 no_new_privileges=component.uid is not None,
                 parent=os.getpid(),
+                descriptors={number: number for number in sockets},
                 oom_score_adj=OOM_SCORE if os.geteuid() == 0 else None,
             )
         )
@@ -63,7 +66,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                pass_fds=(order,),
+                pass_fds=(order, *sockets),
                 start_new_session=True,
             )
         finally:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
 
+from tidehub.local.front.ports import listeners
 from tidehub.local.supervisor.component import Check, Ready
 
 
@@ -37,5 +39,27 @@ def http_check(
         if answer.status_code in statuses:
             return Ready(True)
         return Ready(False, f"{url} answers {answer.status_code}")
+
+    return check
+
+
+def listened_by(uid: int | None, addresses: Sequence[str]) -> Check:
+    """A check that what listens on all `addresses` (`IP:port`) was started by `uid` (None: ours).
+
+    For a part that opens its ports itself: another user may have taken one while it was down. The kernel's table
+    tells who made a socket (proc(5), net/tcp).
+    """
+    wanted = os.geteuid() if uid is None else uid
+
+    async def check() -> Ready:
+        for one in addresses:
+            host, _, port = one.rpartition(":")
+            owners = set(listeners(int(port), host.strip("[]")).values())
+            if not owners:
+                return Ready(False, f"nothing listens on {one}")
+            if owners != {wanted}:
+                others = ", ".join(str(owner) for owner in sorted(owners - {wanted}))
+                return Ready(False, f"{one} is taken by a process of uid {others}")
+        return Ready(True)
 
     return check

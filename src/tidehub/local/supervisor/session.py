@@ -76,6 +76,7 @@ class _Session:
             self._tell_log(f"not started: {error}")
             raise
         self._platform = platform
+        self._nothing_runs = False
         with asyncio.Runner() as runner:
             try:
                 return runner.run(self._go(platform))
@@ -84,6 +85,7 @@ class _Session:
                 self._tell_log(f"not started: {error}")
                 raise
             finally:
+                platform.after_stop(self._nothing_runs)
                 self._log.close()
 
     async def _go(self, platform: Platform) -> int:
@@ -116,7 +118,6 @@ class _Session:
             if start.exception() is not None:
                 self._say.step("stopping what was started")
                 await supervisor.stop()
-                platform.after_stop()
                 start.result()
             self._running(platform)
             broken = asyncio.create_task(supervisor.failed(), name="broken")
@@ -148,10 +149,9 @@ class _Session:
         self._phase = "stopping"
         self._changed()
         self._stop_step("stopping people's servers and clusters")
-        clean = await self._end_people(platform)
+        self._nothing_runs = clean = await self._end_people(platform)
         self._stop_step("stopping the parts")
         clean = await supervisor.stop() and clean
-        platform.after_stop()
         if clean:
             forget_state(self._places.platform)
             self._places.remove_run()

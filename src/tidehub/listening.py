@@ -1,0 +1,37 @@
+"""Listening sockets that the supervisor made and gave to this part: a part's port is never free while it is down.
+
+As systemd's socket activation (sd_listen_fds(3)), with names and numbers in one variable, because the numbers here
+are the supervisor's own. What connects while the part is away waits in the socket's backlog. Only the standard
+library: parts that start fast use it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+
+VARIABLE = "TIDEHUB_LISTEN"
+"""`name=descriptor`, several separated by commas."""
+
+
+def passing(sockets: Mapping[str, socket.socket]) -> dict[str, str]:
+    """The environment that tells a part of its sockets; their descriptors must be passed on as they are."""
+    if not sockets:
+        return {}
+    return {VARIABLE: ",".join(f"{name}={one.fileno()}" for name, one in sockets.items())}
+
+
+def inherited(name: str) -> socket.socket | None:
+    """The socket of that name that listens already, or None: then the program listens by itself.
+
+    Call it once, early: from then on no child of this process can get the descriptor.
+    """
+    for word in os.environ.get(VARIABLE, "").split(","):
+        known, _, number = word.partition("=")
+        if known == name:
+            os.set_inheritable(int(number), False)
+            found = socket.socket(fileno=int(number))
+            found.setblocking(False)
+            return found
+    return None

@@ -1,0 +1,88 @@
+"""What the gate before Dask asks of the hub and of the gateway, and believes for a few seconds."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import aiohttp
+from jupyterhub.services.auth import HubOAuth
+
+from tidehub.local.gateway.config import GATE_ROUTE, GATE_SCHEME, GateSettings, gate_token
+
+
+@dataclass(frozen=True)
+class Found:
+    """A cluster as the gateway told of it: `answer` is the HTTP status, `asked` when (monotonic)."""
+
+    asked: float
+    answer: int
+    owner: str = ""
+    status: str = ""
+    dashboard: str = ""
+
+
+class Gate:
+    """What all handlers share: the settings, the hub, the way to the gateway, and who owns what, for a few
+    seconds.
+    """
+
+    def __init__(self, settings: GateSettings, session: aiohttp.ClientSession) -> None:
+        self.settings = settings
+        self.session = session
+        self.hub = HubOAuth(
+            api_url=settings.hub_api_url,
+            api_token=settings.service_token,
+            oauth_client_id=f"service-{settings.service_name}",
+            base_url=f"{settings.prefix}/",
+            hub_prefix=f"{settings.base_path}hub/",
+            hub_host="",
+            oauth_redirect_uri=f"{settings.prefix}/oauth_callback",
+            access_scopes={"access:services", f"access:services!service={settings.service_name}"},
+            cache_max_age=60,
+        )
+        self._clusters: dict[str, Found] = {}
+        self._admins: dict[str, tuple[float, bool]] = {}
+        self._token = {"Authorization": f"{GATE_SCHEME} {gate_token(settings.key_secret)}"}
+
+    def upstream(self, uri: str) -> str:
+        """The gateway's own address for a request's path and query below the prefix."""
+        return self.settings.gateway_url + (uri.removeprefix(self.settings.prefix) or "/")
+
+    async def look_up(self, cluster: str) -> Found:
+        """What the gateway tells of a cluster; believed for a few seconds, and longer while it does not answer."""
+        now = time.monotonic()
+        known = self._clusters.get(cluster)
+        if known is not None and now - known.asked < self.settings.cache:
+            return known
+        url = self.settings.gateway_url + GATE_ROUTE.format(cluster_name=cluster)
+        timeout = aiohttp.ClientTimeout(total=15)
+        try:
+            async with self.session.get(url, headers=self._token, timeout=timeout) as answer:
+                told = await answer.json() if answer.status == 200 else {}
+                found = Found(now, answer.status, **told)
+        except (aiohttp.ClientError, TimeoutError):
+            # A gateway that restarts is no reason to break a dashboard that is open.
+            return known if known is not None and now - known.asked < 300 else Found(now, 502)
+        self._clusters = {k: v for k, v in self._clusters.items() if now - v.asked < 300}
+        if found.answer == 200:
+            self._clusters[cluster] = found
+        return found
+
+    async def is_admin(self, name: str) -> bool:
+        """Whether the hub calls this person an administrator (asked with the service's own token)."""
+        now = time.monotonic()
+        then, known = self._admins.get(name, (float("-inf"), False))
+        if now - then < 30:
+            return known
+        url = f"{self.settings.hub_api_url}/users/{name}"
+        headers = {"Authorization": f"token {self.settings.service_token}"}
+        try:
+            async with self.session.get(
+                url, headers=headers, timeout=aiohttp.ClientTimeout(total=10)
+            ) as answer:
+                admin = answer.status == 200 and bool((await answer.json()).get("admin"))
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+        self._admins[name] = (now, admin)
+        return admin
