@@ -25,7 +25,8 @@ class TidehubHub(JupyterHub):  # type: ignore[misc]
     def init_handlers(self) -> None:
         super().init_handlers()
         self.handlers: list[Any] = checked_input.checked(self.handlers)
-        HTTPServer.configure(None, max_body_size=checked_input.MOST_BODY)
+        # The class stays: `start` may have chosen one that accepts on the inherited socket.
+        HTTPServer.configure(HTTPServer.configured_class(), max_body_size=checked_input.MOST_BODY)
 
     async def init_spawners(self) -> Any:
         # Before the hub answers anybody: what is started from now on is nobody's leftover.
