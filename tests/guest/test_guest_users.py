@@ -1,0 +1,168 @@
+"""Ordinary users of a Debian 12: no root, bubblewrap, the user's systemd, with and without lingering."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from guest_limits import LimitsHold
+from guest_machine import TIDEHUB, Guest, said
+from guest_platform import UP_SECONDS, GuestPlatform
+from guest_service import Service
+
+SUITE = "bookworm"
+AFTER_LOGOUT = 30
+"""Seconds: the manager of a user who does not linger ends 10 s after the last logout, with all below it."""
+SCOPE = f"systemd-run --user --scope --quiet --property=Delegate=yes {TIDEHUB}"
+
+
+def is_over(guest: Guest, user: str) -> bool:
+    """Whether systemd has ended the user's manager."""
+    return (
+        guest.run("root", f"systemctl is-active user@$(id -u {user})", check=False).stdout.strip()
+        == "inactive"
+    )
+
+
+def linger(guest: Guest, user: str, wish: bool) -> None:
+    guest.run("root", f"loginctl {'enable' if wish else 'disable'}-linger {user}")
+    if not wish:
+        guest.wait(lambda: is_over(guest, user), within=60, saying=f"the manager of {user} ends")
+
+
+class TestWithoutLingering:
+    """Everything that a user starts may end with their logout; then they are told before, with the remedy."""
+
+    @pytest.mark.parametrize("command", [TIDEHUB, SCOPE], ids=["shell", "scope"])
+    def test_it_outlives_the_logout_or_says_what_lets_it(self, guest: Guest, command: str) -> None:
+        linger(guest, "ada", False)
+        platform = GuestPlatform(guest, "ada", "/home/ada/.local/state/tidehub")
+        done = guest.run(
+            "ada", f"{command} up --detach --state {platform.state}", timeout=UP_SECONDS, check=False
+        )
+        try:
+            assert done.returncode == 0, said(done)
+            guest.wait(
+                lambda: is_over(guest, "ada"), within=AFTER_LOGOUT, saying="systemd ends the user's manager"
+            )
+            told = "loginctl enable-linger" in done.stdout + done.stderr
+            assert platform.processes() or told, (
+                f"it ended with the logout, without a word before:\n{said(done)}"
+            )
+            status = platform.status()
+            assert status["healthy"] is bool(platform.processes()), status
+        finally:
+            platform.command("down", check=False)
+
+
+class TestDelegatedScope(LimitsHold):
+    """The command that docs/explanation/isolation.md names for limits without root."""
+
+    @pytest.fixture(scope="class")
+    def platform(self, guest: Guest) -> Iterator[GuestPlatform]:
+        linger(guest, "ada", True)
+        started = GuestPlatform(guest, "ada", "/home/ada/.local/state/tidehub")
+        options = "--set notebooks.max_processes=150"
+        done = guest.run(
+            "ada", f"{SCOPE} up --detach --state {started.state} {options}", timeout=UP_SECONDS, check=False
+        )
+        assert done.returncode == 0, f"{said(done)}\n{started.logs()}"
+        yield started
+        started.down()
+
+    def test_it_outlives_the_login_and_has_groups(self, platform: GuestPlatform) -> None:
+        status = platform.status()
+        assert status["healthy"] and status["isolation"] == "bubblewrap", status
+        assert platform.limits_missing() == []
+
+
+class TestTheUsersService:
+    def test_it_starts_outlives_the_login_and_a_crash_and_stops(self, guest: Guest) -> None:
+        linger(guest, "ada", True)
+        service = Service(guest, "ada")
+        service.install()
+        platform = GuestPlatform(guest, "ada", "/home/ada/.local/state/tidehub")
+        service.ctl("start")
+        assert platform.is_healthy()
+        before = service.show("MainPID")
+        guest.run("ada", f"kill -9 {before}")
+        guest.wait(
+            lambda: service.show("MainPID") not in ("0", before), within=60, saying="it is started again"
+        )
+        platform.wait_until_healthy()
+        service.ctl("stop")
+        assert service.ctl("is-active", check=False).stdout.strip() == "inactive"
+        assert service.show("Result") == "success"
+        assert platform.processes() == {}
+        guest.run("ada", f"{TIDEHUB} service remove --user")
+        assert service.ctl("cat", check=False).returncode != 0
+
+
+LOOK = """
+import json, os
+seen = []
+for process in filter(str.isdigit, os.listdir('/proc')):
+    try:
+        seen.append(open(f'/proc/{process}/cmdline').read())
+    except OSError:
+        pass
+def reach(path):
+    try:
+        return os.listdir(path)
+    except OSError as error:
+        return error.strerror
+print(json.dumps({'seen': seen, 'places': {path: reach(path) for path in PLACES}}))
+"""
+
+
+class TestTwoUsersBesideEachOther:
+    """ada and bob each run a platform; in ada's, two users work at once."""
+
+    @pytest.fixture(scope="class")
+    def platforms(self, guest: Guest) -> Iterator[dict[str, GuestPlatform]]:
+        found = {
+            name: GuestPlatform(guest, name, f"/home/{name}/.local/state/tidehub") for name in ("ada", "bob")
+        }
+        for name in found:
+            linger(guest, name, True)
+        found["ada"].up("--port", "8000")
+        found["bob"].up("--port", "8001")
+        yield found
+        for platform in found.values():
+            platform.down()
+
+    def test_each_has_its_own(self, platforms: dict[str, GuestPlatform]) -> None:
+        for name, platform in platforms.items():
+            status = platform.status()
+            assert status["healthy"] and status["isolation"] == "bubblewrap", status
+            port = {"ada": "8000", "bob": "8001"}[name]
+            assert f":{port}/" in status["address"] + "/", status
+
+    def test_nobody_sees_the_work_of_another(self, platforms: dict[str, GuestPlatform]) -> None:
+        ada = platforms["ada"]
+        places = [
+            f"{ada.state}/private",
+            f"{ada.state}/homes/bob",
+            "/home/ada/.ssh",
+            "/home/bob",
+            platforms["bob"].state,
+        ]
+        look = LOOK.replace("PLACES", repr(places))
+        *_, result = ada.users(
+            {"bob": ["start", "minimal"], "olga": ["start", "minimal"]},
+            {"bob": ["cell", "open('secret.txt', 'w').write('of bob')"], "olga": ["cell", "pass"]},
+            {"olga": ["cell", look]},
+        )
+        found = json.loads(result["olga"]["stdout"])
+        assert not any(isinstance(names, list) and names for names in found["places"].values()), found[
+            "places"
+        ]
+        assert not [line for line in found["seen"] if "homes/bob" in line or "-m\0tidehub\0" in line], found[
+            "seen"
+        ]
+
+    def test_the_end_of_one_leaves_the_other(self, platforms: dict[str, GuestPlatform]) -> None:
+        platforms["bob"].down()
+        assert platforms["bob"].processes() == {}
+        assert platforms["ada"].is_healthy()
