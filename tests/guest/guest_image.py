@@ -172,7 +172,9 @@ def _build(suite: str, shown: progress.Progress, place: Path) -> dict[str, str]:
     shown.step(f"Installing Debian {suite}")
     _run(
         [
-            *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"),
+            # Its mounts end with it, even when it is killed.
+            *("unshare", "--mount", "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"),
+            "--dpkgopt=force-unsafe-io",
             *('--aptopt=APT::Install-Recommends "false"', f"--include={','.join(_PACKAGES)}", suite, tree),
         ]
     )
