@@ -25,7 +25,7 @@ ADDRESS = "192.168.77.2"
 CHECKOUT = "/opt/src"
 """Where the checkout lies in the guest; only root can write there."""
 TIDEHUB = f"{CHECKOUT}/tidehub"
-BOOT_SECONDS = 180
+BOOT_SECONDS = 300
 _POLL = 0.5
 
 Done = subprocess.CompletedProcess[str]
@@ -54,6 +54,10 @@ class Guest:
             self._memory_at = tempfile.mkdtemp(prefix="tidehub-guest-", dir="/dev/shm")
             undo.callback(subprocess.run, ["rm", "-rf", self._memory_at], check=True)
             self._namespace = self._directory.name
+            # What root builds beside the other software is readable by all; ssh uses only a key that is not.
+            self._key = self._directory / "key"
+            self._key.write_bytes(guest_image.key(self.suite).read_bytes())
+            self._key.chmod(0o600)
             self._make_network(undo)
             for number, size in enumerate(self._extra, 1):
                 with (self._directory / f"disk{number}").open("wb") as made:
@@ -201,7 +205,7 @@ class Guest:
             "-F",
             "none",
             "-i",
-            str(guest_image.key(self.suite)),
+            str(self._key),
             *given,
             f"{user}@{ADDRESS}",
             command,

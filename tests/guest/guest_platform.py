@@ -8,7 +8,7 @@ from typing import Any
 
 from guest_machine import TIDEHUB, Done, Guest, said
 
-UP_SECONDS = 240
+UP_SECONDS = 480
 """The longest that a start may take: on an idle machine it takes 35 s, and the machine of the tests is busy."""
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from guest_limits import LIMIT, MANY_CHILDREN, LimitsHold
+from guest_limits import many_children_share_the_limit
 from guest_machine import TIDEHUB, Guest, said
 from guest_platform import UP_SECONDS, GuestPlatform
 from guest_service import Service
@@ -54,11 +54,10 @@ class TestRootOverSsh:
         assert json.loads(result["bob"]["stdout"]) == [5, 6, 7, "answers"], result
 
     def test_many_children_share_their_servers_limit(self, platform: GuestPlatform) -> None:
-        _, result = platform.tried({"bob": ["start", "minimal"]}, {"bob": ["cell", MANY_CHILDREN]})
-        assert json.loads(result["bob"]["stdout"])["have"] * 30 * 2**24 <= LIMIT, result
+        many_children_share_the_limit(platform)
 
 
-class TestDelegatedScope(LimitsHold):
+class TestDelegatedScope:
     """An ordinary user who lingers."""
 
     @pytest.fixture(scope="class")
@@ -66,11 +65,15 @@ class TestDelegatedScope(LimitsHold):
         guest.run("root", "loginctl enable-linger ada")
         started = GuestPlatform(guest, "ada", "/home/ada/.local/state/tidehub")
         scope = "systemd-run --user --scope --quiet --property=Delegate=yes"
-        options = f"--state {started.state} --set notebooks.max_processes=150"
+        options = f"--state {started.state}"
         done = guest.run("ada", f"{scope} {TIDEHUB} up --detach {options}", timeout=UP_SECONDS, check=False)
         assert done.returncode == 0, f"{said(done)}\n{started.logs()}"
         yield started
         started.down()
+
+    def test_many_children_share_their_servers_limit(self, platform: GuestPlatform) -> None:
+        assert platform.limits_missing() == []
+        many_children_share_the_limit(platform)
 
 
 class TestService:
