@@ -15,7 +15,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -129,17 +129,6 @@ class Guest:
         )
         assert not check or done.returncode == 0, f"{user}: {command}\n{said(done)}"
         return done
-
-    @contextlib.contextmanager
-    def logged_in(self, user: str) -> Iterator[None]:
-        """`user` stays logged in for the block."""
-        with subprocess.Popen(
-            self._ssh(user, "echo here; exec cat"), stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        ) as login:
-            assert login.stdout is not None
-            assert login.stdout.readline() == b"here\n"
-            yield
-            login.kill()
 
     def python(self, user: str, program: str, *words: str, timeout: float = 120) -> Any:
         """The JSON that a program of `tests/guest/inside` prints, run by the platform's own Python."""

@@ -42,6 +42,10 @@ class GuestPlatform:
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
+    def users_at_work(self) -> list[str]:
+        """The users whose servers its status shows."""
+        return sorted(server["id"].split(":")[1] for server in self.status()["servers"])
+
     def limits_missing(self) -> list[str]:
         """What its status says is not enforced of memory and CPU."""
         return [line for line in self.status()["gaps"] if "emory limit" in line or "CPU" in line]

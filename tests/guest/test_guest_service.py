@@ -65,7 +65,7 @@ class TestReload:
         done = running.ctl("reload", check=False)
         assert done.returncode == 0, said(done)
         platform.wait_until_healthy()
-        assert [server["user"] for server in platform.status()["servers"]] == ["bob"]
+        assert platform.users_at_work() == ["bob"]
 
 
 class TestCrash:
@@ -80,8 +80,7 @@ class TestCrash:
             lambda: running.show("MainPID") not in ("0", before), within=60, saying="systemd starts it again"
         )
         platform.wait_until_healthy()
-        status = platform.status()
-        assert [server["user"] for server in status["servers"]] == ["bob"], status
+        assert platform.users_at_work() == ["bob"]
         alive = guest.run("root", f"ps -o args= {kernel}", check=False).stdout
         assert "ipykernel" in alive, "the kernel of the user ended with the crash"
 
@@ -94,7 +93,7 @@ class TestReboot:
         running.ctl("enable")
         running.guest.reboot()
         platform.wait_until_healthy()
-        assert platform.status()["servers"] == [], "what a reboot ended is not said to run"
+        assert platform.users_at_work() == [], "what a reboot ended is not said to run"
         _, read = platform.users(
             {"bob": ["start", "minimal"]}, {"bob": ["cell", "print(open('kept.txt').read())"]}
         )
