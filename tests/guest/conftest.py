@@ -21,13 +21,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup() -> None:
+def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips, all from here because that gives one line in the summary. With CI set only want of root is a reason."""
     missing = guest_image.lacking()
     reason = ""
     if missing:
         reason = f"no Debian machine can be booted here: missing are {', '.join(missing)}"
-    elif any(guest_image.disk(suite) is None for suite in guest_image.SUITES):
+    elif guest_image.disk(item.getparent(pytest.Module).obj.SUITE) is None:  # type: ignore[union-attr]
         reason = f"no Debian machine is prepared: as root, {guest_image.PREPARE} makes them (minutes, once)"
     if reason and os.environ.get("CI") and "root" not in missing:
         pytest.fail(f"{reason} (CI is set, so this is no reason to skip)", pytrace=False)

@@ -43,6 +43,9 @@ HOST_PROGRAMS = {
 }
 """What building and booting needs: program and Debian package."""
 
+MEMORY = 3 * 2**30
+"""Bytes of a guest, which are taken from /dev/shm as it uses them."""
+
 _PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "dbus-user-session", "libpam-systemd", "polkitd", "udev"),
     *("sudo", "openssh-server", "ca-certificates", "python3", "python3-venv", "bubblewrap"),
@@ -119,10 +122,16 @@ def key(suite: str) -> Path:
 
 
 def lacking() -> list[str]:
-    """What this machine lacks to build and boot guests: Debian packages, root, devices."""
+    """What this machine lacks to build and boot guests: root, Debian packages, devices, room for their memory."""
     packages = sorted({package for program, package in HOST_PROGRAMS.items() if not shutil.which(program)})
     rights = [] if os.geteuid() == 0 else ["root"]
-    return [*rights, *packages, *(["/dev/net/tun"] if not Path("/dev/net/tun").exists() else [])]
+    devices = [] if Path("/dev/net/tun").exists() else ["/dev/net/tun"]
+    room = (
+        []
+        if Path("/dev/shm").exists() and shutil.disk_usage("/dev/shm").free > MEMORY
+        else ["3 GiB in /dev/shm"]
+    )
+    return [*rights, *packages, *devices, *room]
 
 
 def checkout_archive() -> bytes:

@@ -34,15 +34,14 @@ Done = subprocess.CompletedProcess[str]
 class Guest:
     """A machine that runs until the `with` block ends.
 
-    `memory` is in MiB; `extra_disks` are sizes in MiB of empty disks, /dev/ubdb and so on.
+    `extra_disks` are sizes in MiB of empty disks, /dev/ubdb and so on.
     """
 
-    def __init__(self, suite: str, *, memory: int = 3072, extra_disks: tuple[int, ...] = ()) -> None:
+    def __init__(self, suite: str, *, extra_disks: tuple[int, ...] = ()) -> None:
         base = guest_image.disk(suite)
         assert base is not None, f"{guest_image.PREPARE} has not made the disk of {suite}"
         self.suite = suite
         self._base = base
-        self._memory = memory
         self._extra = extra_disks
         self._kernel: subprocess.Popen[bytes] | None = None
 
@@ -88,7 +87,15 @@ class Guest:
                 [
                     # Should the tests be killed, the machine ends with them.
                     *("setpriv", "--pdeathsig", "KILL"),
-                    *("ip", "netns", "exec", self._namespace, "linux.uml", f"mem={self._memory}M", *disks),
+                    *(
+                        "ip",
+                        "netns",
+                        "exec",
+                        self._namespace,
+                        "linux.uml",
+                        f"mem={guest_image.MEMORY >> 20}M",
+                        *disks,
+                    ),
                     *("root=/dev/ubda", "rw", "eth0=tuntap,tap0", f"uml_dir={self._memory_at}"),
                     *("con=null", "con0=null,fd:1", "console=tty0", "loglevel=4"),
                 ],
