@@ -11,11 +11,13 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -48,10 +50,10 @@ class Guest:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as undo:
             self._directory = Path(tempfile.mkdtemp(prefix="tidehub-guest-"))
-            undo.callback(subprocess.run, ["rm", "-rf", self._directory], check=True)
+            undo.callback(partial(shutil.rmtree, self._directory))
             # UML keeps the guest's memory in an unlinked file: on a tmpfs, or every page would be written to a disk.
             self._memory_at = tempfile.mkdtemp(prefix="tidehub-guest-", dir="/dev/shm")
-            undo.callback(subprocess.run, ["rm", "-rf", self._memory_at], check=True)
+            undo.callback(partial(shutil.rmtree, self._memory_at))
             self._namespace = self._directory.name
             # What root builds beside the other software is readable by all; ssh uses only a key that is not.
             self._key = self._directory / "key"
