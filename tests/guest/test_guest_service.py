@@ -128,6 +128,7 @@ class TestStop:
 class TestPortTaken:
     def test_a_port_that_another_has_is_said_and_not_tried_for_ever(self, service: Service) -> None:
         guest = service.guest
+        service.ctl("stop", check=False)
         listener = "import signal, socket; taken = socket.create_server(('127.0.0.1', 8000)); signal.pause()"
         guest.run("root", f'systemd-run --quiet --unit=taker python3 -c "{listener}"')
         try:

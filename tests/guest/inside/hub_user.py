@@ -39,7 +39,9 @@ class Session:
             return {"failed": failed.why, "evidence": list(failed.evidence)}
 
     async def do_start(self, profile: str) -> dict[str, Any]:
-        await self.user.start(profile or None)
+        """A server that runs already, from a step or a story before, stays."""
+        if not (await self.user.record()).get("server"):
+            await self.user.start(profile or None)
         return {"started": self.user.base}
 
     async def do_stop(self, _: str) -> dict[str, Any]:
