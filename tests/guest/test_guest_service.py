@@ -138,7 +138,7 @@ class TestPortTaken:
                 saying="somebody has the port",
             )
             service.ctl("start", check=False)
-            service.wait_for("failed", within=60)
+            service.wait_for("failed", within=180)
             first = service.show("NRestarts")
             journal = guest.run("root", "journalctl -u tidehub -n 40 --no-pager -o cat").stdout
             assert "8000" in journal and "Traceback" not in journal, journal
