@@ -19,6 +19,7 @@ from typing import Any
 from real_person import Person, login
 from real_platform import RealPlatform
 
+from tidehub.checks import server
 from tidehub.checks.kernel import Kernel
 from tidehub.checks.report import PhaseFailed
 
@@ -40,7 +41,9 @@ class Session:
 
     async def do_start(self, profile: str) -> dict[str, Any]:
         """A server that runs already, from a step or a story before, stays."""
-        if not (await self.user.record()).get("server"):
+        if (await self.user.record()).get("server"):
+            await server.open_lab(self.user.journey)
+        else:
             await self.user.start(profile or None)
         return {"started": self.user.base}
 
