@@ -18,6 +18,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 PYTHON = Path(sys.executable)
 ON_CLUSTERS = ["tests/kubernetes", "--numprocesses", "2", "--dist", "loadfile"]
 """They wait more than they work: two files at a time, each with a cluster of its own."""
+ON_GUESTS = ["tests/guest", "--numprocesses", "2", "--dist", "loadfile"]
+"""A machine of theirs has one core."""
 CHECKED = ("src", "tests", "bootstrap", "tools", "bench")
 
 
@@ -57,7 +59,7 @@ def main(arguments: list[str]) -> int:
         results = [passed(name, argv, env) for name, argv in checks()]
         if not all(results):
             return 1
-        runs = [["tests/unit"], ON_CLUSTERS, ["tests/real"]] if not arguments else [["tests/unit"]]
+        runs = [["tests/unit"], ON_CLUSTERS, ["tests/real"], ON_GUESTS] if not arguments else [["tests/unit"]]
     # Users without an account share pytest's usual directory, and the second of them is refused.
     with tempfile.TemporaryDirectory(prefix="tidehub-test-", ignore_cleanup_errors=True) as root:
         Path(root).chmod(0o755)

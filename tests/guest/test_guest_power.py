@@ -1,0 +1,67 @@
+"""The power of a Debian 12 fails: right after the first set-up, and while users work."""
+
+from __future__ import annotations
+
+import json
+
+from guest_machine import CHECKOUT, Guest, said
+from guest_platform import GuestPlatform
+
+SUITE = "bookworm"
+OFFLINE = "PIP_NO_INDEX=1 PIP_FIND_LINKS=/opt/wheels UV_OFFLINE=1 UV_FIND_LINKS=/opt/wheels TIDEHUB_SOFTWARE=/srv/fresh"
+LAZY = "vm.dirty_writeback_centisecs=0 vm.dirty_expire_centisecs=360000 vm.dirty_background_ratio=90 vm.dirty_ratio=95"
+
+
+class TestPowerCut:
+    def test_software_that_counts_as_complete_is_whole(self, guest: Guest) -> None:
+        """A real first set-up, from the wheels on the disk, and a power cut when its markers are on the disk.
+
+        The kernel writes nothing by itself, as on a machine with much memory: what nobody asks for is not there.
+        """
+        guest.run("root", f"rm -rf /srv/fresh && sync && sysctl --quiet --write {LAZY}")
+        first = guest.run("root", f"{OFFLINE} {CHECKOUT}/tidehub --version", timeout=480)
+        guest.run("root", "sync /srv/fresh/*/*/complete.json")
+        guest.power_cut()
+        guest.boot()
+        assert guest.run("root", "ls /srv/fresh/*/*/complete.json").stdout, "the markers are on the disk"
+        again = guest.run("root", f"{OFFLINE} {CHECKOUT}/tidehub --version", timeout=480, check=False)
+        assert again.returncode == 0 and again.stdout == first.stdout, said(again)
+        found = guest.python("root", "verify_environments.py", "/srv/fresh")
+        assert found["files"] > 1000 and found["damaged"] == [], found
+
+    def test_users_work_and_accounts_survive(self, guest: Guest) -> None:
+        platform = GuestPlatform(guest, "root", "/var/lib/tidehub")
+        platform.up()
+        save = "import os; kept = open('kept.txt', 'w'); kept.write('before'); kept.flush(); os.fsync(kept.fileno())"
+        *_, before = platform.users(
+            {"bob": ["start", "minimal"]}, {"bob": ["cell", save]}, {"bob": ["record"]}
+        )
+        guest.power_cut()
+        guest.boot()
+
+        status = platform.status()
+        assert not status["healthy"] and not status.get("servers"), status
+        told = platform.command("status", check=False).stdout
+        assert "may still run" not in told, f"no process outlives the machine: {told}"
+        assert platform.down().returncode == 0, "down of what a power cut ended is no fault"
+        platform.up()
+        status = platform.status()
+        assert status["healthy"] and status["servers"] == [], status
+        *_, read, after = platform.users(
+            {"bob": ["start", "minimal"]},
+            {"bob": ["cell", "print(open('kept.txt').read())"]},
+            {"bob": ["record"]},
+        )
+        assert read["bob"]["stdout"] == "before\n"
+        assert after["bob"]["created"] == before["bob"]["created"], json.dumps([before, after])
+        platform.down()
+
+    def test_a_cut_while_it_starts_is_no_hindrance(self, guest: Guest) -> None:
+        platform = GuestPlatform(guest, "root", "/var/lib/tidehub-new")
+        guest.run("root", f"systemd-run --quiet {CHECKOUT}/tidehub up --state {platform.state}")
+        guest.wait(lambda: len(platform.processes()) > 3, within=120, saying="some parts are started")
+        guest.power_cut()
+        guest.boot()
+        platform.up()
+        platform.users({"bob": ["start", "minimal"]})
+        platform.down()

@@ -1,0 +1,86 @@
+"""Root over ssh, on Debian 12 with systemd and control groups of version 2 only: no service, no container, a shell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from guest_limits import LimitsHold
+from guest_machine import TIDEHUB, Guest, said
+from guest_platform import GuestPlatform
+
+SUITE = "bookworm"
+STATE = "/var/lib/tidehub"
+
+
+@pytest.fixture(scope="module")
+def platform(guest: Guest) -> Iterator[GuestPlatform]:
+    """Started in a login that ended since."""
+    started = GuestPlatform(guest, "root", STATE)
+    started.up("--set", "notebooks.max_processes=150")
+    yield started
+    if guest.is_running:
+        started.down()
+
+
+class TestRootOverSsh(LimitsHold):
+    """One platform for all: its start was an ssh login, and every question is another one."""
+
+    def test_it_outlives_the_login_that_started_it(self, platform: GuestPlatform) -> None:
+        sessions = platform.guest.run("root", "loginctl list-sessions --no-legend").stdout
+        assert len(sessions.strip().splitlines()) == 1, f"only the login that asks: {sessions}"
+        status = platform.status()
+        assert status["healthy"] and status["isolation"] == "root", status
+
+    def test_nothing_is_said_to_be_missing_that_control_groups_give(self, platform: GuestPlatform) -> None:
+        assert platform.limits_missing() == []
+
+    def test_every_part_runs_with_the_rights_it_should_have(self, platform: GuestPlatform) -> None:
+        """The proxy and the services are not root, as docs/explanation/isolation.md says."""
+        lines = platform.guest.run("root", "ps -e -o uid=,args=").stdout.splitlines()
+        uids = {line.strip() for line in lines if f"{STATE}/services/" in line and "launcher" not in line}
+        assert uids, lines
+        assert not [line for line in uids if line.startswith("0 ")], uids
+
+    def test_check_goes_a_users_whole_path(self, platform: GuestPlatform) -> None:
+        done = platform.command("check", timeout=300, check=False)
+        assert done.returncode == 0, said(done)
+
+
+class TestTheEndOfIt:
+    """After all stories of the running platform."""
+
+    def test_down_leaves_no_process_and_no_group(self, platform: GuestPlatform) -> None:
+        platform.users({"bob": ["start", "minimal"]})
+        platform.down()
+        guest = platform.guest
+        assert platform.processes() == {}
+        owners = guest.run("root", "ps -e -o uid=,args=").stdout.splitlines()
+        assert not [line for line in owners if int(line.split()[0]) in range(69000, 80000)], owners
+        groups = guest.run("root", "find /sys/fs/cgroup -type d -name '*tidehub*'").stdout
+        assert groups == ""
+        assert platform.status()["state"] == "stopped"
+
+    def test_a_reboot_stops_it_in_order_and_status_says_so(self, platform: GuestPlatform) -> None:
+        platform.up()
+        platform.users(
+            {"bob": ["start", "minimal"]}, {"bob": ["cell", "open('kept.txt', 'w').write('before')"]}
+        )
+        platform.guest.reboot()
+        status = platform.status()
+        assert not status["healthy"] and not status.get("servers"), status
+        told = platform.command("status", check=False).stdout
+        assert "may still run" not in told, f"no process outlives the machine: {told}"
+        assert platform.down().returncode == 0, "down of what does not run is no fault"
+        platform.up()
+        assert platform.status()["servers"] == []
+        _, read = platform.users(
+            {"bob": ["start", "minimal"]}, {"bob": ["cell", "print(open('kept.txt').read())"]}
+        )
+        assert read["bob"]["stdout"] == "before\n"
+
+    def test_ordinary_users_reach_nothing_of_it(self, platform: GuestPlatform) -> None:
+        for path in (f"{STATE}/private", f"{STATE}/homes/bob", f"{STATE}/logs"):
+            assert platform.guest.run("ada", f"ls {path}", check=False).returncode != 0, path
+        assert platform.guest.run("bob", f"{TIDEHUB} down --state {STATE}", check=False).returncode != 0
+        assert platform.is_healthy()

@@ -1,0 +1,147 @@
+"""The system's service on Debian 12: what systemd does to it, and what it does to users' work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from guest_limits import many_children_share_the_limit
+from guest_machine import Guest, said
+from guest_platform import UP_SECONDS, GuestPlatform
+from guest_service import Service
+
+SUITE = "bookworm"
+KEEP = {"bob": ["cell", "kept = 6 * 7; open('pid.txt', 'w').write(str(__import__('os').getpid()))"]}
+
+
+@pytest.fixture(scope="module")
+def service(guest: Guest) -> Iterator[Service]:
+    installed = Service(guest)
+    installed.install()
+    yield installed
+    if guest.is_running:
+        installed.ctl("stop", check=False)
+
+
+@pytest.fixture(scope="module")
+def platform(service: Service) -> GuestPlatform:
+    return GuestPlatform(service.guest, "root", "/var/lib/tidehub")
+
+
+@pytest.fixture
+def running(service: Service, platform: GuestPlatform) -> Service:
+    """Started, whatever the story before left."""
+    service.ctl("reset-failed", check=False)
+    service.ctl("start")
+    platform.wait_until_healthy()
+    return service
+
+
+class TestStartAndLimits:
+    def test_start_returns_when_it_is_ready(self, service: Service, platform: GuestPlatform) -> None:
+        service.ctl("start", timeout=UP_SECONDS)
+        assert service.ctl("is-active").stdout.strip() == "active"
+        assert platform.is_healthy(), "systemctl start returned before it was ready"
+
+    def test_systemd_shows_it_active_with_its_processes(self, running: Service) -> None:
+        shown = running.ctl("status --full").stdout
+        assert "active (running)" in shown and "Main PID" in shown, shown
+
+    def test_the_number_of_users_is_not_bounded_by_the_units_tasks(self, running: Service) -> None:
+        assert running.show("TasksMax") == "infinity"
+
+    def test_nothing_is_said_to_be_missing_that_control_groups_give(
+        self, running: Service, platform: GuestPlatform
+    ) -> None:
+        assert platform.limits_missing() == []
+
+    def test_many_children_share_their_servers_limit(self, running: Service, platform: GuestPlatform) -> None:
+        many_children_share_the_limit(platform)
+
+
+class TestReload:
+    def test_reload_keeps_everybodys_work(self, running: Service, platform: GuestPlatform) -> None:
+        platform.users({"bob": ["start", "minimal"]})
+        done = running.ctl("reload", check=False)
+        assert done.returncode == 0, said(done)
+        platform.wait_until_healthy()
+        assert platform.users_at_work() == ["bob"]
+
+
+class TestCrash:
+    def test_a_crash_of_the_main_process_is_mended_and_ends_nobodys_work(
+        self, running: Service, platform: GuestPlatform
+    ) -> None:
+        platform.users({"bob": ["start", "minimal"]}, KEEP)
+        guest, before = running.guest, running.show("MainPID")
+        kernel = guest.run("root", "cat /var/lib/tidehub/homes/bob/pid.txt").stdout.strip()
+        guest.run("root", f"kill -9 {before}")
+        guest.wait(
+            lambda: running.show("MainPID") not in ("0", before), within=60, saying="systemd starts it again"
+        )
+        platform.wait_until_healthy()
+        assert platform.users_at_work() == ["bob"]
+        alive = guest.run("root", f"ps -o args= {kernel}", check=False).stdout
+        assert "ipykernel" in alive, "the kernel of the user ended with the crash"
+
+
+class TestReboot:
+    def test_an_enabled_service_runs_after_a_reboot(self, running: Service, platform: GuestPlatform) -> None:
+        platform.users(
+            {"bob": ["start", "minimal"]}, {"bob": ["cell", "open('kept.txt', 'w').write('before')"]}
+        )
+        running.ctl("enable")
+        running.guest.reboot()
+        platform.wait_until_healthy()
+        assert platform.users_at_work() == [], "what a reboot ended is not said to run"
+        _, read = platform.users(
+            {"bob": ["start", "minimal"]}, {"bob": ["cell", "print(open('kept.txt').read())"]}
+        )
+        assert read["bob"]["stdout"] == "before\n"
+        running.ctl("disable")
+
+
+class TestStop:
+    def test_stop_is_a_success_and_leaves_nothing(self, running: Service, platform: GuestPlatform) -> None:
+        running.ctl("stop")
+        assert running.ctl("is-active", check=False).stdout.strip() == "inactive"
+        assert running.show("Result") == "success"
+        assert platform.processes() == {}
+        assert platform.status()["state"] == "stopped"
+
+    def test_stop_while_it_starts_is_a_success(self, service: Service, platform: GuestPlatform) -> None:
+        service.ctl("start --no-block")
+        service.guest.wait(lambda: bool(platform.processes()), within=60, saying="the first part is started")
+        service.ctl("stop")
+        assert service.ctl("is-active", check=False).stdout.strip() == "inactive", service.ctl(
+            "status", check=False
+        )
+        assert service.show("Result") == "success"
+        assert platform.processes() == {}
+
+    def test_down_stops_the_service_for_good(self, running: Service, platform: GuestPlatform) -> None:
+        platform.down()
+        running.wait_for("inactive", within=30)
+        assert running.show("Result") == "success"
+
+
+class TestPortTaken:
+    def test_a_port_that_another_has_is_said_and_not_tried_for_ever(self, service: Service) -> None:
+        guest = service.guest
+        service.ctl("stop", check=False)
+        listener = "import signal, socket; taken = socket.create_server(('127.0.0.1', 8000)); signal.pause()"
+        guest.run("root", f'systemd-run --quiet --unit=taker python3 -c "{listener}"')
+        try:
+            guest.wait(
+                lambda: ":8000" in guest.run("root", "ss -tln").stdout,
+                within=20,
+                saying="somebody has the port",
+            )
+            service.ctl("start", check=False)
+            service.wait_for("failed", within=180)
+            first = service.show("NRestarts")
+            journal = guest.run("root", "journalctl -u tidehub -n 40 --no-pager -o cat").stdout
+            assert "8000" in journal and "Traceback" not in journal, journal
+            assert int(first) <= 5, first
+        finally:
+            guest.run("root", "systemctl stop taker; systemctl reset-failed tidehub", check=False)

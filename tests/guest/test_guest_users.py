@@ -1,0 +1,160 @@
+"""Ordinary users of a Debian 12: no root, bubblewrap, the user's systemd, with and without lingering."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from guest_limits import LimitsHold
+from guest_machine import TIDEHUB, Guest, said
+from guest_platform import UP_SECONDS, GuestPlatform
+from guest_service import Service
+
+SUITE = "bookworm"
+AFTER_LOGOUT = 30
+"""Seconds: the manager of a user who does not linger ends 10 s after the last logout, with all below it."""
+SCOPE = f"systemd-run --user --scope --quiet --property=Delegate=yes {TIDEHUB}"
+
+
+STATE = "/home/{}/.local/state/tidehub"
+
+
+def is_over(guest: Guest, user: str) -> bool:
+    """Whether systemd has ended the user's manager, and with it all that it ran."""
+    state = guest.run("root", f"systemctl is-active user@$(id -u {user})", check=False).stdout.strip()
+    return state in ("inactive", "failed")
+
+
+def linger(guest: Guest, user: str, wish: bool) -> None:
+    guest.run("root", f"loginctl {'enable' if wish else 'disable'}-linger {user}")
+    if not wish:
+        guest.wait(lambda: is_over(guest, user), within=60, saying=f"the manager of {user} ends")
+
+
+class TestWithoutLingering:
+    """Everything that a user starts may end with their logout; then they are told before, with the remedy."""
+
+    @pytest.mark.parametrize("command", [TIDEHUB, SCOPE], ids=["shell", "scope"])
+    def test_it_outlives_the_logout_or_says_what_lets_it(self, guest: Guest, command: str) -> None:
+        linger(guest, "ada", False)
+        platform = GuestPlatform(guest, "ada", STATE.format("ada"))
+        done = guest.run(
+            "ada", f"{command} up --detach --state {platform.state}", timeout=UP_SECONDS, check=False
+        )
+        try:
+            assert done.returncode == 0, said(done)
+            guest.wait(
+                lambda: is_over(guest, "ada"), within=AFTER_LOGOUT, saying="systemd ends the user's manager"
+            )
+            told = "loginctl enable-linger" in done.stdout + done.stderr
+            assert platform.processes() or told, (
+                f"it ended with the logout, without a word before:\n{said(done)}"
+            )
+            status = platform.status()
+            assert status["healthy"] is bool(platform.processes()), status
+        finally:
+            platform.command("down", check=False)
+
+
+@pytest.fixture(scope="module")
+def platform(guest: Guest) -> Iterator[GuestPlatform]:
+    """ada's, started in a scope as docs/explanation/isolation.md says; she lingers and is not logged in."""
+    linger(guest, "ada", True)
+    started = GuestPlatform(guest, "ada", STATE.format("ada"))
+    options = "--set notebooks.max_processes=150"
+    command = f"{SCOPE} up --detach --state {started.state} {options}"
+    done = guest.run("ada", command, timeout=UP_SECONDS, check=False)
+    assert done.returncode == 0, f"{said(done)}\n{started.logs()}"
+    yield started
+    if guest.is_running:
+        started.down()
+
+
+class TestDelegatedScope(LimitsHold):
+    """The command that docs/explanation/isolation.md names for limits without root."""
+
+    def test_it_outlives_the_login_and_has_groups(self, platform: GuestPlatform) -> None:
+        status = platform.status()
+        assert status["healthy"] and status["isolation"] == "bubblewrap", status
+        assert platform.limits_missing() == []
+
+
+LOOK = """
+import json, os
+seen = []
+for process in filter(str.isdigit, os.listdir('/proc')):
+    try:
+        seen.append(open(f'/proc/{process}/cmdline').read())
+    except OSError:
+        pass
+def reach(path):
+    try:
+        return os.listdir(path)
+    except OSError as error:
+        return error.strerror
+print(json.dumps({'seen': seen, 'places': {path: reach(path) for path in PLACES}}))
+"""
+
+
+class TestTwoUsersBesideEachOther:
+    """bob of the machine runs a platform beside ada's; in ada's, two users of the hub work at once."""
+
+    @pytest.fixture(scope="class")
+    def bobs(self, guest: Guest, platform: GuestPlatform) -> Iterator[GuestPlatform]:
+        linger(guest, "bob", True)
+        started = GuestPlatform(guest, "bob", STATE.format("bob"))
+        started.up("--port", "8001")
+        yield started
+        started.down()
+
+    def test_each_has_its_own(self, platform: GuestPlatform, bobs: GuestPlatform) -> None:
+        for one, port in ((platform, 8000), (bobs, 8001)):
+            status = one.status()
+            assert status["healthy"] and status["isolation"] == "bubblewrap", status
+            assert f":{port}/" in f"{status['address']}/", status
+
+    def test_nobody_sees_the_work_of_another(self, platform: GuestPlatform, bobs: GuestPlatform) -> None:
+        private = [f"{platform.state}/private", f"{platform.state}/homes/bob", "/home/ada/.ssh"]
+        look = LOOK.replace("PLACES", repr([*private, "/home/bob", bobs.state]))
+        *_, result = platform.users(
+            {"bob": ["start", "minimal"], "olga": ["start", "minimal"]},
+            {"bob": ["cell", "open('secret.txt', 'w').write('of bob')"], "olga": ["cell", "pass"]},
+            {"olga": ["cell", look]},
+        )
+        found = json.loads(result["olga"]["stdout"])
+        shown = {
+            place: names for place, names in found["places"].items() if isinstance(names, list) and names
+        }
+        assert shown == {}
+        others = [line for line in found["seen"] if "homes/bob" in line or "-m\0tidehub\0" in line]
+        assert others == []
+
+    def test_the_end_of_one_leaves_the_other(self, platform: GuestPlatform, bobs: GuestPlatform) -> None:
+        bobs.down()
+        assert bobs.processes() == {}
+        assert platform.is_healthy()
+
+
+class TestTheUsersService:
+    """The last class: its service has the state directory of the platform before."""
+
+    def test_it_starts_outlives_the_login_and_a_crash_and_stops(self, platform: GuestPlatform) -> None:
+        platform.down()
+        guest = platform.guest
+        service = Service(guest, "ada")
+        service.install()
+        service.ctl("start")
+        assert platform.is_healthy()
+        before = service.show("MainPID")
+        guest.run("ada", f"kill -9 {before}")
+        guest.wait(
+            lambda: service.show("MainPID") not in ("0", before), within=60, saying="it is started again"
+        )
+        platform.wait_until_healthy()
+        service.ctl("stop")
+        assert service.ctl("is-active", check=False).stdout.strip() == "inactive"
+        assert service.show("Result") == "success"
+        assert platform.processes() == {}
+        guest.run("ada", f"{TIDEHUB} service remove --user")
+        assert service.ctl("cat", check=False).returncode != 0
