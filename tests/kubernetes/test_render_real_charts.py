@@ -16,7 +16,7 @@ import pytest
 from rendered_sites import MODELS, SECRETS, Objects, rendered_site, secret_free, site_folder
 
 from tidehub.kubernetes.rendering.check import check
-from tidehub.site.exposure_values import NGINX
+from tidehub.site.destinations.exposure import NGINX
 
 PROTOCOAST = [name for name in MODELS if name.startswith("protocoast")]
 PANGEO = [name for name in MODELS if name.startswith("pangeo")]

@@ -18,8 +18,8 @@ from tidehub.secrets.editing import edited
 from tidehub.secrets.git import ensure_ignored, refuse_tracked
 from tidehub.secrets.secret import Secret
 from tidehub.secrets.store import beside
-from tidehub.site.files import read_at_most
 from tidehub.site.problems import Problem
+from tidehub.site.reading.files import read_at_most
 
 LARGEST = 5 * 2**20
 """Bytes of one values file."""

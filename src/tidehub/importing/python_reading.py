@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tidehub.site.overrides import LONGEST_CODE
+from tidehub.site.model.overrides import LONGEST_CODE
 
 _LARGEST = 2**80
 _MOST_TEXT = 10_000

@@ -11,8 +11,8 @@ from tornado import gen
 
 from tidehub.login.plain import policy_of
 from tidehub.login.server_choices import MayNotStart, ServerChoices, groups_of
-from tidehub.site.destinations import helm_fragments
-from tidehub.site.load import load_text
+from tidehub.site.destinations.catalogue import helm_fragments
+from tidehub.site.reading.load import load_text
 
 GIB = 2**30
 VO = "urn:mace:egi.eu:group:vo.example.eu"

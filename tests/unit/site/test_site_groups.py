@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tidehub.site.load import load_text
 from tidehub.site.problems import Problem, SiteError
+from tidehub.site.reading.load import load_text
 
 VO = "urn:mace:egi.eu:group:vo.example.eu"
 TEXT = """\

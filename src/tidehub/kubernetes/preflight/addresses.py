@@ -8,7 +8,7 @@ from typing import Any
 
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.preflight.model import Context
-from tidehub.site import exposure_values
+from tidehub.site.destinations import exposure as exposure_values
 
 GATEWAY_API = "gateway.networking.k8s.io/v1"
 PROXY = "proxy-public"

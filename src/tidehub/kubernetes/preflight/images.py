@@ -11,7 +11,7 @@ from tidehub.kubernetes.preflight.edges.registry import ImageFacts, Registries, 
 from tidehub.kubernetes.preflight.model import Context, Finding
 from tidehub.kubernetes.preflight.workloads import containers, workloads
 from tidehub.site import charts
-from tidehub.site.hub_chart import hub_chart
+from tidehub.site.charts import hub_chart
 
 _SIDE_BY_SIDE = 6
 _UNREACHED = "registry"

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.preflight.addresses import kind_of
 from tidehub.kubernetes.preflight.model import Context, Finding, Skip
-from tidehub.site import exposure_values
+from tidehub.site.destinations import exposure as exposure_values
 
 _CERT_MANAGER = "cert-manager.io/v1"
 _SOON = timedelta(days=14)

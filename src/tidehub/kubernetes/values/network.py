@@ -14,7 +14,7 @@ from typing import Any
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.people import SERVER
 from tidehub.kubernetes.values import gateway, operator
-from tidehub.site.hub_chart import hub_chart
+from tidehub.site.charts import hub_chart
 from tidehub.site.model import Site
 
 Labels = dict[str, str]

@@ -8,9 +8,9 @@ from typing import Any
 
 from tidehub.login.entitled import is_restricted, raised
 from tidehub.login.entitlements import Requirement, parse_requirement
-from tidehub.site.dask_coherence import check_dask
-from tidehub.site.group_rules import DaskFor, GroupRule, More
+from tidehub.site.coherence.dask import check_dask
 from tidehub.site.model import Login, Site
+from tidehub.site.model.group_rules import DaskFor, GroupRule, More
 from tidehub.site.problems import KeyPath, Problem, warning
 from tidehub.site.units import format_cores, format_size
 
