@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def print_lines(lines: Iterable[str], stream: IO[str] | None = None) -> None:
-    """Print to standard output. A reader that has gone away is no fault."""
+    """Print to standard output. A reader that has gone away is not a fault."""
     target = sys.stdout if stream is None else stream
     with contextlib.suppress(OSError, ValueError):
         for line in lines:

@@ -31,7 +31,7 @@ class NotLiteral(ValueError):
 
 
 def parse(code: str) -> ast.Module | None:
-    """The syntax tree; None when the text is no Python."""
+    """The syntax tree; None when the text is not a Python."""
     if len(code) > LONGEST_CODE:
         return None
     try:

@@ -40,7 +40,7 @@ def test_values_that_fit(hub: Chart, meta: Chart) -> None:
     assert check(hub, {"hub": {"db": None}, "size": 7}) == ()
     assert check(
         meta, {"hub": {"size": 7}, "rbac": {"enabled": True}, "dask": {"anything": 1}, "global": {}}
-    ) == (Complaint("op", "/anything", "is no key of this chart, which ignores it"),)
+    ) == (Complaint("op", "/anything", "is not a key of this chart, which ignores it"),)
 
 
 @pytest.mark.parametrize(

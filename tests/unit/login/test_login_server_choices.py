@@ -55,7 +55,7 @@ def spawner(*held: str, name: str = "ann", profile: str | None = None) -> Any:
 
 
 def shown(asked: ServerChoices, one: Any) -> list[dict[str, Any]]:
-    """As KubeSpawner before 5 asks: what is no future is taken for the list."""
+    """As KubeSpawner before 5 asks: what is not a future is taken for the list."""
 
     async def ask() -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = await gen.maybe_future(asked.profile_list(one))

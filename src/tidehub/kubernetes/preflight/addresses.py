@@ -84,7 +84,7 @@ def our_gateway(context: Context) -> Object | None:
 
 
 def controller_services(context: Context) -> list[Object]:
-    """Services of type LoadBalancer that bring web traffic to something that is no platform of ours."""
+    """Services of type LoadBalancer that bring web traffic to something that is not a platform of ours."""
     return [
         one
         for one in context.there.all("v1", "Service")

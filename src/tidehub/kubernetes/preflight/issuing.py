@@ -103,7 +103,7 @@ def _certificate(found: Object, name: str, host: str, context: Context) -> Findi
         return Finding(
             "tls-secret",
             "problem",
-            f"tls.crt in the Secret {name} is no certificate",
+            f"tls.crt in the Secret {name} is not a certificate",
             "put a PEM chain there",
         )
     trouble = _not_a_pair(certificate, data["tls.key"], name)
@@ -149,7 +149,7 @@ def _not_a_pair(certificate: object, key: str, name: str) -> Finding | None:
         return Finding(
             "tls-secret",
             "problem",
-            f"tls.key in the Secret {name} is no key that can be read",
+            f"tls.key in the Secret {name} is not a key that can be read",
             "put it there as PEM",
         )
     if same:
