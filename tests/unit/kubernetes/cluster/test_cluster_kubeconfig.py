@@ -89,7 +89,7 @@ def test_a_user_of_another_file_runs_its_plugin_there(tmp_path: Path) -> None:
         (_document(users=[{"user": {}}]), "an entry of users has no name"),
         (_cluster(server="cluster.example.org"), "has no server address"),
         (_cluster(**{"certificate-authority": "gone.crt"}), "names a file that is not there"),
-        (_cluster(**{"certificate-authority-data": "%%%"}), "no PEM certificate"),
+        (_cluster(**{"certificate-authority-data": "%%%"}), "not a PEM certificate"),
         (_user(tokenFile="gone"), "tokenFile of context 'main' names a file that is not there"),
         (_user(**{"client-certificate-data": base64.b64encode(b"x").decode()}), "is not a PEM certificate"),
         (_user(**{"auth-provider": {"name": "gcp"}}), "Kubernetes clients gave up in 1.26"),
