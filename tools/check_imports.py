@@ -38,7 +38,7 @@ print("\\n" + "|".join(sorted({name.partition(".")[0] for name in sys.modules}))
 
 WITHOUT_CLUSTER = (
     "tidehub.cli.validate",
-    "tidehub.site.load",
+    "tidehub.site.reading.load",
     "tidehub.charts.fetch",
     "tidehub.charts.shape",
     "tidehub.helm.command_line",

@@ -20,7 +20,7 @@ from typing import NoReturn
 from tidehub.errors import INTERRUPTED, TidehubError, UsageError
 from tidehub.local.software import Software
 from tidehub.local.software.progress import for_stream
-from tidehub.site.load import builtin_site
+from tidehub.site.reading.load import builtin_site
 from tidehub_bench import machine, report
 from tidehub_bench.measure import Bench
 from tidehub_bench.ours import Ours, refuse_a_running_platform

@@ -142,7 +142,7 @@ class LocalCluster:
         found = []
         with self.audit_log.open(encoding="utf-8") as lines:
             for line in lines:
-                # A line without its end is being written; one without a stamp is no event. Parsing costs more.
+                # A line without its end is being written; one without a stamp is not an event. Parsing costs more.
                 stamp = _STAMP.search(line)
                 if line.endswith("\n") and stamp and _seconds(stamp[1]) >= since:
                     event = json.loads(line)

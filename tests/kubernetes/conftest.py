@@ -48,7 +48,7 @@ def is_given() -> bool:
 def missing(reason: str) -> None:
     """Skip here; fail where everything was to be prepared."""
     if os.environ.get("CI"):
-        pytest.fail(f"{reason} (CI is set, so this is no reason to skip)", pytrace=False)
+        pytest.fail(f"{reason} (CI is set, so this is not a reason to skip)", pytrace=False)
     pytest.skip(reason)
 
 

@@ -25,7 +25,7 @@ from tidehub.kubernetes.releases import Platform, Release
 from tidehub.kubernetes.rendering.model import Rendered
 from tidehub.kubernetes.rendering.render import render
 from tidehub.secrets.secret import Secret
-from tidehub.site.load import load_preset
+from tidehub.site.reading.load import load_preset
 
 CURRENT = (("jupyterhub", "4.4.0"), ("dask-gateway", "2026.3.0"))
 OLD = (("jupyterhub", "3.3.8"), ("dask-gateway", "2022.6.1"))

@@ -23,8 +23,8 @@ from cluster_api import Api
 from tidehub.kubernetes.objects import Object, read_manifest
 from tidehub.kubernetes.values import build, gateway
 from tidehub.kubernetes.values.merge import merge
-from tidehub.site.load import load_text
 from tidehub.site.model import Site
+from tidehub.site.reading.load import load_text
 
 TOKEN = "0123456789abcdef" * 4
 ACCESS = "access:services!service=dask-gateway"

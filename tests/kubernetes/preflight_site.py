@@ -21,7 +21,7 @@ from tidehub.kubernetes.preflight.model import Context, Finding, Look
 from tidehub.kubernetes.preflight.run import preflight
 from tidehub.kubernetes.releases import Platform, Release
 from tidehub.kubernetes.rendering.model import Rendered, RenderedRelease
-from tidehub.site.load import load
+from tidehub.site.reading.load import load
 
 Object = dict[str, Any]
 HOST = "hub.example.org"

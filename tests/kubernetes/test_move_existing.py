@@ -246,7 +246,7 @@ class Operator:
         assert not again["changed"] and self.versions() == before
 
     def assert_no_secret_shows(self) -> None:
-        """Neither in what was printed, nor in an object that is no Secret, nor in what is not private on disk."""
+        """Neither in what was printed, nor in an object that is not a Secret, nor in what is not private on disk."""
         with (Path(self.site).parent / "tidehub.secrets.yaml").open() as stream:
             hidden = set(map(str, YAML(typ="safe").load(stream).values()))
         assert CLIENT_SECRET in hidden

@@ -13,7 +13,7 @@ from cluster_api import Api, Refused
 
 from tidehub.kubernetes.objects import CLUSTER_KINDS
 from tidehub.kubernetes.values import operator
-from tidehub.site.load import load_text
+from tidehub.site.reading.load import load_text
 
 SITE = """
 site: {{name: Coast, url: "https://hub.example.org", people: 1}}

@@ -29,7 +29,7 @@ def test_an_image_behind_credentials(ready: ReadySite) -> None:  # noqa: F811
 
 def test_a_name_that_is_no_image(ready: ReadySite) -> None:  # noqa: F811
     ready.object("Deployment")["spec"]["template"]["spec"]["containers"][0]["image"] = "Registry/Hub:4.4.0"
-    ready.only("image-name", "problem", "'Registry/Hub:4.4.0' is no name of an image", "small letters")
+    ready.only("image-name", "problem", "'Registry/Hub:4.4.0' is not a name of an image", "small letters")
 
 
 def test_an_image_for_other_machines(ready: ReadySite) -> None:  # noqa: F811

@@ -16,7 +16,7 @@ import pytest
 from rendered_sites import MODELS, SECRETS, Objects, rendered_site, secret_free, site_folder
 
 from tidehub.kubernetes.rendering.check import check
-from tidehub.site.exposure_values import NGINX
+from tidehub.site.destinations.exposure import NGINX
 
 PROTOCOAST = [name for name in MODELS if name.startswith("protocoast")]
 PANGEO = [name for name in MODELS if name.startswith("pangeo")]
@@ -330,7 +330,7 @@ def test_values_in_the_shape_of_another_chart(
         "kubernetes.model": "daskhub",
         "overrides.helm.daskhub": {"singleuser": {"defaultUrl": "/tree"}},
     }
-    with pytest.raises(TidehubError, match="singleuser is no key of this chart") as caught:
+    with pytest.raises(TidehubError, match="singleuser is not a key of this chart") as caught:
         rendered_site(site_folder(tmp_path, example), settings, helm_program, charts_dir)
     assert "belongs below jupyterhub" in str(caught.value)
 

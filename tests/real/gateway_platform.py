@@ -26,7 +26,7 @@ from tidehub.capacity.queue import Capacity
 from tidehub.local.gateway import config
 from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
-from tidehub.site.load import load_site
+from tidehub.site.reading.load import load_site
 
 GIB = 1 << 30
 SITE = """

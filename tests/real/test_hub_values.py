@@ -23,8 +23,8 @@ from tidehub.kubernetes.values.merge import merge
 from tidehub.login.endpoints import discovered
 from tidehub.secrets.charts import revealed
 from tidehub.secrets.secret import Secret
-from tidehub.site.load import load_text
-from tidehub.site.overrides import Overrides
+from tidehub.site.model.overrides import Overrides
+from tidehub.site.reading.load import load_text
 
 pytestmark = pytest.mark.real
 

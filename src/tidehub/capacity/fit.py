@@ -10,9 +10,9 @@ from fractions import Fraction
 from typing import Any
 
 from tidehub.login.entitled import largest_servers
-from tidehub.site.dask import Choice, Dask
-from tidehub.site.group_rules import GroupRule
 from tidehub.site.model import Bytes, Cores, Notebooks, Profile, Site
+from tidehub.site.model.dask import Choice, Dask
+from tidehub.site.model.group_rules import GroupRule
 from tidehub.site.units import about_size, format_cores, format_size
 
 MIB = 2**20

@@ -77,7 +77,7 @@ class Chart:
         try:
             found = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise damaged(f"{self.metadata.name}: values.schema.json is no JSON ({error})") from None
+            raise damaged(f"{self.metadata.name}: values.schema.json is not JSON ({error})") from None
         return found if isinstance(found, dict) else None
 
     @cached_property
@@ -125,7 +125,7 @@ class Chart:
 
 
 def open_chart(path: Path) -> Chart:
-    """A packaged chart, or a chart's directory. Raises `TidehubError` for what is no chart, or no safe one."""
+    """A packaged chart, or a chart's directory. Raises `TidehubError` for what is not a chart, or no safe one."""
     try:
         return _chart(_files(path))
     except TidehubError as error:
@@ -172,7 +172,7 @@ def _unpacked(packed: bytes) -> dict[str, bytes]:
         with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as archive:
             return _members(archive)
     except (OSError, tarfile.TarError, EOFError, zlib.error, ValueError) as error:
-        raise damaged(f"the chart is no whole archive ({error})") from None
+        raise damaged(f"the chart is not a whole archive ({error})") from None
 
 
 def _members(archive: tarfile.TarFile) -> dict[str, bytes]:
@@ -187,14 +187,14 @@ def _members(archive: tarfile.TarFile) -> dict[str, bytes]:
         if member.isdir() or member.type in (tarfile.XHDTYPE, tarfile.XGLTYPE):
             continue
         if not member.isreg():
-            raise damaged(f"the chart holds something that is no file: {member.name!r}")
+            raise damaged(f"the chart holds something that is not a file: {member.name!r}")
         if member.size > LARGEST_FILE:
             raise damaged(f"{member.name!r} in the chart is larger than {LARGEST_FILE // 2**20} MiB")
         stream = archive.extractfile(member)
         roots.add(path.parts[0])
         found["/".join(path.parts[1:])] = stream.read() if stream else b""
     if len(roots) != 1:
-        raise damaged("the archive does not hold one directory, so it is no chart")
+        raise damaged("the archive does not hold one directory, so it is not a chart")
     return found
 
 

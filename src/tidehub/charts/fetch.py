@@ -39,7 +39,7 @@ def default_cache() -> Path:
 
 
 def given_directory(option: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The air-gapped directory: `--charts`, else `TIDEHUB_CHARTS`. Raises `UsageError` where it is no directory."""
+    """The air-gapped directory: `--charts`, else `TIDEHUB_CHARTS`. Raises `UsageError` where it is not a directory."""
     stated = str(option) if option else environ.get(CHARTS, "")
     if not stated:
         return None
@@ -135,10 +135,10 @@ class ChartStore:
 def verified(
     data: bytes, name: str, version: str, sha256: str | None, where: str, *, by: str = "the lock"
 ) -> str:
-    """The digest of an archive. Raises `TidehubError` where it is no gzip file, or not the expected one."""
+    """The digest of an archive. Raises `TidehubError` where it is not a gzip file, or not the expected one."""
     if data[:2] != b"\x1f\x8b":
         raise TidehubError(
-            f"{name} {version} is not a packaged chart: it is no gzip file",
+            f"{name} {version} is not a packaged chart: it is not a gzip file",
             where=Place(where),
             expected="a .tgz archive",
             fix="a proxy or login page may have answered in its place; fetch it again",

@@ -32,7 +32,7 @@ def parse(version: str) -> Parsed:
     """Major, minor, patch and pre-release of a version such as `v1.34.4` or `1.30`. Raises `ValueError`."""
     matched = _VERSION.fullmatch(version.strip())
     if not matched:
-        raise ValueError(f"{version!r} is no version")
+        raise ValueError(f"{version!r} is not a version")
     return (int(matched[1]), int(matched[2] or 0), int(matched[3] or 0), matched[4] or "")
 
 
@@ -43,7 +43,7 @@ def _all_hold(text: str, version: Parsed) -> bool:
     while text[at:].strip():
         matched = _COMPARISON.match(text, at)
         if not matched:
-            raise ValueError(f"{text.strip()!r} is no range of versions")
+            raise ValueError(f"{text.strip()!r} is not a range of versions")
         comparisons.append((matched[1] or "=", matched[2].lstrip("vV").partition("+")[0]))
         at = matched.end()
     if not comparisons:

@@ -77,7 +77,7 @@ def read(file: Path) -> ChartLock:
 def _entry(name: str, item: Mapping[str, Any]) -> LockedChart:
     digest = item["sha256"]
     if digest is not None and not _DIGEST.fullmatch(str(digest)):
-        raise ValueError(f"{name}: {digest!r} is no sha256")
+        raise ValueError(f"{name}: {digest!r} is not a sha256")
     return LockedChart(
         name=name,
         version=str(item["version"]),

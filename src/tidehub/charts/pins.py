@@ -70,7 +70,7 @@ class Pins:
                 for version, digest in versions.items()
             }
             if wrong := [digest for digest in pins.values() if not re.fullmatch(r"[0-9a-f]{64}", digest)]:
-                raise ValueError(f"{wrong[0]!r} is no sha256")
+                raise ValueError(f"{wrong[0]!r} is not a sha256")
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, AttributeError) as error:

@@ -78,7 +78,7 @@ def _by_schema(name: str, schema: Mapping[str, Any], values: Mapping[str, Any]) 
     try:
         validator.check_schema(schema)
     except library.exceptions.SchemaError as wrong:
-        raise damaged(f"{name}: its values.schema.json is no schema ({wrong.message})") from None
+        raise damaged(f"{name}: its values.schema.json is not a schema ({wrong.message})") from None
     found = sorted(
         validator(schema).iter_errors(values), key=lambda each: [str(part) for part in each.absolute_path]
     )
@@ -112,7 +112,7 @@ def _by_keys(chart: Chart, values: Mapping[str, Any]) -> Iterator[Complaint]:
         inside = [chart.key_of(each) for each in chart.subcharts if key in each.values]
         hint = f"; it belongs below {' or '.join(inside)}" if inside else ""
         yield Complaint(
-            chart.metadata.name, f"/{_escaped(key)}", f"is no key of this chart, which ignores it{hint}"
+            chart.metadata.name, f"/{_escaped(key)}", f"is not a key of this chart, which ignores it{hint}"
         )
 
 

@@ -12,8 +12,8 @@ from tidehub.gateway.limits import workers_of
 from tidehub.local.process import redact
 from tidehub.login.entitled import entitled
 from tidehub.login.log_scrub import scrub as scrub_parameters
-from tidehub.site.dask import Dask
 from tidehub.site.model import Site
+from tidehub.site.model.dask import Dask
 
 TOKEN_VARIABLE = "TIDEHUB_CHECK_TOKEN"
 """Environment variable with a person's hub API token."""

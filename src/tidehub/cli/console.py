@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def print_lines(lines: Iterable[str], stream: IO[str] | None = None) -> None:
-    """Print to standard output. A reader that has gone away is no fault.
+    """Print to standard output. A reader that has gone away is not a fault.
 
     What others chose (names, lines of logs, answers of servers) may be in it: control characters show as text.
     """

@@ -31,7 +31,7 @@ def init(
     from tidehub.secrets.changes import create
     from tidehub.secrets.site_secrets import needed
     from tidehub.secrets.words import created_lines
-    from tidehub.site.load import load
+    from tidehub.site.reading.load import load
     from tidehub.site.start import start
 
     started = start(directory or Path(), preset, force=force)

@@ -12,8 +12,8 @@ from tidehub.errors import UsageError
 if TYPE_CHECKING:
     from tidehub.errors import TidehubError
     from tidehub.site.checked import Checked
-    from tidehub.site.load import Loaded
     from tidehub.site.problems import Problem
+    from tidehub.site.reading.load import Loaded
 
 DEFAULT_FILE = Path("tidehub.yaml")
 
@@ -24,7 +24,7 @@ def settings_of(given: Sequence[str] | None) -> ParsedSettings:
     """`--set KEY=VALUE`, each value read as YAML. Raises `UsageError`."""
     if not given:
         return ()
-    from tidehub.site.load import value_of
+    from tidehub.site.reading.load import value_of
 
     found = []
     for text in given:
@@ -48,7 +48,7 @@ def settings_of(given: Sequence[str] | None) -> ParsedSettings:
 
 def load_given(file: Path | None, settings: ParsedSettings = ()) -> Loaded:
     """The site of a command that works on a file, `tidehub.yaml` by default. Raises `UsageError`."""
-    from tidehub.site.load import load
+    from tidehub.site.reading.load import load
 
     return load(file or DEFAULT_FILE, overrides=settings, environ=os.environ)
 
@@ -56,8 +56,8 @@ def load_given(file: Path | None, settings: ParsedSettings = ()) -> Loaded:
 def check_given(file: Path | None, settings: ParsedSettings = ()) -> Checked:
     """The problems of a site file, and of the secrets beside it where there are any. Raises nothing for them."""
     from tidehub.site.checked import Checked
-    from tidehub.site.load import load
     from tidehub.site.problems import SiteError
+    from tidehub.site.reading.load import load
 
     path = file or DEFAULT_FILE
     try:
@@ -95,7 +95,7 @@ def load_for_explaining(
 
 def load_site_or_builtin(file: Path | None, settings: ParsedSettings = ()) -> Loaded:
     """The site of `up`: the file, or the built-in site without one. Raises `UsageError`."""
-    from tidehub.site.load import load, load_preset
+    from tidehub.site.reading.load import load, load_preset
 
     if file is None:
         return load_preset("laptop", overrides=settings, environ=os.environ)

@@ -15,8 +15,8 @@ from tidehub.gateway import limits, options
 from tidehub.login.entitled import Entitled, entitled
 
 if TYPE_CHECKING:
-    from tidehub.site.dask import Dask
     from tidehub.site.model import Profile, Site
+    from tidehub.site.model.dask import Dask
 
 
 class NoClusters(web.HTTPForbidden):

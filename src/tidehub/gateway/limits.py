@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tidehub.site.units import format_cores, format_size
 
 if TYPE_CHECKING:
-    from tidehub.site.dask import Dask
+    from tidehub.site.model.dask import Dask
 
 _MOST_SIZES = 16
 

@@ -15,7 +15,7 @@ from tidehub.site.images import has_tag
 from tidehub.site.units import about_size, format_cores, format_size
 
 if TYPE_CHECKING:
-    from tidehub.site.dask import Dask
+    from tidehub.site.model.dask import Dask
 
 GIB = 2**30
 

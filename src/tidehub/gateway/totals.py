@@ -9,7 +9,7 @@ from tidehub.gateway.limits import LimitExceeded, Row, Usage, check_user, new_cl
 from tidehub.site.units import format_cores, format_size
 
 if TYPE_CHECKING:
-    from tidehub.site.dask import Dask
+    from tidehub.site.model.dask import Dask
 
 
 def usage(clusters: Iterable[Any], counted: Callable[[Any], bool] = lambda worker: True) -> Usage:

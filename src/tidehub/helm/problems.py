@@ -48,7 +48,7 @@ class TemplateFailed(HelmProblem):
 
 
 class ChartUnreadable(HelmProblem):
-    """What was given is no chart that Helm can load."""
+    """What was given is not a chart that Helm can load."""
 
 
 class KubeVersionMismatch(HelmProblem):

@@ -11,7 +11,7 @@ from tidehub.helm import problems
 
 REDACTED = "[redacted]"
 _SHORTEST = 4
-"""Characters. Replacing shorter texts would spoil every word; such a thing is no secret."""
+"""Characters. Replacing shorter texts would spoil every word; such a thing is not a secret."""
 _LONGEST = 1500
 """Characters of an unknown sentence that are shown."""
 

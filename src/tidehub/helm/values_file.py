@@ -37,7 +37,7 @@ def _plain(value: object) -> Any:
         return value.reveal()
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"{type(value).__name__} is no Helm value")
+    raise TypeError(f"{type(value).__name__} is not a Helm value")
 
 
 def secrets_of(values: object) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from tidehub.importing.login import import_hub_secrets, import_login
 from tidehub.importing.notebooks import import_database, import_notebooks
 from tidehub.importing.passing import overrides_of
 from tidehub.importing.values_yaml import Document, read_values
-from tidehub.site.overrides import CHARTS
+from tidehub.site.model.overrides import CHARTS
 from tidehub.site.problems import KeyPath, Problem
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from tidehub.errors import Place
 from tidehub.importing.fates import ChartValues, Fate, Kind, LeafFate, leaves
 from tidehub.importing.values_yaml import Document, ValuesError
-from tidehub.site.overrides import ROOT_KEYS
+from tidehub.site.model.overrides import ROOT_KEYS
 from tidehub.site.problems import KeyPath, Problem
 
 Model = Literal["split", "daskhub"]

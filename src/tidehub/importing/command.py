@@ -16,10 +16,10 @@ from tidehub.importing.round_trip import Otherwise, rendered_otherwise, unaccoun
 from tidehub.importing.site_text import site_text
 from tidehub.importing.values_yaml import Document, ValuesError, read_values
 from tidehub.secrets.store import beside
-from tidehub.site.load import load_text
 from tidehub.site.model import Site
 from tidehub.site.problems import Problem, SiteError
-from tidehub.site.tree import read, to_data
+from tidehub.site.reading.load import load_text
+from tidehub.site.reading.tree import read, to_data
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from tidehub.secrets.editing import edited
 from tidehub.secrets.git import ensure_ignored, refuse_tracked
 from tidehub.secrets.secret import Secret
 from tidehub.secrets.store import beside
-from tidehub.site.files import read_at_most
 from tidehub.site.problems import Problem
+from tidehub.site.reading.files import read_at_most
 
 LARGEST = 5 * 2**20
 """Bytes of one values file."""
@@ -82,7 +82,7 @@ def _text_of(path: Path) -> str:
 
 
 def refuse_existing(directory: Path, *, force: bool) -> None:
-    """Raise `UsageError` when a file would be overwritten, or the place is no directory; before anything is done."""
+    """Raise `UsageError` when a file would be overwritten, or the place is not a directory; before anything is done."""
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"{directory} is not a directory", fix="choose another one with --output DIR")
     site_file = directory / SITE_FILE

@@ -130,7 +130,7 @@ class Handler:
         match node:
             case ast.Attribute(value=ast.Name(id=owner), attr=target) if owner == self.options:
                 if target not in self.targets:
-                    raise Unclear(f"its handler reads {target}, which is no field")
+                    raise Unclear(f"its handler reads {target}, which is not a field")
                 return Chosen(self.targets[target])
             case ast.Name(id=name) if isinstance(self.names.get(name), (Chosen, dict)):
                 return self.names[name]
@@ -171,7 +171,7 @@ class Handler:
         found = re.fullmatch(shape, pattern.strip())
         chosen = self.value(inner)
         if found is None or not isinstance(chosen, Chosen):
-            raise Unclear("its handler makes a text that is no amount")
+            raise Unclear("its handler makes a text that is not an amount")
         return replace(chosen, factor=chosen.factor * _SUFFIXES[found[1]], is_text=True)
 
 

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tidehub.site.overrides import LONGEST_CODE
+from tidehub.site.model.overrides import LONGEST_CODE
 
 _LARGEST = 2**80
 _MOST_TEXT = 10_000
@@ -31,7 +31,7 @@ class NotLiteral(ValueError):
 
 
 def parse(code: str) -> ast.Module | None:
-    """The syntax tree; None when the text is no Python."""
+    """The syntax tree; None when the text is not a Python."""
     if len(code) > LONGEST_CODE:
         return None
     try:

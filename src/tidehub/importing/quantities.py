@@ -31,7 +31,7 @@ def trait_bytes(value: Any) -> int | None:
 
 
 def kubernetes_bytes(value: Any) -> int | None:
-    """Bytes of a Kubernetes quantity: `50Gi`, `50G`, `1e9`, a number. None for what is none, or is no whole number."""
+    """Bytes of a Kubernetes quantity: `50Gi`, `50G`, `1e9`, a number. None for anything else, and for fractions."""
     exact = _quantity(value)
     return None if exact is None else _whole(exact)
 

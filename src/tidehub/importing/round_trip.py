@@ -17,7 +17,7 @@ from tidehub.importing.fates import Kind, LeafFate, leaves
 from tidehub.importing.python_reading import Statements, parse
 from tidehub.importing.quantities import kubernetes_bytes, trait_bytes
 from tidehub.importing.values_yaml import Document
-from tidehub.site.destinations import carried_data, helm_fragments
+from tidehub.site.destinations.catalogue import carried_data, helm_fragments
 from tidehub.site.model import Site
 from tidehub.site.problems import KeyPath
 

@@ -9,7 +9,7 @@ from typing import Any
 from tidehub.importing.build import Imported
 from tidehub.importing.fates import Kind
 from tidehub.site.problems import KeyPath
-from tidehub.site.tree import Entries, Node, read
+from tidehub.site.reading.tree import Entries, Node, read
 
 _FLOW_WIDTH = 70
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tidehub.kubernetes.objects import Object
-from tidehub.site import exposure_values
-from tidehub.site.destinations import leaves, value_at
-from tidehub.site.exposure_values import ISSUER, PATIENCE_SECONDS, certificate_secret, host_of, is_https
+from tidehub.site.destinations import exposure as exposure_values
+from tidehub.site.destinations.catalogue import leaves, value_at
+from tidehub.site.destinations.exposure import ISSUER, PATIENCE_SECONDS, certificate_secret, host_of, is_https
 from tidehub.site.model import Site
 
 API = "gateway.networking.k8s.io/v1"

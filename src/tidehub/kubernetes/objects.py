@@ -52,7 +52,7 @@ def identify(obj: Object, namespace: str) -> ObjectId:
 
 
 def read_manifest(text: str) -> list[Object]:
-    """The objects of a manifest, lists unfolded, in their order. Raises `TidehubError` for what is no object."""
+    """The objects of a manifest, lists unfolded, in their order. Raises `TidehubError` for what is not an object."""
     from tidehub.charts.documents import read_all
 
     try:
@@ -91,7 +91,7 @@ def _unfolded(document: Any) -> list[Object]:
         return []
     if not isinstance(document, dict) or not document.get("kind") or not document.get("apiVersion"):
         raise TidehubError(
-            "the manifest holds something that is no Kubernetes object",
+            "the manifest holds something that is not Kubernetes object",
             expected="documents with apiVersion, kind and metadata",
         )
     if document["kind"] == "List":

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from tidehub.kubernetes.rendering.model import Rendered
     from tidehub.login.endpoints import Endpoints
     from tidehub.secrets.sources import Resolved
-    from tidehub.site.deployment import Kubernetes
-    from tidehub.site.load import Loaded
     from tidehub.site.model import Site
+    from tidehub.site.model.deployment import Kubernetes
+    from tidehub.site.reading.load import Loaded
 
 Settings = tuple[tuple[str, Any], ...]
 Say = Callable[[str], None]
@@ -96,7 +96,7 @@ def open_session(
     # Helm is asked its version, and the client takes a second to import: both while site and charts are read.
     with ThreadPoolExecutor(2) as pool:
         program = pool.submit(_program, environ)
-        from tidehub.site.load import load
+        from tidehub.site.reading.load import load
 
         loaded = load(site_file, overrides=settings, environ=environ)
         for warning in loaded.warnings:
@@ -147,7 +147,7 @@ def platform_of(
 def _addresses(site: Site) -> Endpoints | None:
     """The identity provider's addresses by discovery, where neither the site nor tidehub knows them."""
     from tidehub.login.endpoints import find_endpoints, stated_endpoints
-    from tidehub.site.overrides import replaces_login
+    from tidehub.site.model.overrides import replaces_login
 
     stated = stated_endpoints(site.login)
     known = stated is not None and stated.issuer and stated.jwks_url

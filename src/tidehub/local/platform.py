@@ -50,8 +50,8 @@ from tidehub.login.endpoints import find_endpoints
 from tidehub.login.entitled import largest_servers
 from tidehub.secrets.secret import Secret
 from tidehub.secrets.site_secrets import require
-from tidehub.site.load import load_preset, load_site
 from tidehub.site.model import Site
+from tidehub.site.reading.load import load_preset, load_site
 from tidehub.system.files import write_private
 
 

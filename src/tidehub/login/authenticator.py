@@ -317,7 +317,7 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
             if refreshing is not None and code == "invalid_grant":
                 refreshing.revoked = True
             elif refreshing is not None:
-                # Our own secret is wrong, say: that is no verdict about the person.
+                # Our own secret is wrong, say: that is not a verdict about the person.
                 refreshing.outage = True
             raise SignInFailed(
                 f"the token endpoint answered {error.code} {code}: the code or token is spent, foreign or too old"
@@ -356,7 +356,7 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
                 raise ProviderUnavailable(f"code {error.code}") from None
             raise
         except (TimeoutError, OSError, ValueError) as error:
-            # ValueError: an answer that is no JSON, from a proxy in between.
+            # ValueError: an answer that is not JSON, from a proxy in between.
             self._note_outage()
             raise ProviderUnavailable(type(error).__name__) from None
 

@@ -21,9 +21,9 @@ from tidehub.login.rule import Entitlement
 from tidehub.site.units import format_cores, format_size
 
 if TYPE_CHECKING:
-    from tidehub.site.dask import Dask
-    from tidehub.site.group_rules import DaskFor, GroupRule, More
     from tidehub.site.model import Bytes, Cores, Profile, Site
+    from tidehub.site.model.dask import Dask
+    from tidehub.site.model.group_rules import DaskFor, GroupRule, More
 
     Rules = list[tuple[str, GroupRule]]
     """Rules for groups with the keys where they stand."""

@@ -10,8 +10,8 @@ from tidehub.login import rule
 from tidehub.login.admission import decide, rule_of
 from tidehub.login.entitled import EVERYBODY, Entitled, entitled
 from tidehub.login.rule import Decision
-from tidehub.site.dask import Dask
 from tidehub.site.model import Site
+from tidehub.site.model.dask import Dask
 from tidehub.site.units import format_cores, format_size
 
 

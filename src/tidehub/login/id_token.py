@@ -121,7 +121,7 @@ def _header(token: str) -> tuple[str | None, str]:
     try:
         header = jwt.get_unverified_header(token)
     except jwt.PyJWTError:
-        raise InvalidIdToken("the ID token is no signed token") from None
+        raise InvalidIdToken("the ID token is not a signed token") from None
     algorithm, kid = header.get("alg"), header.get("kid")
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
         shown = str(algorithm)[:20] if str(algorithm)[:20].isprintable() else "?"

@@ -52,7 +52,7 @@ _HEAD = re.compile(
 
 
 class Entitlement(NamedTuple):
-    """One membership. Two are equal when G069 calls them equivalent: the authority is no part of it."""
+    """One membership. Two are equal when G069 calls them equivalent: the authority is not a part of it."""
 
     namespace: str
     """`mace:egi.eu` and its sub-namespaces, lower-case."""
@@ -470,7 +470,7 @@ def _likeness(held: Entitlement, required: Requirement, roles: bool) -> str:
     if "%" in ours + theirs and unquote(theirs).lower().startswith(unquote(ours).lower()):
         return "percent-encoded characters make another group"
     if theirs.lower().startswith(ours.lower()):
-        return "its group has a longer name, and is no subgroup"
+        return "its group has a longer name, and is not a subgroup"
     return ""
 
 

@@ -68,7 +68,7 @@ def decrypt(one: Encrypted, environ: Mapping[str, str]) -> bytes:
     else:
         if b"sops" not in data or b"ENC[" not in data:
             raise _not_encrypted(one, "sops -e -i")
-        # By its name, because SOPS chooses nothing by content; the name is no secret.
+        # By its name, because SOPS chooses nothing by content; the name is not a secret.
         argv, given = ["sops", "--input-type", "yaml", "--output-type", "yaml", "-d", str(one.path)], None
     output = run(one, argv, given, environ, doing="decrypt")
     if len(output) > private_file.LARGEST:

@@ -36,7 +36,7 @@ def read(path: Path, what: str, *, open_to_others: bool = False, largest: int = 
     """What a file holds, None when there is no such file. `what` names it in messages: "the secrets file".
 
     A symbolic link is followed; what counts is the file behind it. Raises `UsageError` for a file that others may
-    read (unless `open_to_others`), that is no regular file, or too large.
+    read (unless `open_to_others`), that is not a regular file, or too large.
     """
     where = Place(str(path))
     try:

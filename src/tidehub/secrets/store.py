@@ -14,7 +14,7 @@ from tidehub.secrets.declared import Declared, Kept, kept_by, nearest
 from tidehub.secrets.placeholders import is_placeholder
 from tidehub.secrets.secret import Secret
 from tidehub.site.problems import Problem
-from tidehub.site.tree import Entries, Items, Node, read
+from tidehub.site.reading.tree import Entries, Items, Node, read
 
 MADE = "made"
 """The section that says when each value was made."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tidehub.site.load import builtin_site, load_site
     from tidehub.site.model import Site
     from tidehub.site.problems import Problem, SiteError
+    from tidehub.site.reading.load import builtin_site, load_site
 
 __all__ = ["Problem", "Site", "SiteError", "builtin_site", "load_site"]
 
@@ -19,8 +19,8 @@ _HOMES = {
     "Problem": "problems",
     "Site": "model",
     "SiteError": "problems",
-    "builtin_site": "load",
-    "load_site": "load",
+    "builtin_site": "reading.load",
+    "load_site": "reading.load",
 }
 
 

@@ -1,4 +1,5 @@
-"""The upstream charts as facts: what each version installs, and what is known not to work together. Pure data.
+"""The upstream charts as facts: what each version installs, and what is known not to work together. Pure,
+except that `hub_chart` reads the release sets.
 
 Sources: `Chart.yaml` and `values.schema.json` in the published archives of jupyterhub/zero-to-jupyterhub-k8s,
 dask/dask-gateway and dask/helm-chart, and the programs' own change logs.
@@ -8,6 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tidehub.site.model import Site
 
 JUPYTERHUB: Mapping[str, str] = {
     "1.0.0": "1.4.1", "1.0.1": "1.4.1", "1.1.0": "1.4.2", "1.1.1": "1.4.2", "1.1.2": "1.4.2", "1.1.3": "1.4.2",
@@ -78,3 +83,20 @@ def installed(
         pinned.get("jupyterhub", release.get("jupyterhub")),
         pinned.get("dask-gateway", release.get("dask-gateway")),
     )
+
+
+HUB = "jupyterhub"
+
+
+def hub_chart(site: Site) -> tuple[int, ...]:
+    """Version of the jupyterhub chart that the site installs, for comparing; empty where it is not known."""
+    from tidehub import release_sets
+
+    if site.kubernetes is None:
+        return parts(release_sets.release().versions.charts[HUB])
+    name = site.kubernetes.release_set or release_sets.DEFAULT
+    pinned = {str(chart): version for chart, version in site.kubernetes.charts.items()}
+    # Reading the release set costs; a pin decides without it.
+    pins = "daskhub" if site.kubernetes.model == "daskhub" else HUB
+    release = {} if pins in pinned or pins == "daskhub" else release_sets.release(name).versions.charts
+    return parts(installed(site.kubernetes.model, pinned, release)[0] or "")

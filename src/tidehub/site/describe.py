@@ -15,10 +15,9 @@ from pydantic import WithJsonSchema
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from tidehub.site import quantities
-from tidehub.site.model import Site
+from tidehub.site.model import Site, quantities
+from tidehub.site.model.section import Section
 from tidehub.site.problems import KeyPath
-from tidehub.site.section import Section
 from tidehub.site.units import format_duration, format_size
 
 NONE = "none"

@@ -11,11 +11,11 @@ from typing import Any
 from tidehub.errors import UsageError
 from tidehub.site import describe
 from tidehub.site.describe import Key
-from tidehub.site.destinations import Destination, destinations, value_at
-from tidehub.site.load import Loaded
+from tidehub.site.destinations.catalogue import Destination, destinations, value_at
 from tidehub.site.model import Site
-from tidehub.site.problems import KeyPath, dotted
-from tidehub.site.sources import DEFAULT, Source, path_of
+from tidehub.site.problems import DEFAULT, KeyPath, Source, dotted
+from tidehub.site.reading.load import Loaded
+from tidehub.site.reading.sources import path_of
 
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^\s]*@")
 """The password in an address such as postgresql://user:password@host/database."""

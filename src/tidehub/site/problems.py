@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from tidehub.errors import Place, UsageError
-
-if TYPE_CHECKING:
-    from tidehub.site.sources import Source
 
 MOST_SHOWN = 50
 """Problems in one message; more than that is another file given by mistake."""
@@ -24,6 +21,44 @@ def dotted(path: KeyPath) -> str:
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
+
+
+Kind = Literal["default", "preset", "file", "environment", "command line"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a value was set by. `name`: the preset, the variable, or the option as it was given."""
+
+    kind: Kind
+    name: str = ""
+    place: Place | None = None
+
+    def __str__(self) -> str:
+        match self.kind:
+            case "file":
+                return str(self.place)
+            case "preset":
+                return f"preset {self.name}"
+            case "environment":
+                return f"environment variable {self.name}"
+            case "command line":
+                return f"the command line ({self.name})" if self.name else "the command line"
+        return "default"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        place = self.place
+        return {
+            "source": self.kind,
+            "source_name": self.name or None,
+            "file": place.file if place else None,
+            "line": (place.line or None) if place else None,
+            "column": (place.column or None) if place else None,
+        }
+
+
+DEFAULT = Source("default")
 
 
 @dataclass(frozen=True)

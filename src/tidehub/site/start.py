@@ -58,7 +58,7 @@ def start(directory: Path, preset: str, *, force: bool = False) -> Started:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether something is there. Raises `UsageError` for what is no regular file: it is not ours to replace."""
+    """Whether something is there. Raises `UsageError` for what is not a regular file: it is not ours to replace."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The bench is no part of the package: its folder joins the path for these tests."""
+"""The bench is not a part of the package: its folder joins the path for these tests."""
 
 from __future__ import annotations
 

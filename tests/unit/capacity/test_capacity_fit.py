@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tidehub.capacity.fit import PEOPLE, WORKERS, capacity, fit, impossible
 from tidehub.site import builtin_site, load_site
-from tidehub.site.coherence import check
+from tidehub.site.coherence.check import check
 from tidehub.site.model import Site
 
 GIB = 2**30

@@ -65,16 +65,19 @@ def link(name: str, target: str) -> tarfile.TarInfo:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"<html>log in</html>", "no whole archive"),
-        (gzip.compress(b"not a tar" * 100), "no whole archive"),
-        (packed(hub_files("hub/"))[:-40], "no whole archive"),
+        (b"<html>log in</html>", "not a whole archive"),
+        (gzip.compress(b"not a tar" * 100), "not a whole archive"),
+        (packed(hub_files("hub/"))[:-40], "not a whole archive"),
         (packed({"hub/../../etc/passwd": "x"}), "a path outside"),
         (packed({"/etc/passwd": "x"}), "a path outside"),
-        (packed(hub_files("hub/"), link("hub/secret", "/etc/shadow")), "no file"),
+        (packed(hub_files("hub/"), link("hub/secret", "/etc/shadow")), "not a file"),
         (packed({"hub/Chart.yaml": metadata("hub"), "other/x": ""}), "does not hold one directory"),
         (packed({"hub/values.yaml": "a: 1"}), "no Chart.yaml"),
         (packed({"hub/Chart.yaml": "name: [hub"}), "Chart.yaml cannot be read"),
-        (packed({"hub/Chart.yaml": metadata("hub"), "hub/charts/x.tgz": "no archive"}), "no whole archive"),
+        (
+            packed({"hub/Chart.yaml": metadata("hub"), "hub/charts/x.tgz": "no archive"}),
+            "not a whole archive",
+        ),
         (packed({"hub/Chart.yaml": "- a list"}), "Chart.yaml cannot be read"),
     ],
 )

@@ -160,7 +160,7 @@ def test_a_login_page_is_no_repository(store: ChartStore, repository: Repository
     assert "no index of charts" in refused(store)
     repository.index(("4.4.0", "jupyterhub-4.4.0.tgz", None))
     repository.files["/jupyterhub-4.4.0.tgz"] = b"<html>please log in</html>"
-    assert "no gzip file" in refused(store)
+    assert "not a gzip file" in refused(store)
     del repository.files["/jupyterhub-4.4.0.tgz"]
     assert "answered 404" in refused(store)
     repository.files["/index.yaml"] = json.dumps({"entries": {"other": []}}).encode()

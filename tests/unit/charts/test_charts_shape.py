@@ -40,7 +40,7 @@ def test_values_that_fit(hub: Chart, meta: Chart) -> None:
     assert check(hub, {"hub": {"db": None}, "size": 7}) == ()
     assert check(
         meta, {"hub": {"size": 7}, "rbac": {"enabled": True}, "dask": {"anything": 1}, "global": {}}
-    ) == (Complaint("op", "/anything", "is no key of this chart, which ignores it"),)
+    ) == (Complaint("op", "/anything", "is not a key of this chart, which ignores it"),)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_all_complaints_make_one_error(hub: Chart) -> None:
 
 def test_a_schema_that_is_none_is_the_charts_fault(tmp_path: Path) -> None:
     broken = {"c/Chart.yaml": metadata("c"), "c/values.schema.json": json.dumps({**SCHEMA, "type": 7})}
-    with pytest.raises(Exception, match="no schema"):
+    with pytest.raises(Exception, match="not a schema"):
         check(chart(tmp_path, broken), {})
 
 

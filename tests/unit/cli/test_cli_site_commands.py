@@ -281,7 +281,7 @@ def test_explain_helps_with_a_file_that_cannot_be_used(tidehub: Tidehub, protoco
 def test_every_key_can_be_explained(protocoast: Path) -> None:
     from tidehub.site.describe import all_keys
     from tidehub.site.explain import as_dict, explain, lines
-    from tidehub.site.load import load
+    from tidehub.site.reading.load import load
 
     loaded = load(protocoast)
     for key in all_keys():

@@ -18,8 +18,8 @@ from tidehub.gateway.choices import cluster_options
 from tidehub.gateway.limits import LimitExceeded, Usage, check_user
 from tidehub.kubernetes.values import gateway, gateway_code
 from tidehub.login.carried import source
-from tidehub.site.load import load_site, load_text
 from tidehub.site.model import Site
+from tidehub.site.reading.load import load_site, load_text
 
 HERE = Path(__file__).parent
 GIB = 2**30

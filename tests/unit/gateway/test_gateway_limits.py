@@ -22,7 +22,7 @@ from tidehub.gateway.limits import (
     workers_of,
 )
 from tidehub.gateway.options import fields, to_config
-from tidehub.site.dask import Choice, Cluster, Dask, Image, PerUser, Scheduler, Worker
+from tidehub.site.model.dask import Choice, Cluster, Dask, Image, PerUser, Scheduler, Worker
 
 GIB = 2**30
 

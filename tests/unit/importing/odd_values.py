@@ -183,7 +183,7 @@ ACCEPTED: dict[str, bytes] = {
     "class in capitals": b"ingress: {ingressClassName: NGINX}\n",
     "base url is odd": b"hub: {baseUrl: '//x//y z'}\n",
     "base url is a number": b"hub: {baseUrl: 7}\n",
-    "callback is no address": b"hub: {config: {GenericOAuthenticator: {oauth_callback_url: 'http://[::'}}}\n",
+    "callback is not an address": b"hub: {config: {GenericOAuthenticator: {oauth_callback_url: 'http://[::'}}}\n",
     "callback elsewhere": b"hub: {config: {GenericOAuthenticator: {oauth_callback_url: 'ftp://x/hub/oauth_callback'}}}\n",
     "callback with a port": b"hub: {config: {GenericOAuthenticator: {oauth_callback_url: 'https://x:99999/hub/oauth_callback'}}}\n",
     "addresses are odd": b"hub: {config: {GenericOAuthenticator: {authorize_url: 'http://[', token_url: 7, userdata_url: ''}}}\n",

@@ -16,9 +16,9 @@ from tidehub.importing.round_trip import differences, is_equal, rendered_otherwi
 from tidehub.importing.site_text import site_text
 from tidehub.importing.values_yaml import Document, read_values
 from tidehub.site import load_site
-from tidehub.site.destinations import carried_data, helm_fragments
-from tidehub.site.load import load_text
+from tidehub.site.destinations.catalogue import carried_data, helm_fragments
 from tidehub.site.model import Site
+from tidehub.site.reading.load import load_text
 
 ALL = [*SEEDS.values(), *((name,) for name in VARIED)]
 

@@ -23,8 +23,8 @@ from tidehub.importing.command import import_files
 from tidehub.importing.fates import Kind
 from tidehub.importing.round_trip import explained, unaccounted
 from tidehub.site import load_site
-from tidehub.site.load import load
 from tidehub.site.model import Site
+from tidehub.site.reading.load import load
 
 GIB = 2**30
 

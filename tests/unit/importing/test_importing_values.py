@@ -11,7 +11,7 @@ from helm_values import VARIED, documents, fate, from_text, imported, leaf, trie
 from tidehub.importing.fates import Kind
 from tidehub.importing.round_trip import explained, unaccounted
 from tidehub.importing.values_yaml import ValuesError
-from tidehub.site.tree import read, to_data
+from tidehub.site.reading.tree import read, to_data
 
 LAYERS = ("jupyterhub-4.1-layer-base.yaml", "jupyterhub-4.1-layer-site.yaml")
 

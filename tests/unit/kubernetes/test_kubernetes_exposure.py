@@ -8,11 +8,11 @@ import pytest
 
 from tidehub.kubernetes import exposure
 from tidehub.kubernetes.objects import Object
-from tidehub.site.destinations import helm_fragments
-from tidehub.site.exposure_values import NGINX
-from tidehub.site.load import load_text
+from tidehub.site.destinations.catalogue import helm_fragments
+from tidehub.site.destinations.exposure import NGINX
 from tidehub.site.model import Site
 from tidehub.site.presets import text_of
+from tidehub.site.reading.load import load_text
 
 HOST = "protocoast.vm.fedcloud.eu"
 

@@ -35,7 +35,7 @@ from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
 from tidehub.local.service_files import own_directory, remove_older_layout
 from tidehub.local.software.interpreter import closed_to_others
-from tidehub.site.load import load_preset
+from tidehub.site.reading.load import load_preset
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or closed_to_others(Path(sys.executable)),

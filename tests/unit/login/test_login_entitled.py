@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidehub.login.entitled import EVERYBODY, Entitled, entitled, is_restricted, largest_servers
-from tidehub.site.load import load_text
 from tidehub.site.model import Site
+from tidehub.site.reading.load import load_text
 
 GIB = 2**30
 VO = "urn:mace:egi.eu:group:vo.example.eu"

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidehub.login.explanation import Explanation, as_dict, explain, lines
-from tidehub.site.load import load_text
 from tidehub.site.model import Site
+from tidehub.site.reading.load import load_text
 
 E = "urn:mace:egi.eu:group:"
 MEMBER = E + "vo.pangeo.eu:role=member"

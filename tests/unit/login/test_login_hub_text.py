@@ -9,8 +9,8 @@ import pytest
 
 from tidehub.errors import TidehubError
 from tidehub.login import carried, hub_text
-from tidehub.site.load import builtin_site
 from tidehub.site.model import Site
+from tidehub.site.reading.load import builtin_site
 
 IN_THE_IMAGE = {"jupyterhub", "oauthenticator", "tornado", "traitlets", "jwt", "sqlalchemy"}
 SITE = Site.model_validate(

@@ -11,7 +11,7 @@ from tornado import web
 
 from tidehub.login.admission import rule_of
 from tidehub.login.older_hub import ADMIN, ADMITTED, NOBODY, SiteRule, memberships
-from tidehub.site.load import load_text
+from tidehub.site.reading.load import load_text
 
 VO = "urn:mace:egi.eu:group:vo.example.eu"
 SITE = load_text(

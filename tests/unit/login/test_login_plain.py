@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tidehub.login.carried import modules_text
 from tidehub.login.entitled import Entitled, entitled
 from tidehub.login.plain import Plain, plain_site, policy_of
-from tidehub.site.load import load_text
 from tidehub.site.model import Site
+from tidehub.site.reading.load import load_text
 
 VO = "urn:mace:egi.eu:group:vo.example.eu"
 SITE = load_text(

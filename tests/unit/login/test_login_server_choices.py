@@ -11,8 +11,8 @@ from tornado import gen
 
 from tidehub.login.plain import policy_of
 from tidehub.login.server_choices import MayNotStart, ServerChoices, groups_of
-from tidehub.site.destinations import helm_fragments
-from tidehub.site.load import load_text
+from tidehub.site.destinations.catalogue import helm_fragments
+from tidehub.site.reading.load import load_text
 
 GIB = 2**30
 VO = "urn:mace:egi.eu:group:vo.example.eu"
@@ -55,7 +55,7 @@ def spawner(*held: str, name: str = "ann", profile: str | None = None) -> Any:
 
 
 def shown(asked: ServerChoices, one: Any) -> list[dict[str, Any]]:
-    """As KubeSpawner before 5 asks: what is no future is taken for the list."""
+    """As KubeSpawner before 5 asks: what is not a future is taken for the list."""
 
     async def ask() -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = await gen.maybe_future(asked.profile_list(one))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tidehub.secrets.declared import Declared
 from tidehub.secrets.site_secrets import needed
-from tidehub.site.load import load_site
 from tidehub.site.model import Site
+from tidehub.site.reading.load import load_site
 
 HEX = "8d969eef6ecad3c29a3a629280e686cf0c3f5d5a86aff3ca12020c923adc6c92"
 OTHER = "1f0e3dad99908345f7439f8ffabdffc4a8b2c6d9e5f7013bd2c4e6a8091b3d5f"

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tidehub.site.load import load, load_text
 from tidehub.site.presets import NAMES, text_of
 from tidehub.site.problems import SiteError
-from tidehub.site.recovery import MOST_ERRORS, read_all
-from tidehub.site.sources import path_of_variable
+from tidehub.site.reading.load import load, load_text
+from tidehub.site.reading.recovery import MOST_ERRORS, read_all
+from tidehub.site.reading.sources import path_of_variable
 from tidehub.site.units import (
     QuantityError,
     format_duration,

@@ -11,9 +11,9 @@ from tidehub.errors import UsageError
 from tidehub.local.unsupported import refuse_unsupported
 from tidehub.login.endpoints import find_endpoints
 from tidehub.site import charts
-from tidehub.site.load import load, load_text
 from tidehub.site.presets import text_of
 from tidehub.site.problems import Problem, SiteError
+from tidehub.site.reading.load import load, load_text
 
 GROUP = "urn:mace:egi.eu:group:vo.pangeo.eu:role=member"
 DEMO = "https://aai-demo.egi.eu/auth/realms/egi/protocol/openid-connect"

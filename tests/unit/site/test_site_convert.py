@@ -13,7 +13,7 @@ from jupyterhub.traitlets import ByteSpecification
 from traitlets import HasTraits, TraitError
 
 from tidehub.local.isolation import cgroup_files
-from tidehub.site import convert
+from tidehub.site.destinations import convert
 
 GIB = 2**30
 

@@ -16,8 +16,8 @@ from traitlets.config import Config
 from tidehub.gateway.limits import workers_of
 from tidehub.login.authenticator import SiteAuthenticator
 from tidehub.site import describe
-from tidehub.site.carried import RULES as CARRIED
-from tidehub.site.destinations import (
+from tidehub.site.destinations.carried import RULES as CARRIED
+from tidehub.site.destinations.catalogue import (
     Destination,
     carried_data,
     destinations,
@@ -25,14 +25,14 @@ from tidehub.site.destinations import (
     leaves,
     value_at,
 )
-from tidehub.site.exposure_values import NGINX
-from tidehub.site.helm_values import RULES as HELM
-from tidehub.site.hub_traits import RULES as HUB
-from tidehub.site.load import load_text
-from tidehub.site.machine_settings import RULES as MACHINE
+from tidehub.site.destinations.exposure import NGINX
+from tidehub.site.destinations.helm import RULES as HELM
+from tidehub.site.destinations.hub import RULES as HUB
+from tidehub.site.destinations.machine import RULES as MACHINE
 from tidehub.site.model import Site
 from tidehub.site.presets import NAMES, text_of
 from tidehub.site.problems import KeyPath
+from tidehub.site.reading.load import load_text
 
 GIB = 2**30
 LIMIT: KeyPath = ("notebooks", "memory", "limit")

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from tidehub.site.describe import Key, all_keys
-from tidehub.site.load import load_text
 from tidehub.site.presets import text_of
 from tidehub.site.problems import KeyPath, Problem, SiteError, dotted
-from tidehub.site.tree import read, to_data
+from tidehub.site.reading.load import load_text
+from tidehub.site.reading.tree import read, to_data
 
 SENTINEL = "@@ here @@"
 WRONG: dict[str, list[Any]] = {

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tidehub.site import builtin_site, load_site
-from tidehub.site.coherence import check
-from tidehub.site.load import Loaded, load
+from tidehub.site.coherence.check import check
 from tidehub.site.model import Site
+from tidehub.site.reading.load import Loaded, load
 
 GIB = 2**30
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -143,7 +143,7 @@ def test_a_site_survives_the_way_through_json(name: str) -> None:
 
 
 def test_every_key_is_described() -> None:
-    from tidehub.site.words import _models_in
+    from tidehub.site.reading.words import _models_in
 
     def undescribed(model: type, prefix: str) -> list[str]:
         missing = []

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tidehub.site.destinations import destinations
-from tidehub.site.load import load_text
+from tidehub.site.destinations.catalogue import destinations
 from tidehub.site.presets import text_of
 from tidehub.site.problems import SiteError
+from tidehub.site.reading.load import load_text
 
 GATEWAY = {"name": "public", "listener": "https"}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tidehub.site.load import load_text
 from tidehub.site.problems import Problem, SiteError
+from tidehub.site.reading.load import load_text
 
 VO = "urn:mace:egi.eu:group:vo.example.eu"
 TEXT = """\
@@ -93,9 +93,9 @@ def test_prefixes_are_understood(group: str) -> None:
         # assurance
         ("eduperson_assurance", "email", "login.scopes", (5, 11), "", ""),
         ("    groups: [", "    assurance: [nonsense]\n    groups: [", "login.allow.assurance[0]", (7, 17), "warning",
-         "no level that"),
+         "not a level that"),
         ("    groups: [", "    assurance: ['https://aai.egi.eu/LoA#substantial']\n    groups: [",
-         "login.allow.assurance[0]", (7, 17), "warning", "no level that"),
+         "login.allow.assurance[0]", (7, 17), "warning", "not a level that"),
         ("    groups: [", "    assurance: ['https://refeds.org/assurance/IAP/low']\n    groups: [",
          "login.allow.assurance[0]", (7, 17), "warning", "keeps nobody out"),
         ("    groups: [", "    assurance: ['https://aai.egi.eu/LoA#Substantial']\n    groups: [",

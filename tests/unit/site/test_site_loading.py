@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tidehub.errors import USAGE, Place
-from tidehub.site.files import LARGEST_FILE
-from tidehub.site.load import load, load_site, load_text
 from tidehub.site.problems import Problem, SiteError
+from tidehub.site.reading.files import LARGEST_FILE
+from tidehub.site.reading.load import load, load_site, load_text
 
 GOOD = """\
 site:
@@ -406,7 +406,7 @@ def test_an_unreadable_file_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def denied(*_: object, **__: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("tidehub.site.files.os.open", denied)
+    monkeypatch.setattr("tidehub.site.reading.files.os.open", denied)
     assert "Permission denied" in said(path)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tidehub.site import SiteError
-from tidehub.site.load import Loaded, load_text
 from tidehub.site.model import Site
-from tidehub.site.overrides import python_fault, used
+from tidehub.site.model.overrides import python_fault, used
+from tidehub.site.reading.load import Loaded, load_text
 
 BASE = """
 site: {name: X}

@@ -11,7 +11,7 @@ import pytest
 from tidehub.site import describe
 from tidehub.site.json_schema import DIALECT, site_schema
 from tidehub.site.presets import NAMES, text_of
-from tidehub.site.tree import read, to_data
+from tidehub.site.reading.tree import read, to_data
 from tidehub.site.units import QuantityError, parse_cores, parse_duration, parse_size
 
 SCHEMA = site_schema()

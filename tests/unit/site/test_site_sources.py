@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tidehub.errors import Place
-from tidehub.site.load import Loaded, load, load_preset, load_text
 from tidehub.site.presets import NAMES, text_of
-from tidehub.site.problems import KeyPath, Problem, SiteError
-from tidehub.site.sources import DEFAULT, Source, path_of, path_of_variable
+from tidehub.site.problems import DEFAULT, KeyPath, Problem, SiteError, Source
+from tidehub.site.reading.load import Loaded, load, load_preset, load_text
+from tidehub.site.reading.sources import path_of, path_of_variable
 
 LIMIT: KeyPath = ("notebooks", "memory", "limit")
 VARIABLE = "TIDEHUB__NOTEBOOKS__MEMORY__LIMIT"

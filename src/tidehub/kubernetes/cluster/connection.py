@@ -106,7 +106,7 @@ class Connection(Cluster):
             self._version = str(answer.get("gitVersion") or "")
             if not self._version:
                 raise ClusterProblem(
-                    f"what answers at {self._server.address} is no Kubernetes API server",
+                    f"what answers at {self._server.address} is not Kubernetes API server",
                     reason="unreachable",
                     fix="check the server's address in the kubeconfig",
                 )

@@ -147,7 +147,7 @@ def _merged(paths: list[Path]) -> _Sections:
                     raise _wrong(f"an entry of {plural} has no name", where=Place(str(path)))
                 body = entry.get(single) or {}
                 if not isinstance(body, dict):
-                    raise _wrong(f"{single} {entry['name']!r} is no mapping", where=Place(str(path)))
+                    raise _wrong(f"{single} {entry['name']!r} is not a mapping", where=Place(str(path)))
                 into.setdefault(entry["name"], (path, _absolute(body, single, path)))
     return merged
 
@@ -210,7 +210,7 @@ def _check_files(chosen: Chosen) -> None:
             inline = section.get(f"{key}-data")
             if inline and b"-----BEGIN" not in _decoded(inline, f"{key}-data", chosen):
                 kind_of_file = "PEM key" if key.endswith("key") else "PEM certificate"
-                raise _wrong(f"{key}-data is no {kind_of_file}", where=Place(chosen.source))
+                raise _wrong(f"{key}-data is not a {kind_of_file}", where=Place(chosen.source))
     if chosen.user.get("auth-provider") and (chosen.user["auth-provider"] or {}).get("name") != "oidc":
         raise _wrong(
             f"context {chosen.context!r} logs in by auth-provider, which Kubernetes clients gave up in 1.26",

@@ -185,7 +185,7 @@ def _understood(text: str, version: str, chosen: Chosen, command: str) -> Creden
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         # Not the answer itself: it may hold a token.
-        raise _failed(chosen, command, "what it printed is no ExecCredential with a status") from error
+        raise _failed(chosen, command, "what it printed is not an ExecCredential with a status") from error
     if spoken != version:
         raise _failed(chosen, command, f"it speaks {spoken}, the kubeconfig says {version}")
     if not credential.token and not (credential.certificate and credential.key):

@@ -38,7 +38,7 @@ def is_bound(claim: Object) -> bool:
 
 
 def waits_for_consumer(claim: Object, seen: Observed) -> bool:
-    """Whether its volume is made once a pod uses it, which is no fault."""
+    """Whether its volume is made once a pod uses it, which is not a fault."""
     events = seen.events_of(claim)
     return bool(events) and events[-1].get("reason") == "WaitForFirstConsumer"
 

@@ -24,7 +24,7 @@ from tidehub.kubernetes.deploying.stored import live_release
 from tidehub.kubernetes.deploying.waiting import Wanted
 from tidehub.kubernetes.deploying.words import Refused, now
 from tidehub.kubernetes.rendering.model import Rendered
-from tidehub.site.overrides import Chart
+from tidehub.site.model.overrides import Chart
 
 
 @dataclass(frozen=True)

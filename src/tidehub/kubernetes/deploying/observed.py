@@ -43,7 +43,7 @@ class Trouble:
 class Observed:
     """The objects of a namespace at one moment.
 
-    What was so before `since` is no reason to give up: what caused it may have been put right, and the cluster tries
+    What was so before `since` is not a reason to give up: what caused it may have been put right, and the cluster tries
     again by itself.
     """
 

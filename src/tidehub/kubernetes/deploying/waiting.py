@@ -119,7 +119,7 @@ def _parts(wanted: Wanted, seen: Observed, now: datetime.datetime) -> Iterator[t
         elif not is_bound(claims[name]):
             trouble = claim_trouble(claims[name], seen, now)
             if trouble is None and waits_for_consumer(claims[name], seen):
-                # Its pod is what is waited for; alone, such a claim never binds, and that is no fault.
+                # Its pod is what is waited for; alone, such a claim never binds, and that is not a fault.
                 if not wanted.deployments and not wanted.stateful_sets:
                     continue
                 yield f"claim {name} waits for its pod", None

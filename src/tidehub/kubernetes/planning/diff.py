@@ -56,7 +56,7 @@ def _compare(old: Any, new: Any, path: Path) -> Iterator[FieldChange]:
 
 
 def _same(old: Any, new: Any) -> bool:
-    # In JSON true is no number, though in Python True == 1.
+    # In JSON true is not a number, though in Python True == 1.
     return isinstance(old, bool) == isinstance(new, bool) and bool(old == new)
 
 

@@ -207,7 +207,7 @@ class Observer:
         now = normal(live)
         last = None if subject.last is None else normal(subject.last)
         wanted = normal(new)
-        # Where it is, is no field that could change.
+        # Where it is, is not a field that could change.
         wanted["metadata"].setdefault("namespace", now["metadata"].get("namespace"))
         if wanted["metadata"]["namespace"] is None:
             del wanted["metadata"]["namespace"]

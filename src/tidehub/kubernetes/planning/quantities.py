@@ -33,7 +33,7 @@ def amount(value: Any) -> Decimal | None:
 
 
 def canonical(value: Any) -> Any:
-    """The shortest writing of a quantity: equal ones give the same text. What is no quantity stays as it is."""
+    """The shortest writing of a quantity: equal ones give the same text. What is not a quantity stays as it is."""
     number = amount(value)
     if number is None:
         return value

@@ -8,7 +8,7 @@ from typing import Any
 
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.preflight.model import Context
-from tidehub.site import exposure_values
+from tidehub.site.destinations import exposure as exposure_values
 
 GATEWAY_API = "gateway.networking.k8s.io/v1"
 PROXY = "proxy-public"
@@ -84,7 +84,7 @@ def our_gateway(context: Context) -> Object | None:
 
 
 def controller_services(context: Context) -> list[Object]:
-    """Services of type LoadBalancer that bring web traffic to something that is no platform of ours."""
+    """Services of type LoadBalancer that bring web traffic to something that is not a platform of ours."""
     return [
         one
         for one in context.there.all("v1", "Service")

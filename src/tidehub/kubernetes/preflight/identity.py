@@ -56,7 +56,7 @@ def provider(context: Context) -> list[Finding]:
             Finding(
                 "identity-provider",
                 "problem",
-                f"what answers at {issuer} is no discovery document",
+                f"what answers at {issuer} is not a discovery document",
                 "correct login.issuer: it is the address before /.well-known/openid-configuration",
             )
         ]

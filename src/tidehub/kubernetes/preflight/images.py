@@ -11,7 +11,7 @@ from tidehub.kubernetes.preflight.edges.registry import ImageFacts, Registries, 
 from tidehub.kubernetes.preflight.model import Context, Finding
 from tidehub.kubernetes.preflight.workloads import containers, workloads
 from tidehub.site import charts
-from tidehub.site.hub_chart import hub_chart
+from tidehub.site.charts import hub_chart
 
 _SIDE_BY_SIDE = 6
 _UNREACHED = "registry"
@@ -51,7 +51,7 @@ def _image(
     reference = parse(image)
     if reference is None:
         fix = "write it as HOST/NAME:TAG, in small letters"
-        return Finding("image-name", "problem", f"{image!r} is no name of an image", fix)
+        return Finding("image-name", "problem", f"{image!r} is not a name of an image", fix)
     if reference.host in _MOVED:
         fix = f"name the same image at {_MOVED[reference.host]} in overrides.helm, or take a newer chart"
         return Finding("image-moved", "warning", f"{image} is at {reference.host}, which has ended", fix)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.preflight.addresses import kind_of
 from tidehub.kubernetes.preflight.model import Context, Finding, Skip
-from tidehub.site import exposure_values
+from tidehub.site.destinations import exposure as exposure_values
 
 _CERT_MANAGER = "cert-manager.io/v1"
 _SOON = timedelta(days=14)
@@ -103,7 +103,7 @@ def _certificate(found: Object, name: str, host: str, context: Context) -> Findi
         return Finding(
             "tls-secret",
             "problem",
-            f"tls.crt in the Secret {name} is no certificate",
+            f"tls.crt in the Secret {name} is not a certificate",
             "put a PEM chain there",
         )
     trouble = _not_a_pair(certificate, data["tls.key"], name)
@@ -149,7 +149,7 @@ def _not_a_pair(certificate: object, key: str, name: str) -> Finding | None:
         return Finding(
             "tls-secret",
             "problem",
-            f"tls.key in the Secret {name} is no key that can be read",
+            f"tls.key in the Secret {name} is not a key that can be read",
             "put it there as PEM",
         )
     if same:

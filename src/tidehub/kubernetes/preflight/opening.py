@@ -39,7 +39,7 @@ def open_context(
 ) -> Context:
     """Everything that could be had. Raises `UsageError` for a site file that cannot be used, or has no cluster."""
     from tidehub.kubernetes.session import kubernetes_of
-    from tidehub.site.load import load
+    from tidehub.site.reading.load import load
 
     loaded = load(site_file, overrides=settings, environ=environ)
     fix = "write one (`tidehub explain kubernetes` says what belongs there)"

@@ -10,7 +10,7 @@ from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.preflight import addresses
 from tidehub.kubernetes.preflight.edges.network import NoAnswer
 from tidehub.kubernetes.preflight.model import Context, Finding, NotKnown, Skip
-from tidehub.site import exposure_values
+from tidehub.site.destinations import exposure as exposure_values
 
 _INGRESS = "networking.k8s.io/v1"
 _RETIRED = "k8s.io/ingress-nginx"

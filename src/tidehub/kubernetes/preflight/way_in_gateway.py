@@ -12,7 +12,7 @@ from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.preflight import addresses
 from tidehub.kubernetes.preflight.model import Context, Finding, Skip
 from tidehub.kubernetes.preflight.selecting import selects
-from tidehub.site import exposure_values
+from tidehub.site.destinations import exposure as exposure_values
 
 _DEFINITIONS = "have the Gateway API's definitions installed (gateway-api.sigs.k8s.io), with a controller"
 

@@ -127,7 +127,7 @@ def _name(item: Item, say: Report) -> None:
         fits = len(name) < 254 and _SUBDOMAIN.fullmatch(name) is not None
         words = "lower-case letters, digits, - and ., at most 253"
     if not fits:
-        say(f"{name!r} is no name for a {kind}: it takes {words}", "metadata.name")
+        say(f"{name!r} is not a name for a {kind}: it takes {words}", "metadata.name")
 
 
 def _metadata(item: Item, say: Report) -> None:
@@ -138,13 +138,13 @@ def _metadata(item: Item, say: Report) -> None:
             field = f"metadata.{part}.{key}"
             prefix, slash, name = str(key).rpartition("/")
             if len(name) > 63 or not _NAME_PART.fullmatch(name):
-                say(f"{key!r} is no key of a {part[:-1]}", field)
+                say(f"{key!r} is not a key of a {part[:-1]}", field)
             elif slash and (len(prefix) > 253 or not _SUBDOMAIN.fullmatch(prefix.lower())):
-                say(f"{prefix!r} before / is no name of a domain", field)
+                say(f"{prefix!r} before / is not a name of a domain", field)
             if not isinstance(value, str):
-                say(f"{value!r} is no text", field, fix="put it between quotation marks")
+                say(f"{value!r} is not text", field, fix="put it between quotation marks")
             elif part == "labels" and (len(value) > 63 or not _VALUE.fullmatch(value)):
-                say(f"{value!r} is no value of a label", field)
+                say(f"{value!r} is not a value of a label", field)
             size += len(str(key)) + len(str(value))
         if part == "annotations" and size > 256 * 1024:
             say(f"the annotations hold {size} characters, and 262144 is the most", "metadata.annotations")
@@ -158,10 +158,10 @@ def _service(item: Item, say: Report) -> None:
     for index, port in enumerate(ports):
         field = f"spec.ports[{index}]"
         if not is_port(port.get("port")):
-            say(f"{port.get('port')!r} is no port: 1 to 65535", f"{field}.port")
+            say(f"{port.get('port')!r} is not a port: 1 to 65535", f"{field}.port")
         node = port.get("nodePort")
         if node is not None and not is_port(node):
-            say(f"{node!r} is no port: 1 to 65535", f"{field}.nodePort")
+            say(f"{node!r} is not a port: 1 to 65535", f"{field}.nodePort")
         check_target(port.get("targetPort"), f"{field}.targetPort", say)
         if port.get("protocol", "TCP") not in PROTOCOLS:
             say(f"{port['protocol']!r} is none of {', '.join(PROTOCOLS)}", f"{field}.protocol")
@@ -173,14 +173,14 @@ def check_target(target: Any, field: str, say: Report) -> None:
     """A port by number or by name; None where it is left out."""
     wrong_name = isinstance(target, str) and (len(target) > 15 or not PORT_NAMES.fullmatch(target))
     if target is not None and not is_port(target) and (not isinstance(target, str) or wrong_name):
-        say(f"{target!r} is no port: 1 to 65535, or a name of at most 15 characters", field)
+        say(f"{target!r} is not a port: 1 to 65535, or a name of at most 15 characters", field)
 
 
 def _ingress(item: Item, say: Report) -> None:
     for index, rule in enumerate(at(item.obj, "spec.rules") or []):
         host = rule.get("host")
         if host and not _SUBDOMAIN.fullmatch(str(host).removeprefix("*.")):
-            say(f"{host!r} is no name of a host", f"spec.rules[{index}].host")
+            say(f"{host!r} is not a name of a host", f"spec.rules[{index}].host")
         for number, path in enumerate(at(rule, "http.paths") or []):
             field = f"spec.rules[{index}].http.paths[{number}]"
             if item.id.api_version == "networking.k8s.io/v1" and path.get("pathType") not in _PATH_TYPES:
@@ -197,15 +197,15 @@ def _keys(item: Item, say: Report) -> None:
     for part in ("data", "binaryData", "stringData"):
         for key, value in (item.obj.get(part) or {}).items():
             if len(str(key)) > 253 or not _KEY.fullmatch(str(key)):
-                say(f"{key!r} is no key of a {item.id.kind}", part)
+                say(f"{key!r} is not a key of a {item.id.kind}", part)
             if not isinstance(value, str):
-                say("it is no text", f"{part}.{key}", fix="put it between quotation marks")
+                say("it is not text", f"{part}.{key}", fix="put it between quotation marks")
 
 
 def _claim(item: Item, say: Report) -> None:
     size = (at(item.obj, "spec.resources.requests") or {}).get("storage")
     if not is_quantity(size) or not amount(size):
-        say(f"{size!r} is no size", "spec.resources.requests.storage")
+        say(f"{size!r} is not a size", "spec.resources.requests.storage")
     modes = at(item.obj, "spec.accessModes") or []
     if not modes or not set(modes) <= set(_ACCESS_MODES):
         say(f"{modes!r} holds none, or others than {', '.join(_ACCESS_MODES)}", "spec.accessModes")

@@ -78,7 +78,10 @@ def check(item: Item, say: Report) -> None:
     told: set[str] = set()
     for where, container in every:
         if not is_label(container.get("name")) or names.count(container.get("name")) > 1:
-            say(f"{container.get('name')!r} is no name of a container, or not the only one", f"{where}.name")
+            say(
+                f"{container.get('name')!r} is not a name of a container, or not the only one",
+                f"{where}.name",
+            )
         _image(where, container, say, told)
         _resources(where, container, say)
         _ports(where, container, say)
@@ -99,10 +102,10 @@ def _volumes(path: str, spec: Mapping[str, Any], say: Report) -> None:
     for index, volume in enumerate(spec.get("volumes") or []):
         where = f"{path}.volumes[{index}]"
         if not is_label(volume.get("name")) or names.count(volume.get("name")) > 1:
-            say(f"{volume.get('name')!r} is no name of a volume, or not the only one", f"{where}.name")
+            say(f"{volume.get('name')!r} is not a name of a volume, or not the only one", f"{where}.name")
         limit = at(volume, "emptyDir.sizeLimit")
         if limit is not None and not is_quantity(limit):
-            say(f"{limit!r} is no size", f"{where}.emptyDir.sizeLimit")
+            say(f"{limit!r} is not a size", f"{where}.emptyDir.sizeLimit")
     for where, container in containers(path, spec):
         for index, mount in enumerate(container.get("volumeMounts") or []):
             if mount.get("name") not in names:
@@ -114,7 +117,7 @@ def _image(where: str, container: Mapping[str, Any], say: Report, told: set[str]
     image = container.get("image")
     matched = _IMAGE.fullmatch(image) if isinstance(image, str) else None
     if matched is None:
-        say(f"{image!r} is no image", f"{where}.image")
+        say(f"{image!r} is not an image", f"{where}.image")
     elif not matched["digest"] and matched["tag"] in (None, "latest") and str(image) not in told:
         told.add(str(image))
         what = "has no tag" if matched["tag"] is None else "has the tag latest"
@@ -130,7 +133,7 @@ def _resources(where: str, container: Mapping[str, Any], say: Report) -> None:
     for part, stated in (("requests", asked), ("limits", limits)):
         for name, value in stated.items():
             if (found := amount(value)) is None or found < 0:
-                say(f"{value!r} is no quantity", f"{where}.resources.{part}.{name}")
+                say(f"{value!r} is not a quantity", f"{where}.resources.{part}.{name}")
     for name, value in asked.items():
         wanted, limit = amount(value), amount(limits.get(name))
         if wanted is not None and limit is not None and wanted > limit:
@@ -142,7 +145,7 @@ def _ports(where: str, container: Mapping[str, Any], say: Report) -> None:
     for index, port in enumerate(container.get("ports") or []):
         field = f"{where}.ports[{index}]"
         if not is_port(port.get("containerPort")):
-            say(f"{port.get('containerPort')!r} is no port: 1 to 65535", f"{field}.containerPort")
+            say(f"{port.get('containerPort')!r} is not a port: 1 to 65535", f"{field}.containerPort")
         if port.get("protocol", "TCP") not in PROTOCOLS:
             say(f"{port['protocol']!r} is none of {', '.join(PROTOCOLS)}", f"{field}.protocol")
         if port.get("name"):
@@ -162,8 +165,8 @@ def _environment(where: str, container: Mapping[str, Any], say: Report) -> None:
         field = f"{where}.env[{index}]"
         name, value = variable.get("name"), variable.get("value")
         if not isinstance(name, str) or not _ENV.fullmatch(name):
-            say(f"{name!r} is no name of a variable", f"{field}.name")
+            say(f"{name!r} is not a name of a variable", f"{field}.name")
         if value is not None and not isinstance(value, str):
-            say(f"the value of {name} is no text", f"{field}.value", fix="put it between quotation marks")
+            say(f"the value of {name} is not text", f"{field}.value", fix="put it between quotation marks")
         if value and variable.get("valueFrom"):
             say(f"{name} has a value, and one from elsewhere", field)

@@ -54,7 +54,7 @@ def check_target(target: Path) -> None:
     if not target.exists() and not target.is_symlink():
         return
     if target.is_symlink() or not target.is_dir():
-        raise _in_the_way(target, "it is there, and is no folder")
+        raise _in_the_way(target, "it is there, and is not a folder")
     if not any(target.iterdir()):
         return
     written = _read_mark(target)

@@ -13,12 +13,11 @@ from tidehub.kubernetes.releases import Platform, Release
 from tidehub.kubernetes.values import gateway, hub, hub_code, network, operator
 from tidehub.kubernetes.values.merge import merge, remove
 from tidehub.login.endpoints import Endpoints
-from tidehub.site import carried
-from tidehub.site.charts import NEWEST_DASKHUB, TOKEN_SCOPES
-from tidehub.site.deployment import Kubernetes
-from tidehub.site.hub_chart import hub_chart
+from tidehub.site.charts import NEWEST_DASKHUB, TOKEN_SCOPES, hub_chart
+from tidehub.site.destinations import carried
 from tidehub.site.model import Site
-from tidehub.site.overrides import Chart, Overrides, replaces_login
+from tidehub.site.model.deployment import Kubernetes
+from tidehub.site.model.overrides import Chart, Overrides, replaces_login
 
 DASKHUB: Chart = "daskhub"
 

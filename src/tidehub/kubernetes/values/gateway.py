@@ -6,12 +6,11 @@ from typing import Any
 
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.values import gateway_code
-from tidehub.site.carried import ORDER_OVERRIDES, ORDER_POLICY, has_gateway
-from tidehub.site.charts import SCOPES, installed, parts
-from tidehub.site.deployment import Kubernetes
-from tidehub.site.destinations import helm_fragments
-from tidehub.site.hub_chart import hub_chart
+from tidehub.site.charts import SCOPES, hub_chart, installed, parts
+from tidehub.site.destinations.carried import ORDER_OVERRIDES, ORDER_POLICY, has_gateway
+from tidehub.site.destinations.catalogue import helm_fragments
 from tidehub.site.model import Site
+from tidehub.site.model.deployment import Kubernetes
 
 CHART = "dask-gateway"
 SERVICE = "dask-gateway"

@@ -1,7 +1,7 @@
 """Values of the jupyterhub chart, 1.0 to 4.4. Pure.
 
-What follows from single keys of the site is in `tidehub.site.helm_values`; here is what follows from the whole: the
-login as this chart's hub takes it, what joins hub and gateway, and where the chart's defaults do harm.
+What follows from single keys of the site is in `tidehub.site.destinations.helm`; here is what follows from the whole:
+the login as this chart's hub takes it, what joins hub and gateway, and where the chart's defaults do harm.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from tidehub.kubernetes import exposure
 from tidehub.kubernetes.values import gateway, hub_code, network, operator
 from tidehub.kubernetes.values.merge import merge, remove
 from tidehub.login.endpoints import Endpoints, known_endpoints, stated_endpoints
-from tidehub.site import carried, charts
-from tidehub.site.convert import split_image, to_whole_seconds
-from tidehub.site.destinations import helm_fragments
-from tidehub.site.hub_chart import hub_chart
+from tidehub.site import charts
+from tidehub.site.charts import hub_chart
+from tidehub.site.destinations import carried
+from tidehub.site.destinations.catalogue import helm_fragments
+from tidehub.site.destinations.convert import split_image, to_whole_seconds
 from tidehub.site.model import Site
-from tidehub.site.overrides import replaces_login
+from tidehub.site.model.overrides import replaces_login
 
 CHART = "jupyterhub"
 PUBLIC_PORT = 80

@@ -14,10 +14,16 @@ from tidehub.login.endpoints import Endpoints
 from tidehub.login.hub_text import authenticator_text, literal
 from tidehub.login.plain import policy_of
 from tidehub.site import charts
-from tidehub.site.carried import ORDER_LOGIN, ORDER_OVERRIDES, ORDER_PEOPLE, has_choices, keeps_clusters
-from tidehub.site.hub_chart import hub_chart
+from tidehub.site.charts import hub_chart
+from tidehub.site.destinations.carried import (
+    ORDER_LOGIN,
+    ORDER_OVERRIDES,
+    ORDER_PEOPLE,
+    has_choices,
+    keeps_clusters,
+)
 from tidehub.site.model import Site
-from tidehub.site.overrides import replaces_login
+from tidehub.site.model.overrides import replaces_login
 
 _NOBODY_ELSE = """\
 c.GenericOAuthenticator.allow_all = False

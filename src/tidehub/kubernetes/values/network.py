@@ -14,7 +14,7 @@ from typing import Any
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.people import SERVER
 from tidehub.kubernetes.values import gateway, operator
-from tidehub.site.hub_chart import hub_chart
+from tidehub.site.charts import hub_chart
 from tidehub.site.model import Site
 
 Labels = dict[str, str]
@@ -87,7 +87,7 @@ def _to_traefik(site: Site) -> Rule:
 
 def _notebooks_to_operator() -> list[Rule]:
     schedulers = {"to": [_pods({DASK: "scheduler"})], "ports": _ports(SCHEDULER, DASHBOARD)}
-    # The cluster's API server is no pod, and nobody knows its address beforehand; it mostly has a private one.
+    # The cluster's API server is not a pod, and nobody knows its address beforehand; it mostly has a private one.
     api_server = {"to": [{"ipBlock": {"cidr": cidr}} for cidr in PRIVATE], "ports": _ports(443, 6443)}
     return [schedulers, api_server]
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.releases import Release
-from tidehub.site.convert import to_kubernetes_cpu, to_kubernetes_quantity, to_whole_seconds
-from tidehub.site.deployment import Kubernetes
+from tidehub.site.destinations.convert import to_kubernetes_cpu, to_kubernetes_quantity, to_whole_seconds
 from tidehub.site.model import Site
+from tidehub.site.model.deployment import Kubernetes
 
 CHART = "dask-kubernetes-operator"
 RELEASE = "dask-operator"

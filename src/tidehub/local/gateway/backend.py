@@ -35,7 +35,7 @@ from tidehub.local.gateway.notices import Notices
 from tidehub.local.isolation import Ending, Isolation, ProcessHandle, choose_isolation
 from tidehub.local.places import Places
 from tidehub.login.entitled import Entitled, entitled
-from tidehub.site.dask import Dask
+from tidehub.site.model.dask import Dask
 
 SCHEDULER_GRACE = 5.0
 WORKER_GRACE = 5.0

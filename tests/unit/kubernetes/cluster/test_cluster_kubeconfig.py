@@ -89,9 +89,9 @@ def test_a_user_of_another_file_runs_its_plugin_there(tmp_path: Path) -> None:
         (_document(users=[{"user": {}}]), "an entry of users has no name"),
         (_cluster(server="cluster.example.org"), "has no server address"),
         (_cluster(**{"certificate-authority": "gone.crt"}), "names a file that is not there"),
-        (_cluster(**{"certificate-authority-data": "%%%"}), "no PEM certificate"),
+        (_cluster(**{"certificate-authority-data": "%%%"}), "not a PEM certificate"),
         (_user(tokenFile="gone"), "tokenFile of context 'main' names a file that is not there"),
-        (_user(**{"client-certificate-data": base64.b64encode(b"x").decode()}), "is no PEM certificate"),
+        (_user(**{"client-certificate-data": base64.b64encode(b"x").decode()}), "is not a PEM certificate"),
         (_user(**{"auth-provider": {"name": "gcp"}}), "Kubernetes clients gave up in 1.26"),
     ],
 )  # fmt: skip
@@ -178,8 +178,8 @@ def test_what_a_plugin_says_is_shown_without_tokens(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        ("no JSON at all: secret", "what it printed is no ExecCredential"),
-        ('{"apiVersion": "client.authentication.k8s.io/v1"}', "what it printed is no ExecCredential"),
+        ("no JSON at all: secret", "what it printed is not an ExecCredential"),
+        ('{"apiVersion": "client.authentication.k8s.io/v1"}', "what it printed is not an ExecCredential"),
         ('{"apiVersion": "client.authentication.k8s.io/v1beta1", "status": {"token": "t"}}', "it speaks"),
         ('{"apiVersion": "client.authentication.k8s.io/v1", "status": {}}', "neither a token nor"),
         (

@@ -111,7 +111,7 @@ def test_a_redirect_is_not_followed_with_the_token(start: Start, tmp_path: Path)
 def test_what_is_no_api_server_is_said_to_be_none(start: Start, tmp_path: Path) -> None:
     with pytest.raises(ClusterProblem, match="something that is not a Kubernetes API server"):
         start(lambda request: Reply(body="<html>It works!</html>")).connect(tmp_path)
-    with pytest.raises(ClusterProblem, match="is no Kubernetes API server"):
+    with pytest.raises(ClusterProblem, match="is not Kubernetes API server"):
         start(lambda request: Reply(body={"hello": "world"})).connect(tmp_path)
 
 

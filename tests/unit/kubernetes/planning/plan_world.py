@@ -22,8 +22,8 @@ from tidehub.kubernetes.planning.model import Plan
 from tidehub.kubernetes.planning.plan import plan
 from tidehub.kubernetes.releases import Platform, Release
 from tidehub.kubernetes.rendering.model import Rendered, RenderedRelease
-from tidehub.site.load import load_preset
 from tidehub.site.model import Site
+from tidehub.site.reading.load import load_preset
 
 Object = dict[str, Any]
 NAMESPACE = "hub"

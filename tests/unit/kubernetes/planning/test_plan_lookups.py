@@ -1,4 +1,4 @@
-"""What a chart makes up is no change where it would find it in the cluster."""
+"""What a chart makes up is not a change where it would find it in the cluster."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from tidehub.kubernetes.preflight.model import Finding
 from tidehub.kubernetes.preflight.permissions import snippet
 from tidehub.kubernetes.preflight.selecting import selects
 from tidehub.kubernetes.preflight.workloads import people_pods, pod_amounts, told, written
-from tidehub.site.load import load_preset
+from tidehub.site.reading.load import load_preset
 
 GIB = 2**30
 

@@ -13,7 +13,7 @@ from tidehub.kubernetes.cluster.port import ClusterProblem
 from tidehub.kubernetes.preflight import identity, run
 from tidehub.kubernetes.preflight.edges.network import Network, NoAnswer
 from tidehub.kubernetes.preflight.model import Context, Finding, Look, NotKnown, NotRendered, Skip
-from tidehub.site.load import load_preset
+from tidehub.site.reading.load import load_preset
 
 
 class NoNetwork(Network):

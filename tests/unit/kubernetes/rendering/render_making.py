@@ -15,9 +15,9 @@ from tidehub.kubernetes.rendering.check import check
 from tidehub.kubernetes.rendering.flaw import Flaw
 from tidehub.kubernetes.rendering.model import Rendered, RenderedRelease
 from tidehub.secrets.secret import Secret
-from tidehub.site.load import load_text
 from tidehub.site.model import Site
 from tidehub.site.presets import text_of
+from tidehub.site.reading.load import load_text
 
 TOKEN = "5f1c8e0b7a694d2f3e1a0c9b8d7e6f5a"
 LABELS = {"app": "hub"}

@@ -115,7 +115,7 @@ def test_a_file_that_was_removed_is_nobodys_work(tmp_path: Path) -> None:
 def test_what_is_no_folder_stays(tmp_path: Path, make: object) -> None:
     assert callable(make)
     make(tmp_path / "out")
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         write_folder(tmp_path / "out", FILES)
     assert os.path.lexists(tmp_path / "out")
 

@@ -2,7 +2,7 @@
 
 Kubernetes' own rules (NetworkPolicy v1): a pod that no policy selects for a direction is open in it; one that is
 selected may what any of the rules allows; a connection needs both ends' consent. Networks differ in one thing: to some
-an `ipBlock` means pods too (Calico), to others only what is no pod (Cilium).
+an `ipBlock` means pods too (Calico), to others only what is not a pod (Cilium).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Pod:
 
 @dataclass(frozen=True)
 class Outside:
-    """An address that is no pod's."""
+    """An address that is not a pod's."""
 
     address: str
 

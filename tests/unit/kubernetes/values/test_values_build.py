@@ -15,8 +15,8 @@ from tidehub.kubernetes.values.build import platform
 from tidehub.kubernetes.values.merge import merge
 from tidehub.login.endpoints import Endpoints
 from tidehub.secrets.charts import revealed
-from tidehub.site.load import load_text
 from tidehub.site.model import Site
+from tidehub.site.reading.load import load_text
 
 PINS = {
     "current": "model: split",

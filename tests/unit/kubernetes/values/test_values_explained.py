@@ -10,11 +10,11 @@ import pytest
 from value_sites import PLAIN, RULES, VO, built, example, site
 
 from tidehub.login.endpoints import Endpoints
-from tidehub.site.destinations import Destination, destinations, leaves, value_at
+from tidehub.site.destinations.catalogue import Destination, destinations, leaves, value_at
 from tidehub.site.explain import explain, lines
-from tidehub.site.load import Loaded
 from tidehub.site.model import Site
 from tidehub.site.problems import dotted
+from tidehub.site.reading.load import Loaded
 
 ISSUER = "https://login.example.org/realms/x"
 FOUND = Endpoints(ISSUER, f"{ISSUER}/a", f"{ISSUER}/t", f"{ISSUER}/u", f"{ISSUER}/j", f"{ISSUER}/end")

@@ -11,8 +11,8 @@ from upstream_charts import pod_templates, rendered
 
 from tidehub.kubernetes.api_pod.separation import cluster_policy
 from tidehub.kubernetes.values import gateway, network
-from tidehub.site.load import load_site
 from tidehub.site.model import Site
+from tidehub.site.reading.load import load_site
 
 EXAMPLES = Path(__file__).parents[4] / "examples"
 RELEASES = {"protocoast": "dask-gateway", "pangeo": "daskhub-dask-gateway"}

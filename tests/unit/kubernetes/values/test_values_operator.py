@@ -11,8 +11,8 @@ from value_sites import PLAIN, example, site
 
 from tidehub.kubernetes.objects import CLUSTER_KINDS
 from tidehub.kubernetes.values import network, operator
-from tidehub.site.load import load_text
 from tidehub.site.model import Site
+from tidehub.site.reading.load import load_text
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from tidehub.charts.archive import Chart, open_chart
 from tidehub.kubernetes.releases import Platform
 from tidehub.kubernetes.values.build import platform
 from tidehub.secrets.secret import Secret
-from tidehub.site.load import load_text
 from tidehub.site.model import Site
+from tidehub.site.reading.load import load_text
 
 EXAMPLES = Path(__file__).parents[4] / "examples"
 VO = "urn:mace:egi.eu:group:vo.example.eu"

@@ -17,8 +17,8 @@ from tidehub.local.gateway import pages, processes, workdirs
 from tidehub.local.gateway.config import GUARD, KEY_HEADER, NOTICES, dashboard_key, derived
 from tidehub.local.gateway.forwarding import passed_on
 from tidehub.local.isolation import Ending
-from tidehub.site.load import load_text
 from tidehub.site.model import Site
+from tidehub.site.reading.load import load_text
 
 MIB, GIB = 1 << 20, 1 << 30
 

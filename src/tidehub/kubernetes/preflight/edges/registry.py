@@ -288,9 +288,9 @@ def _json(body: bytes, image: Reference) -> dict[str, Any]:
     try:
         found = json.loads(body)
     except ValueError as error:
-        raise NoAnswer(f"what {image.host} answers is no JSON") from error
+        raise NoAnswer(f"what {image.host} answers is not JSON") from error
     if not isinstance(found, dict):
-        raise NoAnswer(f"what {image.host} answers is no manifest")
+        raise NoAnswer(f"what {image.host} answers is not a manifest")
     return found
 
 

@@ -6,8 +6,8 @@ from typing import Generic, Literal, TypeVar
 
 from pydantic import Field
 
-from tidehub.site.quantities import CoreCount, Seconds, Size, Timeout, WholeCores
-from tidehub.site.section import Line, Section
+from tidehub.site.model.quantities import CoreCount, Seconds, Size, Timeout, WholeCores
+from tidehub.site.model.section import Line, Section
 
 GIB = 2**30
 Quantity = TypeVar("Quantity")

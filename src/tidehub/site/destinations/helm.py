@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tidehub.gateway.limits import cluster_config
-from tidehub.site import carried, exposure_values
-from tidehub.site.carried import GATEWAY, HUB, ORDER_COMMANDS, ORDER_LIMITS
-from tidehub.site.convert import (
+from tidehub.site.charts import hub_chart
+from tidehub.site.destinations import carried
+from tidehub.site.destinations import exposure as exposure_values
+from tidehub.site.destinations.carried import GATEWAY, HUB, ORDER_COMMANDS, ORDER_LIMITS
+from tidehub.site.destinations.convert import (
     split_image,
     to_dask_cores,
     to_dask_memory,
@@ -21,10 +23,9 @@ from tidehub.site.convert import (
     to_kubernetes_quantity,
     to_whole_seconds,
 )
-from tidehub.site.destination import Destination, Rule, helm
-from tidehub.site.hub_chart import hub_chart
+from tidehub.site.destinations.destination import Destination, Rule, helm
 from tidehub.site.model import Site
-from tidehub.site.overrides import replaces_login
+from tidehub.site.model.overrides import replaces_login
 from tidehub.site.problems import KeyPath
 
 _CLUSTER_IMAGE = ("gateway", "backend", "image")

@@ -11,16 +11,17 @@ from typing import Any
 from pydantic import ValidationError
 
 from tidehub.errors import Place
-from tidehub.site import coherence, presets
-from tidehub.site.files import text_of
+from tidehub.site import presets
+from tidehub.site.coherence.check import check
 from tidehub.site.model import Site
-from tidehub.site.problems import KeyPath, Problem, SiteError, dotted
-from tidehub.site.quantities import WRITTEN
-from tidehub.site.recovery import read_all
-from tidehub.site.sources import DEFAULT, PREFIX, Layers, Source, path_of, path_of_variable
-from tidehub.site.syntax import WHOLE_FILE
-from tidehub.site.tree import Entries, Node, locate, read, to_data
-from tidehub.site.words import problems_of
+from tidehub.site.model.quantities import WRITTEN
+from tidehub.site.problems import DEFAULT, KeyPath, Problem, SiteError, Source, dotted
+from tidehub.site.reading.files import text_of
+from tidehub.site.reading.recovery import read_all
+from tidehub.site.reading.sources import PREFIX, Layers, path_of, path_of_variable
+from tidehub.site.reading.syntax import WHOLE_FILE
+from tidehub.site.reading.tree import Entries, Node, locate, read, to_data
+from tidehub.site.reading.words import problems_of
 
 Override = tuple[str, Any]
 """A dotted key and the value it gets, from a command line: `("machine.port", 8443)`, `("site.url", None)`."""
@@ -180,7 +181,7 @@ def _validated(data: dict[str, Any]) -> tuple[Site | None, list[Problem]]:
     except ValidationError as error:
         problems = problems_of(error)
         return None, problems + _coherence_of_the_rest(data, problems)
-    return site, coherence.check(site)
+    return site, check(site)
 
 
 def _coherence_of_the_rest(data: dict[str, Any], problems: list[Problem]) -> list[Problem]:
@@ -201,7 +202,7 @@ def _coherence_of_the_rest(data: dict[str, Any], problems: list[Problem]) -> lis
             site = Site.model_validate(data, context=WRITTEN)
         except ValidationError:
             return []
-    return [finding for finding in coherence.check(site) if not wrong & set(finding.path[:1])]
+    return [finding for finding in check(site) if not wrong & set(finding.path[:1])]
 
 
 def _sound_sections() -> dict[str, Any]:

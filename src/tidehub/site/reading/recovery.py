@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tidehub.site.problems import Problem
-from tidehub.site.syntax import WHOLE_FILE, section_at, without
-from tidehub.site.tree import Node, read
+from tidehub.site.reading.syntax import WHOLE_FILE, section_at, without
+from tidehub.site.reading.tree import Node, read
 
 MOST_ERRORS = 20
 """Syntax errors that are looked for; a file with more is something else."""

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from tidehub.site.model.section import Section
 from tidehub.site.problems import KeyPath, Problem
-from tidehub.site.section import Section
 from tidehub.site.units import QuantityError
 
 Chart = Literal["jupyterhub", "dask-gateway", "daskhub"]

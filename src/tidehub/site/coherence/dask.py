@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tidehub.gateway.limits import Row, effective, workers_of
-from tidehub.site.dask import Choice, Dask
 from tidehub.site.images import has_tag, is_moving
+from tidehub.site.model.dask import Choice, Dask
 from tidehub.site.problems import KeyPath, Problem
 from tidehub.site.units import format_cores, format_size
 

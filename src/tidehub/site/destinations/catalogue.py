@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from tidehub.site import carried, describe, helm_values, hub_traits, machine_settings
-from tidehub.site.destination import Destination, Rule
+from tidehub.site import describe
+from tidehub.site.destinations import carried
+from tidehub.site.destinations import helm as helm_values
+from tidehub.site.destinations import hub as hub_traits
+from tidehub.site.destinations import machine as machine_settings
+from tidehub.site.destinations.destination import Destination, Rule
 from tidehub.site.model import Site
+from tidehub.site.model.section import Section
 from tidehub.site.problems import KeyPath
-from tidehub.site.section import Section
 
 __all__ = ["Destination", "carried_data", "destinations", "helm_fragments", "leaves", "value_at"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tidehub.site.deployment import Exposure
-from tidehub.site.exposure_values import CLASS, is_https
+from tidehub.site.destinations.exposure import CLASS, is_https
 from tidehub.site.model import Site
+from tidehub.site.model.deployment import Exposure
 from tidehub.site.problems import KeyPath, Problem, warning
 
 _AT: KeyPath = ("kubernetes", "exposure")

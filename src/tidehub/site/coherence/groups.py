@@ -8,9 +8,9 @@ from typing import Any
 
 from tidehub.login.entitled import is_restricted, raised
 from tidehub.login.entitlements import Requirement, parse_requirement
-from tidehub.site.dask_coherence import check_dask
-from tidehub.site.group_rules import DaskFor, GroupRule, More
+from tidehub.site.coherence.dask import check_dask
 from tidehub.site.model import Login, Site
+from tidehub.site.model.group_rules import DaskFor, GroupRule, More
 from tidehub.site.problems import KeyPath, Problem, warning
 from tidehub.site.units import format_cores, format_size
 
@@ -119,7 +119,9 @@ def _assurance(login: Login) -> Iterator[Problem]:
         if level not in KNOWN_ASSURANCE:
             near = difflib.get_close_matches(level, KNOWN_ASSURANCE, n=1, cutoff=0.8)
             fix = f"did you mean {near[0]}?" if near else None
-            what = f"{level!r} is no level that EGI Check-In or REFEDS names; it is compared letter by letter"
+            what = (
+                f"{level!r} is not a level that EGI Check-In or REFEDS names; it is compared letter by letter"
+            )
             yield warning(what, path, fix=fix)
         for ladder in _HIGHER:
             if level in ladder:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tidehub.site import destination
-from tidehub.site.convert import to_cgroup_cpu_max, to_cgroup_weight, to_whole_seconds
-from tidehub.site.destination import Destination, Rule
+from tidehub.site.destinations import destination
+from tidehub.site.destinations.convert import to_cgroup_cpu_max, to_cgroup_weight, to_whole_seconds
+from tidehub.site.destinations.destination import Destination, Rule
 from tidehub.site.model import Site
 from tidehub.site.problems import KeyPath
 

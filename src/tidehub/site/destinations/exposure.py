@@ -11,10 +11,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tidehub.site import charts
-from tidehub.site.deployment import Exposure
-from tidehub.site.destination import Destination, Rule, cluster, helm
-from tidehub.site.hub_chart import hub_chart
+from tidehub.site.charts import hub_chart
+from tidehub.site.destinations.destination import Destination, Rule, cluster, helm
 from tidehub.site.model import Site
+from tidehub.site.model.deployment import Exposure
 from tidehub.site.problems import KeyPath
 
 HUB = "jupyterhub"

@@ -6,9 +6,8 @@ from typing import Generic, TypeVar
 
 from pydantic import Field
 
-from tidehub.site.deployment import Flag
-from tidehub.site.quantities import CoreCount, Size, WholeCores
-from tidehub.site.section import Line, Lines, Section
+from tidehub.site.model.quantities import CoreCount, Size, WholeCores
+from tidehub.site.model.section import Flag, Line, Lines, Section
 
 Quantity = TypeVar("Quantity")
 

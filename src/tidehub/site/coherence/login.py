@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from tidehub.loopback import is_loopback
-from tidehub.site.group_coherence import check_groups
+from tidehub.site.coherence.groups import check_groups
 from tidehub.site.model import EGI_HOSTS, Login, Site
 from tidehub.site.problems import KeyPath, Problem, warning
 

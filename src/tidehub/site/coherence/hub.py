@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from tidehub import release_sets
 from tidehub.site import charts
-from tidehub.site.hub_chart import HUB, hub_chart
+from tidehub.site.charts import HUB, hub_chart
 from tidehub.site.model import Site
-from tidehub.site.overrides import replaces_login
+from tidehub.site.model.overrides import replaces_login
 from tidehub.site.problems import KeyPath, Problem, warning
 
 

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from tidehub.loopback import is_loopback
-from tidehub.site.dask_coherence import check_dask
-from tidehub.site.deployment_coherence import check_deployment
-from tidehub.site.hub_coherence import check_hub
+from tidehub.site.coherence.dask import check_dask
+from tidehub.site.coherence.deployment import check_deployment
+from tidehub.site.coherence.hub import check_hub
+from tidehub.site.coherence.login import check_login
 from tidehub.site.images import has_tag, is_moving
-from tidehub.site.login_coherence import check_login
 from tidehub.site.model import Bytes, Cores, Machine, Notebooks, Site, SiteSection
-from tidehub.site.overrides import check_overrides, used
+from tidehub.site.model.overrides import check_overrides, used
 from tidehub.site.problems import KeyPath, Problem, warning
 from tidehub.site.units import format_cores, format_size
 

@@ -18,7 +18,7 @@ from ruamel.yaml.reader import ReaderError
 
 from tidehub.errors import Place
 from tidehub.site.problems import KeyPath, Problem
-from tidehub.site.syntax import is_unclosed, words_of
+from tidehub.site.reading.syntax import is_unclosed, words_of
 
 DEEPEST = 40
 MOST_NODES = 20_000

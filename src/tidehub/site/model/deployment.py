@@ -5,13 +5,12 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
-from tidehub.site.quantities import Size
-from tidehub.site.section import KubernetesName, Line, Section, as_bool
+from tidehub.site.model.quantities import Size
+from tidehub.site.model.section import Flag, KubernetesName, Line, Section
 from tidehub.site.units import QuantityError
 
-Flag = Annotated[bool, BeforeValidator(as_bool)]
 Version = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+){1,3}([-+.][0-9A-Za-z.-]+)?$")]
 HostName = Annotated[
     str,

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 from tidehub import release_sets
 from tidehub.site import charts
-from tidehub.site.deployment import Kubernetes
-from tidehub.site.exposure_coherence import check_exposure
+from tidehub.site.coherence.exposure import check_exposure
 from tidehub.site.model import Site
+from tidehub.site.model.deployment import Kubernetes
 from tidehub.site.problems import KeyPath, Problem, warning
 from tidehub.site.units import format_size
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from tidehub.gateway.limits import cluster_config
 from tidehub.login.endpoints import known_endpoints, stated_endpoints
-from tidehub.site import destination
-from tidehub.site.convert import to_jupyterhub_cpu
-from tidehub.site.destination import Destination, Rule
+from tidehub.site.destinations import destination
+from tidehub.site.destinations.convert import to_jupyterhub_cpu
+from tidehub.site.destinations.destination import Destination, Rule
 from tidehub.site.model import Site
 from tidehub.site.problems import KeyPath
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
 from tidehub.site.units import QuantityError
 
@@ -45,3 +47,30 @@ def as_bool(value: Any) -> Any:
         )
         raise QuantityError(f"{shown} is not a yes or no", expected="true or false")
     return value
+
+
+Flag = Annotated[bool, BeforeValidator(as_bool)]
+
+
+def _url(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    expected = "an address such as https://hub.example.org or https://hub.example.org/jupyterhub/"
+    try:
+        parts = urlsplit(text)
+        port_is_fine = parts.port is None or parts.port > 0
+    except ValueError as error:
+        raise QuantityError(f"{text!r} is not an address ({error})", expected=expected) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_fine:
+        raise QuantityError(f"{text!r} is not a web address", expected=expected)
+    if parts.username or parts.password:
+        raise QuantityError("the address carries a user name or password", expected=expected)
+    if parts.query or parts.fragment or text.endswith(("?", "#")):
+        raise QuantityError(f"{text!r} has a query or a fragment", expected=expected)
+    if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", parts.netloc):
+        raise QuantityError(f"{text!r} has a host that is not plain ASCII", expected=expected)
+    return text
+
+
+Url = Annotated[str, BeforeValidator(_url), StringConstraints(max_length=2000)]

@@ -16,10 +16,10 @@ from tidehub.login.entitled import is_restricted
 from tidehub.login.hub_traits import traits_of
 from tidehub.login.plain import policy_of
 from tidehub.site import charts
-from tidehub.site.destination import Destination, Rule, helm
-from tidehub.site.hub_chart import hub_chart
+from tidehub.site.charts import hub_chart
+from tidehub.site.destinations.destination import Destination, Rule, helm
 from tidehub.site.model import Site
-from tidehub.site.overrides import replaces_login
+from tidehub.site.model.overrides import replaces_login
 from tidehub.site.problems import KeyPath
 
 HUB, GATEWAY = "jupyterhub", "dask-gateway"

@@ -3,51 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from tidehub.errors import Place
-from tidehub.site.problems import KeyPath, Problem
+from tidehub.site.problems import DEFAULT, KeyPath, Problem, Source
 
 PREFIX = "TIDEHUB__"
 """`TIDEHUB__NOTEBOOKS__MEMORY__LIMIT` sets `notebooks.memory.limit`."""
-
-Kind = Literal["default", "preset", "file", "environment", "command line"]
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a value was set by. `name`: the preset, the variable, or the option as it was given."""
-
-    kind: Kind
-    name: str = ""
-    place: Place | None = None
-
-    def __str__(self) -> str:
-        match self.kind:
-            case "file":
-                return str(self.place)
-            case "preset":
-                return f"preset {self.name}"
-            case "environment":
-                return f"environment variable {self.name}"
-            case "command line":
-                return f"the command line ({self.name})" if self.name else "the command line"
-        return "default"
-
-    def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
-        place = self.place
-        return {
-            "source": self.kind,
-            "source_name": self.name or None,
-            "file": place.file if place else None,
-            "line": (place.line or None) if place else None,
-            "column": (place.column or None) if place else None,
-        }
-
-
-DEFAULT = Source("default")
 
 WHOLE: frozenset[KeyPath] = frozenset({("login",)})
 """What replaces a preset's as a whole: half of another community's rule of admission must never remain."""

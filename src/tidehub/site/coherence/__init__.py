@@ -1,0 +1,1 @@
+"""Checks across keys: what no schema sees. Pure."""
