@@ -186,7 +186,6 @@ def test_every_entry_has_a_known_word_and_a_reason() -> None:
         assert len(reason) > 4, f"{name}: say why"
 
 
-@pytest.mark.xfail(strict=True, reason="servers' and clusters' places, and their removal, are being rebuilt")
 def test_no_known_fault_is_left() -> None:
     left = [name for name, (word, _) in table().items() if word == "not yet"]
     assert not left

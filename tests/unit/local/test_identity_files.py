@@ -120,5 +120,5 @@ def test_passwords_are_never_in_a_command_line(
 
     monkeypatch.setattr(process, "run", run)
     made = make_trial_accounts(places, None, admin_group=None, assurance=())
-    assert seen and seen[0][0] == [sys.executable, "-m", "tidehub.local.identity_files"]
+    assert seen and seen[0][0] == [sys.executable, "-I", "-m", "tidehub.local.identity_files"]
     assert not [word for word in made.values() if word in repr(seen)]

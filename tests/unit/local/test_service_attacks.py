@@ -25,7 +25,8 @@ from tidehub.backup import machine, machine_restore
 from tidehub.backup.container import BackupReader
 from tidehub.errors import TidehubError
 from tidehub.local import parts
-from tidehub.local.addresses import free_ports, front_of
+from tidehub.local.addresses import front_of
+from tidehub.local.front.ports import listen_on
 from tidehub.local.front.proxy import FrontDoor, front_door
 from tidehub.local.front.tls import TlsFiles
 from tidehub.local.identity_part import prepare_identity
@@ -35,6 +36,7 @@ from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
 from tidehub.local.service_files import own_directory, remove_older_layout
 from tidehub.local.software.interpreter import closed_to_others
+from tidehub.local.supervisor.listeners import Listeners
 from tidehub.site.reading.load import load_preset
 
 pytestmark = pytest.mark.skipif(
@@ -66,7 +68,7 @@ class Ground:
             door=FrontDoor(front.listen, front.port),
             secrets=load_secrets(self.places.secrets),
             ports={"identity": 8081},
-            code=Path("/nonexistent"),
+            listeners=Listeners(self.places),
             service=parts.Service(uid, uid),
         )
 
@@ -178,11 +180,12 @@ def test_the_proxys_start_and_its_certificate(ground: Ground) -> None:
 
     async def ready() -> None: ...
 
-    door = FrontDoor("127.0.0.1", free_ports(1)[0], tls=source)
+    door = FrontDoor("127.0.0.1", 0, tls=source)
     with contextlib.ExitStack() as attackers:
         # The inner one first: the outer attacker exchanges its name.
         for directory in (old / "tls", old, places.proxy_run):
             attackers.enter_context(hostile(ground, directory, uid))
+        listener = attackers.enter_context(listen_on(door.address, door.port))
         for round_ in range(150):
             source.key.write_text(f"key {round_}")
             source.certificate.write_text(f"certificate {round_}")
@@ -194,6 +197,7 @@ def test_the_proxys_start_and_its_certificate(ground: Ground) -> None:
                 hub_target="http://127.0.0.1:1",
                 hub_path="/hub/",
                 restore=ready,
+                listener=listener,
                 uid=uid,
                 gid=uid,
             )

@@ -126,11 +126,11 @@ ATTACKS: dict[str, tuple[Any, str]] = {
     "no nonce": (lambda: signed(nonce=None), "nonce"),
     "critical extension": (
         lambda: compact({"alg": "RS256", "kid": "rsa", "crit": ["exp"], "exp": 1}, claims(), b"x" * 256),
-        "critical|no signed token",
+        "critical|not a signed token",
     ),
     "another access token": (lambda: signed(at_hash="AAAA"), "at_hash"),
     "no token": (lambda: None, "sent no ID token"),
-    "rubbish": (lambda: "a.b.c", "no signed token"),
+    "rubbish": (lambda: "a.b.c", "not a signed token"),
     "endless": (lambda: "a" * 100_000, "too long"),
 }
 
