@@ -103,7 +103,8 @@ def log_writer(isolation: Isolation) -> Iterator[LogWriter]:
 def written(isolation: Isolation, made: LaunchSpec) -> str:
     """What a program wrote to its log, all of it."""
     settle(isolation.ground.log_pipes, isolation.ground.logs, made.log, 30)
-    return made.log.read_text()
+    # The writer may not have come to the pipe of a program that said nothing.
+    return made.log.read_text() if made.log.exists() else ""
 
 
 def server_spec(isolation: Isolation, person: Person, **more: Any) -> tuple[LaunchSpec, Path]:

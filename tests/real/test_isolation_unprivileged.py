@@ -29,11 +29,8 @@ def ground() -> Iterator[Path]:
     """A directory of the user's own, and code that they can read (a checkout may lie where they cannot)."""
     root = Path(tempfile.mkdtemp(prefix="iso-"))
     package = Path(tidehub.__file__).parent
-    for part in ("__init__.py", "errors.py", "local/__init__.py"):
-        (root / "code/tidehub" / part).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(package / part, root / "code/tidehub" / part)
-    for part in ("local/isolation", "system"):
-        shutil.copytree(package / part, root / "code/tidehub" / part)
+    # All of it, where every uid can read it; only what needs the standard library alone is imported.
+    shutil.copytree(package, root / "code/tidehub", ignore=shutil.ignore_patterns("__pycache__"))
     for file in HERE.glob("isolation_*.py"):
         shutil.copy(file, root / "code")
     subprocess.run(["chmod", "-R", "a+rX", str(root)], check=True)
