@@ -78,7 +78,7 @@ class AccountStore:
             rows = connection.execute("SELECT rowid, * FROM accounts").fetchall()
             damaged = [row for row in rows if not _readable(row)]
             if damaged:
-                kept = self.state_dir / f"set-aside-{int(time.time())}-{secrets.token_hex(2)}.json"
+                kept = self.state_dir / f"set-aside-{int(time.time())}-{secrets.token_hex(8)}.json"
                 write_private(kept, json.dumps([dict(row) for row in damaged], indent=1) + "\n")
                 for row in damaged:
                     connection.execute("DELETE FROM accounts WHERE rowid = ?", (row["rowid"],))

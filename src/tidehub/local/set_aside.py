@@ -48,7 +48,7 @@ def files_set_aside(private: Path) -> list[Path]:
 
 def _new_path(private: Path, name: str) -> Path:
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    return make_directory(private / NAME, PRIVATE_DIRECTORY) / f"{stamp}-{secrets.token_hex(2)}-{name}"
+    return make_directory(private / NAME, PRIVATE_DIRECTORY) / f"{stamp}-{secrets.token_hex(8)}-{name}"
 
 
 def _plain(value: Any) -> Any:
