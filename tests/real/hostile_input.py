@@ -30,6 +30,9 @@ VALUES: list[object] = [
     None,
     "\u202e\u0007",
     "2026-99-99T00:00:00Z",
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59-14:00",
+    {"": {"last_activity": "0001-01-01T00:00:00+14:00"}},
 ]
 """JSON values of every kind, for a place that expects one kind."""
 

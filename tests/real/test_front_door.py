@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from supervisor_dummies import alive, free_port, until
 from tornado.httpclient import HTTPRequest
 from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_unix_socket
 from tornado.web import Application, RequestHandler
 from tornado.websocket import WebSocketHandler, websocket_connect
 
@@ -34,6 +35,7 @@ from tidehub.local.front import proxy
 from tidehub.local.front.ports import first_free_for_all, listen_on
 from tidehub.local.front.proxy import FrontDoor, front_door
 from tidehub.local.front.tls import TlsFiles
+from tidehub.local.hub.http_unix import socket_url
 from tidehub.local.places import Places
 from tidehub.local.secrets import Secret
 from tidehub.local.software import Software
@@ -282,6 +284,41 @@ async def test_what_connects_while_the_proxy_is_away_is_served_by_the_next_one(
         await until(lambda: not alive(process))
         assert (await seen(door.local_url, {}))["x-forwarded-for"] == "127.0.0.1"
         await until(lambda: restored == ["restored"])
+
+
+async def test_a_servers_socket_is_connected_to_and_a_link_in_its_place_is_not(
+    program: list[str], places: Places
+) -> None:
+    """Whoever owns the directory could lead the proxy to any socket that it may connect to."""
+    theirs, secret = (places.state / name for name in ("theirs", "secret"))
+    for directory in (theirs, secret):
+        directory.mkdir()
+    server = HTTPServer(Application([("/.*", Headers)]))
+    for directory in (theirs, secret):
+        server.add_socket(bind_unix_socket(str(directory / "nb.sock:80")))
+    door = FrontDoor("127.0.0.1", free_port())
+    target = socket_url(str(theirs / "nb.sock")) + ":80"
+    try:
+        async with open_door(door, program, places, target), client() as one:
+            assert (await one.get(f"{door.local_url}/x")).status_code == 200
+            (theirs / "nb.sock:80").rename(theirs / "own")
+            for put in (
+                lambda: (theirs / "nb.sock:80").symlink_to(secret / "nb.sock:80"),
+                lambda: os.mkfifo(theirs / "nb.sock:80"),
+                lambda: (theirs / "nb.sock:80").mkdir(),
+            ):
+                put()
+                assert (await one.get(f"{door.local_url}/x")).status_code >= 500
+                (theirs / "nb.sock:80").rename(theirs / os.urandom(4).hex())
+            (theirs / "own").rename(theirs / "nb.sock:80")
+            assert (await one.get(f"{door.local_url}/x")).status_code == 200
+            if os.geteuid() == 0:
+                # Not a link: a socket of somebody else under a name in their directory.
+                os.chown(theirs, OTHER_UID, OTHER_UID)
+                assert (await one.get(f"{door.local_url}/x")).status_code >= 500
+    finally:
+        server.stop()
+        await server.close_all_connections()
 
 
 @needs_root

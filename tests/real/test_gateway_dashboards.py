@@ -139,6 +139,7 @@ def test_another_persons_page_may_not_open_it(platform: Platform, held: Held) ->
         assert alice.get(held.url, headers=mallory).status_code == 403
         own = {"Referer": f"{platform.public}{platform.base}user/alice/lab"}
         assert alice.get(held.url, headers=own).status_code == 200
+        assert alice.get(held.url, headers={"Referer": "http://["}).status_code == 400
 
 
 def test_a_token_serves_instead_of_a_cookie(platform: Platform, held: Held) -> None:

@@ -127,6 +127,13 @@ async def test_the_address_of_the_spawn_page_is_checked_too(
     assert (stored(platform, "user_options"), stored(platform, "count(*)", "servers")) == before
 
 
+async def test_an_address_to_go_to_that_is_not_valid_is_refused(platform: RealPlatform, bob: Person) -> None:
+    for path in ("hub/login?next=http://[", "hub/spawn?next=//[", "hub/home?next=http%3A%2F%2F%5B"):
+        answer = await bob.call("GET", path)
+        assert answer.status_code < 500, (path, answer.status_code)
+    assert (await bob.call("GET", "hub/login?next=http://[")).status_code == 400
+
+
 async def test_a_server_still_starts_by_api_and_form(bob: Person) -> None:
     await bob.start("minimal")
     assert (await bob.run("print('here')")).stdout == "here\n"

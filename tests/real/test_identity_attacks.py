@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
@@ -471,3 +472,10 @@ def test_location_of_codes_is_the_registered_one_only(provider: RunningProvider)
     assert answer_of(answer)["state"] == "x\r\nSet-Cookie: a=b"
     assert urlsplit(answer.headers["Location"]).netloc == urlsplit(CALLBACK).netloc
     assert "a" not in answer.cookies
+
+
+def test_an_address_that_is_none_is_answered(provider: RunningProvider) -> None:
+    with socket.create_connection(("127.0.0.1", provider.port), timeout=10) as one:
+        one.sendall(b"GET //[ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert one.recv(100).startswith(b"HTTP/1.1 404")
+    assert "Traceback" not in provider.log

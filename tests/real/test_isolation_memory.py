@@ -94,6 +94,37 @@ async def test_shared_memory_counts_for_the_limit(isolation: Isolation) -> None:
     assert left_of(person.uid) == ([], [])
 
 
+SEND = """
+import socket, sys
+listening = socket.create_server(("127.0.0.1", 0), backlog=500)
+held, sent = [], 0
+for _ in range(300):
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+    one.connect(listening.getsockname())
+    held += [one, listening.accept()[0]]
+    one.setblocking(False)
+    try:
+        while sent < 200 << 20: sent += one.send(bytes(65536))
+    except BlockingIOError:
+        pass
+open("sent", "w").write(str(sent >> 20))
+"""
+"""Fills sockets that nobody reads, up to 200 MiB."""
+
+
+async def test_what_lies_in_sockets_is_bounded_by_the_limit(isolation: Isolation) -> None:
+    """Version 1 does not count it for a group before it is told to; one user could fill the machine's share."""
+    if not isolation.capabilities.memory:
+        pytest.skip(f"no memory control group on this machine: {isolation.ground.no_cgroups}")
+    person = isolation.person("alice")
+    handle = isolation.launch(spec(isolation, person, SEND, limits=Limits(memory=96 * MIB)))
+    await ended(isolation, handle, seconds=60)
+    sent = (person.home / "sent").read_text() if (person.home / "sent").exists() else None
+    assert isolation.ending(handle).out_of_memory or (sent is not None and int(sent) < 96), sent
+    isolation.clean(handle)
+
+
 HOLD = """
 import array, os, socket, sys, time
 other = socket.socket(socket.AF_UNIX); other.bind("/tmp/held.sock"); other.listen()

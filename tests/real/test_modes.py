@@ -248,7 +248,7 @@ def test_an_ordinary_user_in_the_foreground_under_umask_027(caches: Mapping[int 
             said = []
             for line in running.stdout:
                 said.append(line)
-                if "Stop with Ctrl-C here" in line:
+                if "or with Ctrl-C here" in line:
                     break
             else:
                 pytest.fail("".join(said))

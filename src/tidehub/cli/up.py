@@ -107,7 +107,7 @@ def _attached(places: Places, options: UpOptions, say: ConsoleSay) -> int:
 
     def ready(platform: Platform) -> None:
         say.rest()
-        print_lines(platform.closing_lines())
+        print_lines([*platform.closing_lines(), "or with Ctrl-C here."])
 
     return run(places, prepare(places, options), say, ready)
 

@@ -10,7 +10,6 @@ import signal
 import socket
 import sys
 from typing import Any
-from urllib.parse import urlsplit
 
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import PeriodicCallback
@@ -108,7 +107,7 @@ def _bind(config: IdentityConfig) -> list[socket.socket]:
 def _log_request(handler: RequestHandler) -> None:
     """One line a request. Never the query: it holds codes, states and hints."""
     status = handler.get_status()
-    path = urlsplit(handler.request.uri or "").path
+    path = handler.request.path
     quiet = status < 400 and (path.endswith("/health") or "/static/" in path)
     level = logging.DEBUG if quiet else logging.INFO if status < 500 else logging.ERROR
     milliseconds = 1000 * handler.request.request_time()

@@ -337,7 +337,7 @@ def closing_lines(setting: parts.Setting, login: DemoLogin | None, gaps: Sequenc
     lines += [
         "",
         f"Files, accounts and databases live in {state}",
-        f"Stop with Ctrl-C here, or with: tidehub down --state {state}",
+        f"Stop with: tidehub down --state {state}",
     ]
     return lines
 

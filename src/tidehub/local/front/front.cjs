@@ -6,6 +6,7 @@
 // - the public socket is the one that the supervisor made and holds (TIDEHUB_LISTEN, see tidehub/listening.py), so that
 //   nobody else can have the port while the proxy is away;
 // - a port that cannot be listened on ends the process: the proxy itself would log it and stay, deaf;
+// - a server's socket is connected to without following a link, and only if it is the directory's owner's;
 // - a client that does not finish its headers is cut off; bodies and websockets may take as long as they like;
 // - what people get does not name the servers behind.
 "use strict";
@@ -15,6 +16,7 @@ const fs = require("node:fs");
 const http = require("node:http");
 const https = require("node:https");
 const net = require("node:net");
+const path = require("node:path");
 const { syncBuiltinESMExports } = require("node:module");
 
 const FORWARDING = /^(x-forwarded(-.*)?|forwarded|x-real-ip|x-scheme|x-client-ip|true-client-ip)$/;
@@ -198,6 +200,35 @@ for (const [module, create] of [
     return server;
   };
 }
+
+// Users own the directories of their servers' sockets and could put a link to any socket there that the proxy may
+// connect to: its own API, the servers of others. As `tidehub.system.unix_sockets` does it; Node cannot ask who listens.
+const O_PATH = 0o10000000; // asm-generic/fcntl.h; Node has no name for it
+const connect = net.Socket.prototype.connect;
+net.Socket.prototype.connect = function (...values) {
+  // node:net hands its own calls on as one array of options and callback.
+  const [given, then] = Array.isArray(values[0]) ? values[0] : values;
+  if (!given || typeof given !== "object" || !given.path) return connect.apply(this, values);
+  let named;
+  try {
+    const found = (flags, name) => fs.openSync(name, O_PATH | fs.constants.O_NOFOLLOW | flags);
+    const directory = found(fs.constants.O_DIRECTORY, path.dirname(given.path));
+    try {
+      named = found(0, `/proc/self/fd/${directory}/${path.basename(given.path)}`);
+      const [socket, owner] = [fs.fstatSync(named), fs.fstatSync(directory).uid];
+      if (!socket.isSocket() || socket.uid !== owner) throw new Error("not a socket of its directory's owner");
+    } finally {
+      fs.closeSync(directory);
+    }
+    return connect.call(this, { ...given, path: `/proc/self/fd/${named}` }, then);
+  } catch (error) {
+    process.nextTick(() => this.destroy(Object.assign(error, { code: error.code || "ECONNREFUSED" })));
+    return this;
+  } finally {
+    // connect(2) on a Unix socket has looked the name up when it returns.
+    if (named !== undefined) fs.closeSync(named);
+  }
+};
 
 const inherited = /(?:^|,)front=(\d+)/.exec(process.env.TIDEHUB_LISTEN || "");
 const listen = net.Server.prototype.listen;

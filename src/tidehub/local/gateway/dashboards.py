@@ -20,7 +20,7 @@ import logging
 import signal
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import aiohttp
 from jupyterhub.services.auth import HubOAuthCallbackHandler, HubOAuthenticated
@@ -121,7 +121,7 @@ class GateHandler(HubOAuthenticated, web.RequestHandler):  # type: ignore[misc]
         """All people's pages share one origin. A page of another person's server may not open this dashboard
         in a frame and read it; browsers say where a request comes from. (People who need more give each user
         a domain.)"""
-        referrer = urlsplit(self.request.headers.get("Referer", "")).path
+        referrer = _address(self.request.headers.get("Referer", "")).path
         start = f"{self.gate.settings.base_path}user/"
         if referrer.startswith(start) and unquote(referrer[len(start) :].split("/", 1)[0]) != name:
             raise web.HTTPError(
@@ -294,10 +294,18 @@ def _is_upgrade(request: Any) -> bool:
     return bool(request.headers.get("Upgrade", "").lower() == "websocket")
 
 
+def _address(said: str) -> SplitResult:
+    """An address that a browser tells in a header; any program may tell another."""
+    try:
+        return urlsplit(said)
+    except ValueError:
+        raise web.HTTPError(400, "A header of this request holds an address that is not valid.") from None
+
+
 def _same_origin(headers: Any) -> bool:
     """Whether a WebSocket comes from a page of this address; clients that are no browsers say nothing of it."""
     origin = headers.get("Origin", "")
-    return not origin or urlsplit(origin).netloc.lower() == headers.get("Host", "").lower()
+    return not origin or _address(origin).netloc.lower() == headers.get("Host", "").lower()
 
 
 def _body_of(handler: web.RequestHandler) -> Body | None:
@@ -337,7 +345,7 @@ def application(gate: Gate) -> web.Application:
 
 def _log(handler: web.RequestHandler) -> None:
     if handler.get_status() >= 500:
-        path = urlsplit(handler.request.uri or "").path  # the query may hold a token
+        path = handler.request.path  # the query may hold a token
         logging.getLogger("tidehub.gate").warning(
             "%d %s %s", handler.get_status(), handler.request.method, path
         )

@@ -13,9 +13,10 @@ import datetime
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import sqlalchemy as sa
+from dateutil.parser import parse as parse_date  # type: ignore[import-untyped]
 from sqlalchemy import event
 from tornado import web
 
@@ -62,6 +63,8 @@ class CheckedHandler(web.RequestHandler):
             _check_text(name.encode("latin-1", "replace"), "The name of an argument")
             for value in values:
                 _check_text(value, "An argument")
+        for address in self.get_arguments("next"):
+            _expect_address(address)
         if self.is_json():
             if len(self.request.body) > MOST_JSON:
                 size = len(self.request.body)
@@ -90,6 +93,8 @@ class CheckedHandler(web.RequestHandler):
         if isinstance(self, users.UserTokenListAPIHandler):
             _expect_note(body)
             _expect_seconds(body)
+        if isinstance(self, users.ActivityAPIHandler):
+            _expect_times(body)
         deletes = isinstance(self, users.UserServerAPIHandler) and self.request.method == "DELETE"
         if deletes and not isinstance(body.get("remove", False), bool):
             raise BadInput(f"remove must be true or false, not {_kind(body['remove'])}")
@@ -157,6 +162,26 @@ def _expect_seconds(body: Mapping[str, Any]) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _TIMES:
         raise BadInput("expires_in must be a number of seconds above 0, and at most 100 years")
+
+
+def _expect_times(body: Mapping[str, Any]) -> None:
+    """The hub's own look at these (5.5.4, `_parse_timestamp`) fails for the first and the last day that there is."""
+    servers = body.get("servers")
+    for one in (body, *(servers.values() if isinstance(servers, dict) else ())):
+        value = one.get("last_activity") if isinstance(one, dict) else None
+        if isinstance(value, str):
+            try:
+                parse_date(value).astimezone(datetime.UTC)
+            except (ValueError, OverflowError, TypeError):
+                raise BadInput("last_activity must be a time such as 2026-01-31T12:00:00Z") from None
+
+
+def _expect_address(value: str) -> None:
+    """Where to go after a login; the hub reads it with this function and no net."""
+    try:
+        urlsplit(value)
+    except ValueError:
+        raise BadInput("next is not a valid address") from None
 
 
 # --- before the database ------------------------------------------------------------------------------------------

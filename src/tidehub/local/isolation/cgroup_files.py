@@ -19,6 +19,8 @@ from tidehub.errors import Place, TidehubError
 
 from .model import Limits, Usage
 
+SOCKETS_PART = 8
+"""Of a memory limit, so much (1/8) may lie in network sockets beside it, where the kernel does not count it in."""
 CPU_PERIOD_US = 100_000
 SHARES_PER_CORE = 1024
 WEIGHT_PER_CORE = 100
@@ -110,6 +112,9 @@ class Group:
                 # v1: memory+swap may never be below memory, so memory first, then both together: no swap.
                 self.write("memory.limit_in_bytes", limits.memory)
                 self.write("memory.memsw.limit_in_bytes", limits.memory)
+                # v1 counts what lies in sockets (TCP, and UDP too by this name) apart, and not at all before this is
+                # written (cgroup-v1/memory.rst, 2.7).
+                self.write("memory.kmem.tcp.limit_in_bytes", limits.memory // SOCKETS_PART)
             else:
                 self.write("memory.swap.max", 0)
         if limits.memory_guarantee is not None and not self.write("memory.low", limits.memory_guarantee):

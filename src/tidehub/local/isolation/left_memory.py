@@ -85,6 +85,8 @@ def _clear_level(top: int, uid: int, flags: int) -> int:
                 continue
             inner = os.open(name, flags, dir_fd=top)
             try:
+                if os.fstat(inner).st_uid != uid:
+                    continue  # the name was given to somebody else's meanwhile
                 gone += _raise_content(inner, top)
             finally:
                 os.close(inner)

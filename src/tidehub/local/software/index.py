@@ -15,8 +15,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tidehub.local.software.directories import make_folder, prepare_root
-from tidehub.local.software.layout import PRIVATE_DIRECTORY
+from tidehub.local.software.directories import make_folder, prepare_root, set_mode
+from tidehub.local.software.layout import PRIVATE_DIRECTORY, ours
 
 _WORKPLACE = ".setting-up-"
 
@@ -143,8 +143,16 @@ def trusted_by_this_machine(environ: Mapping[str, str] = os.environ) -> str | No
 
 
 def cache(root: Path, name: str) -> Path:
-    """The directory for one program's downloads below `root`, closed to others. Raises `OSError`."""
-    return make_folder(make_folder(root / "cache", PRIVATE_DIRECTORY) / name, PRIVATE_DIRECTORY)
+    """The directory for one program's downloads below `root`, closed to others. Raises `OSError`.
+
+    An open one is closed too: uv makes lock files in it that everybody may open, and so hold for ever.
+    """
+    above = root / "cache"
+    for folder in (above, above / name):
+        make_folder(folder, PRIVATE_DIRECTORY)
+        if ours(folder):
+            set_mode(folder, PRIVATE_DIRECTORY)
+    return above / name
 
 
 @contextlib.contextmanager

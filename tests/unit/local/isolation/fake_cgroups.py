@@ -22,6 +22,7 @@ V2 = {
 V1 = {
     "memory": {
         "memory.limit_in_bytes": "9223372036854771712", "memory.memsw.limit_in_bytes": "9223372036854771712",
+        "memory.kmem.tcp.limit_in_bytes": "9223372036854771712",
         "memory.soft_limit_in_bytes": "9223372036854771712", "memory.usage_in_bytes": "0", "memory.stat": "",
         "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 0",
     },

@@ -139,7 +139,7 @@ def test_v1_group_files_and_their_order(tmp_path: Path) -> None:
     for file, value in {
         "memory.limit_in_bytes": str(2 * GIB), "memory.memsw.limit_in_bytes": str(2 * GIB),
         "memory.soft_limit_in_bytes": str(GIB), "cpu.cfs_quota_us": "150000", "cpu.cfs_period_us": "100000",
-        "cpu.shares": "512", "pids.max": "100",
+        "cpu.shares": "512", "pids.max": "100", "memory.kmem.tcp.limit_in_bytes": str(2 * GIB // 8),
     }.items():  # fmt: skip
         assert group.read(file) == value
     written = [Path(path).name for path, _ in tree.writes if group.dirs[0].name in path]

@@ -64,3 +64,13 @@ def test_the_shells_environment_does_not_change_what_is_installed(home: Path) ->
     assert env["UV_PYTHON_DOWNLOADS"] == "never"
     assert env["UV_CACHE_DIR"] == "/software/cache/uv"
     assert index.uv_environment(ROOT, {"UV_CACHE_DIR": "/c"})["UV_CACHE_DIR"] == "/c"
+
+
+def test_a_cache_that_others_can_enter_is_closed(tmp_path: Path) -> None:
+    """uv's lock files are 0666 whatever the umask: who can open one can hold it and stop every set-up."""
+    old = tmp_path / "cache" / "uv"
+    old.mkdir(parents=True)
+    for folder in (old.parent, old):
+        folder.chmod(0o755)
+    assert index.cache(tmp_path, "uv") == old
+    assert [folder.stat().st_mode & 0o777 for folder in (old.parent, old)] == [0o700, 0o700]
