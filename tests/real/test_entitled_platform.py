@@ -168,7 +168,7 @@ async def test_a_group_has_its_profile_its_sizes_and_dask_until_it_loses_them(
             )
             assert not made.error, made.error
             third = await kernel.run("gateway.new_cluster()")
-            assert "this site allows 2 for each person" in third.error, third.error
+            assert "this site allows 2 for each user" in third.error, third.error
             large = await kernel.run("gateway.new_cluster(worker_memory=1)")
             assert "this site allows 256 MiB to 768 MiB" in large.error, large.error
             _explained(entitled_platform)

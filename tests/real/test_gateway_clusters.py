@@ -118,7 +118,7 @@ first.close(); second.close(); gateway.close()
     assert "would exceed resource limit of 3 workers. Scaling to 3 instead." in said
     assert "GatewayWarning" in said
     assert "dask.cluster.max_workers: 3 for one cluster" in said
-    assert "You have 2 clusters, and this site allows 2 for each person (dask.per_user.max_clusters)" in said
+    assert "You have 2 clusters, and this site allows 2 for each user (dask.per_user.max_clusters)" in said
     assert "PROFILE other" in said
 
 

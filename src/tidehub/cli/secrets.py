@@ -89,7 +89,7 @@ def rotate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Replace a secret by a new value, and say what that does to people and what to start anew."""
+    """Replace a secret by a new value, and say what that means for users and what to start anew."""
     from tidehub.secrets.declared import Kept
     from tidehub.secrets.words import restarts, rotated_lines
 

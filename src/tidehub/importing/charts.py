@@ -29,7 +29,7 @@ _WRAPPERS = ("daskhub", "basehub", "pangeo")
 
 @dataclass
 class Recognised:
-    """The values of each chart, and what a person should know about the files themselves."""
+    """The values of each chart, and what an operator should know about the files themselves."""
 
     model: Model
     jupyterhub: ChartValues
@@ -109,7 +109,7 @@ def _shape(document: Document) -> Literal["daskhub", "split", "ingress", "shared
 
 
 def _wrapper(data: dict[str, Any]) -> str | None:
-    """The key of a chart around daskhub: people wrap it in one of their own."""
+    """The key of a chart around daskhub: sites often wrap it in a chart of their own."""
     for key in _WRAPPERS:
         inner = data.get(key)
         if isinstance(inner, dict) and any(isinstance(inner.get(name), dict) for name in _INSIDE_DASKHUB):

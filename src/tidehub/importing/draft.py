@@ -1,4 +1,4 @@
-"""The site file that comes to be, and everything that a person is told about it."""
+"""The site file that comes to be, and everything that an operator is told about it."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def cores(amount: float) -> int | float:
 
 
 def cores_words(amount: float) -> str:
-    """Cores for a person."""
+    """Cores as text."""
     return format_cores(amount)
 
 

@@ -1,4 +1,4 @@
-"""Where people find the platform: host, base path, TLS, ingress class."""
+"""Where users find the platform: host, base path, TLS, ingress class."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _issuer(values: ChartValues, annotations: KeyPath) -> KeyPath | None:
 
 
 def _by_hand(ingress: ChartValues, draft: Draft) -> None:
-    """An Ingress object beside the chart, as people write it where the chart's own lacks host and TLS."""
+    """An Ingress object beside the chart, as administrators write it where the chart's own lacks host and TLS."""
     if not ingress.data:
         return
     _class(ingress, ("spec", "ingressClassName"), ("metadata",), draft)

@@ -1,4 +1,4 @@
-"""Who people are and who may enter: JupyterHub's authenticator configuration becomes `login`."""
+"""Who users are and who may enter: JupyterHub's authenticator configuration becomes `login`."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class _Login:
             self.draft.choose(
                 "login.provider",
                 "demo",
-                "the values log people in without an identity provider; the demo provider is the nearest, for trying "
+                "the values log users in without an identity provider; the demo provider is the nearest, for trying "
                 "out alone",
             )
             self.hub.passed(path, "kept for Kubernetes; everyone with the password enters under any name")
@@ -249,7 +249,7 @@ class _Login:
         reasons = {
             "login_service": "the button is named after the provider",
             "manage_groups": "tidehub always does: groups come with every login",
-            "enable_auth_state": "tidehub always does: memberships are asked for again while people work",
+            "enable_auth_state": "tidehub always does: memberships are asked for again while users work",
             "refresh_pre_spawn": "tidehub asks again anyway, every five minutes of use",
             "enable_pkce": "on in this oauthenticator without being asked",
             "basic_auth": "tidehub sends the client secret in the header",
@@ -267,7 +267,7 @@ class _Login:
                     self.hub.passed(path, f"tidehub does otherwise: {reason}")
         for path in self.stated("allow_existing_users"):
             if self.hub.get(*path) is False:
-                self.hub.dropped(path, "tidehub never admits people only because they were here before")
+                self.hub.dropped(path, "tidehub never admits users only because they were here before")
         for path in self.stated("userdata_params"):
             if self.hub.get(*path) in ({"state": "state"}, {}, None):
                 self.hub.dropped(path, "a constant in the query of the userinfo request, which nothing reads")

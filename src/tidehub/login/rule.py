@@ -1,4 +1,4 @@
-"""Who may enter: the grammar of memberships, and the site's rule applied to a person's claims.
+"""Who may enter: the grammar of memberships, and the site's rule applied to a user's claims.
 
 This module needs the standard library alone, because it also runs inside the upstream hub image, where nothing of
 ours is installed. The rule is a plain mapping, as JSON has it:
@@ -34,7 +34,7 @@ from urllib.parse import unquote
 LONGEST = 1024
 """Characters. Longer values are not entitlements."""
 MOST = 2000
-"""Values of one claim that are looked at; a person has tens of memberships."""
+"""Values of one claim that are looked at; a user has tens of memberships."""
 LONGEST_NAME = 255
 """Characters of a user or group name in JupyterHub's database (its orm: Unicode(255))."""
 CLAIMS = ("entitlements", "eduperson_entitlement")
@@ -72,7 +72,7 @@ class Entitlement(NamedTuple):
 
     @property
     def short(self) -> str:
-        """For a person: `vo.pangeo.eu (role member)`."""
+        """As text: `vo.pangeo.eu (role member)`."""
         name = ":".join(self.path)
         return f"{name} (role {self.role})" if self.role is not None else name
 
@@ -104,7 +104,7 @@ class Requirement(NamedTuple):
 
     @property
     def short(self) -> str:
-        """For a person: `vo.pangeo.eu (role member)`."""
+        """As text: `vo.pangeo.eu (role member)`."""
         name = ":".join(self.path) or f"any group of {self.namespace}"
         if self.role is None:
             return name
@@ -126,7 +126,7 @@ class Skipped(NamedTuple):
 
 
 class Groups(NamedTuple):
-    """What a person's claims say. Skipped values never admit; remarks name what looks like a mistake."""
+    """What a user's claims say. Skipped values never admit; remarks name what looks like a mistake."""
 
     understood: tuple[Entitlement, ...] = ()
     skipped: tuple[Skipped, ...] = ()
@@ -134,7 +134,7 @@ class Groups(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """The outcome for one person, nothing in it secret. `groups` are canonical memberships without authority."""
+    """The outcome for one user, nothing in it secret. `groups` are canonical memberships without authority."""
 
     admitted: bool
     admin: bool
@@ -143,11 +143,11 @@ class Decision(NamedTuple):
     rule: str
     """The key of the site that decided: `login.allow.groups`, `login.admins.users`, ... or empty."""
     reason: str
-    """One or more sentences for the person, and for the log."""
+    """One or more sentences for the user, and for the log."""
     skipped: tuple[Skipped, ...] = ()
     remarks: tuple[str, ...] = ()
     assurance: tuple[str, ...] = ()
-    """What the identity provider says about how well it knows the person."""
+    """What the identity provider says about how well it knows the user."""
 
 
 # --- the grammar ------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def _spelling(namespace: str, path: Iterable[str], role: str | None) -> str:
 
 
 def read(claims: Any) -> Groups:
-    """The memberships in a person's claims: both claim names, a list or a bare text, or nothing at all."""
+    """The memberships in a user's claims: both claim names, a list or a bare text, or nothing at all."""
     understood: dict[Entitlement, None] = {}
     skipped: dict[Skipped, None] = {}
     remarks: dict[str, None] = {}
@@ -260,7 +260,7 @@ def read(claims: Any) -> Groups:
 
 
 def read_assurance(claims: Any) -> tuple[tuple[str, ...], tuple[Skipped, ...]]:
-    """The levels of assurance in a person's claims, a list or a bare text; and what could not be used."""
+    """The levels of assurance in a user's claims, a list or a bare text; and what could not be used."""
     found: dict[str, None] = {}
     skipped: dict[Skipped, None] = {}
     for value in _values(_of(claims, ASSURANCE_CLAIM), ASSURANCE_CLAIM, skipped):
@@ -291,7 +291,7 @@ def username_of(claims: Any, claim: str) -> tuple[str, str]:
     if len(name) > LONGEST_NAME or not _NAME.fullmatch(name) or ".." in name:
         return "", (
             f"The {claim} that the identity provider sent cannot be used as a user name. "
-            "The people who run this site can state another one (login.names)."
+            "The administrators of this site can state another one (login.names)."
         )
     return name, ""
 
@@ -404,7 +404,7 @@ def _admitting(
 def _missing_membership(username: str, groups: Groups, allow: Mapping[str, Any]) -> str:
     required = requirements(texts(allow.get("groups")))
     if not required:
-        return f"{username} is not among the people who may enter this site."
+        return f"{username} is not among the users who may enter this site."
     wanted = _one_of(sorted({requirement.short for requirement in required}))
     sentence = f"This site admits members of {wanted}, and {username} does not hold that membership."
     near = sorted({held.short for held in groups.understood if any(_near(held, one) for one in required)})

@@ -47,7 +47,7 @@ class ChartValue:
 
 @dataclass(frozen=True)
 class Rotation:
-    """What a new value does to people. `cost` is the word that `--accept` takes where it takes something away."""
+    """What a new value means for users. `cost` is the word that `--accept` takes where it takes something away."""
 
     effect: str
     cost: str | None = None
@@ -135,7 +135,7 @@ SECRETS: tuple[Declared, ...] = (
     ),
     Declared(
         "hub_crypt_key",
-        "encrypts what the identity provider said about a person, in the hub's database",
+        "encrypts what the identity provider said about a user, in the hub's database",
         CRYPT_KEY,
         ("hub",),
         _BOTH,
@@ -171,7 +171,7 @@ SECRETS: tuple[Declared, ...] = (
     ),
     Declared(
         "gateway_token",
-        "lets Dask Gateway ask the hub who a person is",
+        "lets Dask Gateway ask the hub who a user is",
         TOKEN,
         ("hub", "gateway", "dashboards"),
         _BOTH,

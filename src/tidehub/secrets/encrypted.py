@@ -1,4 +1,4 @@
-"""Encrypted secrets files, for people who keep everything in git: age and SOPS, decrypted through pipes only."""
+"""Encrypted secrets files, for operators who keep everything in git: age and SOPS, decrypted through pipes only."""
 
 from __future__ import annotations
 

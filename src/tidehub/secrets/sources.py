@@ -38,7 +38,7 @@ _MOUNTED = (Path("/run/secrets"), Path("/var/run/secrets"))
 
 @dataclass(frozen=True)
 class Found:
-    """One secret from one source; values the newest first. `place` names the source for a person."""
+    """One secret from one source; values the newest first. `place` names the source in messages."""
 
     declared: Declared
     values: tuple[Secret, ...]

@@ -1,4 +1,4 @@
-"""What people and programs are told about secrets: everything but the values. Pure."""
+"""What is told about secrets, as text and as JSON: everything but the values. Pure."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def lines_of(resolved: Resolved, wanted: Sequence[Declared]) -> list[Line]:
 
 
 def shown(lines: Iterable[Line], now: datetime) -> list[str]:
-    """`show` for a person."""
+    """`show` as text."""
     told = []
     for line in lines:
         told.append(f"{line.declared.name:<20}  {_state_words(line, now)}")
@@ -112,7 +112,7 @@ def created_lines(created: Created) -> list[str]:
 
 
 def rotated_lines(rotated: Rotated, *, keeper: Kept) -> list[str]:
-    """What a rotation did, what it means for people, and what has to start anew."""
+    """What a rotation did, what it means for users, and what has to start anew."""
     declared = rotated.declared
     told = [f"{declared.name} has a new value in {rotated.place}", f"effect: {declared.rotation.effect}"]
     if rotated.old_values:

@@ -58,7 +58,7 @@ class Explanation:
 
 
 def find_key(name: str) -> Key:
-    """The key that a person means, with or without the numbers of list entries. Raises `UsageError`."""
+    """The key that is meant, with or without the numbers of list entries. Raises `UsageError`."""
     path = path_of(name.strip())
     found = describe.find(path) or _without_numbers().get(_plain(path))
     if found is not None:
@@ -149,7 +149,7 @@ def _without_numbers() -> dict[str, Key]:
 
 
 def lines(explanation: Explanation) -> list[str]:
-    """An explanation for a person."""
+    """An explanation as text."""
     key = explanation.key
     if key.section is not None:
         return [*_about(key), *_section_lines(explanation)]

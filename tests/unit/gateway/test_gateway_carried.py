@@ -73,7 +73,7 @@ def extra_config(site: Site) -> str:
 
 
 def local(text: str) -> Any:
-    """The choices of a person on one machine."""
+    """The choices of a user on one machine."""
     user = type("User", (), {"name": "ann", "groups": []})()
     return cluster_options(load_text(text, "tidehub.yaml").site)(user)
 
@@ -88,7 +88,7 @@ def test_what_is_refused_reads_as_on_one_machine(ask: Ask) -> None:
     for (chosen, words), said in zip(REFUSED, answer["said"], strict=True):
         with pytest.raises(ValueError) as here:
             local(SITE).parse_options(chosen)
-        # Only this reaches a person: upstream hides every other class of exception behind a status 500.
+        # Only this reaches a user: upstream hides every other class of exception behind a status 500.
         assert said == {"refused": str(here.value), "kind": "PublicException"}
         assert words in said["refused"]
     assert answer["told"] == []
@@ -229,7 +229,7 @@ def test_a_smaller_scale_says_which_limit_it_was(ask: Ask) -> None:
     said = {"do": "scale", "cluster": 1, "said": "Scaling to 1 instead."}
     less, enough = ask(SITE, *grown, said, {**said, "said": None})["said"][3:]
     assert less["msg"] == (
-        "Scaling to 1 instead. The limit is dask.per_user.max_cores: 6 for all clusters of one person together; "
+        "Scaling to 1 instead. The limit is dask.per_user.max_cores: 6 for all clusters of one user together; "
         "a worker of yours has 1 core and 4 GiB, and the scheduler takes 1 core and 2 GiB."
     )
     assert enough == {"ok": True, "msg": None}

@@ -180,7 +180,7 @@ def test_a_member_has_profiles_and_limits_that_are_said() -> None:
 
 def test_who_is_refused_is_not_told_of_profiles() -> None:
     found = explained([E + "vo.pangeo.eu:role=power"])
-    assert found.person is None
+    assert found.user is None
     assert "Profiles" not in "\n".join(lines(found))
     assert as_dict(found)["profiles"] == []
 

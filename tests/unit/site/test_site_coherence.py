@@ -91,7 +91,7 @@ def test_endpoints_of_other_providers_may_spread() -> None:
         "allow": {"everyone": True},
     }  # fmt: skip
     problems = found(login=login)
-    assert "people sign in at accounts.example.org" in one("login.endpoints.token", "warning", problems)
+    assert "users sign in at accounts.example.org" in one("login.endpoints.token", "warning", problems)
     assert "plain http" in one("login.endpoints.userinfo", "error", problems)
 
 

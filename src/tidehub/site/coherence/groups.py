@@ -193,7 +193,7 @@ def _dask(site: Site, more: DaskFor, path: KeyPath) -> Iterator[Problem]:
         )
     if dask.access == "groups" and not more.enabled:
         yield warning(
-            "these limits count only for people who may start clusters by another rule",
+            "these limits count only for users who may start clusters by another rule",
             path,
             fix="add enabled: true, if this group may start clusters",
         )
@@ -224,13 +224,13 @@ def _profiles(site: Site) -> Iterator[Problem]:
     free = [profile for profile in profiles if not is_restricted(site, profile)]
     if not free:
         yield warning(
-            "every profile is for some people only: whoever else may enter can start no server",
+            "every profile is for some users only: whoever else may enter can start no server",
             ("notebooks", "profiles"),
         )
     for index, profile in enumerate(profiles):
         if profile.default and free and profile not in free:
             yield warning(
-                f"the default profile is for some people only; for others {free[0].name!r} is preselected",
+                f"the default profile is for some users only; for others {free[0].name!r} is preselected",
                 ("notebooks", "profiles", index, "default"),
             )
 

@@ -1,4 +1,4 @@
-"""The site's rules about people against the hub that its chart installs: what an older one cannot keep. Pure."""
+"""The site's rules about users against the hub that its chart installs: what an older one cannot keep. Pure."""
 
 from __future__ import annotations
 

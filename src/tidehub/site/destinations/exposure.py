@@ -49,7 +49,7 @@ def host_of(site: Site) -> str | None:
 
 
 def is_https(site: Site) -> bool:
-    """Whether people come by https."""
+    """Whether users come by https."""
     return bool(site.site.url) and str(site.site.url).startswith("https:")
 
 

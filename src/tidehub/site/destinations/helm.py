@@ -179,7 +179,7 @@ def _amount(what: str, value: Any) -> str | int:
 
 
 def _limit(name: str) -> Rule:
-    """The chart has no values for the limits of a cluster: they are Python. A person's own come from the policy."""
+    """The chart has no values for the limits of a cluster: they are Python. A user's own come from the policy."""
 
     def rule(site: Site, value: Any, path: KeyPath) -> Iterable[Destination]:
         code = f"c.KubeClusterConfig.{name} = {cluster_config(site.dask)[name]!r}"

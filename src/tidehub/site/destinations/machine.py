@@ -68,7 +68,7 @@ def _address(site: Site, value: Any, path: KeyPath) -> Iterable[Destination]:
 
 def _total(site: Site, value: Any, path: KeyPath) -> Iterable[Destination]:
     if value is not None:
-        yield destination.machine(f"gateway's admission: {path[-1]}", value, "over all clusters of a person")
+        yield destination.machine(f"gateway's admission: {path[-1]}", value, "over all clusters of a user")
 
 
 RULES: dict[str, Rule] = {
@@ -132,6 +132,6 @@ _BY_MEMBERSHIP = (
 )
 RULES |= dict.fromkeys(
     _BY_MEMBERSHIP,
-    _plain("what a person has", "by tidehub.login.entitled, at each start of a server or cluster"),
+    _plain("what a user has", "by tidehub.login.entitled, at each start of a server or cluster"),
 )
 RULES["notebooks.ephemeral_storage.limit"] = RULES["notebooks.ephemeral_storage.guarantee"]

@@ -60,14 +60,12 @@ class PerUserFor(Section):
     """More clusters."""
 
     max_clusters: int | None = Field(
-        default=None, ge=1, le=100_000, strict=True, description="Most clusters of one person at once."
+        default=None, ge=1, le=100_000, strict=True, description="Most clusters of one user at once."
     )
     max_cores: CoreCount | None = Field(
-        default=None, description="Most cores of one person's clusters together."
+        default=None, description="Most cores of one user's clusters together."
     )
-    max_memory: Size | None = Field(
-        default=None, description="Most memory of one person's clusters together."
-    )
+    max_memory: Size | None = Field(default=None, description="Most memory of one user's clusters together.")
 
 
 class DaskFor(Section):
@@ -78,7 +76,7 @@ class DaskFor(Section):
     )
     worker: WorkerFor | None = Field(default=None, description="Larger workers.")
     cluster: ClusterFor | None = Field(default=None, description="Larger clusters.")
-    per_user: PerUserFor | None = Field(default=None, description="More for one person in all.")
+    per_user: PerUserFor | None = Field(default=None, description="More for one user in all.")
 
 
 class GroupRule(Section):

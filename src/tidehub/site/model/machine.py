@@ -45,7 +45,7 @@ class Machine(Section):
         default=GIB, description="Memory kept for the system and the platform's own processes."
     )
     storage: Size | None = Field(
-        default=None, description="Disk space for people's homes; homes are checked against it."
+        default=None, description="Disk space for users' homes; homes are checked against it."
     )
     database_url: Line | None = Field(
         default=None,

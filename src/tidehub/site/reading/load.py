@@ -29,7 +29,7 @@ Override = tuple[str, Any]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A site, what a person should know about it, and where its values were set."""
+    """A site, what an operator should know about it, and where its values were set."""
 
     site: Site
     warnings: tuple[Problem, ...]

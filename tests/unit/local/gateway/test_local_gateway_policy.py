@@ -201,7 +201,7 @@ def test_scaling_is_bound_by_what_the_other_clusters_leave(site: Site) -> None:
     beside = totals.most_workers(site.dask, [first, second], second)
     assert (beside.workers, beside.bound_by) == (1, "dask.per_user.max_memory")
     words = totals.limit_words(site.dask, beside)
-    assert "dask.per_user.max_memory: 20 GiB for all clusters of one person together" in words
+    assert "dask.per_user.max_memory: 20 GiB for all clusters of one user together" in words
     assert "a worker of yours has 1 core and 4 GiB" in words
 
 
