@@ -248,7 +248,7 @@ async def test_explain_login_of_people_and_of_tokens(entitled_platform: RealPlat
     platform = entitled_platform
     nobody = platform.command("explain-login", "--user", "nobody-here")
     assert nobody.returncode == 2
-    assert "the hub knows nobody called nobody-here" in nobody.stderr
+    assert "the hub has no user nobody-here" in nobody.stderr
     async with login(platform, "alice"):
         explained = platform.command("explain-login", "--user", "Alice")
         assert explained.returncode == 0, explained.stderr

@@ -72,9 +72,9 @@ gateway.close()
     [
         ("worker_cores=3", "worker_cores is 3; this site allows 1 to 2 cores (dask.worker.cores)"),
         ("worker_memory=9", "this site allows 384 MiB to 2 GiB (dask.worker.memory)"),
-        ("profile='none'", "there is no profile 'none'; you may choose: standard, other"),
+        ("profile='none'", "profile 'none' does not exist; you may choose: standard, other"),
         ("image='quay.io/x/y:1'", "Choose profile: standard, other"),
-        ("colour='red'", "there is no cluster option colour"),
+        ("colour='red'", "cluster option colour does not exist"),
     ],
 )
 def test_an_option_out_of_range_is_refused_in_words(platform: Platform, option: str, words: str) -> None:

@@ -62,7 +62,7 @@ class HubAuthenticator(JupyterHubAuthenticator):  # type: ignore[misc]
                 self.log.warning("The hub does not answer; a token that it knew is believed for now")
                 return user
             raise web.HTTPServiceUnavailable(
-                reason="The hub does not answer just now, so nobody can be recognised. Try again in a few seconds.",
+                reason="The hub does not answer at the moment, so no token can be checked. Try again in a few seconds.",
                 headers={"Retry-After": "5"},
             ) from error
         except web.HTTPUnauthorized:

@@ -89,7 +89,7 @@ class SiteOptions(Options):  # type: ignore[misc]
         for profile in self._profiles:
             if slug in (profile.slug, profile.name):
                 return profile
-        raise ValueError(f"there is no profile {slug!r}; you may choose: {self._known()}")
+        raise ValueError(f"profile {slug!r} does not exist; you may choose: {self._known()}")
 
     def with_image(self, image: Any) -> Profile:
         """The profile with that image that is open to the user."""

@@ -139,4 +139,4 @@ def _unknown(name: str, known: set[str]) -> str:
             "image cannot be chosen here: schedulers and workers have the same environment as your notebook. "
             f"You may choose: {', '.join(sorted(known))}"
         )
-    return f"there is no cluster option {name}; you may choose: {', '.join(sorted(known))}"
+    return f"cluster option {name} does not exist; you may choose: {', '.join(sorted(known))}"

@@ -23,7 +23,7 @@ _TELLING: dict[str, frozenset[str]] = {
 _HELM_SAYS = ("USER-SUPPLIED VALUES", "COMPUTED VALUES")
 """What `helm get values` prints before the values."""
 _WRITTEN_BY_TOOLS = ("kubectl.kubernetes.io/", "meta.helm.sh/")
-"""Prefixes of annotations that kubectl and Helm write into objects: nobody's wish."""
+"""Prefixes of annotations that kubectl and Helm write into objects: not the site's choice."""
 _WRAPPERS = ("daskhub", "basehub", "pangeo")
 
 
@@ -50,7 +50,7 @@ def recognise(documents: list[Document]) -> Recognised:
     kinds = set(shapes.values())
     if not any(document.data for document in documents):
         files = ", ".join(document.file for document in documents)
-        raise ValuesError([Problem(f"there are no values in {files}", expected="a chart's values")])
+        raise ValuesError([Problem(f"no values were found in {files}", expected="a chart's values")])
     if "daskhub" in kinds and kinds & {"split"}:
         split = next(document for document in documents if shapes[document.file] == "split")
         raise ValuesError(

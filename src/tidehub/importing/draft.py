@@ -68,7 +68,7 @@ class Draft:
         value = values.get(*path)
         texts = tuple(value) if isinstance(value, list) else (value,)
         if value is None or value == "" or value == []:
-            values.dropped(path, "there is nothing in it; tidehub makes a secret where one is missing")
+            values.dropped(path, "it is empty; tidehub makes a secret where one is missing")
             return
         where = values.place(path)
         if not all(isinstance(text, str) for text in texts):

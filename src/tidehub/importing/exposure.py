@@ -17,7 +17,7 @@ _ISSUERS = ("cert-manager.io/cluster-issuer", "certmanager.k8s.io/cluster-issuer
 _HOST = re.compile(r"(?i:[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)(\.(?i:[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?))*")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _OWN_ROUTE = "tidehub's own HTTPRoute has it, with the base path, timeouts and the way to https beside it"
-_BY_HAND = "the Ingress written by hand: tidehub makes one that leads to the hub; other ways in stay yours"
+_BY_HAND = "the Ingress written by hand: tidehub makes one that leads to the hub; other Ingresses stay yours"
 
 
 def import_exposure(found: Recognised, draft: Draft) -> None:

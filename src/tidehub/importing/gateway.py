@@ -37,7 +37,7 @@ def _glue(gateway: ChartValues, draft: Draft) -> None:
     if gateway.get(*path) == "ClusterIP":
         gateway.dropped(path, "tidehub does this itself: users reach the gateway through the hub's proxy")
     elif gateway.has(*path):
-        gateway.passed(path, "another way in, beside the hub's proxy")
+        gateway.passed(path, "another address, beside the hub's proxy")
     path = ("rbac", "enabled")
     if gateway.get(*path) is True:
         gateway.dropped(path, "the chart's own default")

@@ -289,7 +289,7 @@ class _Login:
                 self.draft.put("login.allow.everyone", True, self.hub.place(path))
                 self.taken(path, "login.allow.everyone")
             elif self.hub.get(*path) is False:
-                self.hub.dropped(path, "nobody enters who is not named")
+                self.hub.dropped(path, "only users who are named may enter")
         for trait, key in {
             "allowed_users": "login.allow.users",
             "whitelist": "login.allow.users",
@@ -305,8 +305,8 @@ class _Login:
         self.draft.choose(
             "login.allow.groups",
             [NOBODY],
-            "the values do not say who may enter. Hubs before oauthenticator 16 then let everybody in, newer ones "
-            "nobody; this rule admits nobody until you change it",
+            "the values do not say who may enter. Hubs before oauthenticator 16 then admitted everybody, newer ones "
+            "no user; this rule admits no user until you change it",
             NOBODY,
         )
 
@@ -316,7 +316,7 @@ class _Login:
         if not isinstance(items, list) or not all(is_line(item) for item in items):
             return
         if not items:
-            self.hub.dropped(path, "nobody is named")
+            self.hub.dropped(path, "no user is named")
             return
         if key.startswith("login.allow") and self.draft.get("login.allow.everyone"):
             self.hub.dropped(path, "everyone may enter anyway")

@@ -134,7 +134,7 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
         """Who these claims are about. Raises `SignInFailed`."""
         sub = claims.get("sub")
         if not isinstance(sub, str) or not sub or len(sub) > 255:
-            raise SignInFailed("the userinfo names nobody (sub)")
+            raise SignInFailed("the userinfo names no subject (sub)")
         return Identity(self.realm or self.issuer, sub)
 
     def user_info_to_username(self, user_info: dict[str, Any]) -> str:
@@ -305,7 +305,7 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
             )
         except InvalidIdToken as error:
             raise SignInFailed(
-                str(error), "The identity provider's answer could not be believed, so nobody was signed in."
+                str(error), "The identity provider's answer could not be verified, so you were not signed in."
             ) from None
 
     async def get_token_info(self, handler: Any, params: dict[str, Any]) -> Any:

@@ -34,7 +34,7 @@ def claims_of_file(file: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(found, dict):
         expected = 'an object such as {"sub": "...", "preferred_username": "ann", "entitlements": [...]}'
-        raise UsageError("these are no claims", where=place, expected=expected)
+        raise UsageError("this is not a JSON object", where=place, expected=expected)
     return found
 
 
@@ -81,7 +81,7 @@ def claims_of_user(name: str, hub_url: str, token: Secret) -> dict[str, Any]:
         ) from None
     if answer.status_code == 404:
         raise UsageError(
-            f"the hub knows nobody called {name}",
+            f"the hub has no user {name}",
             expected="a name from the hub's admin page; who was refused has none",
             fix="explain their claims instead: --claims FILE or --token-stdin",
         )

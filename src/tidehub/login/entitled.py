@@ -72,7 +72,7 @@ class Entitled:
 
 
 def entitled(site: Site, username: str, groups: Iterable[str]) -> Entitled:
-    """What a user has. `groups` are memberships as URNs, the hub's groups; what is none gives nothing."""
+    """What a user has. `groups` are memberships as URNs, the hub's groups; what is not a membership gives nothing."""
     held = tuple(_memberships(groups))
     rules = [(key, one) for key, one in _keyed(site) if rule.holder(held, one.group)]
     grants: list[Grant] = []

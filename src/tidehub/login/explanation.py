@@ -130,7 +130,7 @@ def lines(found: Explanation) -> list[str]:
     said += _table(
         [
             ("user", _who(found)),
-            ("rule", decision.rule or "none admits them"),
+            ("rule", decision.rule or "no rule admits this user"),
             ("administrator", "yes" if decision.admin else "no"),
             *_assurance(found),
         ]
@@ -141,10 +141,10 @@ def lines(found: Explanation) -> list[str]:
         said += ["", "Memberships understood (without the part after #)"]
         said += _table([(urn, _meets(keys)) for urn, keys in found.meets.items()])
     if decision.skipped:
-        said += ["", "Skipped: these admit nobody"]
+        said += ["", "Skipped: these never admit a user"]
         said += _table([(repr(skipped.value), skipped.reason) for skipped in decision.skipped])
     if decision.remarks:
-        said += ["", "Look at these", *(f"  {remark}" for remark in decision.remarks)]
+        said += ["", "Possible mistakes", *(f"  {remark}" for remark in decision.remarks)]
     if found.user is not None:
         said += ["", *_has(found, found.user)]
     return said
@@ -168,7 +168,7 @@ def _assurance(found: Explanation) -> Iterator[tuple[str, str]]:
 
 
 def _meets(keys: tuple[str, ...]) -> str:
-    return f"meets {', '.join(keys)}" if keys else "means nothing here"
+    return f"meets {', '.join(keys)}" if keys else "not used by this site"
 
 
 def _has(found: Explanation, user: Entitled) -> Iterator[str]:
@@ -201,7 +201,7 @@ def _because(by: str) -> str:
 def _dask(found: Explanation, user: Entitled) -> Iterator[str]:
     dask = user.dask
     if dask is None:
-        why = "there are none here" if found.site.dask.engine == "none" else "only for other groups"
+        why = "this site has none" if found.site.dask.engine == "none" else "only for other groups"
         yield f"Dask clusters: no, {why}"
         return
     one, all_of_them = dask.cluster, dask.per_user

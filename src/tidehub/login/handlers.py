@@ -94,7 +94,7 @@ class CallbackHandler(OAuthCallbackHandler):  # type: ignore[misc]
             super().check_state()
         except (AttributeError, TypeError, ValueError):
             # Base64 of something else than a JSON object, or no ASCII: upstream answers 500.
-            raise SignInFailed("the OAuth state is none of ours", status=400) from None
+            raise SignInFailed("this hub did not make the OAuth state", status=400) from None
 
     def check_arguments(self) -> None:
         self.check_state()

@@ -158,7 +158,7 @@ def _check_party(claims: Mapping[str, Any], client_id: str) -> None:
         raise InvalidIdToken("the ID token was issued to another client (azp)")
     subject = claims.get("sub")
     if not isinstance(subject, str) or not subject or len(subject) > 255:
-        raise InvalidIdToken("the ID token names nobody (sub)")
+        raise InvalidIdToken("the ID token names no subject (sub)")
 
 
 def _check_nonce(claims: Mapping[str, Any], nonce: str | None) -> None:

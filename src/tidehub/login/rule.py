@@ -15,7 +15,7 @@ and a GROUP of the rule is written alike:
 
 - `...:group:vo`               every role in the group and in its subgroups,
 - `...:group:vo:role=member`   exactly that role in exactly that group,
-- `...:group:vo:*`             the same as the first, said aloud,
+- `...:group:vo:*`             the same as the first, written out,
 - `...:group:vo:*:role=admin`  that role in the group or in any of its subgroups,
 - `...:group:*`                every group of that namespace.
 
@@ -227,7 +227,7 @@ def _instead_of_a_group(name: str) -> str:
         return "it is a capability, AARC-G027, which this site does not use"
     if ":group:" in name.lower():
         return "':group:' is written in lower case"
-    return "there is no ':group:' in it"
+    return "it has no ':group:'"
 
 
 def _spelling(namespace: str, path: Iterable[str], role: str | None) -> str:

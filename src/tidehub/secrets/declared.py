@@ -104,7 +104,7 @@ class Declared:
 
 _BOTH = (Kept.SITE, Kept.STATE)
 _LOGOUTS = "everyone logs in again; servers and clusters go on"
-_UNNOTICED = "nobody notices more than the restart"
+_UNNOTICED = "users notice only the restart"
 
 SECRETS: tuple[Declared, ...] = (
     Declared(
@@ -113,7 +113,7 @@ SECRETS: tuple[Declared, ...] = (
         CLIENT_SECRET,
         ("hub",),
         (Kept.SITE,),
-        Rotation("nobody can log in until the identity provider knows the same value"),
+        Rotation("no user can log in until the identity provider knows the same value"),
         machine="the hub's environment",
         charts=(ChartValue("jupyterhub", ("hub", "config", "GenericOAuthenticator", "client_secret")),),
     ),
@@ -140,7 +140,7 @@ SECRETS: tuple[Declared, ...] = (
         ("hub",),
         _BOTH,
         Rotation(
-            "nobody notices: the old key stays second, and each login is encrypted anew",
+            "users notice nothing: the old key stays second, and each login is encrypted anew",
             keeps_old=True,
         ),
         machine="CryptKeeper.keys",
@@ -212,14 +212,14 @@ SECRETS: tuple[Declared, ...] = (
         ("gateway",),
         (Kept.STATE,),
         Rotation(
-            "nobody notices: the old key stays second, and new clusters are encrypted with the new one",
+            "users notice nothing: the old key stays second, and new clusters are encrypted with the new one",
             keeps_old=True,
         ),
         machine="Backend.db_encrypt_keys",
     ),
     Declared(
         "culler_token",
-        "lets the culler stop servers that nobody uses",
+        "lets the culler stop servers that are not in use",
         HEX_32_BYTES,
         ("hub", "culler"),
         (Kept.STATE,),
@@ -293,7 +293,7 @@ def find(name: str, keeper: Kept) -> Declared:
         raise UsageError(f"{name} is not kept {where}", fix=elsewhere)
     meant = nearest(name, known)
     raise UsageError(
-        f"there is no secret of that name {where}",
+        f"no secret {where} has that name",
         expected=", ".join(known),
         fix=f"did you mean {meant}?" if meant else None,
     )

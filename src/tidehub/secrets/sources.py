@@ -209,7 +209,7 @@ def _take_file(
         return
     if content is None:
         if not mounted:
-            what = f"there is no file {path}"
+            what = f"file {path} does not exist"
             resolved.problems.append(
                 Problem(what, (declared.name,), where, expected="a file with the value alone")
             )

@@ -68,7 +68,7 @@ def find_key(name: str) -> Key:
     by_end = [key for key in known if key.endswith(f".{wanted}")]
     close = by_end or difflib.get_close_matches(wanted, known, n=3, cutoff=0.6)
     raise UsageError(
-        f"there is no key {name!r}",
+        f"key {name!r} does not exist",
         expected="a key of the site file, such as notebooks.memory.limit, or a section such as dask.cluster",
         fix=f"did you mean {' or '.join(close[:3])}?"
         if close

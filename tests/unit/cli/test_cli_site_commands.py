@@ -261,7 +261,7 @@ def test_explain_a_section_and_a_list(tidehub: Tidehub, protocoast: Path) -> Non
 def test_explain_knows_what_is_meant(tidehub: Tidehub, key: str, meant: str) -> None:
     told = tidehub("explain", key)
     assert told.code == 2
-    assert "there is no key" in told.err
+    assert f"key {key!r} does not exist" in told.err
     assert meant in told.err
 
 

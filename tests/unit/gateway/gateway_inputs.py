@@ -40,7 +40,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"worker_memory": None}, "not a number of GiB"),
     (
         {"worker_threads": 8},
-        "there is no cluster option worker_threads; you may choose: worker_cores, worker_memory",
+        "cluster option worker_threads does not exist; you may choose: worker_cores, worker_memory",
     ),
 ]
 """Choices at `SITE`, and what the refusal says."""

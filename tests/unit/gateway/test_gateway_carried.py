@@ -143,7 +143,7 @@ def test_the_image_follows_the_notebook_unless_the_site_says_otherwise(
     ("image", "chosen", "words"),
     [
         ("{default: profile, choice: fixed}", {"image": "quay.io/y:2"}, "Choose profile: main, next"),
-        ("{default: profile, choice: fixed}", {"profile": "gone"}, "there is no profile 'gone'"),
+        ("{default: profile, choice: fixed}", {"profile": "gone"}, "profile 'gone' does not exist"),
         (
             "{default: profile, choice: tagged}",
             {"image": "quay.io/y"},
@@ -284,7 +284,7 @@ def test_memberships_give_what_they_give_on_one_machine(ask: Ask) -> None:
     assert (larger["config"]["worker_cores"], larger["config"]["cluster_max_cores"]) == (4, 12.0)
     assert larger["config"]["image"] == "quay.io/x/next:1"
     assert "this site allows 1 to 2 cores" in cores["refused"]
-    assert "there is no profile 'next'; you may choose: main" in profile["refused"]
+    assert "profile 'next' does not exist; you may choose: main" in profile["refused"]
     assert nobody["refused"] == "Dask clusters are not open to your account at Testing."
     assert [isinstance(one, str) for one in clusters] == [True, True, True, False]
 

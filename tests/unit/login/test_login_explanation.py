@@ -65,9 +65,9 @@ UNDERSTOOD = [
         E + "my%20group:role=Site%20Admin#a",
         E + "my%20group:role=Site%20Admin",
         False,
-        "means nothing here",
+        "not used by this site",
     ),
-    (E + "a%2fb#a", E + "a%2Fb", False, "means nothing here"),
+    (E + "a%2fb#a", E + "a%2Fb", False, "not used by this site"),
     (
         E + "vo.pangeo.eu%3Arole=member#a",
         E + "vo.pangeo.eu%3Arole=member",
@@ -78,13 +78,13 @@ UNDERSTOOD = [
         "urn:geant:h-df.de:group:aai-admin:role=member#login.helmholtz.de",
         "urn:geant:h-df.de:group:aai-admin:role=member",
         False,
-        "means nothing here",
+        "not used by this site",
     ),
     (
         "urn:geant:eosc-federation.eu:group:pp-0190abc",
         "urn:geant:eosc-federation.eu:group:pp-0190abc",
         False,
-        "means nothing here",
+        "not used by this site",
     ),
     (
         "urn:mace:egi.eu:sub:ns:group:vo.pangeo.eu:role=member#x",

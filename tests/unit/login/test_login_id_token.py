@@ -119,7 +119,7 @@ ATTACKS: dict[str, tuple[Any, str]] = {
     "from the future": (lambda: signed(iat=int(time.time()) + 600), "future"),
     "no expiry": (lambda: signed(exp=None), "lacks exp"),
     "no subject": (lambda: signed(sub=None), "lacks sub"),
-    "empty subject": (lambda: signed(sub=""), "names nobody"),
+    "empty subject": (lambda: signed(sub=""), "names no subject"),
     "a number as subject": (lambda: signed(sub=7), "not believed"),
     "tampered subject": (tampered_subject, "signature is not the provider's"),
     "another sign-in's nonce": (lambda: signed(nonce="other"), "nonce"),

@@ -71,7 +71,7 @@ def _versions(kubernetes: Kubernetes) -> Iterator[Problem]:
     name = kubernetes.release_set or release_sets.DEFAULT
     if name not in release_sets.names():
         yield Problem(
-            f"there is no release set {name!r}",
+            f"release set {name!r} does not exist",
             ("kubernetes", "release_set"),
             expected=f"one of {', '.join(release_sets.names())}",
         )

@@ -1,4 +1,4 @@
-"""The way in, against itself: which of its keys need or exclude each other. Pure."""
+"""The exposure, against itself: which of its keys need or exclude each other. Pure."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def _rules(site: Site) -> Iterator[Problem]:
                 slugs = ", ".join(profile.slug for profile in site.notebooks.profiles)
                 fix = f"did you mean {near[0]}?" if near else None
                 yield Problem(
-                    f"there is no profile {name!r}", (*path, "profiles", place), expected=slugs, fix=fix
+                    f"profile {name!r} does not exist", (*path, "profiles", place), expected=slugs, fix=fix
                 )
         if not (group_rule.profiles or group_rule.notebooks or group_rule.dask):
             what = "this rule gives its group nothing"
@@ -183,7 +183,7 @@ def _notebooks(site: Site, group_rule: GroupRule, path: KeyPath) -> Iterator[Pro
 def _dask(site: Site, more: DaskFor, path: KeyPath) -> Iterator[Problem]:
     dask = site.dask
     if dask.engine == "none":
-        yield warning("there are no clusters here (dask.engine is none)", path, fix="remove it")
+        yield warning("this site has no clusters (dask.engine is none)", path, fix="remove it")
         return
     if more.enabled and dask.access == "everyone":
         yield warning(
@@ -216,7 +216,7 @@ def _profiles(site: Site) -> Iterator[Problem]:
     for index, profile in enumerate(profiles):
         if profile.allow is not None and not (profile.allow.users or profile.allow.groups):
             yield Problem(
-                f"nobody may start {profile.name}",
+                f"no user may start {profile.name}",
                 ("notebooks", "profiles", index, "allow"),
                 expected="users: [...] or groups: [...]",
                 fix="say who may start it, or remove allow: for everybody",

@@ -26,7 +26,7 @@ def _login(site: Site) -> Iterator[Problem]:
         return
     if site.site.url is None:
         yield Problem(
-            f"the provider {login.provider} sends users back to the site's address, and there is none",
+            f"the provider {login.provider} sends users back to the site's address, which is missing",
             ("site",),
             fix="add url: with the public address",
         )
@@ -166,7 +166,7 @@ def _allow(login: Login) -> Iterator[Problem]:
     named = bool(allow.users or allow.groups)
     if not named and not allow.everyone:
         yield Problem(
-            "nobody may enter",
+            "no user may enter",
             ("login", "allow"),
             expected="users: [...], groups: [...] or everyone: true",
             fix="say who may enter; everyone: true admits all whom the identity provider knows",

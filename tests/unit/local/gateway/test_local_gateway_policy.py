@@ -87,8 +87,8 @@ def test_an_image_stands_for_the_profile_that_has_it(site: Site) -> None:
         ({"worker_cores": 3}, "this site allows 1 to 2 cores"),
         ({"worker_memory": 0.5}, "this site allows 1 GiB to 6 GiB"),
         ({"image": "quay.io/x/other:1"}, "Choose profile: main, next"),
-        ({"profile": "gone"}, "there is no profile 'gone'; you may choose: main, next"),
-        ({"colour": "red"}, "there is no cluster option colour"),
+        ({"profile": "gone"}, "profile 'gone' does not exist; you may choose: main, next"),
+        ({"colour": "red"}, "cluster option colour does not exist"),
     ],
 )
 def test_wrong_choices_are_refused_in_words(site: Site, request_: dict[str, Any], words: str) -> None:
@@ -130,7 +130,7 @@ def test_a_group_has_its_own_choices_and_limits(site_for_groups: Site) -> None:
     assert spec["worker_cores"]["max"] == 2
     with pytest.raises(ValueError, match="this site allows 1 to 2 cores"):
         plain.parse_options({"worker_cores": 4})
-    with pytest.raises(ValueError, match=r"no profile 'next'; you may choose: main$"):
+    with pytest.raises(ValueError, match=r"profile 'next' does not exist; you may choose: main$"):
         plain.parse_options({"profile": "next"})
     with pytest.raises(ValueError, match=r"Choose profile: main$"):
         plain.parse_options({"image": "quay.io/x/next:1"})
