@@ -59,7 +59,9 @@ class HubAuthenticator(JupyterHubAuthenticator):  # type: ignore[misc]
             user = await self._ask(token)
         except (aiohttp.ClientError, _TIMEOUT, web.HTTPBadGateway) as error:
             if user is not None and now - asked < BELIEVED:
-                self.log.warning("The hub does not answer; a token that it knew is believed for now")
+                self.log.warning(
+                    "The hub does not answer; a token that it confirmed before is accepted for now"
+                )
                 return user
             raise web.HTTPServiceUnavailable(
                 reason="The hub does not answer at the moment, so no token can be checked. Try again in a few seconds.",

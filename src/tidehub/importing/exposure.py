@@ -164,7 +164,7 @@ def _service(hub: ChartValues, kind: str) -> None:
     path: KeyPath = ("proxy", "service", "type")
     service = hub.get(*path)
     if service == "ClusterIP" and kind != "load-balancer":
-        hub.dropped(path, "tidehub makes it so behind an Ingress or a Gateway")
+        hub.dropped(path, "tidehub does this itself behind an Ingress or a Gateway")
     elif service == "LoadBalancer" and kind == "load-balancer":
         hub.understood(path, "kubernetes.exposure.kind")
     https = hub.mapping("proxy", "https")

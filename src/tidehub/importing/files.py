@@ -91,7 +91,7 @@ def refuse_existing(directory: Path, *, force: bool) -> None:
             raise UsageError(f"{path} is a directory", fix="move it away, or choose another --output DIR")
         if (path.exists() or path.is_symlink()) and not force:
             raise UsageError(
-                f"{path} is there already",
+                f"{path} already exists",
                 fix="write elsewhere with --output DIR, or replace it with --force",
             )
 

@@ -70,7 +70,7 @@ def _auth(gateway: ChartValues, draft: Draft) -> None:
         ("jupyterhubServiceName", "dask-gateway"),
     ):
         if gateway.get(*below, name) == usual:
-            gateway.dropped((*below, name), "tidehub makes it so")
+            gateway.dropped((*below, name), "tidehub does this itself")
 
 
 class _Code:

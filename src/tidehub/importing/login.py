@@ -14,7 +14,7 @@ from tidehub.site.model import EGI_HOSTS
 from tidehub.site.problems import KeyPath
 
 NOBODY = "urn:mace:egi.eu:group:nobody.invalid:role=member"
-"""A rule that admits nobody: names below .invalid belong to no one (RFC 2606)."""
+"""A rule that admits no user: names below .invalid are never registered (RFC 2606)."""
 
 _GENERIC = re.compile(
     r"(?i)generic(-oauth)?|.*\bGenericOAuthenticator|.*EGICheckinAuthenticator|egi-?checkin"

@@ -97,7 +97,7 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
     jwks_url = Unicode(config=True, help="Where the provider's public keys are.")
     end_session_url = Unicode("", config=True, help="Where a browser ends the provider's session; or empty.")
     signed_out_url = Unicode("", config=True, help="Where the provider sends users after that; or empty.")
-    stated_names = Dict(config=True, help="Subject to user name, by the operator's word.")
+    stated_names = Dict(config=True, help="Subject to user name, as the operator states it.")
     blocked_subjects = Set(config=True, help="Subjects that may not enter, whatever the rule says.")
     check_every = Float(300.0, config=True, help="Seconds within which a lost membership takes effect.")
     grace = Float(86400.0, config=True, help="Seconds that users go on while the provider does not answer.")
@@ -377,7 +377,7 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
 
 
 def notes(decision: admission.Decision, most: int = 5) -> list[str]:
-    """What an operator should know of a user's claims beside the outcome: entries that admit nobody, look-alikes.
+    """What an operator should know of a user's claims beside the outcome: entries that never admit a user, look-alikes.
 
     Once a sign-in, and `most` of each: real users have capabilities and other entries by the dozen.
     """

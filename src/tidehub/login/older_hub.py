@@ -1,7 +1,7 @@
 """The site's admission rule for hubs whose oauthenticator is 14 to 16 (jupyterhub charts 1 to 3).
 
 There the rule cannot come as an authenticator of ours. GenericOAuthenticator takes functions for the user name and
-for the groups, so it is asked about one group that only the rule gives: nobody is admitted but by the rule. What
+for the groups, so it is asked about one group that only the rule gives: users are admitted by the rule alone. What
 that leaves out is said by `tidehub validate`: memberships count until the next sign-in, and a name is whoever
 presents it.
 

@@ -51,7 +51,7 @@ class Revocation:
         if every <= 0:
             return
         while True:
-            # A fifth of the interval, so that nobody waits longer than the interval; spread over hubs.
+            # A fifth of the interval, so that no check waits longer than the interval; spread over hubs.
             await asyncio.sleep(max(0.5, every / 5) * random.uniform(0.9, 1.0))
             try:
                 await self.round(every * 0.7)

@@ -19,7 +19,7 @@ and a GROUP of the rule is written alike:
 - `...:group:vo:*:role=admin`  that role in the group or in any of its subgroups,
 - `...:group:*`                every group of that namespace.
 
-Parts are compared whole: `vo:*` never admits a member of `vox`. What can be read in two ways admits nobody.
+Parts are compared whole: `vo:*` never admits a member of `vox`. What can be read in two ways admits no user.
 Percent-encodings stay encoded, so `%3A` never becomes a separator. The authority is never compared (G069).
 """
 
@@ -119,7 +119,7 @@ class Requirement(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """A value that admits nobody, and why."""
+    """A value that never admits a user, and why."""
 
     value: str
     reason: str
@@ -265,7 +265,7 @@ def read_assurance(claims: Any) -> tuple[tuple[str, ...], tuple[Skipped, ...]]:
     skipped: dict[Skipped, None] = {}
     for value in _values(_of(claims, ASSURANCE_CLAIM), ASSURANCE_CLAIM, skipped):
         if not isinstance(value, str):
-            skipped[Skipped(shown(value), "it is not text, and so no level of assurance")] = None
+            skipped[Skipped(shown(value), "it is not text, so it is not a level of assurance")] = None
         elif not value or len(value) > LONGEST or not value.isprintable() or value != value.strip():
             skipped[Skipped(shown(value), "it cannot be a level of assurance")] = None
         else:
@@ -482,7 +482,7 @@ def requirements(groups: Iterable[str]) -> list[Requirement]:
 
 @lru_cache(maxsize=1024)
 def _requirement(group: str) -> Requirement | None:
-    # A rule that cannot be read admits nobody; `tidehub validate` refuses such a site before it gets here.
+    # A rule that cannot be read admits no user; `tidehub validate` refuses such a site before it gets here.
     try:
         return parse_requirement(group)
     except ValueError:

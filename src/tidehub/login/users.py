@@ -62,7 +62,7 @@ class KnownUsers:
         return presented if row is None else str(row.name)
 
     def owner_of(self, name: str) -> Identity | None:
-        """Who has this name; None when nobody has come with it yet."""
+        """Who has this name; None when no user has it yet."""
         row = self._session.execute(sa.select(TABLE.c.realm, TABLE.c.sub).where(TABLE.c.name == name)).first()
         return None if row is None else Identity(row.realm, row.sub)
 
@@ -88,6 +88,6 @@ class KnownUsers:
         self._session.commit()
 
     def unconfirmed_for(self, name: str) -> float | None:
-        """Seconds since the provider last confirmed this user; None for a name that nobody came with."""
+        """Seconds since the provider last confirmed this user; None for a name that no user has."""
         row = self._session.execute(sa.select(TABLE.c.confirmed).where(TABLE.c.name == name)).first()
         return None if row is None else max(0.0, time.time() - float(row.confirmed))

@@ -90,15 +90,15 @@ class Declared:
         """The environment variable that gives it."""
         return f"TIDEHUB_SECRET_{self.name.upper()}"
 
-    def machine_of(self, keeper: Kept) -> str | None:
-        """Where `keeper`'s value goes on one machine: what the state keeps itself is not taken from the site."""
-        return self.machine if keeper is Kept.STATE or Kept.STATE not in self.kept else None
+    def machine_of(self, owner: Kept) -> str | None:
+        """Where `owner`'s value goes on one machine: what the state keeps itself is not taken from the site."""
+        return self.machine if owner is Kept.STATE or Kept.STATE not in self.kept else None
 
-    def goes(self, keeper: Kept) -> list[str]:
-        """Where `keeper`'s value goes, one line a place."""
-        machine = self.machine_of(keeper)
+    def goes(self, owner: Kept) -> list[str]:
+        """Where `owner`'s value goes, one line a place."""
+        machine = self.machine_of(owner)
         places = [f"one machine: {machine}"] if machine else []
-        charts = self.charts if keeper is Kept.SITE else ()
+        charts = self.charts if owner is Kept.SITE else ()
         return places + [f"Kubernetes: {value.release}: {value.dotted}" for value in charts]
 
 
@@ -270,9 +270,9 @@ SECRETS: tuple[Declared, ...] = (
 BY_NAME = {declared.name: declared for declared in SECRETS}
 
 
-def kept_by(keeper: Kept) -> tuple[Declared, ...]:
+def kept_by(owner: Kept) -> tuple[Declared, ...]:
     """The secrets that the site, or a state, keeps."""
-    return tuple(declared for declared in SECRETS if keeper in declared.kept)
+    return tuple(declared for declared in SECRETS if owner in declared.kept)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -282,14 +282,14 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return close[0] if close else None
 
 
-def find(name: str, keeper: Kept) -> Declared:
+def find(name: str, owner: Kept) -> Declared:
     """The secret of that name. Raises `UsageError` with the nearest one."""
-    known = {declared.name: declared for declared in kept_by(keeper)}
+    known = {declared.name: declared for declared in kept_by(owner)}
     if name in known:
         return known[name]
-    where = "in a state" if keeper is Kept.STATE else "of a site"
+    where = "in a state" if owner is Kept.STATE else "of a site"
     if name in BY_NAME:
-        elsewhere = "leave --state out" if keeper is Kept.STATE else "add --state DIR"
+        elsewhere = "leave --state out" if owner is Kept.STATE else "add --state DIR"
         raise UsageError(f"{name} is not kept {where}", fix=elsewhere)
     meant = nearest(name, known)
     raise UsageError(

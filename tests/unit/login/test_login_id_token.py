@@ -120,7 +120,7 @@ ATTACKS: dict[str, tuple[Any, str]] = {
     "no expiry": (lambda: signed(exp=None), "lacks exp"),
     "no subject": (lambda: signed(sub=None), "lacks sub"),
     "empty subject": (lambda: signed(sub=""), "names no subject"),
-    "a number as subject": (lambda: signed(sub=7), "not believed"),
+    "a number as subject": (lambda: signed(sub=7), "the ID token is not valid"),
     "tampered subject": (tampered_subject, "signature is not the provider's"),
     "another sign-in's nonce": (lambda: signed(nonce="other"), "nonce"),
     "no nonce": (lambda: signed(nonce=None), "nonce"),

@@ -1,4 +1,4 @@
-"""Memberships in the site: entitlements that cannot match, rules for groups that give nothing, profiles of nobody."""
+"""Memberships in the site: entitlements that cannot match, rules and profiles that have no effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The login against itself and the site's address: what lets nobody in, or everybody, or leads nowhere. Pure."""
+"""The login against itself and the site's address: what admits no user, or everybody, or leads nowhere. Pure."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ RULES: dict[str, Rule] = {
     "machine.scheduler_port": _plain("the address of Dask schedulers for clients outside"),
     "machine.tls.certificate": _plain("configurable-http-proxy's certificate"),
     "machine.tls.key": _plain("configurable-http-proxy's key"),
-    "machine.trusted_proxies": _plain("reverse proxies whose forwarded headers are believed"),
+    "machine.trusted_proxies": _plain("reverse proxies whose forwarded headers are trusted"),
     "machine.reserve_memory": _plain("memory that the ledger never promises"),
     "machine.database_url": _plain("JupyterHub.db_url"),
 }

@@ -46,9 +46,11 @@ class Scheduler(Section):
 class Cluster(Section):
     """The limits of one cluster, the scheduler included."""
 
-    max_workers: int = Field(ge=1, le=100_000, strict=True, description="Most workers of one cluster.")
-    max_cores: CoreCount = Field(description="Most cores of one cluster, the scheduler's included.")
-    max_memory: Size = Field(description="Most memory of one cluster, the scheduler's included.")
+    max_workers: int = Field(
+        ge=1, le=100_000, strict=True, description="Maximum number of workers of one cluster."
+    )
+    max_cores: CoreCount = Field(description="Maximum cores of one cluster, the scheduler's included.")
+    max_memory: Size = Field(description="Maximum memory of one cluster, the scheduler's included.")
     idle_timeout: Timeout = Field(
         default=1200.0, description="A cluster idle for this long is ended, or never."
     )
@@ -61,12 +63,18 @@ class PerUser(Section):
     """The limits of one user, over all their clusters."""
 
     max_clusters: int = Field(
-        default=2, ge=1, le=100_000, strict=True, description="Most clusters of one user at once."
+        default=2,
+        ge=1,
+        le=100_000,
+        strict=True,
+        description="Maximum number of clusters of one user at once.",
     )
     max_cores: CoreCount | None = Field(
-        default=None, description="Most cores of one user's clusters together."
+        default=None, description="Maximum cores of one user's clusters together."
     )
-    max_memory: Size | None = Field(default=None, description="Most memory of one user's clusters together.")
+    max_memory: Size | None = Field(
+        default=None, description="Maximum memory of one user's clusters together."
+    )
 
 
 class Image(Section):

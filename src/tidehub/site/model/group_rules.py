@@ -46,13 +46,13 @@ class ClusterFor(Section):
     """Larger clusters."""
 
     max_workers: int | None = Field(
-        default=None, ge=1, le=100_000, strict=True, description="Most workers of one cluster."
+        default=None, ge=1, le=100_000, strict=True, description="Maximum number of workers of one cluster."
     )
     max_cores: CoreCount | None = Field(
-        default=None, description="Most cores of one cluster, the scheduler's included."
+        default=None, description="Maximum cores of one cluster, the scheduler's included."
     )
     max_memory: Size | None = Field(
-        default=None, description="Most memory of one cluster, the scheduler's included."
+        default=None, description="Maximum memory of one cluster, the scheduler's included."
     )
 
 
@@ -60,12 +60,18 @@ class PerUserFor(Section):
     """More clusters."""
 
     max_clusters: int | None = Field(
-        default=None, ge=1, le=100_000, strict=True, description="Most clusters of one user at once."
+        default=None,
+        ge=1,
+        le=100_000,
+        strict=True,
+        description="Maximum number of clusters of one user at once.",
     )
     max_cores: CoreCount | None = Field(
-        default=None, description="Most cores of one user's clusters together."
+        default=None, description="Maximum cores of one user's clusters together."
     )
-    max_memory: Size | None = Field(default=None, description="Most memory of one user's clusters together.")
+    max_memory: Size | None = Field(
+        default=None, description="Maximum memory of one user's clusters together."
+    )
 
 
 class DaskFor(Section):

@@ -39,7 +39,7 @@ class Machine(Section):
     )
     trusted_proxies: Lines = Field(
         default=(),
-        description="Addresses or networks of reverse proxies whose forwarded headers are believed.",
+        description="Addresses or networks of reverse proxies whose forwarded headers are trusted.",
     )
     reserve_memory: AnySize = Field(
         default=GIB, description="Memory kept for the system and the platform's own processes."

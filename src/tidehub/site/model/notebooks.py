@@ -48,7 +48,7 @@ class Profile(Section):
     description: str = Field(default="", description="What it is for, shown below the name.", max_length=2000)
     image: Line | None = Field(
         default=None,
-        description="Container image, with a tag, on Kubernetes. On one machine nothing is one: without "
+        description="Container image, with a tag, on Kubernetes. On one machine images are not used: without "
         "packages or lock the profile uses the release set's default environment.",
     )
     packages: Lines = Field(

@@ -1,4 +1,4 @@
-"""What every section of a site has in common: frozen, and no key that nobody knows."""
+"""What every section of a site has in common: frozen, and no unknown key."""
 
 from __future__ import annotations
 
