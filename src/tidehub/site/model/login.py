@@ -114,7 +114,7 @@ class Login(Section):
     names: dict[Line, Line] = Field(
         default={},
         description="Subject (the claim sub) to user name, where the operator decides: another name for the second "
-        "of two users who claim one, or an old name for a user with a new account.",
+        "of two users who have the same one, or an old name for a user with a new account.",
     )
 
     @property
