@@ -15,7 +15,7 @@ from gateway_on_cluster import GatewayOnCluster
 
 from tidehub.kubernetes.values import network
 
-THIRD = "You have 2 clusters, and this site allows 2 for each person (dask.per_user.max_clusters). Shut one down first."
+THIRD = "You have 2 clusters, and this site allows 2 for each user (dask.per_user.max_clusters). Shut one down first."
 
 
 OLD = "TIDEHUB_OLD_DASK_GATEWAY"

@@ -167,7 +167,7 @@ async def test_a_group_has_its_profile_its_sizes_and_dask_until_it_loses_them(
             )
             assert not made.error, made.error
             third = await kernel.run("gateway.new_cluster()")
-            assert "this site allows 2 for each person" in third.error, third.error
+            assert "this site allows 2 for each user" in third.error, third.error
             large = await kernel.run("gateway.new_cluster(worker_memory=1)")
             assert "this site allows 256 MiB to 768 MiB" in large.error, large.error
             _explained(entitled_platform)
@@ -247,7 +247,7 @@ async def test_explain_login_of_people_and_of_tokens(entitled_platform: RealPlat
     platform = entitled_platform
     nobody = platform.command("explain-login", "--user", "nobody-here")
     assert nobody.returncode == 2
-    assert "the hub knows nobody called nobody-here" in nobody.stderr
+    assert "the hub has no user nobody-here" in nobody.stderr
     async with login(platform, "alice"):
         explained = platform.command("explain-login", "--user", "Alice")
         assert explained.returncode == 0, explained.stderr

@@ -72,9 +72,9 @@ gateway.close()
     [
         ("worker_cores=3", "worker_cores is 3; this site allows 1 to 2 cores (dask.worker.cores)"),
         ("worker_memory=9", "this site allows 384 MiB to 2 GiB (dask.worker.memory)"),
-        ("profile='none'", "there is no profile 'none'; you may choose: standard, other"),
+        ("profile='none'", "profile 'none' does not exist; you may choose: standard, other"),
         ("image='quay.io/x/y:1'", "Choose profile: standard, other"),
-        ("colour='red'", "there is no cluster option colour"),
+        ("colour='red'", "cluster option colour does not exist"),
     ],
 )
 def test_an_option_out_of_range_is_refused_in_words(platform: Platform, option: str, words: str) -> None:
@@ -118,7 +118,7 @@ first.close(); second.close(); gateway.close()
     assert "would exceed resource limit of 3 workers. Scaling to 3 instead." in said
     assert "GatewayWarning" in said
     assert "dask.cluster.max_workers: 3 for one cluster" in said
-    assert "You have 2 clusters, and this site allows 2 for each person (dask.per_user.max_clusters)" in said
+    assert "You have 2 clusters, and this site allows 2 for each user (dask.per_user.max_clusters)" in said
     assert "PROFILE other" in said
 
 

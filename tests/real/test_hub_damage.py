@@ -50,7 +50,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from jupyterhub.proxy import Proxy
 from tidehub.local.hub.spawner import TidehubSpawner
-from tidehub.login.people import People
+from tidehub.login.users import KnownUsers
 
 c = get_config()
 

@@ -357,7 +357,7 @@ ID_TOKENS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "expired": (None, {"exp": 1_000_000_000}, "it has expired"),
     "another nonce": (None, {"nonce": "of somebody else"}, "another sign-in (nonce)"),
     "no nonce": (None, {"nonce": None}, "another sign-in (nonce)"),
-    "sub differs from userinfo": (None, {"sub": "2@op"}, "another person than the ID token"),
+    "sub differs from userinfo": (None, {"sub": "2@op"}, "another user than the ID token"),
 }
 
 

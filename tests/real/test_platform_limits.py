@@ -29,7 +29,7 @@ async def test_one_cluster_too_many_is_refused_with_the_limit(bob: Person) -> No
             "first, second = GatewayCluster(), GatewayCluster(); print(json.dumps({}))"
         )
         third = await kernel.run("GatewayCluster()")
-        assert "this site allows 2 for each person" in third.error, third.error
+        assert "this site allows 2 for each user" in third.error, third.error
         assert "You have 2 clusters" in third.error
         await kernel.result("first.shutdown(); print(json.dumps({}))")
         again = await kernel.run("third = GatewayCluster(); third.shutdown()")

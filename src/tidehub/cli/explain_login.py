@@ -31,7 +31,7 @@ def explain_login(
     ] = False,
     user: Annotated[
         str | None,
-        typer.Option("--user", metavar="NAME", help="A person whom the running platform's hub knows."),
+        typer.Option("--user", metavar="NAME", help="A user whom the running platform's hub knows."),
     ] = None,
     site: Annotated[
         Path | None,
@@ -40,7 +40,7 @@ def explain_login(
     state: State = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether a person may enter, by which rule, and what they have then.
+    """Say whether a user may enter, by which rule, and what they have then.
 
     Shown are the memberships understood, the entries skipped and why, and the resulting profiles, limits and
     administrator status. Exit code 0: admitted, 1: refused, 2: it cannot be said.

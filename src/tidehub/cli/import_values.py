@@ -27,7 +27,7 @@ def import_values(
         str | None, typer.Option("--namespace", "-n", metavar="NAME", help="Namespace of the releases.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="Name of the site, as people see it.")
+        str | None, typer.Option("--name", metavar="NAME", help="Name of the site, as users see it.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a site file that is there.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the site file; write nothing.")] = False,

@@ -24,7 +24,7 @@ def init(
     ] = "laptop",
     force: Annotated[
         bool,
-        typer.Option("--force", help="Replace a site file that is there already. Secrets stay as they are."),
+        typer.Option("--force", help="Replace a site file that already exists. Secrets stay as they are."),
     ] = False,
 ) -> None:
     """Write a commented site file, and beside it a secrets file that only you can read and git ignores."""

@@ -1,4 +1,4 @@
-"""`tidehub limits`: what people can really have."""
+"""`tidehub limits`: what users can really have."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tidehub.cli.site_options import load_given, settings_of
 
 
 def limits(file: SiteFile = None, as_json: AsJson = False, settings: Settings = None) -> None:
-    """Show what people can really have: for each worker size how many a cluster can hold, and which limit binds."""
+    """Show what users can really have: for each worker size how many a cluster can hold, and which limit binds."""
     from tidehub.site.limits_report import limits_report, lines
 
     report = limits_report(load_given(file, settings_of(settings)).site)

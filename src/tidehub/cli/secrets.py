@@ -89,7 +89,7 @@ def rotate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Replace a secret by a new value, and say what that does to people and what to start anew."""
+    """Replace a secret by a new value, and say what that means for users and what to start anew."""
     from tidehub.secrets.declared import Kept
     from tidehub.secrets.words import restarts, rotated_lines
 
@@ -97,12 +97,12 @@ def rotate(
         from tidehub.local.places import Places
         from tidehub.local.secret_rotation import rotate_in_state
 
-        keeper = Kept.STATE
+        owner = Kept.STATE
         rotated = rotate_in_state(Places.of(state), name, accept=accept, forget_old=forget_old)
     else:
         from tidehub.secrets.changes import rotate
 
-        keeper = Kept.SITE
+        owner = Kept.SITE
         _site(file)
         rotated = rotate(file or DEFAULT_FILE, name, accept=accept, forget_old=forget_old)
     if as_json:
@@ -111,11 +111,11 @@ def rotate(
             "place": rotated.place,
             "effect": rotated.declared.rotation.effect,
             "old_values": rotated.old_values,
-            "restart": restarts(rotated.declared, keeper),
+            "restart": restarts(rotated.declared, owner),
         }
         print_lines([json.dumps(answer, indent=2)])
     else:
-        print_lines(rotated_lines(rotated, keeper=keeper))
+        print_lines(rotated_lines(rotated, owner=owner))
 
 
 @app.command()
@@ -163,6 +163,6 @@ def _lines_of_state(state: Path) -> list[Line]:
     places = Places.of(state)
     place = places.secrets.name
     return [
-        Line(one.declared, "set", place, "state", one.made, one.values, keeper=Kept.STATE)
+        Line(one.declared, "set", place, "state", one.made, one.values, owner=Kept.STATE)
         for one in state_secrets(places)
     ]

@@ -27,7 +27,7 @@ class HubAuthenticator(JupyterHubAuthenticator):  # type: ignore[misc]
     not 500. A token that was good a moment ago is believed while the hub restarts, so that running clusters
     can go on. Upstream's cookie is not used: it would outlive a revoked token by minutes.
 
-    The hub is asked with the person's own token, so that access scopes count with every version: before 2025.4
+    The hub is asked with the user's own token, so that access scopes count with every version: before 2025.4
     upstream asked with the service's token, and knew no scopes.
     """
 
@@ -59,10 +59,12 @@ class HubAuthenticator(JupyterHubAuthenticator):  # type: ignore[misc]
             user = await self._ask(token)
         except (aiohttp.ClientError, _TIMEOUT, web.HTTPBadGateway) as error:
             if user is not None and now - asked < BELIEVED:
-                self.log.warning("The hub does not answer; a token that it knew is believed for now")
+                self.log.warning(
+                    "The hub does not answer; a token that it confirmed before is accepted for now"
+                )
                 return user
             raise web.HTTPServiceUnavailable(
-                reason="The hub does not answer just now, so nobody can be recognised. Try again in a few seconds.",
+                reason="The hub does not answer at the moment, so no token can be checked. Try again in a few seconds.",
                 headers={"Retry-After": "5"},
             ) from error
         except web.HTTPUnauthorized:
@@ -94,6 +96,6 @@ class HubAuthenticator(JupyterHubAuthenticator):  # type: ignore[misc]
             raise unauthorized("jupyterhub")
         name = model["name"]
         if model.get("kind") != "user" or ":" in name:
-            # As upstream: a service must never pass for the person of the same name.
+            # As upstream: a service must never pass for the user of the same name.
             name = f"{model.get('kind')}:{name}"
         return User(name, groups=model.get("groups", []), admin=model.get("admin", False))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class NoClusters(web.HTTPForbidden):
-    """The person may start no clusters. Words for the person; upstream passes the reason on."""
+    """The user may start no clusters. Words for the user; upstream passes the reason on."""
 
     def __init__(self, site: Site) -> None:
         contact = f" Questions: {site.site.contact}" if site.site.contact else ""
@@ -32,7 +32,7 @@ class NoClusters(web.HTTPForbidden):
 
 
 class SiteOptions(Options):  # type: ignore[misc]
-    """One person's choices: upstream's fields for the widget; the checks and their words are the site's.
+    """One user's choices: upstream's fields for the widget; the checks and their words are the site's.
 
     Upstream's own messages (`worker_cores must be <= 2.000000, got 3`) name neither the unit nor the range.
     """
@@ -41,10 +41,10 @@ class SiteOptions(Options):  # type: ignore[misc]
     """Whether clusters run in container images."""
     environments = "on one machine a cluster runs in the environment of a profile"
 
-    def __init__(self, dask: Dask, person: Entitled) -> None:
+    def __init__(self, dask: Dask, allowed: Entitled) -> None:
         self._dask = dask
-        self._profiles = [server.profile for server in person.servers]
-        self._default = person.default.profile if person.default is not None else None
+        self._profiles = [server.profile for server in allowed.servers]
+        self._default = allowed.default.profile if allowed.default is not None else None
         fields = [upstream_field(field) for field in options.fields(dask, images=self.images)]
         super().__init__(*fields, *self._more_fields())
 
@@ -55,7 +55,7 @@ class SiteOptions(Options):  # type: ignore[misc]
         return [Select("profile", options=slugs, default=self._default.slug, label="Profile")]
 
     def parse_options(self, request: Any) -> dict[str, Any]:
-        """The person's choices, complete and checked. Raises `ValueError` in words for the person."""
+        """The user's choices, complete and checked. Raises `ValueError` in words for the user."""
         if not isinstance(request, Mapping):
             raise TypeError(f"cluster options must be a mapping, and this is {type(request).__name__}")
         chosen = dict(request)
@@ -81,7 +81,7 @@ class SiteOptions(Options):  # type: ignore[misc]
         return {"profile": (self.with_image(image) if image else self.named(slug)).slug}
 
     def named(self, slug: Any) -> Profile:
-        """The profile of that slug or name that is open to the person; their default for None."""
+        """The profile of that slug or name that is open to the user; their default for None."""
         if self._default is None:
             raise ValueError("no environment here is open to your account, so no cluster can run in one")
         if slug is None:
@@ -89,10 +89,10 @@ class SiteOptions(Options):  # type: ignore[misc]
         for profile in self._profiles:
             if slug in (profile.slug, profile.name):
                 return profile
-        raise ValueError(f"there is no profile {slug!r}; you may choose: {self._known()}")
+        raise ValueError(f"profile {slug!r} does not exist; you may choose: {self._known()}")
 
     def with_image(self, image: Any) -> Profile:
-        """The profile with that image that is open to the person."""
+        """The profile with that image that is open to the user."""
         if self._default is None:
             raise ValueError("no environment here is open to your account, so no cluster can run in one")
         for profile in self._profiles:
@@ -116,12 +116,12 @@ def upstream_field(field: options.OptionField) -> Any:
 
 
 def cluster_options(site: Site, choices: type[SiteOptions] = SiteOptions) -> Callable[[Any], SiteOptions]:
-    """The options of each person, for the gateway's backend. They raise `NoClusters` for who may start none."""
+    """The options of each user, for the gateway's backend. They raise `NoClusters` for who may start none."""
 
     def of(user: Any) -> SiteOptions:
-        person = entitled(site, user.name, user.groups)
-        if person.dask is None:
+        allowed = entitled(site, user.name, user.groups)
+        if allowed.dask is None:
             raise NoClusters(site)
-        return choices(person.dask, person)
+        return choices(allowed.dask, allowed)
 
     return of

@@ -1,7 +1,7 @@
 """What Dask clusters may really have: the site's limits with dask-gateway's own arithmetic. Pure.
 
 dask-gateway 2026.3.0 (`ClusterConfig._worker_limit_from_resources`) takes the scheduler off the cluster's cores and
-memory before it divides by the worker, and clamps scale requests to the smallest of the three results. A person's
+memory before it divides by the worker, and clamps scale requests to the smallest of the three results. A user's
 totals are ours: dask-gateway counts single clusters only. The text travels into the image of dask-gateway's server,
 where the sections are the plain values of `tidehub.login.plain`.
 """
@@ -31,7 +31,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a person's clusters hold: clusters, cores, bytes. Also what a step would add."""
+    """What a user's clusters hold: clusters, cores, bytes. Also what a step would add."""
 
     clusters: int = 0
     cores: float = 0.0
@@ -47,22 +47,22 @@ class LimitExceeded(ValueError):
 
 
 def effective(dask: Dask) -> list[Row]:
-    """The table of `tidehub limits`: each worker size that people may choose, and what a cluster of it can have."""
+    """The table of `tidehub limits`: each worker size that users may choose, and what a cluster of it can have."""
     return [workers_of(dask, cores, memory) for cores in _core_sizes(dask) for memory in _memory_sizes(dask)]
 
 
 def workers_of(dask: Dask, cores: float, memory: int) -> Row:
     """How many workers of `cores` and `memory` bytes a cluster can have. On a tie the plainer limit is named."""
-    scheduler, cluster, person = dask.scheduler, dask.cluster, dask.per_user
+    scheduler, cluster, per_user = dask.scheduler, dask.cluster, dask.per_user
     bounds = [
         ("dask.cluster.max_workers", cluster.max_workers),
         ("dask.cluster.max_cores", int((cluster.max_cores - scheduler.cores) // cores)),
         ("dask.cluster.max_memory", (cluster.max_memory - scheduler.memory) // memory),
     ]
-    if person.max_cores is not None:
-        bounds.append(("dask.per_user.max_cores", int((person.max_cores - scheduler.cores) // cores)))
-    if person.max_memory is not None:
-        bounds.append(("dask.per_user.max_memory", (person.max_memory - scheduler.memory) // memory))
+    if per_user.max_cores is not None:
+        bounds.append(("dask.per_user.max_cores", int((per_user.max_cores - scheduler.cores) // cores)))
+    if per_user.max_memory is not None:
+        bounds.append(("dask.per_user.max_memory", (per_user.max_memory - scheduler.memory) // memory))
     key, workers = min(bounds, key=lambda bound: bound[1])
     return Row(cores, memory, max(0, workers), key)
 
@@ -82,23 +82,23 @@ def cluster_config(dask: Dask) -> dict[str, Any]:
 
 
 def new_cluster(dask: Dask) -> Usage:
-    """What starting a cluster adds to a person's usage: the cluster and its scheduler."""
+    """What starting a cluster adds to a user's usage: the cluster and its scheduler."""
     return Usage(1, dask.scheduler.cores, dask.scheduler.memory)
 
 
 def new_workers(cores: float, memory: int, count: int = 1) -> Usage:
-    """What `count` workers of `cores` and `memory` bytes add to a person's usage."""
+    """What `count` workers of `cores` and `memory` bytes add to a user's usage."""
     return Usage(0, cores * count, memory * count)
 
 
 def check_user(dask: Dask, usage: Usage, wanted: Usage) -> None:
-    """Whether a person holding `usage` may add `wanted`. Raises `LimitExceeded` with the first limit in the way."""
+    """Whether a user holding `usage` may add `wanted`. Raises `LimitExceeded` with the first limit in the way."""
     limits = dask.per_user
     if usage.clusters + wanted.clusters > limits.max_clusters:
         have = "1 cluster" if usage.clusters == 1 else f"{usage.clusters} clusters"
         raise LimitExceeded(
             "dask.per_user.max_clusters",
-            f"You have {have}, and this site allows {limits.max_clusters} for each person "
+            f"You have {have}, and this site allows {limits.max_clusters} for each user "
             "(dask.per_user.max_clusters). Shut one down first.",
         )
     if limits.max_cores is not None and usage.cores + wanted.cores > limits.max_cores + 1e-9:
@@ -121,7 +121,7 @@ def check_user(dask: Dask, usage: Usage, wanted: Usage) -> None:
 
 
 def _total(key: str, used: str, wanted: str, limit: str) -> str:
-    return f"Your clusters use {used}; this needs {wanted} more, and this site allows {limit} for each person ({key})."
+    return f"Your clusters use {used}; this needs {wanted} more, and this site allows {limit} for each user ({key})."
 
 
 def _left(rest: str) -> str:

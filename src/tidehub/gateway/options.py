@@ -1,4 +1,4 @@
-"""The choices a person has when creating a cluster, and what they become. Pure.
+"""The choices a user has when creating a cluster, and what they become. Pure.
 
 Names and units are those of the seeds' deployments, so that notebooks written for them keep working:
 `worker_cores` in cores, `worker_memory` in GiB (a number), `image` a reference with a tag.
@@ -57,7 +57,7 @@ def fields(dask: Dask, *, images: bool = False) -> list[OptionField]:
 def to_config(dask: Dask, chosen: Mapping[str, Any], *, images: bool = False) -> dict[str, Any]:
     """dask-gateway traits for the choices (`worker_cores`, `worker_memory` in bytes, `image`).
 
-    Absent choices take the site's defaults. Raises `ValueError` in words for the person: the limit, its value, and
+    Absent choices take the site's defaults. Raises `ValueError` in words for the user: the limit, its value, and
     what is allowed.
     """
     known = {field.name for field in fields(dask, images=images)}
@@ -139,4 +139,4 @@ def _unknown(name: str, known: set[str]) -> str:
             "image cannot be chosen here: schedulers and workers have the same environment as your notebook. "
             f"You may choose: {', '.join(sorted(known))}"
         )
-    return f"there is no cluster option {name}; you may choose: {', '.join(sorted(known))}"
+    return f"cluster option {name} does not exist; you may choose: {', '.join(sorted(known))}"

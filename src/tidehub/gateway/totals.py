@@ -1,4 +1,4 @@
-"""A person's totals over all their clusters, counted from the gateway's own table (pure but for reading it)."""
+"""A user's totals over all their clusters, counted from the gateway's own table (pure but for reading it)."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def usage(clusters: Iterable[Any], counted: Callable[[Any], bool] = lambda worke
 
 
 def refused_cluster(dask: Dask, clusters: Iterable[Any], config: Mapping[str, Any]) -> str | None:
-    """Why a person with these clusters may not have another one now; None when they may."""
+    """Why a user with these clusters may not have another one now; None when they may."""
     return _refusal(dask, usage(clusters), new_cluster(dask))
 
 
 def refused_worker(
     dask: Dask, clusters: Iterable[Any], worker: Any, counted: Callable[[Any], bool]
 ) -> str | None:
-    """Why a person may not have this worker now, given the workers that hold memory already."""
+    """Why a user may not have this worker now, given the workers that hold memory already."""
     config = worker.cluster.config
     held = usage(clusters, lambda other: other is not worker and counted(other))
     return _refusal(dask, held, new_workers(config["worker_cores"], config["worker_memory"]))
@@ -61,7 +61,7 @@ def limit_words(dask: Dask, row: Row) -> str:
     section = dask.per_user if ".per_user." in row.bound_by else dask.cluster
     value = getattr(section, row.bound_by.rsplit(".", 1)[-1])
     text = format_size(value) if row.bound_by.endswith("memory") else f"{value:g}"
-    whose = "for all clusters of one person together" if section is dask.per_user else "for one cluster"
+    whose = "for all clusters of one user together" if section is dask.per_user else "for one cluster"
     scheduler = (
         f"the scheduler takes {format_cores(dask.scheduler.cores)} and {format_size(dask.scheduler.memory)}"
     )

@@ -1,4 +1,4 @@
-"""Helm values to site data: the rules in their order, and the result with everything that a person is told. Pure."""
+"""Helm values to site data: the rules in their order, and the result with everything that an operator is told. Pure."""
 
 from __future__ import annotations
 

@@ -23,13 +23,13 @@ _TELLING: dict[str, frozenset[str]] = {
 _HELM_SAYS = ("USER-SUPPLIED VALUES", "COMPUTED VALUES")
 """What `helm get values` prints before the values."""
 _WRITTEN_BY_TOOLS = ("kubectl.kubernetes.io/", "meta.helm.sh/")
-"""Prefixes of annotations that kubectl and Helm write into objects: nobody's wish."""
+"""Prefixes of annotations that kubectl and Helm write into objects: not the site's choice."""
 _WRAPPERS = ("daskhub", "basehub", "pangeo")
 
 
 @dataclass
 class Recognised:
-    """The values of each chart, and what a person should know about the files themselves."""
+    """The values of each chart, and what an operator should know about the files themselves."""
 
     model: Model
     jupyterhub: ChartValues
@@ -50,7 +50,7 @@ def recognise(documents: list[Document]) -> Recognised:
     kinds = set(shapes.values())
     if not any(document.data for document in documents):
         files = ", ".join(document.file for document in documents)
-        raise ValuesError([Problem(f"there are no values in {files}", expected="a chart's values")])
+        raise ValuesError([Problem(f"no values were found in {files}", expected="a chart's values")])
     if "daskhub" in kinds and kinds & {"split"}:
         split = next(document for document in documents if shapes[document.file] == "split")
         raise ValuesError(
@@ -109,7 +109,7 @@ def _shape(document: Document) -> Literal["daskhub", "split", "ingress", "shared
 
 
 def _wrapper(data: dict[str, Any]) -> str | None:
-    """The key of a chart around daskhub: people wrap it in one of their own."""
+    """The key of a chart around daskhub: sites often wrap it in a chart of their own."""
     for key in _WRAPPERS:
         inner = data.get(key)
         if isinstance(inner, dict) and any(isinstance(inner.get(name), dict) for name in _INSIDE_DASKHUB):

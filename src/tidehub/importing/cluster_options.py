@@ -33,7 +33,7 @@ _FIELDS = {
 
 @dataclass(frozen=True)
 class Range:
-    """What people may choose, in cores or bytes."""
+    """What users may choose, in cores or bytes."""
 
     min: int
     max: int
@@ -212,7 +212,7 @@ def _returned_options(function: ast.FunctionDef) -> tuple[ast.expr, dict[str, as
                 continue
             case ast.Return(value=ast.Call() as call):
                 if any(arguments & names_loaded(part) for part in [call, *inner.values()]):
-                    raise Unclear("they depend on the person")
+                    raise Unclear("they depend on the user")
                 return call, inner
             case _:
                 break

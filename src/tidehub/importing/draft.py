@@ -1,4 +1,4 @@
-"""The site file that comes to be, and everything that a person is told about it."""
+"""The site file that comes to be, and everything that an operator is told about it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Draft:
         value = values.get(*path)
         texts = tuple(value) if isinstance(value, list) else (value,)
         if value is None or value == "" or value == []:
-            values.dropped(path, "there is nothing in it; tidehub makes a secret where one is missing")
+            values.dropped(path, "it is empty; tidehub makes a secret where one is missing")
             return
         where = values.place(path)
         if not all(isinstance(text, str) for text in texts):
@@ -124,7 +124,7 @@ def cores(amount: float) -> int | float:
 
 
 def cores_words(amount: float) -> str:
-    """Cores for a person."""
+    """Cores as text."""
     return format_cores(amount)
 
 

@@ -1,4 +1,4 @@
-"""Where people find the platform: host, base path, TLS, ingress class."""
+"""Where users find the platform: host, base path, TLS, ingress class."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ISSUERS = ("cert-manager.io/cluster-issuer", "certmanager.k8s.io/cluster-issuer
 _HOST = re.compile(r"(?i:[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)(\.(?i:[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?))*")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _OWN_ROUTE = "tidehub's own HTTPRoute has it, with the base path, timeouts and the way to https beside it"
-_BY_HAND = "the Ingress written by hand: tidehub makes one that leads to the hub; other ways in stay yours"
+_BY_HAND = "the Ingress written by hand: tidehub makes one that leads to the hub; other Ingresses stay yours"
 
 
 def import_exposure(found: Recognised, draft: Draft) -> None:
@@ -107,7 +107,7 @@ def _issuer(values: ChartValues, annotations: KeyPath) -> KeyPath | None:
 
 
 def _by_hand(ingress: ChartValues, draft: Draft) -> None:
-    """An Ingress object beside the chart, as people write it where the chart's own lacks host and TLS."""
+    """An Ingress object beside the chart, as administrators write it where the chart's own lacks host and TLS."""
     if not ingress.data:
         return
     _class(ingress, ("spec", "ingressClassName"), ("metadata",), draft)
@@ -164,7 +164,7 @@ def _service(hub: ChartValues, kind: str) -> None:
     path: KeyPath = ("proxy", "service", "type")
     service = hub.get(*path)
     if service == "ClusterIP" and kind != "load-balancer":
-        hub.dropped(path, "tidehub makes it so behind an Ingress or a Gateway")
+        hub.dropped(path, "tidehub does this itself behind an Ingress or a Gateway")
     elif service == "LoadBalancer" and kind == "load-balancer":
         hub.understood(path, "kubernetes.exposure.kind")
     https = hub.mapping("proxy", "https")

@@ -52,7 +52,7 @@ def _text_of(path: Path) -> str:
         # Not blocking: opening a named pipe by mistake must not hang.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise refuse("there is no such file") from None
+        raise refuse("the file does not exist") from None
     except (OSError, ValueError) as error:
         raise refuse(f"cannot be read ({getattr(error, 'strerror', None) or 'not a file name'})") from None
     try:
@@ -91,7 +91,7 @@ def refuse_existing(directory: Path, *, force: bool) -> None:
             raise UsageError(f"{path} is a directory", fix="move it away, or choose another --output DIR")
         if (path.exists() or path.is_symlink()) and not force:
             raise UsageError(
-                f"{path} is there already",
+                f"{path} already exists",
                 fix="write elsewhere with --output DIR, or replace it with --force",
             )
 

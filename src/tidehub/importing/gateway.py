@@ -35,9 +35,9 @@ def _glue(gateway: ChartValues, draft: Draft) -> None:
         gateway.dropped(path, "tidehub serves the gateway below the site's base path")
     path = ("traefik", "service", "type")
     if gateway.get(*path) == "ClusterIP":
-        gateway.dropped(path, "tidehub makes it so: people reach the gateway through the hub's proxy")
+        gateway.dropped(path, "tidehub does this itself: users reach the gateway through the hub's proxy")
     elif gateway.has(*path):
-        gateway.passed(path, "another way in, beside the hub's proxy")
+        gateway.passed(path, "another address, beside the hub's proxy")
     path = ("rbac", "enabled")
     if gateway.get(*path) is True:
         gateway.dropped(path, "the chart's own default")
@@ -47,14 +47,14 @@ def _auth(gateway: ChartValues, draft: Draft) -> None:
     base: KeyPath = ("gateway", "auth")
     kind = gateway.get(*base, "type")
     if kind == "jupyterhub":
-        gateway.dropped((*base, "type"), "tidehub makes it so: people are known by their hub login")
+        gateway.dropped((*base, "type"), "tidehub does this itself: users are known by their hub login")
     elif kind == "simple":
         gateway.dropped(
             (*base, "type"),
-            "one password for everybody, and any name: tidehub lets the gateway ask the hub who a person is",
+            "one password for everybody, and any name: tidehub lets the gateway ask the hub who a user is",
         )
     elif kind is not None:
-        gateway.passed((*base, "type"), "tidehub's own is jupyterhub: people are known by their hub login")
+        gateway.passed((*base, "type"), "tidehub's own is jupyterhub: users are known by their hub login")
     if gateway.has(*base, "simple") and kind in (None, "simple", "jupyterhub"):
         gateway.dropped(
             (*base, "simple"), "the simple authentication is not used, so its password is not kept"
@@ -70,7 +70,7 @@ def _auth(gateway: ChartValues, draft: Draft) -> None:
         ("jupyterhubServiceName", "dask-gateway"),
     ):
         if gateway.get(*below, name) == usual:
-            gateway.dropped((*below, name), "tidehub makes it so")
+            gateway.dropped((*below, name), "tidehub does this itself")
 
 
 class _Code:
@@ -284,7 +284,7 @@ class _Clusters:
                     self.gateway.understood((*base, part), key)
                 else:
                     self.gateway.dropped(
-                        (*base, part), f"{default} counts: it is the default of people's choice"
+                        (*base, part), f"{default} counts: it is the default of the users' choice"
                     )
         if self.found.image_choice:
             self.draft.put("dask.image.choice", self.found.image_choice, self.where("options"))

@@ -83,7 +83,7 @@ def _roles(hub: ChartValues) -> None:
             and _ACCESS & set(scopes or [])
             and (set(scopes or []) <= _SCOPES | _ACCESS)
         ):
-            hub.dropped(path, f"{_OWN}: people's servers may use the gateway")
+            hub.dropped(path, f"{_OWN}: users' servers may use the gateway")
 
 
 def _network(hub: ChartValues) -> None:

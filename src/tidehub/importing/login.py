@@ -1,4 +1,4 @@
-"""Who people are and who may enter: JupyterHub's authenticator configuration becomes `login`."""
+"""Who users are and who may enter: JupyterHub's authenticator configuration becomes `login`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tidehub.site.model import EGI_HOSTS
 from tidehub.site.problems import KeyPath
 
 NOBODY = "urn:mace:egi.eu:group:nobody.invalid:role=member"
-"""A rule that admits nobody: names below .invalid belong to no one (RFC 2606)."""
+"""A rule that admits no user: names below .invalid are never registered (RFC 2606)."""
 
 _GENERIC = re.compile(
     r"(?i)generic(-oauth)?|.*\bGenericOAuthenticator|.*EGICheckinAuthenticator|egi-?checkin"
@@ -103,7 +103,7 @@ class _Login:
             self.draft.choose(
                 "login.provider",
                 "demo",
-                "the values log people in without an identity provider; the demo provider is the nearest, for trying "
+                "the values log users in without an identity provider; the demo provider is the nearest, for trying "
                 "out alone",
             )
             self.hub.passed(path, "kept for Kubernetes; everyone with the password enters under any name")
@@ -249,7 +249,7 @@ class _Login:
         reasons = {
             "login_service": "the button is named after the provider",
             "manage_groups": "tidehub always does: groups come with every login",
-            "enable_auth_state": "tidehub always does: memberships are asked for again while people work",
+            "enable_auth_state": "tidehub always does: memberships are asked for again while users work",
             "refresh_pre_spawn": "tidehub asks again anyway, every five minutes of use",
             "enable_pkce": "on in this oauthenticator without being asked",
             "basic_auth": "tidehub sends the client secret in the header",
@@ -267,7 +267,7 @@ class _Login:
                     self.hub.passed(path, f"tidehub does otherwise: {reason}")
         for path in self.stated("allow_existing_users"):
             if self.hub.get(*path) is False:
-                self.hub.dropped(path, "tidehub never admits people only because they were here before")
+                self.hub.dropped(path, "tidehub never admits users only because they were here before")
         for path in self.stated("userdata_params"):
             if self.hub.get(*path) in ({"state": "state"}, {}, None):
                 self.hub.dropped(path, "a constant in the query of the userinfo request, which nothing reads")
@@ -289,7 +289,7 @@ class _Login:
                 self.draft.put("login.allow.everyone", True, self.hub.place(path))
                 self.taken(path, "login.allow.everyone")
             elif self.hub.get(*path) is False:
-                self.hub.dropped(path, "nobody enters who is not named")
+                self.hub.dropped(path, "only users who are named may enter")
         for trait, key in {
             "allowed_users": "login.allow.users",
             "whitelist": "login.allow.users",
@@ -305,8 +305,8 @@ class _Login:
         self.draft.choose(
             "login.allow.groups",
             [NOBODY],
-            "the values do not say who may enter. Hubs before oauthenticator 16 then let everybody in, newer ones "
-            "nobody; this rule admits nobody until you change it",
+            "the values do not say who may enter. Hubs before oauthenticator 16 then admitted everybody, newer ones "
+            "no user; this rule admits no user until you change it",
             NOBODY,
         )
 
@@ -316,7 +316,7 @@ class _Login:
         if not isinstance(items, list) or not all(is_line(item) for item in items):
             return
         if not items:
-            self.hub.dropped(path, "nobody is named")
+            self.hub.dropped(path, "no user is named")
             return
         if key.startswith("login.allow") and self.draft.get("login.allow.everyone"):
             self.hub.dropped(path, "everyone may enter anyway")

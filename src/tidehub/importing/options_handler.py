@@ -16,7 +16,7 @@ _SUFFIXES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a person chose for a field, times a factor."""
+    """What a user chose for a field, times a factor."""
 
     field: str
     factor: Fraction = Fraction(1)
@@ -24,7 +24,7 @@ class Chosen:
 
 
 class Unclear(ValueError):
-    """Why the options cannot be stated in a site file; said to the person."""
+    """Why the options cannot be stated in a site file; as the operator reads it."""
 
 
 class Handler:
@@ -64,7 +64,7 @@ class Handler:
                 case ast.If(test=ast.Attribute(value=ast.Name(id=owner)), body=inner, orelse=[]) if (
                     owner == self.options and not any(isinstance(item, ast.Return) for item in inner)
                 ):
-                    # Only what a person chose counts, which is what an empty choice means anyway.
+                    # Only what a user chose counts, which is what an empty choice means anyway.
                     self.block(inner)
                 case ast.Assign(targets=[ast.Name(id=name)], value=value):
                     self.assign(name, value)

@@ -37,7 +37,7 @@ def kubernetes_bytes(value: Any) -> int | None:
 
 
 def kubernetes_cores(value: Any) -> float | None:
-    """Cores of a Kubernetes quantity or number: `500m`, `2`, `0.5`. None for what is none."""
+    """Cores of a Kubernetes quantity or number: `500m`, `2`, `0.5`. None for anything else."""
     exact = _quantity(value)
     return float(exact) if exact is not None and 0 < exact <= 4096 else None
 

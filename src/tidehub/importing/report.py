@@ -1,4 +1,4 @@
-"""What `tidehub import` tells: for a person, and as JSON. Never a value of a secret."""
+"""What `tidehub import` tells: as text, and as JSON. Never a value of a secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may enter, as what, and why: the site's rule applied to a person's claims. Pure; `rule.py` decides."""
+"""Who may enter, as what, and why: the site's rule applied to a user's claims. Pure; `rule.py` decides."""
 
 from __future__ import annotations
 

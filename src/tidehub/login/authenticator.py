@@ -3,13 +3,13 @@
 Who may enter is decided in `tidehub.login.rule`; this class carries claims there and words back. It serves both
 targets: on Kubernetes its text, and that of the modules it imports, travels in the hub's configuration
 (`hub_text.py`), so nothing is imported here that the upstream hub image lacks. Overrides exist only where upstream
-(oauthenticator 17.4, JupyterHub 5.5) fails a person or a site:
+(oauthenticator 17.4, JupyterHub 5.5) fails a user or a site:
 
 - it does not look at the ID token; here its signature, issuer, audience, age, nonce and subject must be right;
-- it knows people by a name that may change hands; here by the provider's subject (`people.py`);
+- it knows users by a name that may change hands; here by the provider's subject (`users.py`);
 - a refused, replayed or foreign code answers 500; here 403 with a sentence;
 - it never asks again whether a member is still one; here every refresh does, and so does `revocation.py` for
-  people who do not click;
+  users who do not click;
 - it ends sessions when the provider is briefly down; here they go on for a while;
 - it refreshes twice when two requests come at once, which providers take for a stolen token.
 """
@@ -33,8 +33,8 @@ from tidehub.login import rule as admission
 from tidehub.login.handlers import CallbackHandler, LoginHandler, LogoutHandler, SignInFailed
 from tidehub.login.id_token import InvalidIdToken, KeySet, verify
 from tidehub.login.pages import end_session, name_page, refusal_page
-from tidehub.login.people import Identity, NameTaken, People
 from tidehub.login.revocation import Revocation
+from tidehub.login.users import Identity, KnownUsers, NameTaken
 
 CONFIRMED, REFUSED, UNSURE, STALE = "confirmed", "refused", "unsure", "stale"
 """What asking the provider again gave: still a member; no longer one; no answer; only a new sign-in can say."""
@@ -51,7 +51,7 @@ class ProviderUnavailable(web.HTTPError):
 
 
 class Refused(web.HTTPError):
-    """The person is known but not admitted. The page says why and where to ask."""
+    """The user is known but not admitted. The page says why and where to ask."""
 
     def __init__(self, detail: str, page: str) -> None:
         super().__init__(403, "%s", detail)
@@ -60,7 +60,7 @@ class Refused(web.HTTPError):
 
 @dataclass
 class _Asking:
-    """One refresh of one person, while it is under way."""
+    """One refresh of one user, while it is under way."""
 
     user: Any
     auth_state: dict[str, Any]
@@ -70,7 +70,7 @@ class _Asking:
 
 @dataclass
 class _Seen:
-    """What the last refresh of a person gave, and the lock that makes refreshes wait for each other."""
+    """What the last refresh of a user gave, and the lock that makes refreshes wait for each other."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     at: float = float("-inf")
@@ -93,20 +93,20 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
     issuer_in_answers = Bool(
         False, config=True, help="Whether the provider's answers always carry iss (RFC 9207)."
     )
-    realm = Unicode(config=True, help="Stands for the issuer in the table of people. Empty: the issuer.")
+    realm = Unicode(config=True, help="Stands for the issuer in the table of users. Empty: the issuer.")
     jwks_url = Unicode(config=True, help="Where the provider's public keys are.")
     end_session_url = Unicode("", config=True, help="Where a browser ends the provider's session; or empty.")
-    signed_out_url = Unicode("", config=True, help="Where the provider sends people after that; or empty.")
-    stated_names = Dict(config=True, help="Subject to user name, by the operator's word.")
+    signed_out_url = Unicode("", config=True, help="Where the provider sends users after that; or empty.")
+    stated_names = Dict(config=True, help="Subject to user name, as the operator states it.")
     blocked_subjects = Set(config=True, help="Subjects that may not enter, whatever the rule says.")
     check_every = Float(300.0, config=True, help="Seconds within which a lost membership takes effect.")
-    grace = Float(86400.0, config=True, help="Seconds that people go on while the provider does not answer.")
+    grace = Float(86400.0, config=True, help="Seconds that users go on while the provider does not answer.")
     gateway_url = Unicode("", config=True, help="Dask Gateway's address, to end clusters; or empty.")
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._keys = KeySet(self._fetch_keys)
-        self._people: People | None = None
+        self._known_users: KnownUsers | None = None
         self._seen: dict[str, _Seen] = {}
         self.revocation: Revocation | None = None
 
@@ -118,29 +118,29 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
         return list(super().get_handlers(app))
 
     @property
-    def people(self) -> People:
+    def known_users(self) -> KnownUsers:
         """The table of who is behind a user name."""
-        if self._people is None:
-            self._people = People(self.parent.db, self.stated_names)
-        return self._people
+        if self._known_users is None:
+            self._known_users = KnownUsers(self.parent.db, self.stated_names)
+        return self._known_users
 
     # --- admission --------------------------------------------------------------------------
 
     def decide(self, name: str, claims: dict[str, Any]) -> admission.Decision:
-        """The site's decision on a person's claims; `name` is theirs here, which counts, not the presented one."""
+        """The site's decision on a user's claims; `name` is theirs here, which counts, not the presented one."""
         return admission.decide({**claims, self.rule["username_claim"]: name}, self.rule)
 
     def identity(self, claims: dict[str, Any]) -> Identity:
         """Who these claims are about. Raises `SignInFailed`."""
         sub = claims.get("sub")
         if not isinstance(sub, str) or not sub or len(sub) > 255:
-            raise SignInFailed("the userinfo names nobody (sub)")
+            raise SignInFailed("the userinfo names no subject (sub)")
         return Identity(self.realm or self.issuer, sub)
 
     def user_info_to_username(self, user_info: dict[str, Any]) -> str:
         who = self.identity(user_info)
         presented, fault = admission.username_of(user_info, self.rule["username_claim"])
-        name = self.people.name_of(who, presented)
+        name = self.known_users.name_of(who, presented)
         if not name:
             raise SignInFailed(f"no usable user name for {who.sub}: {fault}", fault)
         return name
@@ -174,17 +174,17 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
             self.log.info("%s (%s): %s", username, who.sub, line)
         if self.is_blocked(username, who):
             decision = decision._replace(
-                admitted=False, reason=f"{username} is blocked by the people who run this site."
+                admitted=False, reason=f"{username} is blocked by the administrators of this site."
             )
         if not decision.admitted:
             detail = f"refused {username} ({who.sub}): {decision.reason}"
             self.log.warning("%s", detail)
             raise Refused(detail, refusal_page(decision, self.words, elsewhere))
         try:
-            self.people.bind(username, who)
+            self.known_users.bind(username, who)
         except NameTaken as taken:
             detail = (
-                f"refused {who.sub}: {taken}. If they are the same person, or shall have another name, "
+                f"refused {who.sub}: {taken}. If they belong to the same user, or shall have another name, "
                 f"say so in the site file: login.names: {{{who.sub}: NAME}}"
             )
             self.log.warning("%s", detail)
@@ -206,7 +206,7 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
         return False
 
     async def ask_again(self, user: Any, handler: Any = None) -> tuple[str, Any]:
-        """Asks the provider about a person, one question at a time: a verdict, and the hub's model or True."""
+        """Asks the provider about a user, one question at a time: a verdict, and the hub's model or True."""
         arrived = time.monotonic()
         seen = self._seen.setdefault(user.name, _Seen())
         async with seen.lock:
@@ -218,13 +218,13 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
             return verdict, model
 
     def last_asked(self, name: str) -> float:
-        """When this person was last asked about, on the monotonic clock."""
+        """When this user was last asked about, on the monotonic clock."""
         seen = self._seen.get(name)
         return seen.at if seen else float("-inf")
 
     def too_long_unsure(self, name: str) -> bool:
-        """Whether the provider has confirmed nothing about this person for longer than the grace."""
-        unsure = self.people.unconfirmed_for(name)
+        """Whether the provider has confirmed nothing about this user for longer than the grace."""
+        unsure = self.known_users.unconfirmed_for(name)
         return unsure is not None and unsure > self.grace
 
     def _seen_now(self, name: str, verdict: str) -> None:
@@ -232,7 +232,7 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
         seen.at, seen.verdict = time.monotonic(), verdict
 
     async def _ask(self, user: Any, handler: Any) -> tuple[str, Any]:
-        owner = self.people.owner_of(user.name)
+        owner = self.known_users.owner_of(user.name)
         if self.is_blocked(user.name, owner):
             self.log.warning("%s is blocked", user.name)
             return REFUSED, None
@@ -271,7 +271,7 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
             self.log.warning("%s is no longer admitted: %s", user.name, decision.reason)
             return REFUSED, None
         try:
-            self.people.bind(user.name, who)
+            self.known_users.bind(user.name, who)
         except NameTaken as taken:
             self.log.warning("%s is no longer admitted: %s", user.name, taken)
             return REFUSED, None
@@ -290,7 +290,7 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
         claims = await self._verified(token_info, nonce=handler.nonce())
         model: dict[str, Any] = await self._token_to_auth_model(token_info)
         if self.identity(model["auth_state"]["oauth_user"]).sub != claims["sub"]:
-            raise SignInFailed("the userinfo is about another person than the ID token (sub)")
+            raise SignInFailed("the userinfo is about another user than the ID token (sub)")
         return model
 
     async def _verified(self, token_info: dict[str, Any], *, nonce: str | None) -> dict[str, Any]:
@@ -305,7 +305,7 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
             )
         except InvalidIdToken as error:
             raise SignInFailed(
-                str(error), "The identity provider's answer could not be believed, so nobody was signed in."
+                str(error), "The identity provider's answer could not be verified, so you were not signed in."
             ) from None
 
     async def get_token_info(self, handler: Any, params: dict[str, Any]) -> Any:
@@ -317,7 +317,7 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
             if refreshing is not None and code == "invalid_grant":
                 refreshing.revoked = True
             elif refreshing is not None:
-                # Our own secret is wrong, say: that is not a verdict about the person.
+                # Our own secret is wrong, say: that is not a verdict about the user.
                 refreshing.outage = True
             raise SignInFailed(
                 f"the token endpoint answered {error.code} {code}: the code or token is spent, foreign or too old"
@@ -340,7 +340,7 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
         if "id_token" in token_info:
             claims = await self._verified(token_info, nonce=None)
             if (state.get("oauth_user") or {}).get("sub") not in (None, claims["sub"]):
-                raise SignInFailed("the refreshed ID token is about another person (sub)")
+                raise SignInFailed("the refreshed ID token is about another user (sub)")
 
     async def _fetch_keys(self) -> Any:
         return await self.httpfetch(
@@ -367,7 +367,7 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
             asking.outage = True
 
     def end_session_address(self, id_token: str | None) -> str | None:
-        """Where a browser ends the provider's session, for the person of this ID token."""
+        """Where a browser ends the provider's session, for the user of this ID token."""
         return end_session(
             self.end_session_url,
             id_token=id_token,
@@ -377,9 +377,9 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
 
 
 def notes(decision: admission.Decision, most: int = 5) -> list[str]:
-    """What an operator should know of a person's claims beside the outcome: entries that admit nobody, look-alikes.
+    """What an operator should know of a user's claims beside the outcome: entries that never admit a user, look-alikes.
 
-    Once a sign-in, and `most` of each: real people have capabilities and other entries by the dozen.
+    Once a sign-in, and `most` of each: real users have capabilities and other entries by the dozen.
     """
     skipped = [f"skipped {value!r}: {reason}" for value, reason in decision.skipped]
     found = []

@@ -1,4 +1,4 @@
-"""Where `tidehub explain-login` has a person's claims from: a file, the provider's userinfo, the hub's record."""
+"""Where `tidehub explain-login` has a user's claims from: a file, the provider's userinfo, the hub's record."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def claims_of_file(file: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(found, dict):
         expected = 'an object such as {"sub": "...", "preferred_username": "ann", "entitlements": [...]}'
-        raise UsageError("these are no claims", where=place, expected=expected)
+        raise UsageError("this is not a JSON object", where=place, expected=expected)
     return found
 
 
@@ -65,7 +65,7 @@ def claims_of_token(token: Secret, userinfo_url: str) -> dict[str, Any]:
 
 
 def claims_of_user(name: str, hub_url: str, token: Secret) -> dict[str, Any]:
-    """The claims that the hub keeps of a person since they were last asked about. Raises `UsageError`.
+    """The claims that the hub keeps of a user since they were last asked about. Raises `UsageError`.
 
     `hub_url` is the hub's own address with its prefix; `token` needs `admin:auth_state`.
     """
@@ -81,7 +81,7 @@ def claims_of_user(name: str, hub_url: str, token: Secret) -> dict[str, Any]:
         ) from None
     if answer.status_code == 404:
         raise UsageError(
-            f"the hub knows nobody called {name}",
+            f"the hub has no user {name}",
             expected="a name from the hub's admin page; who was refused has none",
             fix="explain their claims instead: --claims FILE or --token-stdin",
         )
@@ -90,7 +90,7 @@ def claims_of_user(name: str, hub_url: str, token: Secret) -> dict[str, Any]:
     if not isinstance(claims, dict):
         raise UsageError(
             f"the hub keeps no claims of {name}",
-            expected="a person who has signed in and has not lost the membership since",
+            expected="a user who has signed in and has not lost the membership since",
         )
     return claims
 

@@ -100,7 +100,7 @@ def find_endpoints(login: Login, *, deadline: float = 10.0) -> Endpoints:
         raise TidehubError(
             "login.issuer is missing",
             expected="the issuer that the provider writes into its ID tokens (iss)",
-            fix="add it: nobody's ID token could be believed otherwise",
+            fix="add it: without it no ID token can be verified",
         )
     rest = _asked(login, deadline)
     return replace(

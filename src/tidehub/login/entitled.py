@@ -1,12 +1,12 @@
-"""What an admitted person has: profiles, sizes of servers, Dask and its limits. Pure, and the one truth about it.
+"""What an admitted user has: profiles, sizes of servers, Dask and its limits. Pure, and the one truth about it.
 
 The hub's spawn page and spawner, the scopes of a server's token, the gateway's options and totals, and
-`tidehub explain-login` all ask here, with the person's user name and memberships as the hub keeps them.
+`tidehub explain-login` all ask here, with the user's name and memberships as the hub keeps them.
 
 Its text travels into the images of Kubernetes, where a site is the plain values of `tidehub.login.plain`; so the
 site's own types are named here, and nothing of them is used.
 
-Everybody who may enter has what the site states for everybody. A rule of `login.groups` whose membership a person
+Everybody who may enter has what the site states for everybody. A rule of `login.groups` whose membership a user
 holds adds to that, and of several values the most generous counts, each quantity for itself. Nothing is taken away.
 """
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     """Rules for groups with the keys where they stand."""
 
 EVERYBODY = "everybody"
-"""The reason of what every admitted person has."""
+"""The reason of what every admitted user has."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """One profile that a person may start, with the sizes of their server. `by` says why they may."""
+    """One profile that a user may start, with the sizes of their server. `by` says why they may."""
 
     profile: Profile
     memory: Bytes
@@ -53,7 +53,7 @@ class Grant:
 
 @dataclass(frozen=True)
 class Entitled:
-    """What one person has. `dask` holds their own limits; None where they may start no clusters."""
+    """What one user has. `dask` holds their own limits; None where they may start no clusters."""
 
     servers: tuple[Server, ...]
     dask: Dask | None
@@ -72,7 +72,7 @@ class Entitled:
 
 
 def entitled(site: Site, username: str, groups: Iterable[str]) -> Entitled:
-    """What a person has. `groups` are memberships as URNs, the hub's groups; what is none gives nothing."""
+    """What a user has. `groups` are memberships as URNs, the hub's groups; what is not a membership gives nothing."""
     held = tuple(_memberships(groups))
     rules = [(key, one) for key, one in _keyed(site) if rule.holder(held, one.group)]
     grants: list[Grant] = []
@@ -92,7 +92,7 @@ def largest_servers(site: Site) -> tuple[Server, ...]:
 
 
 def is_restricted(site: Site, profile: Profile) -> bool:
-    """Whether only some people may start this profile."""
+    """Whether only some users may start this profile."""
     return profile.allow is not None or any(names(one, profile) for one in site.login.groups)
 
 

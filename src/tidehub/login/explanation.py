@@ -1,4 +1,4 @@
-"""Why a person may enter or not, and what they have: everything that `tidehub explain-login` says. Pure."""
+"""Why a user may enter or not, and what they have: everything that `tidehub explain-login` says. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tidehub.site.units import format_cores, format_size
 
 @dataclass(frozen=True)
 class Explanation:
-    """The outcome for one person. `presented` is the name in the claims, `decision.username` the hub's."""
+    """The outcome for one user. `presented` is the name in the claims, `decision.username` the hub's."""
 
     site: Site
     decision: Decision
@@ -25,12 +25,12 @@ class Explanation:
     subject: str
     meets: Mapping[str, tuple[str, ...]]
     """Each membership understood, and the keys of the site that it meets."""
-    person: Entitled | None
+    user: Entitled | None
     """None for who is not admitted."""
 
 
 def explain(claims: Mapping[str, Any], site: Site, *, name: str | None = None) -> Explanation:
-    """Why, and what follows. `name` is the person's name at a hub that knows them already; the rule means that one.
+    """Why, and what follows. `name` is the user's name at a hub that knows them already; the rule means that one.
 
     The operator's own words (`login.names`, `login.block`) count as they do at the hub. Never raises for claims.
     """
@@ -43,15 +43,15 @@ def explain(claims: Mapping[str, Any], site: Site, *, name: str | None = None) -
     decision = decide(known, login)
     if subject in login.block or name in {entry.lower() for entry in login.block}:
         # As the hub's authenticator refuses them.
-        reason = f"{name} is blocked by the people who run this site."
+        reason = f"{name} is blocked by the administrators of this site."
         decision = decision._replace(admitted=False, admin=False, rule="login.block", reason=reason)
     understood = rule.read(claims).understood
     everything = rule.requirements(group for _, groups in _lists(site) for group in groups)
     more = rule.look_alikes(understood, everything, roles=not decision.admitted)
     decision = decision._replace(remarks=tuple(dict.fromkeys((*decision.remarks, *more))))
-    person = entitled(site, decision.username, decision.groups) if decision.admitted else None
+    user = entitled(site, decision.username, decision.groups) if decision.admitted else None
     meets = {membership.canonical: tuple(_met(site, membership)) for membership in understood}
-    return Explanation(site, decision, presented, subject, meets, person)
+    return Explanation(site, decision, presented, subject, meets, user)
 
 
 def _lists(site: Site) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -77,7 +77,7 @@ def _met(site: Site, membership: rule.Entitlement) -> Iterator[str]:
 
 def as_dict(found: Explanation) -> dict[str, Any]:
     """For `--json`. Sizes are bytes; keys are always there."""
-    decision, person = found.decision, found.person
+    decision, user = found.decision, found.user
     return {
         "version": 1,
         "admitted": decision.admitted,
@@ -100,26 +100,26 @@ def as_dict(found: Explanation) -> dict[str, Any]:
                 "memory": server.memory.model_dump(),
                 "cpu": server.cpu.model_dump(),
             }
-            for server in (person.servers if person else ())
+            for server in (user.servers if user else ())
         ],
-        "dask": None if person is None or person.dask is None else _dask_as_dict(person, person.dask),
+        "dask": None if user is None or user.dask is None else _dask_as_dict(user, user.dask),
         "grants": [
             {"key": grant.key, "value": grant.value, "by": grant.by}
-            for grant in (person.grants if person else ())
+            for grant in (user.grants if user else ())
         ],
     }
 
 
-def _dask_as_dict(person: Entitled, dask: Dask) -> dict[str, Any]:
+def _dask_as_dict(user: Entitled, dask: Dask) -> dict[str, Any]:
     return {
-        "by": person.dask_by,
+        "by": user.dask_by,
         "worker": dask.worker.model_dump(),
         "cluster": dask.cluster.model_dump(),
         "per_user": dask.per_user.model_dump(),
     }
 
 
-# --- for people -------------------------------------------------------------------------------
+# --- as text --------------------------------------------------------------------------------
 
 
 def lines(found: Explanation) -> list[str]:
@@ -130,7 +130,7 @@ def lines(found: Explanation) -> list[str]:
     said += _table(
         [
             ("user", _who(found)),
-            ("rule", decision.rule or "none admits them"),
+            ("rule", decision.rule or "no rule admits this user"),
             ("administrator", "yes" if decision.admin else "no"),
             *_assurance(found),
         ]
@@ -141,12 +141,12 @@ def lines(found: Explanation) -> list[str]:
         said += ["", "Memberships understood (without the part after #)"]
         said += _table([(urn, _meets(keys)) for urn, keys in found.meets.items()])
     if decision.skipped:
-        said += ["", "Skipped: these admit nobody"]
+        said += ["", "Skipped: these never admit a user"]
         said += _table([(repr(skipped.value), skipped.reason) for skipped in decision.skipped])
     if decision.remarks:
-        said += ["", "Look at these", *(f"  {remark}" for remark in decision.remarks)]
-    if found.person is not None:
-        said += ["", *_has(found, found.person)]
+        said += ["", "Possible mistakes", *(f"  {remark}" for remark in decision.remarks)]
+    if found.user is not None:
+        said += ["", *_has(found, found.user)]
     return said
 
 
@@ -168,22 +168,22 @@ def _assurance(found: Explanation) -> Iterator[tuple[str, str]]:
 
 
 def _meets(keys: tuple[str, ...]) -> str:
-    return f"meets {', '.join(keys)}" if keys else "means nothing here"
+    return f"meets {', '.join(keys)}" if keys else "not used by this site"
 
 
-def _has(found: Explanation, person: Entitled) -> Iterator[str]:
+def _has(found: Explanation, user: Entitled) -> Iterator[str]:
     yield "Profiles"
-    rows = [(server.profile.slug, f"{_size(server)}; {_because(server.by)}") for server in person.servers]
-    theirs = {server.profile.slug for server in person.servers}
+    rows = [(server.profile.slug, f"{_size(server)}; {_because(server.by)}") for server in user.servers]
+    theirs = {server.profile.slug for server in user.servers}
     others = [profile for profile in found.site.notebooks.profiles if profile.slug not in theirs]
     rows += [(profile.slug, "not shown to them, and refused") for profile in others]
     yield from _table(rows)
     yield ""
-    yield from _dask(found, person)
-    if person.grants:
+    yield from _dask(found, user)
+    if user.grants:
         yield ""
         yield "Beyond everybody"
-        yield from _table([(grant.key, f"{grant.value}, by {grant.by}") for grant in person.grants])
+        yield from _table([(grant.key, f"{grant.value}, by {grant.by}") for grant in user.grants])
 
 
 def _size(server: Any) -> str:
@@ -198,14 +198,14 @@ def _because(by: str) -> str:
     return "open to everybody" if by == EVERYBODY else f"by {by}"
 
 
-def _dask(found: Explanation, person: Entitled) -> Iterator[str]:
-    dask = person.dask
+def _dask(found: Explanation, user: Entitled) -> Iterator[str]:
+    dask = user.dask
     if dask is None:
-        why = "there are none here" if found.site.dask.engine == "none" else "only for other groups"
+        why = "this site has none" if found.site.dask.engine == "none" else "only for other groups"
         yield f"Dask clusters: no, {why}"
         return
     one, all_of_them = dask.cluster, dask.per_user
-    yield f"Dask clusters: yes, {_because(person.dask_by)}"
+    yield f"Dask clusters: yes, {_because(user.dask_by)}"
     totals = [
         f"{format_cores(all_of_them.max_cores)}" if all_of_them.max_cores is not None else "",
         f"{format_size(all_of_them.max_memory)}" if all_of_them.max_memory is not None else "",

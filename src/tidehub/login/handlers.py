@@ -1,4 +1,4 @@
-"""The hub's login addresses: oauthenticator's handlers, with nonce, issuer and pages for people.
+"""The hub's login addresses: oauthenticator's handlers, with nonce, issuer and pages for users.
 
 Upstream (oauthenticator 17.4) sends no nonce, takes an error text from the address before it looks at the state,
 sets its state cookie for the whole host, so that every notebook server is sent it, and ends only the hub's own
@@ -40,7 +40,7 @@ can write an address that holds some."""
 
 
 class SignInFailed(web.HTTPError):
-    """A sign-in that proves nothing. `detail` is for the log, `words` for the person; neither holds a secret."""
+    """A sign-in that proves nothing. `detail` is for the log, `words` for the user; neither holds a secret."""
 
     def __init__(self, detail: str, words: str = AGAIN, status: int = 403) -> None:
         super().__init__(status, "sign-in failed: %s", detail)
@@ -62,7 +62,7 @@ def _base64(data: bytes) -> str:
 
 
 class LoginHandler(OAuthLoginHandler):  # type: ignore[misc]
-    """Sends people to the identity provider."""
+    """Sends users to the identity provider."""
 
     def authorize_redirect(self, *args: Any, **kwargs: Any) -> None:
         extra = kwargs.get("extra_params") or {}
@@ -74,7 +74,7 @@ class LoginHandler(OAuthLoginHandler):  # type: ignore[misc]
 
 
 class CallbackHandler(OAuthCallbackHandler):  # type: ignore[misc]
-    """Where people come back to."""
+    """Where users come back to."""
 
     _state_cookie: str | None
 
@@ -94,7 +94,7 @@ class CallbackHandler(OAuthCallbackHandler):  # type: ignore[misc]
             super().check_state()
         except (AttributeError, TypeError, ValueError):
             # Base64 of something else than a JSON object, or no ASCII: upstream answers 500.
-            raise SignInFailed("the OAuth state is none of ours", status=400) from None
+            raise SignInFailed("this hub did not make the OAuth state", status=400) from None
 
     def check_arguments(self) -> None:
         self.check_state()

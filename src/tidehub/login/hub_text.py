@@ -15,7 +15,7 @@ from tidehub.login.endpoints import Endpoints, known_endpoints, stated_endpoints
 from tidehub.login.hub_traits import traits_of
 from tidehub.site.model import Site
 
-MODULES = ("log_scrub", "rule", "pages", "id_token", "people", "revocation", "handlers", "authenticator")
+MODULES = ("log_scrub", "rule", "pages", "id_token", "users", "revocation", "handlers", "authenticator")
 """Modules of `tidehub.login` that travel, each after those that it imports."""
 
 _HEAD = "# The login of this site, made by tidehub from the site file. Changes belong there.\n"

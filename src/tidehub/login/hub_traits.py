@@ -72,6 +72,6 @@ def traits_of(
         "manage_groups": True,
         "enable_auth_state": True,
         "allow_existing_users": False,
-        # The rule is ours; without this the hub warns at every start that nobody may enter.
+        # The rule is ours; without this the hub warns at every start that no user may enter.
         "any_allow_config": True,
     }

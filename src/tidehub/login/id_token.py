@@ -109,7 +109,7 @@ async def verify(
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise InvalidIdToken(_words(error)) from None
     if claims is None:
-        raise InvalidIdToken(f"the ID token was not believed: {fault}")
+        raise InvalidIdToken(f"the ID token is not valid: {fault}")
     _check_party(claims, client_id)
     _check_nonce(claims, nonce)
     if access_token is not None and "at_hash" in claims:
@@ -158,7 +158,7 @@ def _check_party(claims: Mapping[str, Any], client_id: str) -> None:
         raise InvalidIdToken("the ID token was issued to another client (azp)")
     subject = claims.get("sub")
     if not isinstance(subject, str) or not subject or len(subject) > 255:
-        raise InvalidIdToken("the ID token names nobody (sub)")
+        raise InvalidIdToken("the ID token names no subject (sub)")
 
 
 def _check_nonce(claims: Mapping[str, Any], nonce: str | None) -> None:
@@ -187,7 +187,7 @@ def _words(error: Exception) -> str:
     }
     for kind, words in known.items():
         if isinstance(error, kind):
-            return f"the ID token was not believed: {words}"
+            return f"the ID token is not valid: {words}"
     if isinstance(error, jwt.MissingRequiredClaimError):
-        return f"the ID token was not believed: it lacks {error.claim}"
-    return f"the ID token was not believed: {type(error).__name__}"
+        return f"the ID token is not valid: it lacks {error.claim}"
+    return f"the ID token is not valid: {type(error).__name__}"

@@ -1,7 +1,7 @@
 """The site's admission rule for hubs whose oauthenticator is 14 to 16 (jupyterhub charts 1 to 3).
 
 There the rule cannot come as an authenticator of ours. GenericOAuthenticator takes functions for the user name and
-for the groups, so it is asked about one group that only the rule gives: nobody is admitted but by the rule. What
+for the groups, so it is asked about one group that only the rule gives: users are admitted by the rule alone. What
 that leaves out is said by `tidehub validate`: memberships count until the next sign-in, and a name is whoever
 presents it.
 
@@ -33,7 +33,7 @@ class SiteRule:
         self.blocked = set(blocked) | {entry.lower() for entry in blocked}
 
     def username(self, claims: dict[str, Any]) -> str:
-        """The hub's user name of the person with these claims. Raises a 403 that says why there is none."""
+        """The hub's user name of the user with these claims. Raises a 403 that says why there is none."""
         name, fault = self._name(claims)
         if not name:
             get_logger().warning("no usable user name for %s: %s", claims.get("sub"), fault)
@@ -46,7 +46,7 @@ class SiteRule:
         decision = admission.decide({**claims, self.rule["username_claim"]: name}, self.rule)
         blocked = name in self.blocked or claims.get("sub") in self.blocked
         if blocked or not decision.admitted:
-            why = "the people who run this site blocked the account" if blocked else decision.reason
+            why = "the administrators of this site blocked the account" if blocked else decision.reason
             get_logger().warning("refused %s (%s): %s", name, claims.get("sub"), why)
             # Something, because upstream writes all claims into the log where there is nothing.
             return [NOBODY]
@@ -54,7 +54,7 @@ class SiteRule:
         return [ADMITTED, ADMIN] if decision.admin else [ADMITTED]
 
     def keep_groups(self, authenticator: Any, handler: Any, model: dict[str, Any]) -> dict[str, Any]:
-        """The hub's hook after a sign-in: the person's memberships become their groups. JupyterHub 2.2 and newer."""
+        """The hub's hook after a sign-in: the user's memberships become their groups. JupyterHub 2.2 and newer."""
         claims = (model.get("auth_state") or {}).get("oauth_user") or {}
         model["groups"] = list(admission.decide(claims, self.rule).groups)
         return model
@@ -67,7 +67,7 @@ class SiteRule:
             return self.names[sub].lower(), ""
         name, fault = admission.username_of(claims, self.rule["username_claim"])
         if name in (stated.lower() for stated in self.names.values()):
-            return "", "Another account has this user name here, by the word of the people who run this site."
+            return "", "Another account has this user name here, as the administrators of this site decided."
         return name, fault
 
 

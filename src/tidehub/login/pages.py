@@ -1,4 +1,4 @@
-"""What people read when a sign-in does not succeed. Escaped HTML for the hub's error page. Pure."""
+"""What users read when a sign-in does not succeed. Escaped HTML for the hub's error page. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 
 def refusal_page(decision: Any, words: Mapping[str, Any], sign_out_url: str | None) -> str:
-    """What a refused person reads: who they are signed in as, what is missing, where to ask.
+    """What a refused user reads: who they are signed in as, what is missing, where to ask.
 
     `words` are the site's: `name`, and where there are any `contact` and `enrolment_url`.
     """
@@ -27,17 +27,17 @@ def refusal_page(decision: Any, words: Mapping[str, Any], sign_out_url: str | No
 
 
 def name_page(name: str, words: Mapping[str, Any], sign_out_url: str | None) -> str:
-    """What a person reads whose user name is somebody else's here."""
+    """What a user reads whose user name is somebody else's here."""
     lines = [
         f"You are signed in as <strong>{escape(name)}</strong>.",
         f"At {escape(words['name'])} this user name belongs to another account of the identity provider.",
-        "Its files stay with that account. The people who run the site can give you a name of your own.",
+        "Its files stay with that account. The administrators of this site can give you a name of your own.",
     ]
     return _page([*lines, *_contact(words)], sign_out_url, "Sign in with another account")
 
 
 def failure_page(words: str, again_url: str) -> str:
-    """What a person reads whose sign-in broke off."""
+    """What a user reads whose sign-in broke off."""
     return _page([escape(words)], again_url, "Sign in again")
 
 

@@ -1,4 +1,4 @@
-"""A site's policy about people as plain values, which read like the site's own sections where pydantic is not.
+"""A site's policy about users as plain values, which read like the site's own sections where pydantic is not.
 
 `tidehub.login.entitled` decides on either. Its text and this one travel into the images of the hub and of the
 gateway, so nothing is imported here but the standard library.

@@ -1,4 +1,4 @@
-"""Asks again about people who do not click, and ends everything of those who are no longer members.
+"""Asks again about users who do not click, and ends everything of those who are no longer members.
 
 Upstream asks only when a browser or a program comes to the hub. A server that runs and a token that lies in a
 script would otherwise outlive the membership they were given for.
@@ -18,7 +18,7 @@ from jupyterhub.utils import new_token
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
 AT_ONCE = 8
-"""People asked about at the same time."""
+"""Users asked about at the same time."""
 PENDING_PATIENCE = 60.0
 """Seconds that a server may take to start or stop before it is stopped all the same."""
 _CLUSTER_SCOPES = ["access:services!service=dask-gateway", "read:users!user", "read:users:groups!user"]
@@ -39,7 +39,7 @@ class Revocation:
         self._keep(asyncio.get_running_loop().create_task(self._watch()))
 
     def end_soon(self, user: Any, why: str) -> None:
-        """End everything of a person, without making the caller wait."""
+        """End everything of a user, without making the caller wait."""
         self._keep(asyncio.get_running_loop().create_task(self.end(user, why)))
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
@@ -51,7 +51,7 @@ class Revocation:
         if every <= 0:
             return
         while True:
-            # A fifth of the interval, so that nobody waits longer than the interval; spread over hubs.
+            # A fifth of the interval, so that no check waits longer than the interval; spread over hubs.
             await asyncio.sleep(max(0.5, every / 5) * random.uniform(0.9, 1.0))
             try:
                 await self.round(every * 0.7)
@@ -74,7 +74,7 @@ class Revocation:
         await asyncio.gather(*(one(user) for user in due))
 
     def active(self) -> list[Any]:
-        """People with a token, or a server that runs, starts or stops."""
+        """Users with a token, or a server that runs, starts or stops."""
         db, users = self.app.db, self.app.users
         holders = {
             row.user_id for row in db.query(orm.APIToken.user_id).filter(orm.APIToken.user_id.isnot(None))
@@ -87,7 +87,7 @@ class Revocation:
         return list(found.values())
 
     async def check(self, user: Any) -> None:
-        """Asks the provider about one person and does what follows from the answer."""
+        """Asks the provider about one user and does what follows from the answer."""
         verdict, model = await self.authenticator.ask_again(user)
         if verdict == "refused":
             await self.end(user, "the membership is lost")
@@ -113,7 +113,7 @@ class Revocation:
         user._auth_refreshed = time.monotonic()
 
     async def end(self, user: Any, why: str) -> None:
-        """Ends sessions, tokens, clusters and servers of a person. What fails is tried again at the next round."""
+        """Ends sessions, tokens, clusters and servers of a user. What fails is tried again at the next round."""
         if user.name in self._ending:
             return
         self._ending.add(user.name)
@@ -171,7 +171,7 @@ class Revocation:
         return count
 
     async def _end_clusters(self, user: Any) -> int:
-        """With a token of the person's own, which upstream's gateway understands too, and which is deleted after."""
+        """With a token of the user's own, which upstream's gateway understands too, and which is deleted after."""
         address = self.authenticator.gateway_url.rstrip("/")
         if not address:
             return 0

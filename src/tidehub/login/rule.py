@@ -1,4 +1,4 @@
-"""Who may enter: the grammar of memberships, and the site's rule applied to a person's claims.
+"""Who may enter: the grammar of memberships, and the site's rule applied to a user's claims.
 
 This module needs the standard library alone, because it also runs inside the upstream hub image, where nothing of
 ours is installed. The rule is a plain mapping, as JSON has it:
@@ -15,11 +15,11 @@ and a GROUP of the rule is written alike:
 
 - `...:group:vo`               every role in the group and in its subgroups,
 - `...:group:vo:role=member`   exactly that role in exactly that group,
-- `...:group:vo:*`             the same as the first, said aloud,
+- `...:group:vo:*`             the same as the first, written out,
 - `...:group:vo:*:role=admin`  that role in the group or in any of its subgroups,
 - `...:group:*`                every group of that namespace.
 
-Parts are compared whole: `vo:*` never admits a member of `vox`. What can be read in two ways admits nobody.
+Parts are compared whole: `vo:*` never admits a member of `vox`. What can be read in two ways admits no user.
 Percent-encodings stay encoded, so `%3A` never becomes a separator. The authority is never compared (G069).
 """
 
@@ -34,7 +34,7 @@ from urllib.parse import unquote
 LONGEST = 1024
 """Characters. Longer values are not entitlements."""
 MOST = 2000
-"""Values of one claim that are looked at; a person has tens of memberships."""
+"""Values of one claim that are looked at; a user has tens of memberships."""
 LONGEST_NAME = 255
 """Characters of a user or group name in JupyterHub's database (its orm: Unicode(255))."""
 CLAIMS = ("entitlements", "eduperson_entitlement")
@@ -72,7 +72,7 @@ class Entitlement(NamedTuple):
 
     @property
     def short(self) -> str:
-        """For a person: `vo.pangeo.eu (role member)`."""
+        """As text: `vo.pangeo.eu (role member)`."""
         name = ":".join(self.path)
         return f"{name} (role {self.role})" if self.role is not None else name
 
@@ -104,7 +104,7 @@ class Requirement(NamedTuple):
 
     @property
     def short(self) -> str:
-        """For a person: `vo.pangeo.eu (role member)`."""
+        """As text: `vo.pangeo.eu (role member)`."""
         name = ":".join(self.path) or f"any group of {self.namespace}"
         if self.role is None:
             return name
@@ -119,14 +119,14 @@ class Requirement(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """A value that admits nobody, and why."""
+    """A value that never admits a user, and why."""
 
     value: str
     reason: str
 
 
 class Groups(NamedTuple):
-    """What a person's claims say. Skipped values never admit; remarks name what looks like a mistake."""
+    """What a user's claims say. Skipped values never admit; remarks name what looks like a mistake."""
 
     understood: tuple[Entitlement, ...] = ()
     skipped: tuple[Skipped, ...] = ()
@@ -134,7 +134,7 @@ class Groups(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """The outcome for one person, nothing in it secret. `groups` are canonical memberships without authority."""
+    """The outcome for one user, nothing in it secret. `groups` are canonical memberships without authority."""
 
     admitted: bool
     admin: bool
@@ -143,11 +143,11 @@ class Decision(NamedTuple):
     rule: str
     """The key of the site that decided: `login.allow.groups`, `login.admins.users`, ... or empty."""
     reason: str
-    """One or more sentences for the person, and for the log."""
+    """One or more sentences for the user, and for the log."""
     skipped: tuple[Skipped, ...] = ()
     remarks: tuple[str, ...] = ()
     assurance: tuple[str, ...] = ()
-    """What the identity provider says about how well it knows the person."""
+    """What the identity provider says about how well it knows the user."""
 
 
 # --- the grammar ------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def _instead_of_a_group(name: str) -> str:
         return "it is a capability, AARC-G027, which this site does not use"
     if ":group:" in name.lower():
         return "':group:' is written in lower case"
-    return "there is no ':group:' in it"
+    return "it has no ':group:'"
 
 
 def _spelling(namespace: str, path: Iterable[str], role: str | None) -> str:
@@ -239,7 +239,7 @@ def _spelling(namespace: str, path: Iterable[str], role: str | None) -> str:
 
 
 def read(claims: Any) -> Groups:
-    """The memberships in a person's claims: both claim names, a list or a bare text, or nothing at all."""
+    """The memberships in a user's claims: both claim names, a list or a bare text, or nothing at all."""
     understood: dict[Entitlement, None] = {}
     skipped: dict[Skipped, None] = {}
     remarks: dict[str, None] = {}
@@ -260,12 +260,12 @@ def read(claims: Any) -> Groups:
 
 
 def read_assurance(claims: Any) -> tuple[tuple[str, ...], tuple[Skipped, ...]]:
-    """The levels of assurance in a person's claims, a list or a bare text; and what could not be used."""
+    """The levels of assurance in a user's claims, a list or a bare text; and what could not be used."""
     found: dict[str, None] = {}
     skipped: dict[Skipped, None] = {}
     for value in _values(_of(claims, ASSURANCE_CLAIM), ASSURANCE_CLAIM, skipped):
         if not isinstance(value, str):
-            skipped[Skipped(shown(value), "it is not text, and so no level of assurance")] = None
+            skipped[Skipped(shown(value), "it is not text, so it is not a level of assurance")] = None
         elif not value or len(value) > LONGEST or not value.isprintable() or value != value.strip():
             skipped[Skipped(shown(value), "it cannot be a level of assurance")] = None
         else:
@@ -291,7 +291,7 @@ def username_of(claims: Any, claim: str) -> tuple[str, str]:
     if len(name) > LONGEST_NAME or not _NAME.fullmatch(name) or ".." in name:
         return "", (
             f"The {claim} that the identity provider sent cannot be used as a user name. "
-            "The people who run this site can state another one (login.names)."
+            "The administrators of this site can state another one (login.names)."
         )
     return name, ""
 
@@ -404,7 +404,7 @@ def _admitting(
 def _missing_membership(username: str, groups: Groups, allow: Mapping[str, Any]) -> str:
     required = requirements(texts(allow.get("groups")))
     if not required:
-        return f"{username} is not among the people who may enter this site."
+        return f"{username} is not among the users who may enter this site."
     wanted = _one_of(sorted({requirement.short for requirement in required}))
     sentence = f"This site admits members of {wanted}, and {username} does not hold that membership."
     near = sorted({held.short for held in groups.understood if any(_near(held, one) for one in required)})
@@ -482,7 +482,7 @@ def requirements(groups: Iterable[str]) -> list[Requirement]:
 
 @lru_cache(maxsize=1024)
 def _requirement(group: str) -> Requirement | None:
-    # A rule that cannot be read admits nobody; `tidehub validate` refuses such a site before it gets here.
+    # A rule that cannot be read admits no user; `tidehub validate` refuses such a site before it gets here.
     try:
         return parse_requirement(group)
     except ValueError:

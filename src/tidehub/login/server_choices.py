@@ -1,7 +1,7 @@
-"""What a person may start, on Kubernetes: KubeSpawner's list of profiles, cut to what `tidehub.login.entitled` says.
+"""What a user may start, on Kubernetes: KubeSpawner's list of profiles, cut to what `tidehub.login.entitled` says.
 
 The text travels into the hub's image, where Python may be 3.8. KubeSpawner 1 to 7 takes a function for its list of
-profiles and asks it for the page and again at every start, so what is not in a person's list cannot be started.
+profiles and asks it for the page and again at every start, so what is not in a user's list cannot be started.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tidehub.login.plain import plain_site
 
 
 class MayNotStart(web.HTTPError):
-    """The person asked for what others may start, or may start nothing. Words for the person."""
+    """The user asked for what others may start, or may start nothing. Words for the user."""
 
     def __init__(self, message: str) -> None:
         super().__init__(403, "%s", message)
@@ -48,8 +48,8 @@ class ServerChoices:
         return asyncio.ensure_future(self._listed(spawner))
 
     async def _listed(self, spawner: Any) -> list[dict[str, Any]]:
-        person = await self._person(spawner)
-        shown = [entry for entry in (self._entry(known, person) for known in self._profiles) if entry]
+        user = await self._user(spawner)
+        shown = [entry for entry in (self._entry(known, user) for known in self._profiles) if entry]
         if not shown:
             raise MayNotStart(self._nothing())
         return shown
@@ -57,36 +57,36 @@ class ServerChoices:
     async def before_start(self, spawner: Any) -> None:
         """KubeSpawner's hook before a start: who names a profile of others reads so, and nothing is remembered."""
         if hasattr(spawner, "_profile_list"):
-            # KubeSpawner before 5 keeps a person's list; memberships change.
+            # KubeSpawner before 5 keeps a user's list; memberships change.
             spawner._profile_list = None
-        person = await self._person(spawner)
+        user = await self._user(spawner)
         slug = (spawner.user_options or {}).get("profile")
-        if not person.servers:
+        if not user.servers:
             raise MayNotStart(self._nothing())
-        if slug is not None and person.server(slug) is None:
-            known = ", ".join(server.profile.slug for server in person.servers)
+        if slug is not None and user.server(slug) is None:
+            known = ", ".join(server.profile.slug for server in user.servers)
             raise MayNotStart(f"There is no profile {slug!r} that you may start; possible: {known}.")
 
     def server_token_scopes(self, spawner: Any) -> list[str]:
-        """The scopes of the token inside a server: Dask Gateway's only for people who may start clusters."""
-        person = self.of(spawner, self._memberships(spawner))
-        dask = ["access:services!service=dask-gateway"] if person.dask is not None else []
+        """The scopes of the token inside a server: Dask Gateway's only for users who may start clusters."""
+        user = self.of(spawner, self._memberships(spawner))
+        dask = ["access:services!service=dask-gateway"] if user.dask is not None else []
         return ["users:activity!user", "access:servers!server", *dask]
 
     def of(self, spawner: Any, groups: list[str]) -> Entitled:
         """What the owner of this server has by these memberships."""
         return entitled(self._site, spawner.user.name, groups)  # type: ignore[arg-type]
 
-    async def _person(self, spawner: Any) -> Entitled:
+    async def _user(self, spawner: Any) -> Entitled:
         groups = self._memberships(spawner)
         return self.of(spawner, groups if isinstance(groups, list) else await groups)
 
-    def _entry(self, known: dict[str, Any], person: Entitled) -> dict[str, Any] | None:
-        server = person.server(known.get("slug", ""))
+    def _entry(self, known: dict[str, Any], user: Entitled) -> dict[str, Any] | None:
+        server = user.server(known.get("slug", ""))
         if server is None:
             return None
         entry = deepcopy(known)
-        entry["default"] = server is person.default
+        entry["default"] = server is user.default
         # All four, always: KubeSpawner does not take back what an earlier start has set.
         entry["kubespawner_override"] = {
             **entry.get("kubespawner_override", {}),

@@ -111,7 +111,7 @@ def release(name: str = DEFAULT) -> Release:
     """The release set `name`. Raises `UsageError` for one that this tidehub does not carry."""
     if name not in names():
         raise UsageError(
-            f"There is no release set {name!r}",
+            f"Release set {name!r} does not exist",
             expected=f"one of {', '.join(names())}",
             fix="name one of these, or use the tidehub that carries it",
         )

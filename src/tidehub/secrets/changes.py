@@ -148,11 +148,9 @@ def require_accepted(declared: Declared, accept: str | None, *, forget_old: bool
     if rotation.cost == accept:
         return
     if rotation.cost is None:
-        raise UsageError(
-            f"rotating {declared.name} costs nothing that is to be accepted", fix="leave --accept out"
-        )
+        raise UsageError(f"rotating {declared.name} needs no --accept", fix="leave --accept out")
     raise UsageError(
-        f"rotating {declared.name} has a price: {rotation.effect}",
+        f"rotating {declared.name} has consequences: {rotation.effect}",
         expected=f"--accept {rotation.cost}",
         fix=f"if that may happen now: tidehub secrets rotate {declared.name} --accept {rotation.cost}",
     )

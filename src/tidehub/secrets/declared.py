@@ -47,7 +47,7 @@ class ChartValue:
 
 @dataclass(frozen=True)
 class Rotation:
-    """What a new value does to people. `cost` is the word that `--accept` takes where it takes something away."""
+    """What a new value means for users. `cost` is the word that `--accept` takes where it takes something away."""
 
     effect: str
     cost: str | None = None
@@ -90,21 +90,21 @@ class Declared:
         """The environment variable that gives it."""
         return f"TIDEHUB_SECRET_{self.name.upper()}"
 
-    def machine_of(self, keeper: Kept) -> str | None:
-        """Where `keeper`'s value goes on one machine: what the state keeps itself is not taken from the site."""
-        return self.machine if keeper is Kept.STATE or Kept.STATE not in self.kept else None
+    def machine_of(self, owner: Kept) -> str | None:
+        """Where `owner`'s value goes on one machine: what the state keeps itself is not taken from the site."""
+        return self.machine if owner is Kept.STATE or Kept.STATE not in self.kept else None
 
-    def goes(self, keeper: Kept) -> list[str]:
-        """Where `keeper`'s value goes, one line a place."""
-        machine = self.machine_of(keeper)
+    def goes(self, owner: Kept) -> list[str]:
+        """Where `owner`'s value goes, one line a place."""
+        machine = self.machine_of(owner)
         places = [f"one machine: {machine}"] if machine else []
-        charts = self.charts if keeper is Kept.SITE else ()
+        charts = self.charts if owner is Kept.SITE else ()
         return places + [f"Kubernetes: {value.release}: {value.dotted}" for value in charts]
 
 
 _BOTH = (Kept.SITE, Kept.STATE)
 _LOGOUTS = "everyone logs in again; servers and clusters go on"
-_UNNOTICED = "nobody notices more than the restart"
+_UNNOTICED = "users notice only the restart"
 
 SECRETS: tuple[Declared, ...] = (
     Declared(
@@ -113,7 +113,7 @@ SECRETS: tuple[Declared, ...] = (
         CLIENT_SECRET,
         ("hub",),
         (Kept.SITE,),
-        Rotation("nobody can log in until the identity provider knows the same value"),
+        Rotation("no user can log in until the identity provider knows the same value"),
         machine="the hub's environment",
         charts=(ChartValue("jupyterhub", ("hub", "config", "GenericOAuthenticator", "client_secret")),),
     ),
@@ -135,12 +135,12 @@ SECRETS: tuple[Declared, ...] = (
     ),
     Declared(
         "hub_crypt_key",
-        "encrypts what the identity provider said about a person, in the hub's database",
+        "encrypts what the identity provider said about a user, in the hub's database",
         CRYPT_KEY,
         ("hub",),
         _BOTH,
         Rotation(
-            "nobody notices: the old key stays second, and each login is encrypted anew",
+            "users notice nothing: the old key stays second, and each login is encrypted anew",
             keeps_old=True,
         ),
         machine="CryptKeeper.keys",
@@ -171,7 +171,7 @@ SECRETS: tuple[Declared, ...] = (
     ),
     Declared(
         "gateway_token",
-        "lets Dask Gateway ask the hub who a person is",
+        "lets Dask Gateway ask the hub who a user is",
         TOKEN,
         ("hub", "gateway", "dashboards"),
         _BOTH,
@@ -212,14 +212,14 @@ SECRETS: tuple[Declared, ...] = (
         ("gateway",),
         (Kept.STATE,),
         Rotation(
-            "nobody notices: the old key stays second, and new clusters are encrypted with the new one",
+            "users notice nothing: the old key stays second, and new clusters are encrypted with the new one",
             keeps_old=True,
         ),
         machine="Backend.db_encrypt_keys",
     ),
     Declared(
         "culler_token",
-        "lets the culler stop servers that nobody uses",
+        "lets the culler stop servers that are not in use",
         HEX_32_BYTES,
         ("hub", "culler"),
         (Kept.STATE,),
@@ -270,9 +270,9 @@ SECRETS: tuple[Declared, ...] = (
 BY_NAME = {declared.name: declared for declared in SECRETS}
 
 
-def kept_by(keeper: Kept) -> tuple[Declared, ...]:
+def kept_by(owner: Kept) -> tuple[Declared, ...]:
     """The secrets that the site, or a state, keeps."""
-    return tuple(declared for declared in SECRETS if keeper in declared.kept)
+    return tuple(declared for declared in SECRETS if owner in declared.kept)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -282,18 +282,18 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return close[0] if close else None
 
 
-def find(name: str, keeper: Kept) -> Declared:
+def find(name: str, owner: Kept) -> Declared:
     """The secret of that name. Raises `UsageError` with the nearest one."""
-    known = {declared.name: declared for declared in kept_by(keeper)}
+    known = {declared.name: declared for declared in kept_by(owner)}
     if name in known:
         return known[name]
-    where = "in a state" if keeper is Kept.STATE else "of a site"
+    where = "in a state" if owner is Kept.STATE else "of a site"
     if name in BY_NAME:
-        elsewhere = "leave --state out" if keeper is Kept.STATE else "add --state DIR"
+        elsewhere = "leave --state out" if owner is Kept.STATE else "add --state DIR"
         raise UsageError(f"{name} is not kept {where}", fix=elsewhere)
     meant = nearest(name, known)
     raise UsageError(
-        f"there is no secret of that name {where}",
+        f"no secret {where} has that name",
         expected=", ".join(known),
         fix=f"did you mean {meant}?" if meant else None,
     )

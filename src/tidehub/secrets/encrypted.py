@@ -1,4 +1,4 @@
-"""Encrypted secrets files, for people who keep everything in git: age and SOPS, decrypted through pipes only."""
+"""Encrypted secrets files, for operators who keep everything in git: age and SOPS, decrypted through pipes only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IDENTITY = "TIDEHUB_AGE_IDENTITY"
 _AGE_STARTS = (b"age-encryption.org/v1\n", b"-----BEGIN AGE ENCRYPTED FILE-----")
 _AGE_FAULTS = {
     "no identity matched": "the file is not encrypted for this identity",
-    "passphrase": "the file is encrypted with a passphrase, and nobody is there to be asked",
+    "passphrase": "the file is encrypted with a passphrase, which cannot be asked for here",
     "failed to read header": "the file is damaged",
     "malformed": "the file or the identity is damaged",
     "unknown identity type": "the identity file holds no age identity",
@@ -90,7 +90,7 @@ def age_identity(environ: Mapping[str, str]) -> Path:
     path = Path(chosen) if chosen else next((one for one in candidates if one.is_file()), None)
     if path is None:
         raise UsageError(
-            "there is no age identity to decrypt with",
+            "no age identity was found to decrypt with",
             expected=f"the file named by {IDENTITY}, or {candidates[0]}",
             fix=f"make one with age-keygen -o {candidates[0]}, and encrypt the secrets file for its public key",
         )

@@ -1,4 +1,4 @@
-"""Files that hold secrets: read only when nobody else can, replaced whole, one writer at a time."""
+"""Files that hold secrets: read only when no other user can, replaced whole, one writer at a time."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shape:
-    """A form of secrets. `words` says it to a person; `make` is None for what only somebody else can issue."""
+    """A form of secrets. `words` names it in messages; `make` is None for what only somebody else can issue."""
 
     words: str
     pattern: re.Pattern[str]

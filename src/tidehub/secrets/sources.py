@@ -38,7 +38,7 @@ _MOUNTED = (Path("/run/secrets"), Path("/var/run/secrets"))
 
 @dataclass(frozen=True)
 class Found:
-    """One secret from one source; values the newest first. `place` names the source for a person."""
+    """One secret from one source; values the newest first. `place` names the source in messages."""
 
     declared: Declared
     values: tuple[Secret, ...]
@@ -209,7 +209,7 @@ def _take_file(
         return
     if content is None:
         if not mounted:
-            what = f"there is no file {path}"
+            what = f"file {path} does not exist"
             resolved.problems.append(
                 Problem(what, (declared.name,), where, expected="a file with the value alone")
             )

@@ -1,4 +1,4 @@
-"""What people and programs are told about secrets: everything but the values. Pure."""
+"""What is told about secrets, as text and as JSON: everything but the values. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Line:
     made: datetime | None
     values: int = 1
     needed: bool = True
-    keeper: Kept = Kept.SITE
+    owner: Kept = Kept.SITE
     unchanged_since: datetime | None = None
     """For a value of unknown age: when its file was last changed."""
 
@@ -44,10 +44,10 @@ class Line:
             "age_seconds": max(0, int((now - made).total_seconds())) if made else None,
             "values": self.values if self.state in ("set", "placeholder") else 0,
             "parts": list(self.declared.parts),
-            "machine": self.declared.machine_of(self.keeper),
+            "machine": self.declared.machine_of(self.owner),
             "kubernetes": [
                 {"release": value.release, "value": value.dotted, "secret_key": value.secret_key}
-                for value in (self.declared.charts if self.keeper is Kept.SITE else ())
+                for value in (self.declared.charts if self.owner is Kept.SITE else ())
             ],
         }
 
@@ -84,12 +84,12 @@ def lines_of(resolved: Resolved, wanted: Sequence[Declared]) -> list[Line]:
 
 
 def shown(lines: Iterable[Line], now: datetime) -> list[str]:
-    """`show` for a person."""
+    """`show` as text."""
     told = []
     for line in lines:
         told.append(f"{line.declared.name:<20}  {_state_words(line, now)}")
         told.append(f"    {line.declared.purpose}")
-        told += [f"    -> {goes}" for goes in line.declared.goes(line.keeper)]
+        told += [f"    -> {goes}" for goes in line.declared.goes(line.owner)]
     return told
 
 
@@ -111,19 +111,19 @@ def created_lines(created: Created) -> list[str]:
     return told or ["nothing was missing"]
 
 
-def rotated_lines(rotated: Rotated, *, keeper: Kept) -> list[str]:
-    """What a rotation did, what it means for people, and what has to start anew."""
+def rotated_lines(rotated: Rotated, *, owner: Kept) -> list[str]:
+    """What a rotation did, what it means for users, and what has to start anew."""
     declared = rotated.declared
     told = [f"{declared.name} has a new value in {rotated.place}", f"effect: {declared.rotation.effect}"]
     if rotated.old_values:
         more = "value still decrypts" if rotated.old_values == 1 else "values still decrypt"
         told.append(f"{rotated.old_values} old {more}; --forget-old drops all that are old")
-    return told + [f"to do: {line}" for line in restarts(declared, keeper)]
+    return told + [f"to do: {line}" for line in restarts(declared, owner)]
 
 
-def restarts(declared: Declared, keeper: Kept) -> list[str]:
+def restarts(declared: Declared, owner: Kept) -> list[str]:
     """What has to be started anew, for the new value to be used."""
-    if keeper is Kept.STATE:
+    if owner is Kept.STATE:
         return [f"the next tidehub up uses it ({', '.join(declared.parts)})"]
     releases = sorted({value.release for value in declared.charts}, reverse=True)
     told = [f"upgrade the Helm release {release} with the new value" for release in releases]

@@ -91,7 +91,7 @@ def _recipients(one: Encrypted, environ: Mapping[str, str]) -> Path:
     path = Path(chosen) if chosen else beside
     if not path.is_file():
         raise UsageError(
-            "nobody says for whom the age file is to be encrypted again",
+            "the recipients of the age file are not known, so it cannot be encrypted again",
             where=Place(str(one.path)),
             expected=f"public keys, one a line, in {path}",
             fix=f"write everybody's, yours with: age-keygen -y IDENTITY >> {path}",

@@ -46,7 +46,7 @@ INGRESS_CLASS_FIELD = (2, 0, 0)
 LOGIN_BY_GROUPS = (1, 0, 0)
 """jupyterhub chart whose GenericOAuthenticator (14) asks for groups at all; an older one would admit everybody."""
 MANAGED_GROUPS = (2, 0, 0)
-"""jupyterhub chart whose hub (JupyterHub 3) takes a person's groups from the login."""
+"""jupyterhub chart whose hub (JupyterHub 3) takes a user's groups from the login."""
 TOKEN_SCOPES = (3, 0, 0)
 """jupyterhub chart whose hub (JupyterHub 4) decides the scopes of each server's token."""
 OWN_LOGIN = (4, 0, 0)
@@ -54,7 +54,7 @@ OWN_LOGIN = (4, 0, 0)
 SCOPES = (2, 0, 0)
 """JupyterHub with roles and scopes."""
 GATEWAY_BY_SCOPE = (2025, 4, 0)
-"""dask-gateway that admits people by the scopes of their hub token."""
+"""dask-gateway that admits users by the scopes of their hub token."""
 SPAWNER_URL = (2, 0, 0)
 """JupyterHub that tells servers their address (JUPYTERHUB_SERVICE_URL), which jupyterhub 4 in an image asks for."""
 

@@ -40,7 +40,7 @@ class Checked:
         }
 
     def lines(self) -> list[str]:
-        """For a person."""
+        """As text."""
         shown = [line for problem in self.problems[:MOST_SHOWN] for line in str(problem).splitlines()]
         if len(self.problems) > MOST_SHOWN:
             shown.append(f"... and {len(self.problems) - MOST_SHOWN} more")

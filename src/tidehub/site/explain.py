@@ -58,7 +58,7 @@ class Explanation:
 
 
 def find_key(name: str) -> Key:
-    """The key that a person means, with or without the numbers of list entries. Raises `UsageError`."""
+    """The key that is meant, with or without the numbers of list entries. Raises `UsageError`."""
     path = path_of(name.strip())
     found = describe.find(path) or _without_numbers().get(_plain(path))
     if found is not None:
@@ -68,7 +68,7 @@ def find_key(name: str) -> Key:
     by_end = [key for key in known if key.endswith(f".{wanted}")]
     close = by_end or difflib.get_close_matches(wanted, known, n=3, cutoff=0.6)
     raise UsageError(
-        f"there is no key {name!r}",
+        f"key {name!r} does not exist",
         expected="a key of the site file, such as notebooks.memory.limit, or a section such as dask.cluster",
         fix=f"did you mean {' or '.join(close[:3])}?"
         if close
@@ -149,7 +149,7 @@ def _without_numbers() -> dict[str, Key]:
 
 
 def lines(explanation: Explanation) -> list[str]:
-    """An explanation for a person."""
+    """An explanation as text."""
     key = explanation.key
     if key.section is not None:
         return [*_about(key), *_section_lines(explanation)]

@@ -99,7 +99,7 @@ def _section_in(field: dict[str, Any], root: dict[str, Any]) -> dict[str, Any] |
 
 
 def _rename(root: dict[str, Any]) -> None:
-    """pydantic names a generic section after all of its type's annotations; people read these names in editors."""
+    """pydantic names a generic section after all of its type's annotations; these names are shown in editors."""
     names = {}
     for name in root["$defs"]:
         section, annotated, kind = name.partition("_Annotated_")

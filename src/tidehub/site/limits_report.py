@@ -1,4 +1,4 @@
-"""What people can really have: the data of `tidehub limits`, and its words. Pure."""
+"""What users can really have: the data of `tidehub limits`, and its words. Pure."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _dask(site: Site) -> dict[str, Any]:
         }
         for row in effective(dask)
     ]
-    person = dask.per_user
+    per_user = dask.per_user
     return {
         "scheduler": {"cores": dask.scheduler.cores, "memory": dask.scheduler.memory},
         "cluster": {
@@ -67,11 +67,11 @@ def _dask(site: Site) -> dict[str, Any]:
         },
         "workers": workers,
         "per_user": {
-            "max_clusters": person.max_clusters,
-            "max_cores": person.max_cores,
-            "max_memory": person.max_memory,
-            "most_cores": _most(person.max_clusters * dask.cluster.max_cores, person.max_cores),
-            "most_memory": _most(person.max_clusters * dask.cluster.max_memory, person.max_memory),
+            "max_clusters": per_user.max_clusters,
+            "max_cores": per_user.max_cores,
+            "max_memory": per_user.max_memory,
+            "most_cores": _most(per_user.max_clusters * dask.cluster.max_cores, per_user.max_cores),
+            "most_memory": _most(per_user.max_clusters * dask.cluster.max_memory, per_user.max_memory),
         },
     }
 
@@ -87,7 +87,7 @@ def _limit(site: Site, key: str) -> float | int:
 
 
 def lines(report: dict[str, Any]) -> list[str]:
-    """The report for a person."""
+    """The report as text."""
     found = ["Notebook servers", *_table(_notebook_rows(report))]
     idle = report["notebook_idle_timeout"]
     found.append(
@@ -118,7 +118,7 @@ def _sizes(pair: dict[str, int]) -> str:
 
 
 def _dask_lines(dask: dict[str, Any]) -> list[str]:
-    scheduler, cluster, person = dask["scheduler"], dask["cluster"], dask["per_user"]
+    scheduler, cluster, per_user = dask["scheduler"], dask["cluster"], dask["per_user"]
     rows = [("worker", "workers", "the cluster then takes", "bound by")]
     for row in dask["workers"]:
         limit = row["limit"]
@@ -132,7 +132,7 @@ def _dask_lines(dask: dict[str, Any]) -> list[str]:
             )
         )
     idle = cluster["idle_timeout"]
-    most = f"{format_cores(person['most_cores'])}, {format_size(int(person['most_memory']))}"
+    most = f"{format_cores(per_user['most_cores'])}, {format_size(int(per_user['most_memory']))}"
     head = (
         f"One Dask cluster: at most {cluster['max_workers']} workers, {format_cores(cluster['max_cores'])}, "
         f"{format_size(cluster['max_memory'])} ({cluster['max_memory']:,} bytes). The scheduler counts: it takes "
@@ -143,7 +143,7 @@ def _dask_lines(dask: dict[str, Any]) -> list[str]:
         *_table(rows),
         f"  A cluster idle for {format_duration(idle)} is ended." if idle else "  Idle clusters go on.",
         "",
-        f"One person: {_clusters(person['max_clusters'])} at once, together at most {most}.",
+        f"One user: {_clusters(per_user['max_clusters'])} at once, together at most {most}.",
     ]
 
 

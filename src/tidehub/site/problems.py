@@ -16,7 +16,7 @@ KeyPath = tuple[str | int, ...]
 
 
 def dotted(path: KeyPath) -> str:
-    """A key path for a person: `notebooks.profiles[0].name`."""
+    """A key path as text: `notebooks.profiles[0].name`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
@@ -63,7 +63,7 @@ DEFAULT = Source("default")
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong (`error`) or that a person should know (`warning`).
+    """One thing that is wrong (`error`) or that an operator should know (`warning`).
 
     `source` is known for values that were not written in the file: a preset's, a variable's, an option's.
     """

@@ -27,7 +27,7 @@ class Started:
 def start(directory: Path, preset: str, *, force: bool = False) -> Started:
     """Write the site file of a preset into a directory, which is made if need be. All of it or nothing.
 
-    Raises `UsageError` for a preset that is none and for a file that is there already, unless `force`; `TidehubError`
+    Raises `UsageError` for an unknown preset and for a file that already exists, unless `force`; `TidehubError`
     when it cannot be written.
     """
     try:
@@ -35,7 +35,7 @@ def start(directory: Path, preset: str, *, force: bool = False) -> Started:
     except KeyError:
         close = get_close_matches(preset, presets.NAMES, n=1)
         raise UsageError(
-            f"there is no preset {preset!r}",
+            f"preset {preset!r} does not exist",
             expected=f"one of {', '.join(presets.NAMES)}",
             fix=f"did you mean {close[0]}?" if close else None,
         ) from None
@@ -45,7 +45,7 @@ def start(directory: Path, preset: str, *, force: bool = False) -> Started:
         there = _is_there(path)
         if there and not force:
             raise UsageError(
-                f"{path} is there already",
+                f"{path} already exists",
                 fix="edit it; or give another directory; or replace it with --force",
             )
         _write(path, text, replace=there)

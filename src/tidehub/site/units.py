@@ -1,4 +1,4 @@
-"""Quantities as people write them: sizes, durations, cores. Exact, and never without a unit.
+"""Quantities as they are written in a site file: sizes, durations, cores. Exact, and never without a unit.
 
 The same letters mean different things to the programs below us (`10G` is 10 * 2**30 bytes to JupyterHub and
 dask-gateway, 10 * 10**9 to Kubernetes and dask), so a bare letter is refused here and bytes are handed on.
@@ -151,7 +151,7 @@ def format_size(size: int) -> str:
 
 
 def about_size(size: int) -> str:
-    """`size` bytes for a person, rounded to one decimal: a measured amount such as `23.4 GiB`."""
+    """`size` bytes as text, rounded to one decimal: a measured amount such as `23.4 GiB`."""
     for unit, factor in reversed(BINARY.items()):
         if size >= factor:
             return f"{size / factor:.1f} {unit}".replace(".0 ", " ")
@@ -159,7 +159,7 @@ def about_size(size: int) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds for a person, and exact: `20 min`, `1 h 30 min`, `2 d`, `0.5 s`."""
+    """Seconds as text, and exact: `20 min`, `1 h 30 min`, `2 d`, `0.5 s`."""
     whole, part = divmod(round(seconds * 10**6), 10**6)
     pieces = []
     for unit, factor in (("d", DAY), ("h", HOUR), ("min", MINUTE)):

@@ -188,7 +188,7 @@ def test_the_hub_is_asked_for_its_record(provider: Answers) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "words"),
     [
-        (404, b"{}", "knows nobody called ann"),
+        (404, b"{}", "the hub has no user ann"),
         (403, b"{}", "does not answer with claims"),
         (200, b'{"name": "ann"}', "keeps no claims of ann"),
         (200, b'{"auth_state": null}', "keeps no claims of ann"),

@@ -1,4 +1,4 @@
-"""validate, explain, limits, schema and init, as a person or a CI job calls them."""
+"""validate, explain, limits, schema and init, as a user or a CI job calls them."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ def test_explain_a_section_and_a_list(tidehub: Tidehub, protocoast: Path) -> Non
 def test_explain_knows_what_is_meant(tidehub: Tidehub, key: str, meant: str) -> None:
     told = tidehub("explain", key)
     assert told.code == 2
-    assert "there is no key" in told.err
+    assert f"key {key!r} does not exist" in told.err
     assert meant in told.err
 
 
@@ -326,7 +326,7 @@ def test_limits_shows_the_table(tidehub: Tidehub, protocoast: Path) -> None:
     assert "1 core, 6 GiB 3 4 cores, 20 GiB dask.cluster.max_workers = 3" in lines
     assert "2 cores, 6 GiB 1 3 cores, 8 GiB dask.cluster.max_cores = 4" in lines
     assert "24 GiB (25,769,803,776 bytes)" in told.out
-    assert "One person: 2 clusters at once, together at most 8 cores, 48 GiB." in lines
+    assert "One user: 2 clusters at once, together at most 8 cores, 48 GiB." in lines
     report = tidehub("limits", "--json", "--set", "dask.cluster.max_memory=16 GiB").json
     assert [row["workers"] for row in report["dask"]["workers"]] == [3, 2, 1, 1]
     assert report["dask"]["workers"][1]["bound_by"] == "dask.cluster.max_memory"

@@ -1,4 +1,4 @@
-"""What people choose and what they read when it is too much: one table for one machine and for Kubernetes."""
+"""What users choose and what they read when it is too much: one table for one machine and for Kubernetes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"worker_memory": None}, "not a number of GiB"),
     (
         {"worker_threads": 8},
-        "there is no cluster option worker_threads; you may choose: worker_cores, worker_memory",
+        "cluster option worker_threads does not exist; you may choose: worker_cores, worker_memory",
     ),
 ]
 """Choices at `SITE`, and what the refusal says."""
@@ -50,4 +50,4 @@ OVER_TOTALS: list[tuple[tuple[int, int, int], tuple[int, int, int], str, str]] =
     ((1, 5, 1), (0, 2, 1), "dask.per_user.max_cores", "use 5 cores; this needs 2 cores more"),
     ((1, 5, 18), (0, 1, 4), "dask.per_user.max_memory", "2 GiB are left"),
 ]
-"""Clusters, cores and GiB that a person has and wants at `SITE`; the limit in the way; what the refusal says."""
+"""Clusters, cores and GiB that a user has and wants at `SITE`; the limit in the way; what the refusal says."""

@@ -73,7 +73,7 @@ def extra_config(site: Site) -> str:
 
 
 def local(text: str) -> Any:
-    """The choices of a person on one machine."""
+    """The choices of a user on one machine."""
     user = type("User", (), {"name": "ann", "groups": []})()
     return cluster_options(load_text(text, "tidehub.yaml").site)(user)
 
@@ -88,7 +88,7 @@ def test_what_is_refused_reads_as_on_one_machine(ask: Ask) -> None:
     for (chosen, words), said in zip(REFUSED, answer["said"], strict=True):
         with pytest.raises(ValueError) as here:
             local(SITE).parse_options(chosen)
-        # Only this reaches a person: upstream hides every other class of exception behind a status 500.
+        # Only this reaches a user: upstream hides every other class of exception behind a status 500.
         assert said == {"refused": str(here.value), "kind": "PublicException"}
         assert words in said["refused"]
     assert answer["told"] == []
@@ -143,7 +143,7 @@ def test_the_image_follows_the_notebook_unless_the_site_says_otherwise(
     ("image", "chosen", "words"),
     [
         ("{default: profile, choice: fixed}", {"image": "quay.io/y:2"}, "Choose profile: main, next"),
-        ("{default: profile, choice: fixed}", {"profile": "gone"}, "there is no profile 'gone'"),
+        ("{default: profile, choice: fixed}", {"profile": "gone"}, "profile 'gone' does not exist"),
         (
             "{default: profile, choice: tagged}",
             {"image": "quay.io/y"},
@@ -229,7 +229,7 @@ def test_a_smaller_scale_says_which_limit_it_was(ask: Ask) -> None:
     said = {"do": "scale", "cluster": 1, "said": "Scaling to 1 instead."}
     less, enough = ask(SITE, *grown, said, {**said, "said": None})["said"][3:]
     assert less["msg"] == (
-        "Scaling to 1 instead. The limit is dask.per_user.max_cores: 6 for all clusters of one person together; "
+        "Scaling to 1 instead. The limit is dask.per_user.max_cores: 6 for all clusters of one user together; "
         "a worker of yours has 1 core and 4 GiB, and the scheduler takes 1 core and 2 GiB."
     )
     assert enough == {"ok": True, "msg": None}
@@ -284,7 +284,7 @@ def test_memberships_give_what_they_give_on_one_machine(ask: Ask) -> None:
     assert (larger["config"]["worker_cores"], larger["config"]["cluster_max_cores"]) == (4, 12.0)
     assert larger["config"]["image"] == "quay.io/x/next:1"
     assert "this site allows 1 to 2 cores" in cores["refused"]
-    assert "there is no profile 'next'; you may choose: main" in profile["refused"]
+    assert "profile 'next' does not exist; you may choose: main" in profile["refused"]
     assert nobody["refused"] == "Dask clusters are not open to your account at Testing."
     assert [isinstance(one, str) for one in clusters] == [True, True, True, False]
 

@@ -1,4 +1,4 @@
-"""Files that are wrong in every way people and machines manage: an answer, never a traceback, a hang or half a file."""
+"""Files that are wrong in every way users and machines manage: an answer, never a traceback, a hang or half a file."""
 
 from __future__ import annotations
 

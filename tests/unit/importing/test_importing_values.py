@@ -1,4 +1,4 @@
-"""Values files as people have them: nothing is lost, everything is explained, and single translations are right."""
+"""Values files as users have them: nothing is lost, everything is explained, and single translations are right."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_users_everyone_and_admins() -> None:
 
 def test_a_rule_that_admits_named_people_only_does_not_speak_of_groups() -> None:
     decision = decided([PANGEO], name="eve", rule=login(allow=Allow(users=("ann",))))
-    assert decision.reason == "eve is not among the people who may enter this site."
+    assert decision.reason == "eve is not among the users who may enter this site."
 
 
 def test_an_unreadable_rule_admits_nobody() -> None:

@@ -17,7 +17,7 @@ from tornado.httpclient import HTTPClientError, HTTPRequest, HTTPResponse
 from tidehub.login.authenticator import ProviderUnavailable, Refused, SiteAuthenticator
 from tidehub.login.endpoints import Endpoints
 from tidehub.login.hub_traits import traits_of
-from tidehub.login.people import Identity
+from tidehub.login.users import Identity
 from tidehub.site.model import Site
 
 MEMBER = "urn:mace:egi.eu:group:vo.example.eu:role=member"
@@ -49,12 +49,12 @@ class Ours(SiteAuthenticator):
     """With a hub that has nothing but a database."""
 
     @property
-    def people(self) -> Any:
-        if self._people is None:
-            from tidehub.login.people import People
+    def known_users(self) -> Any:
+        if self._known_users is None:
+            from tidehub.login.users import KnownUsers
 
-            self._people = People(Session(sa.create_engine("sqlite://")))
-        return self._people
+            self._known_users = KnownUsers(Session(sa.create_engine("sqlite://")))
+        return self._known_users
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ async def test_the_blocked_lose_their_session(
     authenticator: SiteAuthenticator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = refreshing(monkeypatch, model("alice", MEMBER))
-    authenticator.people.bind("alice", Identity(ISSUER, "blocked@sub"))
+    authenticator.known_users.bind("alice", Identity(ISSUER, "blocked@sub"))
     assert await authenticator.refresh_user(User()) is False
     assert not calls
 
@@ -213,9 +213,9 @@ async def test_an_outage_that_lasts_ends_the_session(
     authenticator: SiteAuthenticator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refreshing(monkeypatch, ProviderUnavailable("code 502"))
-    authenticator.people.bind("alice", Identity(ISSUER, "alice@egi.eu"))
+    authenticator.known_users.bind("alice", Identity(ISSUER, "alice@egi.eu"))
     assert await authenticator.refresh_user(User()) is True
-    monkeypatch.setattr(authenticator.people, "unconfirmed_for", lambda name: 86401.0)
+    monkeypatch.setattr(authenticator.known_users, "unconfirmed_for", lambda name: 86401.0)
     assert await authenticator.refresh_user(User()) is False
 
 

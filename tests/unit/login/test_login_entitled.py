@@ -1,4 +1,4 @@
-"""What a person has: profiles, sizes, Dask. The most generous rule counts, quantity by quantity."""
+"""What a user has: profiles, sizes, Dask. The most generous rule counts, quantity by quantity."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ def site() -> Site:
     return load_text(TEXT, "tidehub.yaml").site
 
 
-def slugs(person: Entitled) -> list[str]:
-    return [server.profile.slug for server in person.servers]
+def slugs(user: Entitled) -> list[str]:
+    return [server.profile.slug for server in user.servers]
 
 
 def test_who_holds_nothing_has_what_everybody_has(site: Site) -> None:
-    person = entitled(site, "ann", [])
-    assert slugs(person) == ["main"]
-    assert person.servers[0].by == EVERYBODY
-    assert (person.dask, person.dask_by, person.grants) == (None, "", ())
-    assert person.default is person.servers[0]
+    user = entitled(site, "ann", [])
+    assert slugs(user) == ["main"]
+    assert user.servers[0].by == EVERYBODY
+    assert (user.dask, user.dask_by, user.grants) == (None, "", ())
+    assert user.default is user.servers[0]
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_who_holds_nothing_has_what_everybody_has(site: Site) -> None:
     ],
 )
 def test_profiles(site: Site, name: str, groups: list[str], profiles: list[str], by: str) -> None:
-    person = entitled(site, name, groups)
-    assert slugs(person) == profiles
-    assert person.servers[-1].by == by
+    user = entitled(site, name, groups)
+    assert slugs(user) == profiles
+    assert user.servers[-1].by == by
 
 
 def test_sizes_are_raised_never_lowered(site: Site) -> None:
@@ -128,8 +128,8 @@ def test_dask_rules_join_and_no_limit_stays_the_largest(site: Site) -> None:
 
 def test_without_access_by_groups_everybody_has_dask(site: Site) -> None:
     free = site.model_copy(update={"dask": site.dask.model_copy(update={"access": "everyone"})})
-    person = entitled(free, "ann", [])
-    assert (person.dask, person.dask_by) == (free.dask, EVERYBODY)
+    user = entitled(free, "ann", [])
+    assert (user.dask, user.dask_by) == (free.dask, EVERYBODY)
     none = site.model_copy(update={"dask": site.dask.model_copy(update={"engine": "none"})})
     assert entitled(none, "ann", [f"{VO}:role=power"]).dask is None
 
@@ -169,13 +169,13 @@ GROUPS = st.lists(
 )
 
 
-def amounts(person: Entitled) -> dict[str, Any]:
+def amounts(user: Entitled) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for server in person.servers:
+    for server in user.servers:
         found |= {f"{server.profile.slug} {name}": value for name, value in server.memory}
         found |= {f"{server.profile.slug} cpu {name}": value for name, value in server.cpu}
-    if person.dask is not None:
-        found |= {f"cluster {name}": value for name, value in person.dask.cluster}
+    if user.dask is not None:
+        found |= {f"cluster {name}": value for name, value in user.dask.cluster}
     return found
 
 

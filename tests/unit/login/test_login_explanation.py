@@ -65,9 +65,9 @@ UNDERSTOOD = [
         E + "my%20group:role=Site%20Admin#a",
         E + "my%20group:role=Site%20Admin",
         False,
-        "means nothing here",
+        "not used by this site",
     ),
-    (E + "a%2fb#a", E + "a%2Fb", False, "means nothing here"),
+    (E + "a%2fb#a", E + "a%2Fb", False, "not used by this site"),
     (
         E + "vo.pangeo.eu%3Arole=member#a",
         E + "vo.pangeo.eu%3Arole=member",
@@ -78,13 +78,13 @@ UNDERSTOOD = [
         "urn:geant:h-df.de:group:aai-admin:role=member#login.helmholtz.de",
         "urn:geant:h-df.de:group:aai-admin:role=member",
         False,
-        "means nothing here",
+        "not used by this site",
     ),
     (
         "urn:geant:eosc-federation.eu:group:pp-0190abc",
         "urn:geant:eosc-federation.eu:group:pp-0190abc",
         False,
-        "means nothing here",
+        "not used by this site",
     ),
     (
         "urn:mace:egi.eu:sub:ns:group:vo.pangeo.eu:role=member#x",
@@ -180,7 +180,7 @@ def test_a_member_has_profiles_and_limits_that_are_said() -> None:
 
 def test_who_is_refused_is_not_told_of_profiles() -> None:
     found = explained([E + "vo.pangeo.eu:role=power"])
-    assert found.person is None
+    assert found.user is None
     assert "Profiles" not in "\n".join(lines(found))
     assert as_dict(found)["profiles"] == []
 

@@ -1,4 +1,4 @@
-"""A site as plain values: whoever asks what a person has gets the same answer as from the site itself."""
+"""A site as plain values: whoever asks what a user has gets the same answer as from the site itself."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ ENDS = ("", ":role=power", ":students", ":students:a:role=x", ":gpu", ":x:role=d
 HELD = st.lists(st.sampled_from([f"{VO}{end}" for end in ENDS]) | st.text(max_size=10))
 
 
-def values(person: Entitled) -> dict[str, Any]:
-    """What matters of a person, as JSON has it."""
+def values(user: Entitled) -> dict[str, Any]:
+    """What matters of a user, as JSON has it."""
 
     def amounts(have: Any) -> dict[str, float]:
         return {"guarantee": have.guarantee, "limit": have.limit}
@@ -60,12 +60,12 @@ def values(person: Entitled) -> dict[str, Any]:
 
     return {
         "servers": [
-            (one.profile.slug, one.by, amounts(one.memory), amounts(one.cpu)) for one in person.servers
+            (one.profile.slug, one.by, amounts(one.memory), amounts(one.cpu)) for one in user.servers
         ],
-        "default": person.default.profile.slug if person.default else None,
-        "dask": plain(person.dask) if person.dask is not None else None,
-        "dask_by": person.dask_by,
-        "grants": person.grants,
+        "default": user.default.profile.slug if user.default else None,
+        "dask": plain(user.dask) if user.dask is not None else None,
+        "dask_by": user.dask_by,
+        "grants": user.grants,
     }
 
 
@@ -90,8 +90,8 @@ def test_what_travels_decides_the_same_from_its_text() -> None:
     text += f"""
 from tidehub.login.entitled import entitled
 from tidehub.login.plain import plain_site
-person = entitled(plain_site({policy_of(SITE)!r}), "gina", ["{VO}:role=power#some.authority"])
-print([(one.profile.slug, one.memory.limit) for one in person.servers], person.dask.per_user.max_clusters)
+user = entitled(plain_site({policy_of(SITE)!r}), "gina", ["{VO}:role=power#some.authority"])
+print([(one.profile.slug, one.memory.limit) for one in user.servers], user.dask.per_user.max_clusters)
 assert "pydantic" not in sys.modules
 """
     done = subprocess.run(

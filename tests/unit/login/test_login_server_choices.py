@@ -1,4 +1,4 @@
-"""KubeSpawner's list of profiles for one person: what they may start, how large, and nothing else."""
+"""KubeSpawner's list of profiles for one user: what they may start, how large, and nothing else."""
 
 from __future__ import annotations
 

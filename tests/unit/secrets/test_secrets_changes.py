@@ -261,7 +261,7 @@ def test_an_import_does_not_replace_what_is_there(tmp_path: Path) -> None:
         ({"client_secret": "short"}, "wrong form"),
         ({"client_secret": []}, "wrong form"),
         ({"gateway_token": [HEX, OTHER]}, "takes one value"),
-        ({"nonsense": HEX}, "no secret of that name"),
+        ({"nonsense": HEX}, "has that name"),
     ],
 )
 def test_values_that_are_refused(tmp_path: Path, values: Any, words: str) -> None:

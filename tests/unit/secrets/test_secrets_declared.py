@@ -17,7 +17,7 @@ def test_names_are_unique_and_each_secret_goes_somewhere() -> None:
     for declared in SECRETS:
         assert declared.kept
         assert declared.parts
-        assert all(declared.goes(keeper) for keeper in declared.kept), declared.name
+        assert all(declared.goes(owner) for owner in declared.kept), declared.name
         assert declared.purpose[0].islower()
 
 
@@ -71,7 +71,7 @@ def test_the_nearest_name(written: str, meant: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "keeper", "words"),
+    ("name", "owner", "words"),
     [
         ("clientsecret", Kept.SITE, "did you mean client_secret"),
         ("culler_token", Kept.SITE, "add --state DIR"),
@@ -79,9 +79,9 @@ def test_the_nearest_name(written: str, meant: str | None) -> None:
         ("culler_tokens", Kept.STATE, "did you mean culler_token"),
     ],
 )
-def test_a_wrong_name_is_refused_with_what_to_do(name: str, keeper: Kept, words: str) -> None:
+def test_a_wrong_name_is_refused_with_what_to_do(name: str, owner: Kept, words: str) -> None:
     with pytest.raises(UsageError) as refused:
-        find(name, keeper)
+        find(name, owner)
     assert words in str(refused.value)
 
 

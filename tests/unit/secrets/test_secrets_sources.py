@@ -112,7 +112,7 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
 def test_a_file_that_is_missing_or_open_to_others(tmp_path: Path) -> None:
     site = site_file(tmp_path)
     secrets_file(tmp_path, "client_secret: {file: value}\n")
-    assert "there is no file" in all_words(resolve(site, NOTHING))
+    assert f"file {tmp_path / 'value'} does not exist" in all_words(resolve(site, NOTHING))
     write(tmp_path / "value", CLIENT, 0o644)
     said = all_words(resolve(site, NOTHING))
     assert "chmod 600" in said

@@ -91,7 +91,7 @@ def test_endpoints_of_other_providers_may_spread() -> None:
         "allow": {"everyone": True},
     }  # fmt: skip
     problems = found(login=login)
-    assert "people sign in at accounts.example.org" in one("login.endpoints.token", "warning", problems)
+    assert "users sign in at accounts.example.org" in one("login.endpoints.token", "warning", problems)
     assert "plain http" in one("login.endpoints.userinfo", "error", problems)
 
 
@@ -200,7 +200,7 @@ def test_tls_files_that_are_not_there(tmp_path: Path) -> None:
     path.write_text(text_of("protocoast") + "machine:\n  tls: {certificate: cert.pem, key: key.pem}\n")
     (tmp_path / "key.pem").write_text("")
     problems = list(load(path).warnings)
-    assert "there is no file" in one("machine.tls.certificate", "warning", problems)
+    assert "cert.pem does not exist on this machine" in one("machine.tls.certificate", "warning", problems)
     assert "machine.tls.key" not in keys(problems)
 
 

@@ -65,8 +65,8 @@ def test_prefixes_are_understood(group: str) -> None:
         ("{name: Large}", "{name: Large, allow: {groups: [nonsense]}}", "notebooks.profiles[1].allow.groups[0]",
          (15, 38), "error", "can never match"),
         # profiles
-        ("[large]", "[larg]", "login.groups[0].profiles[0]", (10, 18), "error", "no profile 'larg'"),
-        ("{name: Large}", "{name: Large, allow: {}}", "notebooks.profiles[1].allow", (15, 28), "error", "nobody may"),
+        ("[large]", "[larg]", "login.groups[0].profiles[0]", (10, 18), "error", "profile 'larg' does not exist"),
+        ("{name: Large}", "{name: Large, allow: {}}", "notebooks.profiles[1].allow", (15, 28), "error", "no user may"),
         ("{name: Main, default: true}", "{name: Main, default: true, allow: {users: [ann]}}",
          "notebooks.profiles", (14, 5), "warning", "can start no server"),
         ("- {name: Main, default: true}\n    - {name: Large}", "- {name: Main}\n    - {name: Large, default: true}",

@@ -179,7 +179,7 @@ MUTATIONS = [
         "name: Develop\n      lock: gone.lock",
         "notebooks.profiles[1].lock",
         20,
-        "there is no file",
+        "gone.lock does not exist",
     ),
     ("max: 2, default: 1}", "max: 2, default: 3}", "dask.worker.cores.default", 22, "1 core to 2 cores"),
     ("{min: 1, max: 2,", "{min: 3, max: 2,", "dask.worker.cores.min", 22, "more than the largest"),
@@ -198,7 +198,7 @@ MUTATIONS = [
         "users: []",
         "login.allow",
         10,
-        "nobody may enter",
+        "no user may enter",
     ),
     ("vo.example.eu:role=member", "vo.example.eu:role=", "login.allow.groups[0]", 10, "its role is empty"),
     (
@@ -213,7 +213,7 @@ MUTATIONS = [
     ("[openid, entitlements]", "[openid]", "login.scopes", 8, "no scope is asked for"),
     ("client_id: coast-hub", "client_id: <CLIENT_ID>", "login.client_id", 7, "placeholder"),
     ("  client_id: coast-hub\n", "", "login", 5, "client_id is missing"),
-    ("  url: https://coast.example.org/jupyterhub/\n", "", "site", 2, "there is none"),
+    ("  url: https://coast.example.org/jupyterhub/\n", "", "site", 2, "which is missing"),
     ("provider: egi-check-in", "provider: demo", "login.provider", 5, "--demo-login"),
     ("provider: egi-check-in\n  instance: demo", "provider: oidc", "login", 5, "needs an issuer"),
     ("instance: demo", "issuer: https://aai-demo.egi.eu/oidc/", "login.issuer", 6, "switched off in 2022"),
@@ -379,8 +379,8 @@ def said(path: Path) -> str:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    assert "no such file" in said(tmp_path / "missing.yaml")
-    assert "no such file" in said(tmp_path / "missing" / "site.yaml")
+    assert "the file does not exist" in said(tmp_path / "missing.yaml")
+    assert "the file does not exist" in said(tmp_path / "missing" / "site.yaml")
     assert "a directory" in said(tmp_path)
     assert "cannot be read" in said(tmp_path / "null\0byte")
     assert "larger than 1 MiB" in said(write(tmp_path, b"#" * (LARGEST_FILE + 1)))

@@ -13,7 +13,7 @@ from tidehub.errors import TidehubError
 from tidehub.local import records
 from tidehub.local.isolation import ProcessHandle
 from tidehub.local.set_aside import set_aside
-from tidehub.login import people
+from tidehub.login import users
 
 
 def _nothing() -> None:
@@ -123,7 +123,7 @@ def mend(db_url: str, db_kwargs: Mapping[str, Any], private: Path, *, log: Any) 
 
     engine = sa.create_engine(db_url, **db_kwargs)
     try:
-        tables = [*orm.Base.metadata.sorted_tables, people.TABLE]
+        tables = [*orm.Base.metadata.sorted_tables, users.TABLE]
         found = records.mend(engine, tables, RULES, keep)
     finally:
         engine.dispose()

@@ -63,7 +63,7 @@ def _address(site: SiteSection) -> Iterator[Problem]:
         yield Problem(
             f"the path {parts.path!r} holds a part that the hub uses itself (hub, user, services, api)",
             path,
-            expected="the address that people open, without what the hub adds to it",
+            expected="the address that users open, without what the hub adds to it",
             fix=f"write {parts.scheme}://{parts.netloc}{re.split('/(?:hub|user|services|api)(?:/|$)', parts.path)[0]}/",
         )
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):

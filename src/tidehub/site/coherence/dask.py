@@ -1,4 +1,4 @@
-"""Dask limits against the choices that people have: what can never be reached, and what only looks reachable."""
+"""Dask limits against the choices that users have: what can never be reached, and what only looks reachable."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def _scheduler(dask: Dask) -> Iterator[Problem]:
 
 
 def _operator(dask: Dask) -> Iterator[Problem]:
-    """All notebook servers are one account to the Dask operator, so nothing there counts by person."""
+    """All notebook servers are one account to the Dask operator, so nothing there counts by user."""
     if dask.engine != "operator":
         return
     yield Problem(
         "with the Dask operator a site holds the size of workers and schedulers and dask.cluster.max_workers; "
-        "dask.per_user and dask.cluster's cores and memory are not held, and people can reach each other's schedulers",
+        "dask.per_user and dask.cluster's cores and memory are not held, and users can reach each other's schedulers",
         ("dask", "engine"),
         fix="write dask.engine: gateway where these limits matter",
         severity="warning",
@@ -83,7 +83,7 @@ def _reachable(dask: Dask) -> Iterator[Problem]:
     if never:
         sizes = "; ".join(_size(row) for row in never)
         yield Problem(
-            f"people may choose workers that no cluster can have ({sizes}): {_why(dask, never[0])}",
+            f"users may choose workers that no cluster can have ({sizes}): {_why(dask, never[0])}",
             _path(never[0].bound_by),
             fix="raise this limit, or lower dask.worker's max",
         )
@@ -106,15 +106,15 @@ def _is_trap(dask: Dask, row: Row) -> bool:
 
 
 def _per_user(dask: Dask) -> Iterator[Problem]:
-    person, cluster = dask.per_user, dask.cluster
+    per_user, cluster = dask.per_user, dask.cluster
     pairs: list[tuple[str, float | None, float, Callable[[Any], str]]] = [
-        ("max_cores", person.max_cores, cluster.max_cores, format_cores),
-        ("max_memory", person.max_memory, cluster.max_memory, format_size),
+        ("max_cores", per_user.max_cores, cluster.max_cores, format_cores),
+        ("max_memory", per_user.max_memory, cluster.max_memory, format_size),
     ]
     for name, total, one, shown in pairs:
         if total is not None and total < one:
             yield Problem(
-                f"a person may have {shown(total)} in all, so no cluster reaches dask.cluster.{name}, {shown(one)}",
+                f"a user may have {shown(total)} in all, so no cluster reaches dask.cluster.{name}, {shown(one)}",
                 ("dask", "per_user", name),
                 severity="warning",
             )

@@ -32,7 +32,7 @@ def _name(site: Site) -> Iterator[Problem]:
 
 
 def _storage(site: Site) -> Iterator[Problem]:
-    home, people = site.notebooks.home.size, site.site.people
+    home, users = site.notebooks.home.size, site.site.people
     cloud = site.infrastructure.cloud if site.infrastructure else None
     stores: list[tuple[int | None, int, str, KeyPath]] = [
         (site.machine.storage, 0, "the disk for homes", ("machine", "storage")),
@@ -51,9 +51,9 @@ def _storage(site: Site) -> Iterator[Problem]:
         if fits == 0:
             what = f"{store} is {format_size(room)}: not one home of {format_size(home)} fits{hub}"
             yield Problem(what, path, fix="raise it, or lower notebooks.home.size")
-        elif people is not None and fits < people:
+        elif users is not None and fits < users:
             yield warning(
-                f"{people} homes of {format_size(home)}{hub} need {format_size(people * home + beside)}, and {store} "
+                f"{users} homes of {format_size(home)}{hub} need {format_size(users * home + beside)}, and {store} "
                 f"is {format_size(room)}: enough for {fits}",
                 path,
                 fix="raise it, or lower notebooks.home.size or site.people",
@@ -71,7 +71,7 @@ def _versions(kubernetes: Kubernetes) -> Iterator[Problem]:
     name = kubernetes.release_set or release_sets.DEFAULT
     if name not in release_sets.names():
         yield Problem(
-            f"there is no release set {name!r}",
+            f"release set {name!r} does not exist",
             ("kubernetes", "release_set"),
             expected=f"one of {', '.join(release_sets.names())}",
         )
@@ -96,7 +96,7 @@ def _versions(kubernetes: Kubernetes) -> Iterator[Problem]:
         by_scope = gateway is not None and charts.parts(gateway) >= charts.GATEWAY_BY_SCOPE
         if by_scope and charts.parts(hub) < charts.SCOPES:
             yield Problem(
-                f"dask-gateway {gateway} admits people by the scopes of their hub token, and JupyterHub {hub} (chart "
+                f"dask-gateway {gateway} admits users by the scopes of their hub token, and JupyterHub {hub} (chart "
                 f"{hub_chart}) has none",
                 path,
                 fix="take both charts from the release set",

@@ -1,4 +1,4 @@
-"""The way in, against itself: which of its keys need or exclude each other. Pure."""
+"""The exposure, against itself: which of its keys need or exclude each other. Pure."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def _gateway(site: Site, exposed: Exposure) -> Iterator[Problem]:
         yield Problem("a Gateway is named, and a class to make another one of", (*_AT, "class"), fix=fix)
     gateway = exposed.gateway
     if gateway is not None and gateway.redirect_listener and not is_https(site):
-        what = "people are sent on to https, and the site's address is http"
+        what = "users are sent on to https, and the site's address is http"
         yield Problem(what, (*_AT, "gateway", "redirect_listener"), fix="remove it, or correct site.url")
     elif gateway is not None and gateway.redirect_listener and not gateway.listener:
         yield Problem(
-            "without a listener of its own the site's route is also at the one that sends people on to https",
+            "without a listener of its own the site's route is also at the one that sends users on to https",
             (*_AT, "gateway", "redirect_listener"),
             fix="name the https listener with gateway.listener",
         )
     elif gateway is not None and gateway.redirect_listener == gateway.listener and gateway.listener:
-        what = "the listener sends people on to itself"
+        what = "the listener sends users on to itself"
         yield Problem(
             what, (*_AT, "gateway", "redirect_listener"), fix="name the http listener, or remove it"
         )

@@ -1,4 +1,4 @@
-"""Memberships in the site: entitlements that cannot match, rules for groups that give nothing, profiles of nobody."""
+"""Memberships in the site: entitlements that cannot match, rules and profiles that have no effect."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def _rules(site: Site) -> Iterator[Problem]:
                 slugs = ", ".join(profile.slug for profile in site.notebooks.profiles)
                 fix = f"did you mean {near[0]}?" if near else None
                 yield Problem(
-                    f"there is no profile {name!r}", (*path, "profiles", place), expected=slugs, fix=fix
+                    f"profile {name!r} does not exist", (*path, "profiles", place), expected=slugs, fix=fix
                 )
         if not (group_rule.profiles or group_rule.notebooks or group_rule.dask):
             what = "this rule gives its group nothing"
@@ -183,7 +183,7 @@ def _notebooks(site: Site, group_rule: GroupRule, path: KeyPath) -> Iterator[Pro
 def _dask(site: Site, more: DaskFor, path: KeyPath) -> Iterator[Problem]:
     dask = site.dask
     if dask.engine == "none":
-        yield warning("there are no clusters here (dask.engine is none)", path, fix="remove it")
+        yield warning("this site has no clusters (dask.engine is none)", path, fix="remove it")
         return
     if more.enabled and dask.access == "everyone":
         yield warning(
@@ -193,7 +193,7 @@ def _dask(site: Site, more: DaskFor, path: KeyPath) -> Iterator[Problem]:
         )
     if dask.access == "groups" and not more.enabled:
         yield warning(
-            "these limits count only for people who may start clusters by another rule",
+            "these limits count only for users who may start clusters by another rule",
             path,
             fix="add enabled: true, if this group may start clusters",
         )
@@ -216,7 +216,7 @@ def _profiles(site: Site) -> Iterator[Problem]:
     for index, profile in enumerate(profiles):
         if profile.allow is not None and not (profile.allow.users or profile.allow.groups):
             yield Problem(
-                f"nobody may start {profile.name}",
+                f"no user may start {profile.name}",
                 ("notebooks", "profiles", index, "allow"),
                 expected="users: [...] or groups: [...]",
                 fix="say who may start it, or remove allow: for everybody",
@@ -224,13 +224,13 @@ def _profiles(site: Site) -> Iterator[Problem]:
     free = [profile for profile in profiles if not is_restricted(site, profile)]
     if not free:
         yield warning(
-            "every profile is for some people only: whoever else may enter can start no server",
+            "every profile is for some users only: whoever else may enter can start no server",
             ("notebooks", "profiles"),
         )
     for index, profile in enumerate(profiles):
         if profile.default and free and profile not in free:
             yield warning(
-                f"the default profile is for some people only; for others {free[0].name!r} is preselected",
+                f"the default profile is for some users only; for others {free[0].name!r} is preselected",
                 ("notebooks", "profiles", index, "default"),
             )
 

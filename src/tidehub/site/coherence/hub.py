@@ -1,4 +1,4 @@
-"""The site's rules about people against the hub that its chart installs: what an older one cannot keep. Pure."""
+"""The site's rules about users against the hub that its chart installs: what an older one cannot keep. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_hub(site: Site) -> list[Problem]:
 def _older(site: Site, chart: tuple[int, ...]) -> Iterator[Problem]:
     if chart < charts.LOGIN_BY_GROUPS:
         yield Problem(
-            "nobody here knows how the hub of this chart asks who may enter: it might admit everybody",
+            "tidehub does not know how the hub of this chart decides who may enter: it might admit everybody",
             _path(site),
             expected="jupyterhub 1.0.0 or newer, or a published version of daskhub",
             fix="remove the version, and take the release set's",

@@ -1,4 +1,4 @@
-"""The login against itself and the site's address: what lets nobody in, or everybody, or leads nowhere. Pure."""
+"""The login against itself and the site's address: what admits no user, or everybody, or leads nowhere. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _login(site: Site) -> Iterator[Problem]:
         return
     if site.site.url is None:
         yield Problem(
-            f"the provider {login.provider} sends people back to the site's address, and there is none",
+            f"the provider {login.provider} sends users back to the site's address, which is missing",
             ("site",),
             fix="add url: with the public address",
         )
@@ -109,7 +109,7 @@ def _endpoints(login: Login) -> Iterator[Problem]:
         whose = f"the issuer is at {_host(issuer)}"
     else:
         foreign = {name: url for name, url in stated.items() if _host(url) != _host(stated["authorize"])}
-        whose = f"people sign in at {_host(stated['authorize'])}"
+        whose = f"users sign in at {_host(stated['authorize'])}"
     for name, url in foreign.items():
         # Some providers spread over hosts; two instances of one provider refuse each other's codes.
         certain = login.provider == "egi-check-in" or {
@@ -146,7 +146,7 @@ def _callback(site: Site) -> Iterator[Problem]:
     else:
         why = "its path is not the base path of site.url followed by hub/oauth_callback"
     yield Problem(
-        f"the identity provider would send people elsewhere: {why}",
+        f"the identity provider would send users elsewhere: {why}",
         ("login", "callback_url"),
         expected=right,
         fix="correct it here and in the registration, or correct site.url",
@@ -166,7 +166,7 @@ def _allow(login: Login) -> Iterator[Problem]:
     named = bool(allow.users or allow.groups)
     if not named and not allow.everyone:
         yield Problem(
-            "nobody may enter",
+            "no user may enter",
             ("login", "allow"),
             expected="users: [...], groups: [...] or everyone: true",
             fix="say who may enter; everyone: true admits all whom the identity provider knows",

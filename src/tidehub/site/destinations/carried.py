@@ -1,4 +1,4 @@
-"""What keys become in the Python that travels in `extraConfig`: the login, the policy about people and clusters. Pure.
+"""What keys become in the Python that travels in `extraConfig`: the login, the policy about users and clusters. Pure.
 
 The charts have no values for these. An entry carries modules of tidehub and the part of the site that they read as
 plain values. `within` of a destination is the way to one of them, from the class that reads it: the traits of
@@ -29,7 +29,7 @@ ours."""
 ORDER_COMMANDS, ORDER_LIMITS, ORDER_POLICY = "00-commands", "10-limits", "30-policy"
 """Entries of `gateway.extraConfig`. Both charts run entries in the order of their names."""
 RULE_NOTE = "admission itself is tidehub's rule: entitlements are compared without their authority"
-_CHOICES_NOTE = "counted for each person at each start"
+_CHOICES_NOTE = "counted for each user at each start"
 _NOWHERE = Endpoints("", "", "", "", "")
 
 
@@ -40,18 +40,18 @@ def has_own_login(site: Site) -> bool:
 
 
 def has_choices(site: Site) -> bool:
-    """Whether people differ in what they may start or in its size, or in whether they may start clusters."""
+    """Whether users differ in what they may start or in its size, or in whether they may start clusters."""
     sizes = any(one.notebooks is not None for one in site.login.groups)
     return sizes or keeps_clusters(site) or any(is_restricted(site, one) for one in site.notebooks.profiles)
 
 
 def has_gateway(site: Site) -> bool:
-    """Whether people get their clusters from Dask Gateway."""
+    """Whether users get their clusters from Dask Gateway."""
     return site.dask.engine == "gateway"
 
 
 def keeps_clusters(site: Site) -> bool:
-    """Whether only some people may start clusters with Dask Gateway."""
+    """Whether only some users may start clusters with Dask Gateway."""
     return has_gateway(site) and site.dask.access == "groups"
 
 
@@ -124,18 +124,18 @@ def stated_names(site: Site, value: dict[str, str], path: KeyPath) -> Iterable[D
         yield _inside(HUB, ORDER_LOGIN, "SiteRule", "names", value=dict(value))
 
 
-# --- the policy about people and clusters -----------------------------------------------------
+# --- the policy about users and clusters -----------------------------------------------------
 
 
 def of_people(site: Site, value: Any, path: KeyPath) -> Iterable[Destination]:
-    """A key that decides which servers a person may start, and their size."""
+    """A key that decides which servers a user may start, and their size."""
     if has_choices(site) and value not in (None, ()):
         found = _in_policy(site, path)
         yield _inside(HUB, ORDER_PEOPLE, "ServerChoices", *path, value=found, note=_CHOICES_NOTE)
 
 
 def of_clusters(site: Site, value: Any, path: KeyPath) -> Iterable[Destination]:
-    """A key that decides about a person's clusters: the policy reads it at each start of one."""
+    """A key that decides about a user's clusters: the policy reads it at each start of one."""
     if has_gateway(site) and value not in (None, ()):
         yield _inside(GATEWAY, ORDER_POLICY, "SiteBackend", "site", *path, value=_in_policy(site, path))
 

@@ -26,7 +26,7 @@ CPU_PERIOD = 100_000
 def to_jupyterhub_memory(size: int) -> str | int:
     """`size` bytes for JupyterHub's `mem_limit` and `mem_guarantee`: `10G`, `512M`, or bytes where no suffix is exact.
 
-    Raises `ValueError` for what no notation holds exactly: bytes that are no multiple of 1024, from 2**53 on.
+    Raises `ValueError` for what no notation holds exactly: bytes that are not a multiple of 1024, from 2**53 on.
     """
     for suffix, factor in _POWERS_OF_1024:
         count, rest = divmod(_positive(size), factor)

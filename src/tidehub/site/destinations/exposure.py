@@ -49,7 +49,7 @@ def host_of(site: Site) -> str | None:
 
 
 def is_https(site: Site) -> bool:
-    """Whether people come by https."""
+    """Whether users come by https."""
     return bool(site.site.url) and str(site.site.url).startswith("https:")
 
 
@@ -60,7 +60,7 @@ def certificate_secret(site: Site) -> str | None:
 
 
 def url_values(site: Site, value: str | None, path: KeyPath) -> Iterable[Destination]:
-    """What `site.url` becomes at the way in."""
+    """What `site.url` becomes in the exposure."""
     host = host_of(site)
     if host is None:
         return
@@ -81,7 +81,7 @@ def url_values(site: Site, value: str | None, path: KeyPath) -> Iterable[Destina
 
 
 def contact_values(site: Site, value: str | None, path: KeyPath) -> Iterable[Destination]:
-    """What `site.contact` becomes at the way in: whom Let's Encrypt writes to."""
+    """What `site.contact` becomes in the exposure: whom Let's Encrypt writes to."""
     exposed = exposure_of(site)
     if value and exposed.kind == "load-balancer" and is_https(site) and not exposed.tls_secret:
         yield helm(HUB, "proxy", "https", "letsencrypt", "contactEmail", value=value.removeprefix("mailto:"))

@@ -122,7 +122,7 @@ def _addresses(site: Site, value: Any, path: KeyPath) -> Iterable[Destination]:
         yield from _login(site, "userdata_url", found.userinfo_url)
         yield from _login(site, "login_service", site.login.title)
     if path[-1] == "provider" and not replaces_login(site):
-        own = "the code puts SiteAuthenticator in its place; without the code nobody would be admitted"
+        own = "the code puts SiteAuthenticator in its place; without the code no user would be admitted"
         note = own if carried.has_own_login(site) else ""
         yield helm(
             HUB, "hub", "config", "JupyterHub", "authenticator_class", value="generic-oauth", note=note
@@ -179,7 +179,7 @@ def _amount(what: str, value: Any) -> str | int:
 
 
 def _limit(name: str) -> Rule:
-    """The chart has no values for the limits of a cluster: they are Python. A person's own come from the policy."""
+    """The chart has no values for the limits of a cluster: they are Python. A user's own come from the policy."""
 
     def rule(site: Site, value: Any, path: KeyPath) -> Iterable[Destination]:
         code = f"c.KubeClusterConfig.{name} = {cluster_config(site.dask)[name]!r}"

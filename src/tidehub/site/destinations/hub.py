@@ -36,7 +36,7 @@ def _cluster(name: str) -> Rule:
 
 def _option(name: str) -> Rule:
     def rule(site: Site, value: Any, path: KeyPath) -> Iterable[Destination]:
-        unit = " (in GiB, as people choose it)" if name == "worker_memory" else ""
+        unit = " (in GiB, as users choose it)" if name == "worker_memory" else ""
         shown = value / 2**30 if name == "worker_memory" else int(value)
         bound = path[-1]
         yield destination.hub(

@@ -68,7 +68,7 @@ def _address(site: Site, value: Any, path: KeyPath) -> Iterable[Destination]:
 
 def _total(site: Site, value: Any, path: KeyPath) -> Iterable[Destination]:
     if value is not None:
-        yield destination.machine(f"gateway's admission: {path[-1]}", value, "over all clusters of a person")
+        yield destination.machine(f"gateway's admission: {path[-1]}", value, "over all clusters of a user")
 
 
 RULES: dict[str, Rule] = {
@@ -106,7 +106,7 @@ RULES: dict[str, Rule] = {
     "machine.scheduler_port": _plain("the address of Dask schedulers for clients outside"),
     "machine.tls.certificate": _plain("configurable-http-proxy's certificate"),
     "machine.tls.key": _plain("configurable-http-proxy's key"),
-    "machine.trusted_proxies": _plain("reverse proxies whose forwarded headers are believed"),
+    "machine.trusted_proxies": _plain("reverse proxies whose forwarded headers are trusted"),
     "machine.reserve_memory": _plain("memory that the ledger never promises"),
     "machine.database_url": _plain("JupyterHub.db_url"),
 }
@@ -132,6 +132,6 @@ _BY_MEMBERSHIP = (
 )
 RULES |= dict.fromkeys(
     _BY_MEMBERSHIP,
-    _plain("what a person has", "by tidehub.login.entitled, at each start of a server or cluster"),
+    _plain("what a user has", "by tidehub.login.entitled, at each start of a server or cluster"),
 )
 RULES["notebooks.ephemeral_storage.limit"] = RULES["notebooks.ephemeral_storage.guarantee"]

@@ -1,4 +1,4 @@
-"""Dask clusters in the site: what people may choose, and the limits."""
+"""Dask clusters in the site: what users may choose, and the limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Quantity = TypeVar("Quantity")
 
 
 class Choice(Section, Generic[Quantity]):
-    """A range that people choose from."""
+    """A range that users choose from."""
 
     min: Quantity = Field(description="The smallest choice.")
     max: Quantity = Field(description="The largest choice.")
@@ -46,9 +46,11 @@ class Scheduler(Section):
 class Cluster(Section):
     """The limits of one cluster, the scheduler included."""
 
-    max_workers: int = Field(ge=1, le=100_000, strict=True, description="Most workers of one cluster.")
-    max_cores: CoreCount = Field(description="Most cores of one cluster, the scheduler's included.")
-    max_memory: Size = Field(description="Most memory of one cluster, the scheduler's included.")
+    max_workers: int = Field(
+        ge=1, le=100_000, strict=True, description="Maximum number of workers of one cluster."
+    )
+    max_cores: CoreCount = Field(description="Maximum cores of one cluster, the scheduler's included.")
+    max_memory: Size = Field(description="Maximum memory of one cluster, the scheduler's included.")
     idle_timeout: Timeout = Field(
         default=1200.0, description="A cluster idle for this long is ended, or never."
     )
@@ -58,16 +60,20 @@ class Cluster(Section):
 
 
 class PerUser(Section):
-    """The limits of one person, over all their clusters."""
+    """The limits of one user, over all their clusters."""
 
     max_clusters: int = Field(
-        default=2, ge=1, le=100_000, strict=True, description="Most clusters of one person at once."
+        default=2,
+        ge=1,
+        le=100_000,
+        strict=True,
+        description="Maximum number of clusters of one user at once.",
     )
     max_cores: CoreCount | None = Field(
-        default=None, description="Most cores of one person's clusters together."
+        default=None, description="Maximum cores of one user's clusters together."
     )
     max_memory: Size | None = Field(
-        default=None, description="Most memory of one person's clusters together."
+        default=None, description="Maximum memory of one user's clusters together."
     )
 
 
@@ -78,7 +84,7 @@ class Image(Section):
         default="profile", description="`profile` follows the notebook server; or an image with a tag."
     )
     choice: Literal["fixed", "tagged", "any"] = Field(
-        default="fixed", description="Whether people may name another image: no, any with a tag, or any."
+        default="fixed", description="Whether users may name another image: no, any with a tag, or any."
     )
 
 
@@ -93,11 +99,11 @@ class Dask(Section):
         default="everyone",
         description="Who may start clusters: everyone who may enter, or only groups that login.groups enables.",
     )
-    worker: Worker = Field(default=Worker(), description="One worker: what people may choose.")
+    worker: Worker = Field(default=Worker(), description="One worker: what users may choose.")
     scheduler: Scheduler = Field(default=Scheduler(), description="The scheduler of a cluster.")
     cluster: Cluster = Field(
         default=Cluster(max_workers=4, max_cores=6, max_memory=9 * GIB),
         description="The limits of one cluster.",
     )
-    per_user: PerUser = Field(default=PerUser(), description="The limits of one person.")
+    per_user: PerUser = Field(default=PerUser(), description="The limits of one user.")
     image: Image = Field(default=Image(), description="The container image on Kubernetes.")

@@ -52,7 +52,7 @@ class Gateway(Section):
         default=None, description="Its listener for the site, for example https; none means all that fit."
     )
     redirect_listener: KubernetesName | None = Field(
-        default=None, description="Its listener whose people are sent on to https, for example http."
+        default=None, description="Its listener whose users are sent on to https, for example http."
     )
 
 

@@ -46,13 +46,13 @@ class ClusterFor(Section):
     """Larger clusters."""
 
     max_workers: int | None = Field(
-        default=None, ge=1, le=100_000, strict=True, description="Most workers of one cluster."
+        default=None, ge=1, le=100_000, strict=True, description="Maximum number of workers of one cluster."
     )
     max_cores: CoreCount | None = Field(
-        default=None, description="Most cores of one cluster, the scheduler's included."
+        default=None, description="Maximum cores of one cluster, the scheduler's included."
     )
     max_memory: Size | None = Field(
-        default=None, description="Most memory of one cluster, the scheduler's included."
+        default=None, description="Maximum memory of one cluster, the scheduler's included."
     )
 
 
@@ -60,13 +60,17 @@ class PerUserFor(Section):
     """More clusters."""
 
     max_clusters: int | None = Field(
-        default=None, ge=1, le=100_000, strict=True, description="Most clusters of one person at once."
+        default=None,
+        ge=1,
+        le=100_000,
+        strict=True,
+        description="Maximum number of clusters of one user at once.",
     )
     max_cores: CoreCount | None = Field(
-        default=None, description="Most cores of one person's clusters together."
+        default=None, description="Maximum cores of one user's clusters together."
     )
     max_memory: Size | None = Field(
-        default=None, description="Most memory of one person's clusters together."
+        default=None, description="Maximum memory of one user's clusters together."
     )
 
 
@@ -78,7 +82,7 @@ class DaskFor(Section):
     )
     worker: WorkerFor | None = Field(default=None, description="Larger workers.")
     cluster: ClusterFor | None = Field(default=None, description="Larger clusters.")
-    per_user: PerUserFor | None = Field(default=None, description="More for one person in all.")
+    per_user: PerUserFor | None = Field(default=None, description="More for one user in all.")
 
 
 class GroupRule(Section):

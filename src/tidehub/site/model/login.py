@@ -42,14 +42,14 @@ class Admins(Section):
 class Endpoints(Section):
     """Addresses of an identity provider that has no discovery document, or a wrong one."""
 
-    authorize: Url = Field(description="Where people are sent to sign in.")
+    authorize: Url = Field(description="Where users are sent to sign in.")
     token: Url = Field(description="Where the hub exchanges the code for a token.")
-    userinfo: Url = Field(description="Where the hub asks who a person is.")
+    userinfo: Url = Field(description="Where the hub asks who a user is.")
     jwks: Url | None = Field(
         default=None,
         description="Where the provider's public keys are; needed where discovery does not say.",
     )
-    end_session: Url | None = Field(default=None, description="Where people are sent to sign out.")
+    end_session: Url | None = Field(default=None, description="Where users are sent to sign out.")
 
     def by_name(self) -> dict[str, str]:
         """The addresses that are stated."""
@@ -58,7 +58,7 @@ class Endpoints(Section):
 
 
 class Login(Section):
-    """Who people are, and who may enter."""
+    """Who users are, and who may enter."""
 
     provider: Literal["demo", "egi-check-in", "oidc"] = Field(
         description="The embedded provider for trying out, EGI Check-In, or another OpenID Connect provider."
@@ -96,7 +96,7 @@ class Login(Section):
     )
     enrolment_url: Url | None = Field(
         default=None,
-        description="Where a person asks for the membership that is missing; shown on the refusal page.",
+        description="Where a user asks for the membership that is missing; shown on the refusal page.",
     )
     refresh: Seconds = Field(
         default=300.0,
@@ -105,7 +105,7 @@ class Login(Section):
     )
     grace: Seconds = Field(
         default=86400.0,
-        description="How long people go on while the provider does not answer, or cannot without a new sign-in.",
+        description="How long users go on while the provider does not answer, or cannot without a new sign-in.",
     )
     block: Lines = Field(
         default=(),
@@ -114,7 +114,7 @@ class Login(Section):
     names: dict[Line, Line] = Field(
         default={},
         description="Subject (the claim sub) to user name, where the operator decides: another name for the second "
-        "of two people who claim one, or an old name for a person with a new account.",
+        "of two users who have the same one, or an old name for a user with a new account.",
     )
 
     @property

@@ -39,13 +39,13 @@ class Machine(Section):
     )
     trusted_proxies: Lines = Field(
         default=(),
-        description="Addresses or networks of reverse proxies whose forwarded headers are believed.",
+        description="Addresses or networks of reverse proxies whose forwarded headers are trusted.",
     )
     reserve_memory: AnySize = Field(
         default=GIB, description="Memory kept for the system and the platform's own processes."
     )
     storage: Size | None = Field(
-        default=None, description="Disk space for people's homes; homes are checked against it."
+        default=None, description="Disk space for users' homes; homes are checked against it."
     )
     database_url: Line | None = Field(
         default=None,

@@ -29,7 +29,7 @@ class Bytes(Section):
 
 
 class Home(Section):
-    """A person's home directory."""
+    """A user's home directory."""
 
     size: Size | None = Field(default=None, description="Size of the volume; none means no limit of its own.")
     storage_class: Line | None = Field(default=None, description="Kubernetes storage class of the volume.")
@@ -48,7 +48,7 @@ class Profile(Section):
     description: str = Field(default="", description="What it is for, shown below the name.", max_length=2000)
     image: Line | None = Field(
         default=None,
-        description="Container image, with a tag, on Kubernetes. On one machine nothing is one: without "
+        description="Container image, with a tag, on Kubernetes. On one machine images are not used: without "
         "packages or lock the profile uses the release set's default environment.",
     )
     packages: Lines = Field(
@@ -83,7 +83,7 @@ class Notebooks(Section):
     ephemeral_storage: Bytes | None = Field(
         default=None, description="Scratch space of a server (its /tmp) on Kubernetes."
     )
-    home: Home = Field(default=Home(), description="A person's home directory.")
+    home: Home = Field(default=Home(), description="A user's home directory.")
     idle_timeout: Timeout = Field(
         default=3600.0, description="A server idle for this long is stopped, or never."
     )

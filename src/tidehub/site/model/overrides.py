@@ -120,7 +120,7 @@ class HelmOverrides(Section):
 
 
 class Overrides(Section):
-    """What this site adds in its own words. It counts last, and no one but you knows what it does."""
+    """What this site adds in its own words. It counts last, and only you know what it does."""
 
     helm: HelmOverrides = Field(
         default=HelmOverrides(), description="Helm values for Kubernetes, one mapping a chart."

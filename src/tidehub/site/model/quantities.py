@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
 from tidehub.site.units import QuantityError, parse_cores, parse_duration, parse_size
 
 WRITTEN = {"written": True}
-"""Validation context: the data were written by a person, so quantities carry units."""
+"""Validation context: the data come from a file that was written by hand, so quantities carry units."""
 
 
 def _size(value: Any, info: ValidationInfo) -> int:

@@ -1,4 +1,4 @@
-"""What every section of a site has in common: frozen, and no key that nobody knows."""
+"""What every section of a site has in common: frozen, and no unknown key."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _printable(text: str) -> str:
 Line = Annotated[
     str, StringConstraints(min_length=1, max_length=255, strip_whitespace=True), AfterValidator(_printable)
 ]
-"""One line of text for a person, 1 to 255 characters."""
+"""One line of text, 1 to 255 characters."""
 Lines = tuple[Line, ...]
 KubernetesName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
 """A name as Kubernetes allows it: lower-case letters, digits, `-` and `.`."""

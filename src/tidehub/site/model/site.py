@@ -22,20 +22,20 @@ GIB = 2**30
 class SiteSection(Section):
     """The community and its address."""
 
-    name: Line = Field(description="Name of the site, as people see it on the login and spawn pages.")
+    name: Line = Field(description="Name of the site, as users see it on the login and spawn pages.")
     url: Url | None = Field(
         default=None,
         description="Public address, with the base path; none means this machine's own loopback address.",
     )
     contact: Line | None = Field(
-        default=None, description="Where people get help: a mail or web address, shown on error pages."
+        default=None, description="Where users get help: a mail or web address, shown on error pages."
     )
     people: int | None = Field(
         default=None,
         ge=1,
         le=1_000_000,
         strict=True,
-        description="How many people the platform is for; storage is checked against it.",
+        description="How many users the platform is for; storage is checked against it.",
     )
 
     @property
@@ -75,9 +75,9 @@ class Site(Section):
         "A `login` section or a list replaces the preset's as a whole.",
     )
     site: SiteSection = Field(description="The community and its address.")
-    login: Login = Field(description="Who people are, and who may enter.")
+    login: Login = Field(description="Who users are, and who may enter.")
     notebooks: Notebooks = Field(description="Notebook servers and their profiles.")
-    dask: Dask = Field(default=Dask(), description="Dask clusters: what people may choose, and the limits.")
+    dask: Dask = Field(default=Dask(), description="Dask clusters: what users may choose, and the limits.")
     machine: Machine = Field(default=Machine(), description="The platform on one machine.")
     hub: Hub = Field(default=Hub(), description="The hub itself.")
     kubernetes: Kubernetes | None = Field(default=None, description="The platform on a Kubernetes cluster.")

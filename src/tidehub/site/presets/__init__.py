@@ -11,7 +11,7 @@ NAMES = ("laptop", "egi-pangeo", "protocoast")
 
 
 def text_of(name: str) -> str:
-    """The site file of a preset, with its comments. Raises `KeyError` for a name that is none."""
+    """The site file of a preset, with its comments. Raises `KeyError` for an unknown name."""
     if name not in NAMES:
         raise KeyError(name)
     return (Path(__file__).parent / f"{name}.yaml").read_text(encoding="utf-8")

@@ -23,7 +23,7 @@ def text_of(path: Path, file: str) -> str:
         # Not blocking: opening a named pipe by mistake must not hang.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise refuse("there is no such file", "check the name, or write one with: tidehub init") from None
+        raise refuse("the file does not exist", "check the name, or write one with: tidehub init") from None
     except (OSError, ValueError) as error:
         raise refuse(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
     try:

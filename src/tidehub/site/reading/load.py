@@ -29,7 +29,7 @@ Override = tuple[str, Any]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A site, what a person should know about it, and where its values were set."""
+    """A site, what an operator should know about it, and where its values were set."""
 
     site: Site
     warnings: tuple[Problem, ...]
@@ -93,7 +93,7 @@ def builtin_site() -> Site:
 def load_preset(
     name: str, *, overrides: Iterable[Override] = (), environ: Mapping[str, str] | None = None
 ) -> Loaded:
-    """A preset as a site. Raises `KeyError` for a name that is none, `SiteError` for what was put over it."""
+    """A preset as a site. Raises `KeyError` for an unknown name, `SiteError` for what was put over it."""
     presets.text_of(name)
     root = Entries(0, 0, items={"preset": (Node(0, 0, "preset"), Node(0, 0, name))})
     return _loaded(_File(root, f"the preset {name}"), [], frozenset(), overrides, environ or {}, None)
@@ -239,7 +239,9 @@ def _resolve_files(data: dict[str, Any], base: Path) -> list[Problem]:
             profile["lock"] = str(base / profile["lock"])
             if not _is_file(profile["lock"]):
                 path: KeyPath = ("notebooks", "profiles", index, "lock")
-                problems.append(Problem(f"there is no file {profile['lock']}", path, expected="a lock file"))
+                problems.append(
+                    Problem(f"file {profile['lock']} does not exist", path, expected="a lock file")
+                )
     machine = data.get("machine")
     tls = machine.get("tls") if isinstance(machine, dict) else None
     for name in ("certificate", "key"):
@@ -247,7 +249,7 @@ def _resolve_files(data: dict[str, Any], base: Path) -> list[Problem]:
             tls[name] = str(base / tls[name])
             if not _is_file(tls[name]):
                 # A warning: the file may be checked elsewhere than on the machine that serves the site.
-                what, fix = f"there is no file {tls[name]} on this machine", "`tidehub up` needs it"
+                what, fix = f"file {tls[name]} does not exist on this machine", "`tidehub up` needs it"
                 problems.append(Problem(what, ("machine", "tls", name), fix=fix, severity="warning"))
     return problems
 

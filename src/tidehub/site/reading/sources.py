@@ -33,7 +33,7 @@ class Layers:
             if isinstance(inner, list):
                 if not isinstance(part, int) or part >= len(inner):
                     return Problem(
-                        "there is no such entry in the list",
+                        "the list has no such entry",
                         path[: depth + 1],
                         expected=f"a number below {len(inner)}: entries count from 0",
                         source=source,

@@ -201,7 +201,7 @@ class _Builder:
             key = self.node(event, path, depth + 1)
             value = self.node(below := next(self.events), (*path, written), depth + 1)
             if getattr(below, "value", None) == "" and not below.style:
-                # Nothing is written: the parser places it on a later line, a person looks at the key.
+                # Nothing is written: the parser places it on a later line; a reader looks at the key.
                 value = replace(value, line=key.line, column=key.column, end=key.end)
             if type(event).__name__ != "ScalarEvent":
                 self.say(key.line, key.column, "a key must be plain text", path=path)

@@ -95,7 +95,7 @@ def test_a_site_without_the_section_is_built_with_its_defaults() -> None:
 
 
 def test_a_release_set_that_is_none_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"no release set '2020\.1'"):
+    with pytest.raises(UsageError, match=r"Release set '2020\.1' does not exist"):
         built(of("model: split"), release_set="2020.1")
 
 

@@ -87,8 +87,8 @@ def test_an_image_stands_for_the_profile_that_has_it(site: Site) -> None:
         ({"worker_cores": 3}, "this site allows 1 to 2 cores"),
         ({"worker_memory": 0.5}, "this site allows 1 GiB to 6 GiB"),
         ({"image": "quay.io/x/other:1"}, "Choose profile: main, next"),
-        ({"profile": "gone"}, "there is no profile 'gone'; you may choose: main, next"),
-        ({"colour": "red"}, "there is no cluster option colour"),
+        ({"profile": "gone"}, "profile 'gone' does not exist; you may choose: main, next"),
+        ({"colour": "red"}, "cluster option colour does not exist"),
     ],
 )
 def test_wrong_choices_are_refused_in_words(site: Site, request_: dict[str, Any], words: str) -> None:
@@ -130,7 +130,7 @@ def test_a_group_has_its_own_choices_and_limits(site_for_groups: Site) -> None:
     assert spec["worker_cores"]["max"] == 2
     with pytest.raises(ValueError, match="this site allows 1 to 2 cores"):
         plain.parse_options({"worker_cores": 4})
-    with pytest.raises(ValueError, match=r"no profile 'next'; you may choose: main$"):
+    with pytest.raises(ValueError, match=r"profile 'next' does not exist; you may choose: main$"):
         plain.parse_options({"profile": "next"})
     with pytest.raises(ValueError, match=r"Choose profile: main$"):
         plain.parse_options({"image": "quay.io/x/next:1"})
@@ -201,7 +201,7 @@ def test_scaling_is_bound_by_what_the_other_clusters_leave(site: Site) -> None:
     beside = totals.most_workers(site.dask, [first, second], second)
     assert (beside.workers, beside.bound_by) == (1, "dask.per_user.max_memory")
     words = totals.limit_words(site.dask, beside)
-    assert "dask.per_user.max_memory: 20 GiB for all clusters of one person together" in words
+    assert "dask.per_user.max_memory: 20 GiB for all clusters of one user together" in words
     assert "a worker of yours has 1 core and 4 GiB" in words
 
 

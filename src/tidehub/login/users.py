@@ -27,14 +27,14 @@ TABLE = sa.Table(
 
 @dataclass(frozen=True)
 class Identity:
-    """A person as an identity provider knows them. `realm` is the provider, `sub` its name for them."""
+    """A user as an identity provider knows them. `realm` is the provider, `sub` its name for them."""
 
     realm: str
     sub: str
 
 
 class NameTaken(Exception):
-    """The name belongs to another person. `owner` is who has it."""
+    """The name belongs to another user. `owner` is who has it."""
 
     def __init__(self, name: str, owner: Identity) -> None:
         super().__init__(f"the user name {name} belongs to {owner.sub} of {owner.realm}")
@@ -42,7 +42,7 @@ class NameTaken(Exception):
         self.owner = owner
 
 
-class People:
+class KnownUsers:
     """The table. `stated` is the operator's word (sub to name), which overrules what was bound."""
 
     def __init__(self, session: Any, stated: Mapping[str, str] | None = None) -> None:
@@ -51,7 +51,7 @@ class People:
         TABLE.create(session.get_bind(), checkfirst=True)
 
     def name_of(self, who: Identity, presented: str) -> str:
-        """The hub's name of this person: what the operator states, else the name they had first, else `presented`."""
+        """The hub's name of this user: what the operator states, else the name they had first, else `presented`."""
         if who.sub in self._stated:
             return self._stated[who.sub]
         row = self._session.execute(
@@ -62,12 +62,12 @@ class People:
         return presented if row is None else str(row.name)
 
     def owner_of(self, name: str) -> Identity | None:
-        """Who has this name; None when nobody has come with it yet."""
+        """Who has this name; None when no user has it yet."""
         row = self._session.execute(sa.select(TABLE.c.realm, TABLE.c.sub).where(TABLE.c.name == name)).first()
         return None if row is None else Identity(row.realm, row.sub)
 
     def bind(self, name: str, who: Identity) -> None:
-        """This person has this name from now on, and was confirmed now. Raises `NameTaken`."""
+        """This user has this name from now on, and was confirmed now. Raises `NameTaken`."""
         owner = self.owner_of(name)
         now = time.time()
         if owner is None:
@@ -88,6 +88,6 @@ class People:
         self._session.commit()
 
     def unconfirmed_for(self, name: str) -> float | None:
-        """Seconds since the provider last confirmed this person; None for a name that nobody came with."""
+        """Seconds since the provider last confirmed this user; None for a name that no user has."""
         row = self._session.execute(sa.select(TABLE.c.confirmed).where(TABLE.c.name == name)).first()
         return None if row is None else max(0.0, time.time() - float(row.confirmed))
