@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -112,7 +113,8 @@ async def test_a_member_without_more_sees_and_starts_the_open_profile_only(
         # Nothing of what was refused is stored, so nothing of it is asked again.
         me = (await alice.call("GET", "hub/api/users/alice?include_stopped_servers")).json()
         assert not any(server["user_options"] for server in me.get("servers", {}).values()), me
-        alice.journey.target = entitled_platform.target
+        # One profile alone: the hub asks nothing and starts it.
+        alice.journey.target = replace(entitled_platform.target, profiles=("main",), default_profile="main")
         await alice.start("main")
         found = (await alice.run(_ASKED)).value()
         assert found["memory"] == str(2**30)
