@@ -1,4 +1,4 @@
-"""Preflight against a real API server: the cluster as a whole, and what a person may do. Each test makes one defect."""
+"""Preflight against a real API server: the cluster as a whole, and what a user may do. Each test makes one defect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_a_ready_cluster_has_nothing_to_complain_about(ready: ReadySite) -> None
     assert is_ready(findings)
     groups = {one.group for one in findings}
     assert groups == {
-        "Cluster", "Permissions", "Namespace", "Storage", "Way in", "Capacity", "Images", "Login",
+        "Cluster", "Permissions", "Namespace", "Storage", "Exposure", "Capacity", "Images", "Login",
     }  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def test_every_node_tainted(ready: ReadySite) -> None:  # noqa: F811
     finally:
         for name in nodes:
             ready.api.patch("Node", name, {"spec": {"taints": None}})
-    assert set(troubles) == {"taints", "people", "fits"}
+    assert set(troubles) == {"taints", "users", "fits"}
     assert "gpu=only:NoSchedule" in "".join(troubles["taints"].evidence)
     assert troubles["taints"].state == "problem"
 
@@ -131,7 +131,7 @@ def test_a_full_cluster_has_room_for_nobody(ready: ReadySite) -> None:  # noqa: 
             "terminationGracePeriodSeconds": 0,
         }
         ready.create(made("v1", "Pod", f"busy-{number}", spec=spec))
-    found = ready.only("people", "problem", "beside it", "0.5 cores")
+    found = ready.only("users", "problem", "beside it", "0.5 cores")
     assert any("left beside the platform" in line for line in found.evidence)
 
 

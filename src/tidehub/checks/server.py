@@ -22,7 +22,7 @@ _POLL = 0.25
 
 
 def server_path(journey: Journey) -> str:
-    """The path of the person's server below the base path, ending in `/`."""
+    """The path of the user's server below the base path, ending in `/`."""
     return f"user/{quote(journey.user, safe='@~')}/"
 
 
@@ -66,7 +66,7 @@ async def _spawn(journey: Journey) -> tuple[Page, Form]:
 
 
 async def start_server(journey: Journey) -> str:
-    """Starts the server from the form and follows the progress that the person sees."""
+    """Starts the server from the form and follows the progress that the user sees."""
     if journey.target.token:
         return await _start_by_api(journey)
     if len(journey.target.profiles) == 1:

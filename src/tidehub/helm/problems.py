@@ -1,4 +1,4 @@
-"""What goes wrong in Helm, as errors a person can act on. The types; `sentences` finds them in Helm's words."""
+"""What goes wrong in Helm, as errors that an operator can act on. The types; `sentences` finds them in Helm's words."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Unauthorized(HelmProblem):
 
 
 class Forbidden(HelmProblem):
-    """The person may not do this in the cluster."""
+    """These credentials may not do this in the cluster."""
 
     def __init__(self, message: str, verb: str = "", resource: str = "") -> None:
         self.verb, self.resource = verb, resource
@@ -142,14 +142,14 @@ class Interrupted(HelmProblem):
 
 
 class KindUnknown(HelmProblem):
-    """The cluster does not know a kind of object: a definition (CRD) is missing, or an API was removed."""
+    """The cluster does not know a kind of object: a CRD is missing, or an API was removed."""
 
     def __init__(self, kind: str, version: str) -> None:
         self.kind, self.version = kind, version
         super().__init__(
             f"the cluster does not serve {kind} of {version}",
-            expected="the custom resource definitions of the charts, or a cluster version that still has this API",
-            fix="`tidehub deploy` applies the charts' definitions first; `tidehub preflight` lists what is missing",
+            expected="the CustomResourceDefinitions of the charts, or a cluster version that still has this API",
+            fix="`tidehub deploy` applies the charts' CRDs first; `tidehub preflight` lists what is missing",
         )
 
 

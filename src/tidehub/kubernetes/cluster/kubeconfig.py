@@ -1,4 +1,4 @@
-"""Which cluster and which person a kubeconfig means. Reads files, connects to nothing.
+"""Which cluster and which user a kubeconfig means. Reads files, connects to nothing.
 
 Search and merging as kubectl does: https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/
 """
@@ -45,7 +45,7 @@ class Chosen:
         return Server(self.context, str(self.cluster["server"]), self.login(), self.source, self.warnings())
 
     def login(self) -> str:
-        """How this person logs in; see `Server.login`."""
+        """How the credentials log in; see `Server.login`."""
         for keys, name in (
             (("exec",), "exec"),
             (("token", "tokenFile"), "token"),

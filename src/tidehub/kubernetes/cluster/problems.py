@@ -34,7 +34,7 @@ class Server:
     name: str
     address: str
     login: str = "none"
-    """How this person logs in: `exec`, `token`, `certificate`, `password`, `provider`, `in-cluster`, `none`."""
+    """How the credentials log in: `exec`, `token`, `certificate`, `password`, `provider`, `in-cluster`, `none`."""
     source: str | None = None
     """The kubeconfig, for what to do."""
     warnings: tuple[str, ...] = field(default=())
@@ -92,7 +92,7 @@ def not_served(api_version: str, kind: str, server: Server) -> ClusterProblem:
         reason="not-found",
         status=404,
         expected="the kind, from Kubernetes itself or from a CustomResourceDefinition that is established",
-        fix="`tidehub preflight` says which definitions are missing",
+        fix="`tidehub preflight` says which CRDs are missing",
     )
 
 

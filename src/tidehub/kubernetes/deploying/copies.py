@@ -101,5 +101,5 @@ def hub_runs(work: Work) -> bool:
 
 def has_database(work: Work) -> bool:
     """Whether the hub has a volume for its database here."""
-    claim = work.cluster.get("v1", "PersistentVolumeClaim", "hub-db-dir", work.namespace)
-    return claim is not None and not meta_of(claim).get("deletionTimestamp")
+    pvc = work.cluster.get("v1", "PersistentVolumeClaim", "hub-db-dir", work.namespace)
+    return pvc is not None and not meta_of(pvc).get("deletionTimestamp")

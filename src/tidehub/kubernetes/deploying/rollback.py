@@ -27,7 +27,7 @@ from tidehub.kubernetes.deploying.words import Refused, now
 from tidehub.kubernetes.objects import read_manifest
 
 Database = Path | Literal["as it is"] | None
-"""A backup to put back, the database as it is, or the person's decision is asked for where it matters."""
+"""A backup to put back, the database as it is, or the operator's decision is asked for where it matters."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def rollback(
 ) -> Result:
     """Brings all releases back to a recorded state: `to`, or the last one that is not what is there now.
 
-    Definitions (CRDs) stay. Raises `UsageError` where there is no such state, `Refused` where the older hub could not
+    CRDs stay. Raises `UsageError` where there is no such state, `Refused` where the older hub could not
     read the database and nothing was decided about that; otherwise as `deploy`.
     """
     record = read_record(work.cluster, work.namespace)
@@ -132,7 +132,7 @@ def rollback(
             target,
             revision=record.next_revision,
             at=now(),
-            by=work.holder.person,
+            by=work.holder.user,
             tidehub=__version__,
             operation="rollback",
             releases=tuple(state for one in target.releases if (state := record.release(one.name))),

@@ -35,7 +35,7 @@ class Live:
 
     @property
     def full_chart(self) -> str:
-        """For people: `jupyterhub 4.4.0`."""
+        """As it is shown: `jupyterhub 4.4.0`."""
         return f"{self.chart} {self.version}".strip()
 
 

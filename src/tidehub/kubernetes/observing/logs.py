@@ -1,4 +1,4 @@
-"""Logs of a deployed platform by the names that people use: `hub`, `proxy`, `servers/NAME`, `clusters/ID`."""
+"""Logs of a deployed platform by the names that operators use: `hub`, `proxy`, `servers/NAME`, `clusters/ID`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
 from tidehub.kubernetes.deploying.observed import name_of, spec_of, status_of
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.observing.status import CLUSTER, ROLE
-from tidehub.kubernetes.people import SERVER, USERNAME
+from tidehub.kubernetes.users import SERVER, USERNAME
 
 MOST_FOLLOWED = 16
 """Logs followed at the same time; each holds a connection."""

@@ -60,7 +60,7 @@ class Facts:
     serving: tuple[str, ...] = ()
     """Other namespaces in which something already answers at the site's address."""
     clusters: int | None = None
-    """Dask clusters in the namespace; None where this person may not see them."""
+    """Dask clusters in the namespace; None where the credentials may not see them."""
     record: Record | None = None
     """What tidehub wrote down of its deployments; None where it has made none, or nobody may read it."""
     namespace_is_new: bool = False

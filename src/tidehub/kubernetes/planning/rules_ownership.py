@@ -65,10 +65,10 @@ def _model(facts: Facts) -> Iterator[Finding]:
             "model", "refusal",
             f"The namespace {facts.namespace} holds {one.name} ({one.chart} {one.chart_version}), and the site is of "
             f"the model {model}.",
-            "One release cannot take over the objects of another: the old one has to go first, and its claim of the "
+            "One release cannot take over the objects of another: the old one has to go first, and its PVC of the "
             "hub's database goes with it unless it is kept.",
-            f"back up (tidehub backup), uninstall {one.name} keeping the claims, deploy, restore; homes stay in their "
-            "claims",
+            f"back up (tidehub backup), uninstall {one.name} keeping the PVCs, deploy, restore; homes stay in their "
+            "PVCs",
         )  # fmt: skip
     for one in others:
         if one not in rivals and one not in facts.retired and one.chart in _OURS:

@@ -159,7 +159,7 @@ Check = Callable[[Context], Finding | list[Finding]]
 
 
 def right_missing(problem: ClusterProblem, item: str) -> Finding:
-    """What is said where the person may not look."""
+    """What is said where the operator may not look."""
     return Finding(
         item,
         "unknown",

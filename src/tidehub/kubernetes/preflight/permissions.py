@@ -1,4 +1,4 @@
-"""Whether this person may do exactly what a deployment does, and the Role to ask for where not."""
+"""Whether this user may do exactly what a deployment does, and the Role to ask for where not."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def _granted(role: Object, namespace: str) -> Iterator[Access]:
 
 
 def _plural(context: Context, obj: Object) -> str:
-    """The resource of a kind: by the server, by a definition that comes along, else by the custom of plurals."""
+    """The resource of a kind: by the server, by a CRD that comes along, else by the custom of plurals."""
     kind, version = str(obj["kind"]), str(obj["apiVersion"])
     known: Mapping[tuple[str, str], tuple[str, bool]] = context.there.plurals()
     if (version, kind) in known:

@@ -1,4 +1,4 @@
-"""What preflight found, as lines for a person and as JSON. Pure."""
+"""What preflight found, as lines of text and as JSON. Pure."""
 
 from __future__ import annotations
 

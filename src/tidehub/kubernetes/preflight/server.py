@@ -103,7 +103,7 @@ def rendering(context: Context) -> list[Finding]:
 
 
 def kinds_served(context: Context) -> Finding:
-    """Whether the server has every kind that is to be deployed, or gets it from a definition that comes along."""
+    """Whether the server has every kind that is to be deployed, or gets it from a CRD that comes along."""
     rendered, look = context.objects, context.there
     coming = {
         (f"{crd['spec']['group']}/{version['name']}", crd["spec"]["names"]["kind"])
@@ -124,7 +124,7 @@ def kinds_served(context: Context) -> Finding:
         names = tuple(f"{one.kind} of {one.api_version}, for example {one.name}" for one in lacking)
         kind = lacking[0]
         fix = (
-            "install what defines these kinds (for the Gateway API: its custom resource definitions)"
+            "install what defines these kinds (for the Gateway API: its CustomResourceDefinitions)"
             if ("." in kind.group and not kind.group.endswith(".k8s.io")) or "gateway" in kind.group
             else "the chart writes kinds of another Kubernetes: take a chart version for this one"
         )

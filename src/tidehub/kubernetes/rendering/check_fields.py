@@ -95,7 +95,7 @@ def check(item: Item, say: Report) -> None:
         "Ingress": _ingress,
         "ConfigMap": _keys,
         "Secret": _keys,
-        "PersistentVolumeClaim": _claim,
+        "PersistentVolumeClaim": _pvc,
         "NetworkPolicy": _policy,
         "PodDisruptionBudget": _budget,
     }
@@ -202,7 +202,7 @@ def _keys(item: Item, say: Report) -> None:
                 say("it is not text", f"{part}.{key}", fix="put it between quotation marks")
 
 
-def _claim(item: Item, say: Report) -> None:
+def _pvc(item: Item, say: Report) -> None:
     size = (at(item.obj, "spec.resources.requests") or {}).get("storage")
     if not is_quantity(size) or not amount(size):
         say(f"{size!r} is not a size", "spec.resources.requests.storage")

@@ -60,11 +60,11 @@ def render(
 
     with ThreadPoolExecutor(max(1, len(platform.releases)), thread_name_prefix="render") as pool:
         manifests = [pool.submit(manifest, release) for release in platform.releases]
-        # Definitions are read while Helm is at work: half a megabyte of YAML.
-        definitions = [chart.crds for chart in charts]
+        # CRDs are read while Helm is at work: half a megabyte of YAML.
+        crds_of_charts = [chart.crds for chart in charts]
         releases = tuple(
             _release(release, archives[release.chart], found.result(), crds)
-            for release, found, crds in zip(platform.releases, manifests, definitions, strict=True)
+            for release, found, crds in zip(platform.releases, manifests, crds_of_charts, strict=True)
         )
     return Rendered(platform, releases, platform.objects, version)
 

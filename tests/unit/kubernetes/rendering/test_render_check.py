@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from render_making import TOKEN, changed, definition, encoded, flaws_of, objects, rendered
+from render_making import TOKEN, changed, crd, encoded, flaws_of, objects, rendered
 
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.rendering.check import RenderError, check, refuse
@@ -181,11 +181,11 @@ def test_an_object_twice() -> None:
     assert any("jupyterhub and tidehub" in flaw.what for flaw in check(rendered(own=[service])))
 
 
-def test_a_definition_twice_is_no_fault_unless_they_differ() -> None:
-    assert check(rendered(crds=[definition(), definition()])) == []
-    other = copy.deepcopy(definition())
+def test_a_crd_twice_is_no_fault_unless_they_differ() -> None:
+    assert check(rendered(crds=[crd(), crd()])) == []
+    other = copy.deepcopy(crd())
     other["spec"]["versions"][0]["served"] = False
-    assert any("rendered 2 times" in flaw.what for flaw in check(rendered(crds=[definition(), other])))
+    assert any("rendered 2 times" in flaw.what for flaw in check(rendered(crds=[crd(), other])))
 
 
 @pytest.mark.parametrize(

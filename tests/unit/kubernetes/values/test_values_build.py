@@ -209,7 +209,7 @@ def test_a_site_without_an_address_is_refused() -> None:
     assert "no address" in refusal(changed(of("model: split"), "site", url=None))
 
 
-def test_made_up_people_are_refused() -> None:
+def test_made_up_users_are_refused() -> None:
     assert "demo provider" in refusal(changed(of("model: split"), "login", provider="demo"))
 
 

@@ -29,7 +29,7 @@ class Owner:
 
 
 @dataclass(frozen=True)
-class Claimed:
+class Foreign:
     """An object that is there already, and is not the release's."""
 
     id: ObjectId
@@ -47,7 +47,7 @@ def owner_of(live: Object) -> Owner | None:
     return Owner(annotations[RELEASE_NAME], annotations.get(RELEASE_NAMESPACE, ""))
 
 
-def claimed(work: Work, release: str, objects: Iterable[Object]) -> list[Claimed]:
+def foreign_objects(work: Work, release: str, objects: Iterable[Object]) -> list[Foreign]:
     """Those of a release's objects that Helm would refuse to import. Only what is new to the release is asked for."""
     live = live_release(work, release)
     known = {identify(one, work.namespace) for one in read_manifest(live.manifest)} if live else set()
@@ -59,15 +59,15 @@ def claimed(work: Work, release: str, objects: Iterable[Object]) -> list[Claimed
         if (id.group, id.kind, id.namespace, id.name) not in known_names
     ]
     ours = Owner(release, work.namespace)
-    found: list[Claimed] = []
+    found: list[Foreign] = []
     with ThreadPoolExecutor(max_workers=8) as pool:
         for id, one in zip(ids, pool.map(lambda id: _get(work, id), ids), strict=True):
             if one is not None and (owner := owner_of(one)) != ours:
-                found.append(Claimed(id, owner, _may(work, id, owner)))
+                found.append(Foreign(id, owner, _may(work, id, owner)))
     return found
 
 
-def refuse_claimed(work: Work, release: str, found: Iterable[Claimed]) -> None:
+def refuse_foreign(work: Work, release: str, found: Iterable[Foreign]) -> None:
     """Raises `Refused` for what may not be taken over."""
     left = [one for one in found if not one.may]
     if not left:
@@ -93,7 +93,7 @@ def refuse_claimed(work: Work, release: str, found: Iterable[Claimed]) -> None:
     )
 
 
-def take_over(work: Work, release: str, found: Iterable[Claimed]) -> None:
+def take_over(work: Work, release: str, found: Iterable[Foreign]) -> None:
     """Makes them the release's, so that Helm imports them."""
     for one in found:
         work.cluster.patch(

@@ -57,7 +57,7 @@ class Readiness:
             if state == "silent" and waited > SILENCE:
                 work.notes.append(
                     f"{self.address} does not answer from here ({said}); when it should, `tidehub check` goes "
-                    "a person's path through it"
+                    "a user's path through it"
                 )
                 return "does not answer from here"
             if state == "wrong" and waited > PATIENCE:

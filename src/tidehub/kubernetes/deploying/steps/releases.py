@@ -14,7 +14,7 @@ from tidehub.kubernetes.deploying.observing import WaitFailed, is_done, wait_unt
 from tidehub.kubernetes.deploying.record import ReleaseState, digest, without_secrets
 from tidehub.kubernetes.deploying.running import Work
 from tidehub.kubernetes.deploying.steps.outdated import bring_up_to_date
-from tidehub.kubernetes.deploying.steps.ownership import claimed, refuse_claimed, take_over
+from tidehub.kubernetes.deploying.steps.ownership import foreign_objects, refuse_foreign, take_over
 from tidehub.kubernetes.deploying.stored import Live, free, live_release, without_nulls
 from tidehub.kubernetes.deploying.waiting import Wanted
 from tidehub.kubernetes.deploying.words import Refused
@@ -53,7 +53,7 @@ class HelmRelease:
         release = self.rendered.release
         refuse_strangers(work, (self,))
         if self.needed(work):
-            refuse_claimed(work, release.name, claimed(work, release.name, self.rendered.objects))
+            refuse_foreign(work, release.name, foreign_objects(work, release.name, self.rendered.objects))
 
     def stranger(self, work: Work) -> Live | None:
         """The release as it is there where tidehub did not make it."""
@@ -73,7 +73,7 @@ class HelmRelease:
         work.write(work.record.with_release(started))
         for change in bring_up_to_date(work, release.name):
             work.say.note(f"Helm's record of {release.name}: {change}")
-        take_over(work, release.name, claimed(work, release.name, self.rendered.objects))
+        take_over(work, release.name, foreign_objects(work, release.name, self.rendered.objects))
         work.ensure()
         revision = self._helm(work)
         work.write(work.record.with_release(replace(wanted_state(self.rendered), revision=revision)))

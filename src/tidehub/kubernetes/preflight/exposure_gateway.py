@@ -1,4 +1,4 @@
-"""The way in by the Gateway API.
+"""Exposure by the Gateway API.
 
 What a Gateway promises is in its status: https://gateway-api.sigs.k8s.io/reference/spec/
 """
@@ -14,7 +14,7 @@ from tidehub.kubernetes.preflight.model import Context, Finding, Skip
 from tidehub.kubernetes.preflight.selecting import selects
 from tidehub.site.destinations import exposure as exposure_values
 
-_DEFINITIONS = "have the Gateway API's definitions installed (gateway-api.sigs.k8s.io), with a controller"
+_CRDS = "have the Gateway API's CRDs installed (gateway-api.sigs.k8s.io), with a controller"
 
 
 def gateway(context: Context) -> list[Finding]:
@@ -29,7 +29,7 @@ def gateway(context: Context) -> list[Finding]:
             if older
             else "the cluster has no Gateway API"
         )
-        return [Finding("gateway-api", "problem", what, _DEFINITIONS)]
+        return [Finding("gateway-api", "problem", what, _CRDS)]
     if exposure_values.exposure_of(context.site).gateway is None:
         return _class(context)
     return _given(context)
@@ -173,7 +173,7 @@ def _redirect(found: Object, called: str, name: str | None) -> Finding | None:
     return Finding(
         "gateway-redirect",
         "problem",
-        f"{called} has no listener {name} to send people on from",
+        f"{called} has no listener {name} to send users on from",
         "write one that it has as kubernetes.exposure.gateway.redirect_listener, or none",
     )
 

@@ -1,4 +1,4 @@
-"""Preflight against a real API server: the way in and its certificate. Each test makes one defect."""
+"""Preflight against a real API server: the exposure and its certificate. Each test makes one defect."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_name_that_does_not_exist(ready: ReadySite) -> None:  # noqa: F811
 
 def test_a_name_that_points_elsewhere(ready: ReadySite) -> None:  # noqa: F811
     ready.network._names[HOST] = ("198.51.100.7",)
-    ready.only("dns", "problem", "198.51.100.7", f"the way in is at {ADDRESS}", "point there")
+    ready.only("dns", "problem", "198.51.100.7", f"the exposure has {ADDRESS}", "point there")
 
 
 def test_no_cert_manager(ready: ReadySite) -> None:  # noqa: F811

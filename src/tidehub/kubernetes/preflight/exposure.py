@@ -1,4 +1,4 @@
-"""The way in by Ingress or load balancer, and the name that leads there."""
+"""Exposure by Ingress or load balancer, and the DNS name that leads there."""
 
 from __future__ import annotations
 
@@ -80,12 +80,12 @@ def ingress_address(context: Context) -> Finding:
             "have the ingress controller looked at",
             tuple(named[:8]),
         )
-    found = addresses.way_in(context)
+    found = addresses.exposure(context)
     if found:
         return Finding("ingress-address", "ok", f"web traffic comes in at {', '.join(found)}")
     raise NotKnown(
         f"no Ingress of the class {name} is there yet, so its address is not known",
-        "see after the deployment: `tidehub check` goes the way in",
+        "see after the deployment: `tidehub check` opens the public address",
     )
 
 
@@ -171,12 +171,12 @@ def dns(context: Context) -> Finding:
             "dns",
             "problem",
             f"the name {host} does not exist",
-            "make it point at the address of the way in; certificates by Let's Encrypt need it too",
+            "point it to the address of the Ingress, Gateway or load balancer; Let's Encrypt needs it too",
         )
     there = _numbers(context)
     if not there:
         return Finding(
-            "dns", "ok", f"{host} is {', '.join(found)}; whether that is the way in is not known yet"
+            "dns", "ok", f"{host} is {', '.join(found)}; the address of the exposure is not known yet"
         )
     if set(found) & set(there):
         return Finding("dns", "ok", f"{host} is {', '.join(found)}, where the platform's traffic comes in")
@@ -184,17 +184,17 @@ def dns(context: Context) -> Finding:
     return Finding(
         "dns",
         "warning" if private else "problem",
-        f"{host} is {', '.join(found)}, and the way in is at {', '.join(there)}",
+        f"{host} is {', '.join(found)}, and the exposure has {', '.join(there)}",
         "see that the public address leads on to that one" if private else f"make {host} point there",
     )
 
 
 def _numbers(context: Context) -> list[str]:
-    """The way in as IP addresses."""
+    """Addresses of the exposure, as IP addresses."""
     if context.look is None:
         return []
     try:
-        found = addresses.way_in(context)
+        found = addresses.exposure(context)
     except ClusterProblem:
         return []
     numbers: list[str] = []
