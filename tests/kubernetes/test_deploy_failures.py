@@ -128,7 +128,7 @@ def test_a_quota(site: SiteOnCluster) -> None:
         ).get("used"),  # type: ignore[union-attr]
     )
     error = failed(site)
-    assert "the namespace's quota does not let" in str(error)
+    assert "the namespace's ResourceQuota does not let" in str(error)
     assert any("exceeded quota: small" in line for line in error.evidence)
     cluster.delete("v1", "ResourceQuota", "small", site.namespace)
     goes_on(site)
@@ -145,7 +145,7 @@ def test_pod_security(site: SiteOnCluster) -> None:
 def test_a_pvc_that_gets_no_volume(site: SiteOnCluster) -> None:
     site.values["jupyterhub"] = hub(db={"pvc": {"storageClassName": "of-another-cloud"}})
     error = failed(site)
-    assert "the PVC hub-db-dir gets no volume" in str(error)
+    assert "the PVC hub-db-dir gets no PersistentVolume" in str(error)
     assert any('"of-another-cloud" not found' in line for line in error.evidence)
     assert "kubectl get storageclass" in str(error)
 
@@ -236,7 +236,7 @@ def test_an_object_of_nobody_is_not_taken_over_unless_named(site: SiteOnCluster)
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "hub"}, "data": {"mine": "1"}},
         site.namespace,
     )
-    with pytest.raises(Refused, match="ConfigMap hub is there already and belongs to no release") as refused:
+    with pytest.raises(Refused, match="ConfigMap hub already exists and belongs to no release") as refused:
         deploy(site.rendered(), site.work())
     assert "--adopt ConfigMap/hub" in str(refused.value)
     assert site.revisions() == {}

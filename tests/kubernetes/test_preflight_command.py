@@ -51,7 +51,7 @@ def test_the_command_for_users(
     done = _preflight(cluster, tmp_path, standin_charts.directory, helm_program)
     lines = done.stdout.splitlines()
     assert lines[0].endswith(f", namespace {namespace}")
-    assert "  ✗ ingress-class: there is no ingress class no-such-class" in lines
+    assert "  ✗ ingress-class: the IngressClass no-such-class was not found" in lines
     assert any(
         line.startswith("      to do: write one of those as kubernetes.exposure.class") for line in lines
     )

@@ -47,7 +47,7 @@ def test_a_release_of_our_name_and_another_chart(ready: ReadySite) -> None:  # n
 
 def test_a_release_half_way(ready: ReadySite) -> None:  # noqa: F811
     ready.create(release_record("jupyterhub", "jupyterhub", "4.4.0", "pending-upgrade", ready.namespace))
-    ready.only("pending-release", "warning", "pending-upgrade", "goes on from there")
+    ready.only("pending-release", "warning", "pending-upgrade", "continues from there")
 
 
 def test_what_was_uninstalled_does_not_matter(ready: ReadySite) -> None:  # noqa: F811
@@ -66,7 +66,7 @@ def test_objects_of_somebody_else(ready: ReadySite) -> None:  # noqa: F811
     found = ready.only(
         "owner", "problem", "and 1 more", "release other in namespace elsewhere", "another namespace"
     )
-    assert "Secret hub: nobody says whose it is" in found.evidence
+    assert "Secret hub: its owner is not known" in found.evidence
 
 
 def test_a_deletion_that_does_not_end(ready: ReadySite) -> None:  # noqa: F811

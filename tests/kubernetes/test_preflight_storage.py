@@ -24,14 +24,14 @@ def test_a_storage_class_that_is_not_there(ready: ReadySite) -> None:  # noqa: F
 def test_no_default_storage_class(ready: ReadySite) -> None:  # noqa: F811
     _use(ready, None)
     with _no_default(ready):
-        ready.only("storage-default", "problem", "no storage class is the default one", "wait for ever")
+        ready.only("storage-default", "problem", "no StorageClass is the default one", "stay Pending")
 
 
 def test_two_default_storage_classes(ready: ReadySite) -> None:  # noqa: F811
     _use(ready, None)
     with _no_default(ready):
         ready.create(_class(unique("one"), default=True), _class(unique("two"), default=True))
-        ready.only("storage-default", "warning", "several storage classes are the default one", "newest")
+        ready.only("storage-default", "warning", "several StorageClasses are the default one", "newest")
 
 
 def test_volumes_that_cannot_grow(ready: ReadySite) -> None:  # noqa: F811
@@ -80,7 +80,7 @@ def test_volumes_made_in_the_wrong_zone(ready: ReadySite) -> None:  # noqa: F811
 def test_a_pvc_of_another_class(ready: ReadySite) -> None:  # noqa: F811
     _pvc(ready, storageClassName="older-class")
     ready.only(
-        "pvc-class", "problem", "hub-db-dir has the storage class older-class", f"the site says {CLASS}"
+        "pvc-class", "problem", "hub-db-dir has the StorageClass older-class", f"the site says {CLASS}"
     )
 
 
@@ -100,7 +100,7 @@ def test_a_pvc_whose_volume_is_gone(ready: ReadySite) -> None:  # noqa: F811
     pvc["metadata"]["annotations"]["pv.kubernetes.io/bind-completed"] = "yes"
     ready.create(pvc)
     ready.api.wait("it is lost", lambda: _phase(ready) == "Lost")
-    ready.only("pvc-lost", "problem", "the volume of hub-db-dir is gone")
+    ready.only("pvc-lost", "problem", "the PersistentVolume of the PVC hub-db-dir is gone")
 
 
 def test_homes_of_another_class(ready: ReadySite) -> None:  # noqa: F811
@@ -108,7 +108,7 @@ def test_homes_of_another_class(ready: ReadySite) -> None:  # noqa: F811
     home["metadata"] = {"name": "claim-anna", "labels": {"component": "singleuser-storage"}}
     home["spec"]["storageClassName"] = "older-class"
     ready.create(home)
-    ready.only("homes-class", "warning", "1 of 1 homes have another storage class (older-class)")
+    ready.only("homes-class", "warning", "1 of 1 homes have another StorageClass (older-class)")
 
 
 def _use(ready: ReadySite, name: str | None) -> None:  # noqa: F811

@@ -218,7 +218,7 @@ def _chart(files: Mapping[str, bytes], depth: int = 0) -> Chart:
 
 def _metadata(files: Mapping[str, bytes]) -> Metadata:
     if "Chart.yaml" not in files:
-        raise damaged("there is no Chart.yaml in it")
+        raise damaged("it has no Chart.yaml")
     try:
         found = read_one(files["Chart.yaml"])
         stated = found.get("dependencies")

@@ -47,7 +47,7 @@ class Journey:
     def need_kernel(self) -> Kernel:
         """The running kernel. Raises `PhaseFailed` without one."""
         if self.kernel is None:
-            raise PhaseFailed("there is no kernel")
+            raise PhaseFailed("no kernel was started")
         return self.kernel
 
 

@@ -106,7 +106,7 @@ def _candidates(journey: Journey) -> Sequence[Account]:
     chosen = [account for account in accounts if account.name == journey.wanted_user]
     if not chosen:
         known = ", ".join(account.name for account in accounts)
-        raise PhaseFailed(f"there is no trial account {journey.wanted_user}; possible: {known}")
+        raise PhaseFailed(f"the trial account {journey.wanted_user} does not exist; possible: {known}")
     return chosen
 
 

@@ -48,7 +48,7 @@ async def spawn_page(journey: Journey) -> str:
             f"preselected is {', '.join(selected) or 'nothing'}; the site's default is {wanted or 'one'}"
         )
     if journey.profile is not None and journey.profile not in slugs:
-        raise PhaseFailed(f"there is no profile {journey.profile}; possible: {', '.join(slugs)}")
+        raise PhaseFailed(f"the profile {journey.profile} does not exist; possible: {', '.join(slugs)}")
     return f"{len(slugs)} profiles, {selected[0]} preselected"
 
 
@@ -72,7 +72,7 @@ async def start_server(journey: Journey) -> str:
     if len(journey.target.profiles) == 1:
         if journey.profile not in (None, *journey.target.profiles):
             raise PhaseFailed(
-                f"there is no profile {journey.profile}; possible: {journey.target.profiles[0]}"
+                f"the profile {journey.profile} does not exist; possible: {journey.target.profiles[0]}"
             )
         journey.server_started = True
         page = await journey.browser.open("hub/spawn")

@@ -79,7 +79,7 @@ def uninstall(
 
     def said() -> list[str]:
         if not done.result.changed:
-            return [f"There is no namespace {done.result.namespace}: nothing was changed."]
+            return [f"The namespace {done.result.namespace} does not exist: nothing was changed."]
         left = done.left.lines()
         first = f"The platform is gone from {done.result.namespace}."
         return [first, "Left:", *(f"  {line}" for line in left)] if left else [first, "Nothing is left."]

@@ -76,7 +76,7 @@ class Forbidden(HelmProblem):
 
     def __init__(self, message: str, verb: str = "", resource: str = "") -> None:
         self.verb, self.resource = verb, resource
-        may = f"the right to {verb} {resource}" if verb else "enough rights"
+        may = f"the permission to {verb} {resource}" if verb else "enough rights"
         super().__init__(
             message, expected=may, fix="ask the cluster's administrator; `tidehub preflight` lists all"
         )
@@ -89,7 +89,7 @@ class QuotaExceeded(HelmProblem):
         self.quota = quota
         super().__init__(
             message,
-            expected=f"room in the quota {quota}",
+            expected=f"room in the ResourceQuota {quota}",
             fix="free something in the namespace, have the quota raised, or lower the site's sizes",
         )
 
@@ -103,16 +103,18 @@ class NamespaceMissing(HelmProblem):
 
 
 class OwnershipConflict(HelmProblem):
-    """An object is there already and belongs to somebody else. Ids are those of the first one Helm met."""
+    """An object already exists and belongs to somebody else. Ids are those of the first one Helm met."""
 
     def __init__(self, kind: str, name: str, owner: str | None) -> None:
         self.kind, self.name, self.owner = kind, name, owner
         """The release that owns it, `namespace/name` where the namespace differs; None for an object without one."""
         whose = (
-            f"the release {owner}" if owner else "no release: somebody made it by hand or with another tool"
+            f"the release {owner}"
+            if owner
+            else "no release: somebody created it by hand or with another tool"
         )
         super().__init__(
-            f"{kind} {name} is there already and belongs to {whose}",
+            f"{kind} {name} already exists and belongs to {whose}",
             expected="a namespace without objects of these names, or objects of this release",
             fix=f"look at it with `tidehub plan`; remove it, use another namespace, or take it over with "
             f"--adopt {kind}/{name}",

@@ -73,7 +73,7 @@ def put_database_back(work: Work, database: bytes) -> str:
     pod = HubPod.of(deployment) if deployment else None
     if pod is None:
         raise TidehubError(
-            "there is no hub with a volume of its own here, so there is no place for its database",
+            "no hub with a volume of its own was found here, so its database has no place",
             fix="an external database is put back by its own means",
         )
     work.cluster.patch(*HUB, {"spec": {"replicas": 0}}, work.namespace)

@@ -156,5 +156,5 @@ class Journal:
 
 def _one_of(given: Any, known: tuple[str, ...]) -> Any:
     if given not in known:
-        raise ValueError(f"{given!r} is none of {', '.join(known)}")
+        raise ValueError(f"{given!r} is not one of {', '.join(known)}")
     return given

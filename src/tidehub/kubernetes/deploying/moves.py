@@ -96,7 +96,7 @@ class Charts:
 
 @dataclass(frozen=True)
 class Homes:
-    """Whose PVCs are named how."""
+    """Which homes have names of which scheme."""
 
     plain: tuple[str, ...] = ()
     """The same name in either scheme."""
@@ -226,7 +226,7 @@ def _database(before: Charts, after: Charts, real: str | None) -> Iterable[Move]
         yield Move(
             "unknown",
             "upgrade",
-            f"nobody knows here whether the hub of {after} reads the database of the hub of {before}",
+            f"it is not known whether the hub of {after} reads the database of the hub of {before}",
             "it is backed up first",
         )
     if old and new and kind != "unknown" and parts(old)[:1] != parts(new)[:1]:

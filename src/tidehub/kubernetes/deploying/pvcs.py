@@ -27,7 +27,7 @@ _FINAL = (
     "limitexceeded",
     "limit exceeded",
     "413",
-    "no storage class is set",
+    "no StorageClass is set",
     "forbidden",
 )
 
@@ -60,7 +60,7 @@ def pvc_trouble(pvc: Object, seen: Observed, now: datetime.datetime) -> Trouble 
     if phase == "Lost":
         return Trouble(
             "pvc",
-            f"the PVC {name} lost its volume {spec_of(pvc).get('volumeName')}",
+            f"the PVC {name} lost its PersistentVolume {spec_of(pvc).get('volumeName')}",
             (),
             "bring the volume back; what was on it is not in the cluster any more",
             fatal=True,
@@ -73,7 +73,7 @@ def pvc_trouble(pvc: Object, seen: Observed, now: datetime.datetime) -> Trouble 
     storage_class = spec_of(pvc).get("storageClassName")
     return Trouble(
         "pvc",
-        f"the PVC {name} gets no volume",
+        f"the PVC {name} gets no PersistentVolume",
         (said,),
         _fix(said.lower(), storage_class),
         fatal=(final or times(failed) >= TRIES) and seen.fresh(last_seen(failed[-1])),
@@ -83,8 +83,8 @@ def pvc_trouble(pvc: Object, seen: Observed, now: datetime.datetime) -> Trouble 
 def _fix(said: str, storage_class: str | None) -> str:
     if "quota" in said or "limit" in said or "413" in said:
         return "raise the cloud's quota of volumes or of their size, or free some"
-    if "no storage class is set" in said:
-        return "name a storage class in the site file, or mark one as the cluster's default"
+    if "no StorageClass is set" in said:
+        return "name a StorageClass in the site file, or mark one as the cluster's default"
     if "not found" in said and storage_class:
-        return f"the cluster has no storage class {storage_class!r}: name one of `kubectl get storageclass`"
+        return f"the cluster has no StorageClass {storage_class!r}: name one of `kubectl get storageclass`"
     return "see kubectl describe pvc, and the log of the storage driver"

@@ -169,7 +169,7 @@ def target_of(record: Record | None, to: int | None, namespace: str) -> Deployed
     if to is not None:
         found = record.revision(to)
         if found is None:
-            raise UsageError(f"there is no revision {to}", expected=f"one of {numbers}")
+            raise UsageError(f"revision {to} does not exist", expected=f"one of {numbers}")
         return found
     unfinished = record.unfinished
     if unfinished is not None and unfinished.operation == "rollback":

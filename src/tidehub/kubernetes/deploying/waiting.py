@@ -115,7 +115,7 @@ def _parts(wanted: Wanted, seen: Observed, now: datetime.datetime) -> Iterator[t
     pvcs = {name_of(one): one for one in seen.pvcs}
     for name in wanted.pvcs:
         if name not in pvcs:
-            yield f"PVC {name} is not there yet", None
+            yield f"PVC {name} does not exist yet", None
         elif not is_bound(pvcs[name]):
             trouble = pvc_trouble(pvcs[name], seen, now)
             if trouble is None and waits_for_consumer(pvcs[name], seen):
@@ -141,13 +141,13 @@ def _parts(wanted: Wanted, seen: Observed, now: datetime.datetime) -> Iterator[t
     deployments = {name_of(one): one for one in seen.deployments}
     for name in wanted.deployments:
         if name not in deployments:
-            yield f"{name} is not there yet", None
+            yield f"{name} does not exist yet", None
         elif (part := _deployment(deployments[name], seen, now)) is not None:
             yield part
     sets = {name_of(one): one for one in seen.stateful_sets}
     for name in wanted.stateful_sets:
         if name not in sets:
-            yield f"{name} is not there yet", None
+            yield f"{name} does not exist yet", None
         elif (part := _stateful_set(sets[name], seen, now)) is not None:
             yield part
 
@@ -274,7 +274,7 @@ def _refused(owner: Object, seen: Observed) -> Trouble | None:
     if "exceeded quota" in lower or "failed quota" in lower:
         return Trouble(
             "quota",
-            f"the namespace's quota does not let {name_of(owner)} have its pod",
+            f"the namespace's ResourceQuota does not let {name_of(owner)} have its pod",
             (said,),
             "raise the ResourceQuota of the namespace, or lower what this part asks for",
             fatal=fresh,
@@ -293,7 +293,7 @@ def _refused(owner: Object, seen: Observed) -> Trouble | None:
         "refused",
         f"the cluster does not let {name_of(owner)} have its pod",
         (said,),
-        "see who refuses it (an admission webhook, a limit range, a missing service account)",
+        "find out who refuses it (an admission webhook, a LimitRange, a missing ServiceAccount)",
         fatal=fresh and not passing,
     )
 

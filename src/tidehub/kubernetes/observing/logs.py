@@ -39,7 +39,7 @@ def sources(cluster: Cluster, namespace: str) -> list[Source]:
     if not found:
         raise TidehubError(
             f"nothing runs in the namespace {namespace} of {cluster.name}",
-            fix="see what is installed: tidehub status",
+            fix="`tidehub status` shows what is installed",
         )
     return found
 
@@ -54,7 +54,7 @@ def choose(found: Sequence[Source], part: str | None) -> list[Source]:
     ]
     if not chosen:
         raise UsageError(
-            f"there is no log of {part!r}", expected=", ".join(dict.fromkeys(one.name for one in found))
+            f"no log of {part!r} was found", expected=", ".join(dict.fromkeys(one.name for one in found))
         )
     return chosen
 

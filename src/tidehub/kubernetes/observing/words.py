@@ -24,13 +24,13 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
             "",
             f"{unfinished['operation']} of {unfinished['by']} since {unfinished['since']} is unfinished{at}.",
         ]
-        lines.append(f"  go on with: {unfinished['command']}")
+        lines.append(f"  continue with: {unfinished['command']}")
     lines += ["", *_table([_release_row(one) for one in status["releases"]])]
     lines += ["", *_table([_part_row(one) for one in status["parts"]])]
     lines += _users(status)
     unbound = status["pvcs"]["unbound"]
     if unbound:
-        lines += ["", f"PVCs without a volume: {', '.join(unbound)}"]
+        lines += ["", f"PVCs without a PersistentVolume: {', '.join(unbound)}"]
     return lines
 
 

@@ -64,7 +64,7 @@ class Facts:
     record: Record | None = None
     """What tidehub wrote down of its deployments; None where it has made none, or nobody may read it."""
     namespace_is_new: bool = False
-    """Whether the namespace comes with the deployment, and is none of its objects."""
+    """Whether the namespace comes with the deployment, and is not one of its objects."""
 
     @property
     def namespace(self) -> str:

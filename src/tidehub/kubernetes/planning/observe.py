@@ -42,7 +42,7 @@ class Observation:
     foreign: bool = False
     """Whether it is there and Helm's (or tidehub's) marks say that it is somebody else's."""
     owner: str = ""
-    """Whose it is by its marks, where it is foreign: `release x in the namespace y`, or empty for nobody's."""
+    """The owner where it is somebody else: `release x in the namespace y`; empty for nobody."""
     record_unserved: ObjectId | None = None
     """The object as the last release has it, where the server no longer serves that version of its kind."""
 
@@ -168,7 +168,7 @@ class Observer:
         return Observation(subject, live)
 
     def _may_take(self, subject: Subject, live: Object) -> bool:
-        """Whether a deployment takes the object over by itself: who had it is no more."""
+        """Whether a deployment takes the object over by itself: its owner no longer exists."""
         annotations = (live.get("metadata") or {}).get("annotations") or {}
         release, where = (annotations.get(f"meta.helm.sh/release-{part}") for part in ("name", "namespace"))
         if subject.release is None or not release or not where:
@@ -223,7 +223,7 @@ class Observer:
 
 
 def foreign_owner(subject: Subject, live: Object) -> str | None:
-    """Whose a live object is that the last release did not have; None where this deployment may have it.
+    """The owner of a live object that the last release did not have; None where this deployment may have it.
 
     Helm refuses what lacks its label and both of its annotations (helm, pkg/action/validate.go).
     """

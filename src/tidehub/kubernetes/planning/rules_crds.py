@@ -84,7 +84,7 @@ def _versions(one: Observation) -> Iterator[Finding]:
     if gone:
         yield Finding(
             "crd", "danger", f"{one.subject.id.name} would no longer be served as {', '.join(gone)}.",
-            "Programs that use these versions find the objects no more.",
+            "Programs that use these versions no longer find the objects.",
             "move the objects to the new version first", (one.subject.id,),
         )  # fmt: skip
 

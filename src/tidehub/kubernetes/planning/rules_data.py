@@ -60,7 +60,7 @@ def _pvc(one: Observation, facts: Facts) -> Iterator[Finding]:
         what = f"The PVC {id.name} would be deleted" + (f" and {heir.name} made in its place" if heir else "")
         yield Finding(
             "data-loss", "danger", f"{what}: what is on its volume is lost.",
-            _held_by(one) + "With a storage class that reclaims by Delete, the volume goes with the PVC.",
+            _held_by(one) + "With a StorageClass that reclaims by Delete, the volume goes with the PVC.",
             f"keep it: kubectl -n {id.namespace} annotate pvc {id.name} helm.sh/resource-policy=keep; and back up",
             (id,) if heir is None else (id, heir),
         )  # fmt: skip
@@ -76,9 +76,9 @@ def _pvc(one: Observation, facts: Facts) -> Iterator[Finding]:
     if new_class is not None and old_class != new_class:
         yield Finding(
             "data-loss", "danger",
-            f"The PVC {id.name} would move from the storage class {old_class or 'of the default'} to {new_class}.",
+            f"The PVC {id.name} would move from the StorageClass {old_class or 'of the default'} to {new_class}.",
             "A PVC keeps the class that it was made with: only a new PVC has another, and it is empty.",
-            f"leave the storage class at {old_class or 'none'}, or back up, delete the PVC and restore", (id,),
+            f"leave the StorageClass at {old_class or 'none'}, or back up, delete the PVC and restore", (id,),
         )  # fmt: skip
 
 
@@ -159,7 +159,7 @@ def _user_names(before: HubValues, after: HubValues) -> Iterator[Finding]:
     if one and other and one != other:
         yield Finding(
             "pvc-names", "danger", f"User names would come from the claim {other} instead of {one}.",
-            "Everybody is somebody new: new, empty homes; the old ones stay in the namespace under the old names.",
+            "Every user becomes a new one with a new, empty home; the old homes stay under the old names.",
             f"keep login.username_claim: {one}, or rename users and PVCs first",
         )  # fmt: skip
 
@@ -193,7 +193,7 @@ def _database(before: HubValues, after: HubValues) -> Iterator[Finding]:
             )  # fmt: skip
         case "unknown":
             yield Finding(
-                "database", "notice", f"Nobody knows here whether JupyterHub {new} changes the database of {old}.",
+                "database", "notice", f"It is not known whether JupyterHub {new} changes the database of {old}.",
                 fix="back up before (tidehub backup)",
             )  # fmt: skip
 

@@ -29,7 +29,7 @@ def findings(facts: Facts) -> Iterator[Finding]:
             elif change.path == ("data", CRYPT) and not _keys(change.old) <= _keys(change.new):
                 yield Finding(
                     "keys", "danger", "The hub can no longer read the login state that it has stored.",
-                    "The key that encrypted it is none of the new ones: users sign in again to get theirs back.",
+                    "The key that encrypted it is not one of the new ones: users sign in again to get theirs back.",
                     "keep the old key behind the new one (`tidehub secrets rotate` does)", (one.subject.id,),
                 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Whose objects and releases are in the way, and what state the releases are in. Pure."""
+"""Objects and releases of others that conflict with the site's, and the state of its releases. Pure."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def _conflicts(facts: Facts) -> Iterator[Finding]:
             wanted_by = one.subject.release or "tidehub"
             by_owner.setdefault((one.owner, wanted_by), []).append(one.subject.id)
     for (owner, wanted_by), ids in by_owner.items():
-        whose = f"belong to {owner}" if owner else "belong to no release: somebody made them by hand"
+        whose = f"belong to {owner}" if owner else "belong to no release: somebody created them by hand"
         if len(ids) == 1:
-            whose = whose.replace("belong", "belongs", 1).replace("made them", "made it")
+            whose = whose.replace("belong", "belongs", 1).replace("created them", "created it")
         yield Finding(
             "conflict", "refusal", f"{_counted(ids)} in the cluster already and {whose}.",
             "Helm refuses to install over objects of others." if wanted_by != "tidehub" else "",
@@ -89,14 +89,14 @@ def _states(facts: Facts) -> Iterator[Finding]:
         if record.pending:
             yield Finding(
                 "pending", "danger",
-                f"The last operation on {record.name} never came to its end: Helm calls it {record.status}.",
-                "Somebody else is at it now, or it was interrupted. Helm refuses everything until that is settled.",
-                "if nobody is at it, deploy: it goes on from there",
+                f"The last operation on {record.name} did not finish: Helm calls it {record.status}.",
+                "It is still running elsewhere, or it was interrupted. Helm refuses everything until that is settled.",
+                "if nobody is working on it, deploy: it continues from there",
             )  # fmt: skip
         elif record.status != "deployed":
             yield Finding(
                 "pending", "notice", f"The last operation on {record.name} left it {record.status}.",
-                "What is compared here is the last revision that worked.", "deploy: it goes on from there",
+                "What is compared here is the last revision that worked.", "deploy: it continues from there",
             )  # fmt: skip
         if record.chart == one.release.chart and parts(record.chart_version) > parts(one.release.version):
             yield Finding(

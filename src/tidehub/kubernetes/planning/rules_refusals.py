@@ -42,7 +42,7 @@ def findings(facts: Facts) -> Iterator[Finding]:
         assert problem is not None
         yield Finding(
             "refused", "refusal", f"You may not read {', '.join(kinds)}: {problem.what}.",
-            "What would change there cannot be told.", "`tidehub preflight` lists the rights that a deployment needs",
+            "What would change there is unknown.", "`tidehub preflight` lists the permissions that a deployment needs",
             tuple(one.subject.id for one in unread),
         )  # fmt: skip
     yield from _unserved(facts)
@@ -86,7 +86,7 @@ def _unserved(facts: Facts) -> Iterator[Finding]:
     for name, gone in _gone(facts).items():
         kinds = ", ".join(sorted({f"{id.kind} of {id.api_version}" for id in gone}))
         yield Finding(
-            "unserved", "refusal", f"The record of {name} holds objects that the cluster knows no longer: {kinds}.",
+            "unserved", "refusal", f"The record of {name} holds objects that the cluster no longer serves: {kinds}.",
             "Helm reads its last record before it upgrades, and stops at what it cannot find.",
             f"rewrite the record (helm plugin mapkubeapis: helm mapkubeapis {name} -n {facts.namespace}), then deploy",
             tuple(gone),

@@ -32,7 +32,7 @@ def nodes(context: Context) -> list[Finding]:
                 "nodes",
                 state,  # type: ignore[arg-type]
                 f"{len(unready)} of {len(found)} nodes {'is' if len(unready) == 1 else 'are'} not ready",
-                "have them repaired: their kubelet says nothing, or complains (`kubectl describe node`)",
+                "have them repaired: their kubelet reports nothing, or a problem (`kubectl describe node`)",
                 tuple(unready),
             )
         )
@@ -60,7 +60,7 @@ def users(context: Context) -> Finding:
     """How many users' servers fit at once, by what they are guaranteed."""
     usable = [one for one in room(context) if one.open]
     if not usable:
-        raise NotKnown("no node is open, so nobody fits")
+        raise NotKnown("no node takes pods, so no server fits")
     homeless = _place_platform(context, usable)
     server = next(
         one

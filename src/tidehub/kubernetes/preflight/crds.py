@@ -89,7 +89,7 @@ def _judged(wanted: Object, live: Object) -> Iterator[Finding]:
             "crd-owner",
             "warning",
             f"the CRD {name} belongs to somebody else: {owner}",
-            "agree with them: there is one CRD in a cluster, and the deployment applies the chart's",
+            "agree with its owner: a Kubernetes cluster has one CRD of a name, and the deployment applies the chart's",
             said,
         )
 

@@ -23,28 +23,26 @@ def ingress_class(context: Context) -> Finding:
     """Whether the class that serves the site is there."""
     _only(context, "ingress")
     classes = {str(one["metadata"]["name"]): one for one in context.there.all(_INGRESS, "IngressClass")}
-    names = tuple(f"there is {name}" for name in sorted(classes)) or ("the cluster has no ingress class",)
+    names = tuple(f"there is {name}" for name in sorted(classes)) or ("the cluster has no IngressClass",)
     wanted = exposure_values.exposure_of(context.site).class_name
     if wanted is None:
         name = addresses.ingress_class_name(context)
         if name is None:
-            what = (
-                "the site names no ingress class, and none is the default one: nobody would serve the Ingress"
-            )
+            what = "the site names no IngressClass, and none is the default one: no controller would serve the Ingress"
             return Finding("ingress-class", "problem", what, "write kubernetes.exposure.class", names)
-        return _class_found(name, classes[name], "the default ingress class")
+        return _class_found(name, classes[name], "the default IngressClass")
     if wanted in classes:
-        return _class_found(wanted, classes[wanted], "the ingress class")
+        return _class_found(wanted, classes[wanted], "the IngressClass")
     if _by_annotation(context):
         return Finding(
             "ingress-class",
             "warning",
-            f"there is no ingress class {wanted}; this chart names it in an annotation, as some controllers read it",
+            f"the IngressClass {wanted} was not found; this chart names it in an annotation only",
             "see whether the cluster's controller goes by the annotation, or name a class that is there",
             names,
         )
     fix = "write one of those as kubernetes.exposure.class, or have an ingress controller installed"
-    return Finding("ingress-class", "problem", f"there is no ingress class {wanted}", fix, names)
+    return Finding("ingress-class", "problem", f"the IngressClass {wanted} was not found", fix, names)
 
 
 def ingress_address(context: Context) -> Finding:
@@ -68,7 +66,7 @@ def ingress_address(context: Context) -> Finding:
             "ingress-address",
             "problem",
             f"the controller's load balancer {waiting[0]} has no address",
-            "have the cloud's load balancers looked at (quota, controller): nobody reaches the ingress without one",
+            "have the cloud's load balancers checked (quota, controller): the Ingress is not reachable without one",
             tuple(waiting),
         )
     if ingresses:
@@ -77,7 +75,7 @@ def ingress_address(context: Context) -> Finding:
             "ingress-address",
             "problem",
             f"no Ingress of the class {name} has an address: its controller does not run, or publishes none",
-            "have the ingress controller looked at",
+            "have the ingress controller checked",
             tuple(named[:8]),
         )
     found = addresses.exposure(context)
@@ -160,7 +158,9 @@ def dns(context: Context) -> Finding:
         raise Skip
     if addresses.is_ip(host):
         return Finding(
-            "dns", "warning", f"the site's address is the number {host}, and certificates are for names"
+            "dns",
+            "warning",
+            f"the site's address is the IP address {host}, and certificates are for DNS names",
         )
     try:
         found = context.network.addresses(host)

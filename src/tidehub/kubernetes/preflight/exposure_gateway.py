@@ -41,10 +41,10 @@ def _class(context: Context) -> list[Finding]:
     classes = {
         str(one["metadata"]["name"]): one for one in context.there.all(addresses.GATEWAY_API, "GatewayClass")
     }
-    names = tuple(f"there is {one}" for one in sorted(classes)) or ("the cluster has no gateway class",)
+    names = tuple(f"there is {one}" for one in sorted(classes)) or ("the cluster has no GatewayClass",)
     if name not in classes:
         fix = "write one of those as kubernetes.exposure.class, or have a gateway controller installed"
-        return [Finding("gateway-class", "problem", f"there is no gateway class {name}", fix, names)]
+        return [Finding("gateway-class", "problem", f"the GatewayClass {name} was not found", fix, names)]
     accepted = _condition(classes[name].get("status"), "Accepted")
     controller = str((classes[name].get("spec") or {}).get("controllerName"))
     if accepted.get("status") != "True":
@@ -52,12 +52,12 @@ def _class(context: Context) -> list[Finding]:
             Finding(
                 "gateway-class",
                 "problem",
-                f"no controller takes up the gateway class {name}",
-                "have the gateway controller looked at",
+                f"no controller accepts the GatewayClass {name}",
+                "have the gateway controller checked",
                 (f"controller {controller}", *_message(accepted)),
             )
         ]
-    return [Finding("gateway-class", "ok", f"the gateway class {name} is served by {controller}")]
+    return [Finding("gateway-class", "ok", f"the GatewayClass {name} is served by {controller}")]
 
 
 def _given(context: Context) -> list[Finding]:
@@ -73,7 +73,7 @@ def _given(context: Context) -> list[Finding]:
             for one in context.there.all(addresses.GATEWAY_API, "Gateway")
         ]
         fix = "write its name and namespace below kubernetes.exposure.gateway, or have it made"
-        return [Finding("gateway", "problem", f"{called} is not there", fix, tuple(there))]
+        return [Finding("gateway", "problem", f"{called} was not found", fix, tuple(there))]
     findings = [
         one
         for one in (
@@ -95,8 +95,8 @@ def _programmed(found: Object, called: str) -> Finding | None:
         "gateway-programmed",
         "problem",
         f"{called} is not programmed: its controller has not put it to work",
-        "have the gateway controller looked at",
-        _message(state) or ("no controller has said anything about it",),
+        "have the gateway controller checked",
+        _message(state) or ("no controller has reported a status for it",),
     )
 
 
@@ -107,7 +107,7 @@ def _address(found: Object, called: str) -> Finding | None:
         "gateway-address",
         "problem",
         f"{called} has no address",
-        "have the load balancer behind it looked at: nobody reaches it without one",
+        "have the load balancer behind it checked: the Gateway is not reachable without one",
     )
 
 

@@ -81,7 +81,12 @@ def callback_url(context: Context) -> list[Finding]:
     url = context.site.site.url
     if url is None:
         return [
-            Finding("callback-url", "problem", "the site has no address (site.url)", "add url: below site:")
+            Finding(
+                "callback-url",
+                "problem",
+                "the site has no address (site.url)",
+                "add `url` to the section `site:`",
+            )
         ]
     wanted = f"{url.rstrip('/')}/hub/oauth_callback"
     stated = context.site.login.callback_url

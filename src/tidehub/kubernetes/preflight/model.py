@@ -163,7 +163,7 @@ def right_missing(problem: ClusterProblem, item: str) -> Finding:
     return Finding(
         item,
         "unknown",
-        "you may not look at this",
-        "ask for the right to read it, or have an administrator run this command",
+        "your credentials may not read this",
+        "ask for the permission to read it, or have an administrator run this command",
         (problem.what,),
     )

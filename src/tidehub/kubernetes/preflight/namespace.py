@@ -17,7 +17,9 @@ def namespace(context: Context) -> Finding:
     name = context.namespace
     found = context.there.one("v1", "Namespace", name)
     if found is None:
-        return Finding("namespace", "ok", f"the namespace {name} is not there yet: the deployment makes it")
+        return Finding(
+            "namespace", "ok", f"the namespace {name} does not exist yet: the deployment creates it"
+        )
     if (found.get("status") or {}).get("phase") == "Terminating":
         return Finding(
             "namespace",

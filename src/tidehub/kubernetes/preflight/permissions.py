@@ -55,11 +55,12 @@ def permissions(context: Context) -> Finding:
         return Finding(
             "permissions",
             "problem",
-            f"{len(missing)} of {len(wanted)} rights that a deployment needs are missing",
-            "ask an administrator for these rights, bound to you:\n" + snippet(missing, context.namespace),
+            f"{len(missing)} of {len(wanted)} permissions that a deployment needs are missing",
+            "ask an administrator for these permissions, bound to you:\n"
+            + snippet(missing, context.namespace),
             tuple(_summary(missing)),
         )
-    return Finding("permissions", "ok", f"you have all {len(wanted)} rights that a deployment needs")
+    return Finding("permissions", "ok", f"you have all {len(wanted)} permissions that a deployment needs")
 
 
 def needed(context: Context) -> Iterator[Access]:
@@ -121,13 +122,13 @@ def grants(context: Context) -> list[Finding]:
     answers = cluster.allowed(wanted)
     missing = [access for access, allowed in zip(wanted, answers, strict=True) if not allowed]
     if not missing:
-        return [Finding("grants", "ok", "you have every right that the charts' Roles hand out")]
+        return [Finding("grants", "ok", "you have every permission that the charts' Roles grant")]
     return [
         Finding(
             "grants",
             "problem",
-            "the charts' Roles hand out rights that you do not have yourself, so the server would refuse them",
-            "ask for these rights, or for the verb `escalate` on roles:\n"
+            "the charts' Roles grant permissions that you do not have yourself, so the server would refuse them",
+            "ask for these permissions, or for the verb `escalate` on roles:\n"
             + snippet(missing, namespace, "tidehub-grants"),
             tuple(_summary(missing)),
         )

@@ -11,7 +11,7 @@ def fits(context: Context) -> list[Finding]:
     """Every kind of pod against every node as if it were empty."""
     machines = [one for one in room(context) if not one.cordoned and not one.refusing]
     if not machines:
-        raise NotKnown("there is no node that takes the platform's pods")
+        raise NotKnown("no node takes the platform's pods")
     wanted: list[Workload] = user_pods(context.site)
     if context.rendered is not None:
         wanted = [*workloads(context.rendered), *wanted]

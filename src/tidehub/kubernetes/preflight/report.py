@@ -47,7 +47,7 @@ def summary(findings: Sequence[Finding]) -> str:
 
 
 def ready(findings: Iterable[Finding]) -> bool:
-    """Whether nothing that was found stands in the way."""
+    """Whether nothing that was found prevents a deployment."""
     return all(one.state != "problem" for one in findings)
 
 

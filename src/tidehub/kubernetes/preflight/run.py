@@ -40,7 +40,7 @@ from tidehub.kubernetes.preflight.model import (
 SECONDS = 90.0
 """For all items together."""
 _SIDE_BY_SIDE = 12
-_RENDER_FIRST = "mend what is said about secrets, charts, helm or the rendering, and run this again"
+_RENDER_FIRST = "fix what is reported about secrets, charts, helm or the rendering, and run this again"
 
 ITEMS: tuple[tuple[str, str, Check], ...] = (
     ("Cluster", "connection", server.connection),

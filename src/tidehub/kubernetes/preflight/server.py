@@ -27,7 +27,11 @@ def connection(context: Context) -> list[Finding]:
         fix = "put the cluster's CA into the kubeconfig and take out insecure-skip-tls-verify"
         return [
             Finding(
-                "connection", "warning", f"{cluster.name} answers, and nobody vouches for it", fix, unwise
+                "connection",
+                "warning",
+                f"{cluster.name} answers, and its certificate is not verified",
+                fix,
+                unwise,
             )
         ]
     return [Finding("connection", "ok", f"{cluster.name} answers")]
@@ -149,7 +153,7 @@ def cluster_dns(context: Context) -> Finding:
         return Finding(
             "cluster-dns",
             "warning",
-            "there is no name service in kube-system: pods may not find each other",
+            "no DNS service was found in kube-system: pods may not find each other",
             "have CoreDNS installed, unless this cluster resolves names by other means",
         )
     name = str(services[0]["metadata"]["name"])
@@ -158,10 +162,10 @@ def cluster_dns(context: Context) -> Finding:
         return Finding(
             "cluster-dns",
             "problem",
-            f"the cluster's name service ({name} in kube-system) has no pod that is ready",
+            f"the cluster's DNS service ({name} in kube-system) has no pod that is ready",
             "have its pods repaired: without it the hub does not find its proxy",
         )
-    return Finding("cluster-dns", "ok", f"the cluster's name service has {len(ready)} ready")
+    return Finding("cluster-dns", "ok", f"the cluster's DNS service has {len(ready)} ready")
 
 
 def clock(context: Context) -> Finding:

@@ -77,20 +77,26 @@ def _pvcs(context: Context) -> Iterator[tuple[str, Object]]:
 
 
 def _found(wanted: str | None, what: str, classes: dict[str, Object]) -> tuple[Object | None, list[Finding]]:
-    names = tuple(f"there is {name}" for name in sorted(classes)) or ("the cluster has no storage class",)
+    names = tuple(f"there is {name}" for name in sorted(classes)) or ("the cluster has no StorageClass",)
     if wanted:
         if wanted in classes:
             return classes[wanted], []
         fix = "name one of those in the site file, or have this one made"
         return None, [
-            Finding("storage-class", "problem", f"there is no storage class {wanted}, for {what}", fix, names)
+            Finding(
+                "storage-class",
+                "problem",
+                f"the StorageClass {wanted} was not found; it is for {what}",
+                fix,
+                names,
+            )
         ]
     default = [one for one in classes.values() if _is_default(one)]
     if not default:
         fix = (
             "write notebooks.home.storage_class and hub.database.storage_class, or have one marked as default"
         )
-        what = f"no storage class is the default one, and {what} name none: their PVCs would wait for ever"
+        what = f"no StorageClass is the default one, and {what} name none: their PVCs would stay Pending"
         return None, [Finding("storage-default", "problem", what, fix, names)]
     # With several, the newest counts: https://kubernetes.io/docs/concepts/storage/storage-classes/#default-storageclass
     newest = max(default, key=lambda one: str(one["metadata"].get("creationTimestamp")))
@@ -101,7 +107,7 @@ def _found(wanted: str | None, what: str, classes: dict[str, Object]) -> tuple[O
         Finding(
             "storage-default",
             "warning",
-            f"several storage classes are the default one ({several}); the newest counts: {newest['metadata']['name']}",
+            f"several StorageClasses are the default one ({several}); the newest counts: {newest['metadata']['name']}",
             "name the one that is meant in the site file, or have the mark taken from the others",
         )
     ]
@@ -118,7 +124,7 @@ def _judged(context: Context, found: Object, what: str) -> list[Finding]:
             Finding(
                 "storage-expansion",
                 "warning",
-                f"volumes of the storage class {name} cannot grow: the sizes for {what} are final",
+                f"volumes of the StorageClass {name} cannot grow: the sizes for {what} are final",
                 "have allowVolumeExpansion set, if its driver can, or begin with sizes that will do",
             )
         )
@@ -139,7 +145,7 @@ def _judged(context: Context, found: Object, what: str) -> list[Finding]:
     evidence = (
         f"{provisioner}, {mode}, volumes that can grow, {'kept' if policy == 'Retain' else 'deleted'} with their PVC",
     )
-    return [Finding("storage-class", "ok", f"the storage class {name} for {what}", evidence=evidence)]
+    return [Finding("storage-class", "ok", f"the StorageClass {name} for {what}", evidence=evidence)]
 
 
 def _no_provisioner(context: Context, name: str, provisioner: str) -> Finding | None:
@@ -153,7 +159,7 @@ def _no_provisioner(context: Context, name: str, provisioner: str) -> Finding | 
         return Finding(
             "storage-provisioner",
             "warning" if free else "problem",
-            f"nothing makes volumes of the storage class {name}: each is made by hand, and {len(free)} are free",
+            f"nothing makes volumes of the StorageClass {name}: each is made by hand, and {len(free)} are free",
             "use a class with a provisioner: every new user needs a volume",
         )
     driver = _MIGRATED.get(provisioner, provisioner)
@@ -165,7 +171,7 @@ def _no_provisioner(context: Context, name: str, provisioner: str) -> Finding | 
     return Finding(
         "storage-provisioner",
         "problem",
-        f"the driver {driver} of the storage class {name} is not installed: no volume would be made",
+        f"the driver {driver} of the StorageClass {name} is not installed: no volume would be made",
         "have the CSI driver installed, or name another class",
     )
 
@@ -176,7 +182,7 @@ def _compared(wanted: Object, live: Object) -> Iterator[Finding]:
         yield Finding(
             "pvc-class",
             "problem",
-            f"the PVC {name} has the storage class {has or '(none)'}, and the site says {asked}: that is final",
+            f"the PVC {name} has the StorageClass {has or '(none)'}, and the site says {asked}: that is final",
             f"write {has or 'its class'} in the site file, or move the data: a new PVC means an empty volume",
         )
     size, there = _size(wanted), _size(live)
@@ -195,7 +201,7 @@ def _compared(wanted: Object, live: Object) -> Iterator[Finding]:
             "pvc-size",
             "warning",
             f"the PVC {name} would grow from {written('storage', there)} to {written('storage', size)}",
-            "nothing, where its storage class lets volumes grow; else the server refuses it",
+            "nothing, where its StorageClass lets volumes grow; else the server refuses it",
         )
 
 
@@ -205,7 +211,7 @@ def _lost(live: dict[str, Object]) -> Iterator[Finding]:
         yield Finding(
             "pvc-lost",
             "problem",
-            f"the volume of {lost[0]} is gone"
+            f"the PersistentVolume of the PVC {lost[0]} is gone"
             + (f", and those of {len(lost) - 1} more" if len(lost) > 1 else ""),
             "have the volume brought back, or delete the PVC once its data is given up",
             tuple(lost),
@@ -222,7 +228,7 @@ def _homes(context: Context, live: dict[str, Object]) -> Iterator[Finding]:
         yield Finding(
             "homes-class",
             "warning",
-            f"{count} of {len(homes)} homes have another storage class ({', '.join(others)}) than new ones ({wanted})",
+            f"{count} of {len(homes)} homes have another StorageClass ({', '.join(others)}) than new ones ({wanted})",
             "nothing: homes stay where they are",
         )
 

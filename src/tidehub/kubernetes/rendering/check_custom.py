@@ -71,5 +71,5 @@ def _unknown(item: Item, served: frozenset[str] | None, say: Report) -> None:
             what = f"this cluster does not serve {item.id.api_version} {item.id.kind}, and no chart brings it"
             say(what, "apiVersion", fix="install what defines it, or take it out of the values")
     elif group not in _BUILT_IN and group not in _OTHERS and group not in _ADDED:
-        what = f"nobody defines {item.id.api_version} {item.id.kind}: neither Kubernetes nor a chart"
+        what = f"no CRD defines {item.id.api_version} {item.id.kind}: neither Kubernetes nor a chart has one"
         say(what, "apiVersion", fix="install what defines it, or take it out of the values")

@@ -100,7 +100,7 @@ def check_supported(chart: Chart, version: str) -> None:
 def _chart(release: Release, archives: Mapping[str, ChartArchive], version: str) -> Chart:
     archive = archives.get(release.chart)
     if archive is None:
-        raise TidehubError(f"there is no archive of the chart {release.chart} {release.version}")
+        raise TidehubError(f"no archive was found of the chart {release.chart} {release.version}")
     chart = open_chart(archive.path)
     check_supported(chart, version)
     for complaint in ignored(chart, helm_values(release)):

@@ -66,7 +66,7 @@ def shown(rendered: Rendered, wanted: str) -> list[Object]:
     }
     groups[OWN] = rendered.objects
     if name not in groups:
-        raise UsageError(f"there is no release {name!r}", expected=f"one of {', '.join(groups)}")
+        raise UsageError(f"the release {name!r} does not exist", expected=f"one of {', '.join(groups)}")
     found = [
         obj
         for obj in groups[name]

@@ -54,7 +54,7 @@ def check(site: Site) -> None:
         raise TidehubError(
             "the site has no address (site.url), and users reach a cluster by none but a public one",
             expected="https:// with the name that leads to the cluster",
-            fix="add url: below site:",
+            fix="add `url` to the section `site:`",
         )
     if site.login.provider == "demo" and not replaces_login(site):
         raise TidehubError(

@@ -46,7 +46,7 @@ def carries_login(site: Site) -> bool:
         pinned = site.kubernetes.charts if site.kubernetes is not None else {}
         named = ", ".join(f"{name} {version}" for name, version in pinned.items()) or "the chart"
         raise TidehubError(
-            f"nobody here knows how the hub of {named} asks who may enter",
+            f"it is not known how the hub of {named} decides who may enter",
             expected="jupyterhub 1.0.0 or newer, or a published version of daskhub",
             fix="remove the version below kubernetes.charts, and take the release set's",
         )

@@ -304,7 +304,7 @@ def test_our_own_objects_come_back_and_go() -> None:
         "v1", "ConfigMap", "note", {"metadata": {"labels": {"app.kubernetes.io/managed-by": "me"}}}, SPACE
     )
     here.facts.clear()
-    with pytest.raises(Refused, match="ConfigMap note is there already and not ours"):
+    with pytest.raises(Refused, match="ConfigMap note exists already, not made by tidehub"):
         step.check(here)
 
 

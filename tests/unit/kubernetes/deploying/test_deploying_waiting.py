@@ -112,7 +112,7 @@ def test_a_rollout_is_done_when_every_replica_is_new_and_available() -> None:
     )
     assert rolled_out(deployment(0, replicas=0))
     assert progress(judge(HUB, seen(deployments=(deployment(1),)), NOW)).done
-    assert progress(judge(HUB, Observed(), NOW)).lines == ("hub is not there yet",)
+    assert progress(judge(HUB, Observed(), NOW)).lines == ("hub does not exist yet",)
 
 
 def test_what_is_wanted_of_a_release() -> None:

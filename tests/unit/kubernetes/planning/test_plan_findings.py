@@ -67,7 +67,7 @@ def test_a_pvc_keeps_its_storage_class() -> None:
     world = World()
     world.deployed(pvc(storage_class="fast"))
     finding = only(world.plan(pvc(storage_class="slow")), "data-loss")
-    assert "from the storage class fast to slow" in finding.what
+    assert "from the StorageClass fast to slow" in finding.what
     assert not world.plan(pvc(storage_class=None)).dangers
 
 
@@ -324,7 +324,7 @@ def test_objects_that_somebody_made_by_hand() -> None:
     world.cluster.put(config_map("a"))
     finding = only(world.plan(config_map("a")), "conflict")
     assert finding.what == (
-        "ConfigMap a is in the cluster already and belongs to no release: somebody made it by hand."
+        "ConfigMap a is in the cluster already and belongs to no release: somebody created it by hand."
     )
     assert "tidehub deploy --adopt ConfigMap/a" in finding.fix
 

@@ -13,7 +13,7 @@ from tidehub.kubernetes.planning.diff import FieldChange
 from tidehub.kubernetes.planning.model import ObjectChange, Plan, PlannedField
 from tidehub.kubernetes.planning.words import lines, summary, to_json
 
-RECLAIM = "With a storage class that reclaims by Delete, the volume goes with the PVC."
+RECLAIM = "With a StorageClass that reclaims by Delete, the volume goes with the PVC."
 
 
 def test_nothing_would_change() -> None:

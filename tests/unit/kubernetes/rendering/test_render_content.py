@@ -144,7 +144,7 @@ def test_a_cluster_outside_of_the_charts_range(tmp_path: Path) -> None:
 
 
 def test_without_an_archive() -> None:
-    with pytest.raises(TidehubError, match="no archive of the chart jupyterhub"):
+    with pytest.raises(TidehubError, match="no archive was found of the chart jupyterhub"):
         render(platform("jupyterhub"), {}, ListedHelm([]))  # type: ignore[arg-type]
 
 

@@ -98,4 +98,4 @@ def test_the_dialect_of_crds(schema: dict[str, Any], right: list[Any], wrong: li
 
 def test_places_are_told_and_values_are_not() -> None:
     found = list(faults({"name": "a", "count": 1, "parts": [{"a": "hidden-value"}]}, SCHEMA))
-    assert found == [("parts[0].a", "its CRD wants a whole number here")]
+    assert found == [("parts[0].a", "its CRD requires a whole number here")]

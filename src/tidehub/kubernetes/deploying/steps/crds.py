@@ -56,7 +56,7 @@ class Crds:
                 strangers[name_of(crd)] = owner
             if lost := _stored_and_gone(crd, found):
                 raise Refused(
-                    f"objects of {name_of(crd)} are stored as {listed(lost)}, which the chart's CRD has not",
+                    f"objects of {name_of(crd)} are stored as {listed(lost)}, which the chart's CRD does not have",
                     expected="a CRD that still knows what is stored",
                     fix=f"move them to a newer version first, or remove them: kubectl get {name_of(crd)} -A",
                 )
@@ -151,7 +151,7 @@ def stranger(crd: Object, work: Work) -> str:
     names = {str(one.get("manager")) for one in managers}
     if "helm" in names and _has_gateway_release(work):
         return ""
-    return f"made by {listed(sorted(names))}" if names else "nobody knows whose"
+    return f"made by {listed(sorted(names))}" if names else "its owner is not known"
 
 
 def _has_gateway_release(work: Work) -> bool:

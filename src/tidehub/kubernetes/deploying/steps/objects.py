@@ -44,7 +44,7 @@ class OwnObjects:
         ]
         if strangers:
             raise Refused(
-                f"{listed(map(str, strangers))} {'is' if len(strangers) == 1 else 'are'} there already and not ours",
+                f"{listed(map(str, strangers))} exist{'s' if len(strangers) == 1 else ''} already, not made by tidehub",
                 expected=f"nothing of these names, or the label {MANAGED_BY}: tidehub",
                 fix="remove them, or take them over: "
                 + " ".join(f"--adopt {id.kind}/{id.name}" for id in strangers[:3]),

@@ -1,4 +1,4 @@
-"""Whose an object is by Helm's books, and how it becomes a release's."""
+"""The owner of an object by Helm's records, and how a release takes it over."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Foreign:
     id: ObjectId
     owner: Owner | None
     may: bool
-    """Whether it may be taken over: it was named, or who had it is no more."""
+    """Whether it may be taken over: it was named, or its owner no longer exists."""
 
 
 def owner_of(live: Object) -> Owner | None:
@@ -73,7 +73,9 @@ def refuse_foreign(work: Work, release: str, found: Iterable[Foreign]) -> None:
     if not left:
         return
     first = left[0]
-    whose = str(first.owner) if first.owner else "no release: somebody made it by hand or with another tool"
+    whose = (
+        str(first.owner) if first.owner else "no release: somebody created it by hand or with another tool"
+    )
     names = " ".join(f"--adopt {one.id.kind}/{one.id.name}" for one in left[:4])
     elsewhere = first.owner is not None and first.owner.namespace != work.namespace
     more = (
@@ -82,7 +84,7 @@ def refuse_foreign(work: Work, release: str, found: Iterable[Foreign]) -> None:
         else ""
     )
     raise Refused(
-        f"{first.id} is there already and belongs to {whose}{more}",
+        f"{first.id} already exists and belongs to {whose}{more}",
         expected=f"no objects of these names, or objects of the release {release}",
         fix=(
             "the chart names what counts for the whole cluster after the release, so there can be one such release "

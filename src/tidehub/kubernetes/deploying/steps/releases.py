@@ -185,9 +185,9 @@ def values_of(rendered: RenderedRelease) -> dict[str, Any]:
 
 
 def _unowned(conflict: OwnershipConflict, namespace: str) -> TidehubError:
-    whose = f"the release {conflict.owner}" if conflict.owner else "no release: somebody made it by hand"
+    whose = f"the release {conflict.owner}" if conflict.owner else "no release: somebody created it by hand"
     return TidehubError(
-        f"{conflict.kind} {conflict.name} is there already and belongs to {whose}",
+        f"{conflict.kind} {conflict.name} already exists and belongs to {whose}",
         expected="no object of that name, or one of this release",
         fix=f"remove it (kubectl -n {namespace} delete {conflict.kind.lower()} {conflict.name}), or take it over: "
         f"--adopt {conflict.kind}/{conflict.name}",
