@@ -172,7 +172,7 @@ def test_rights_that_are_too_few(site: SiteOnCluster, namespace: str) -> None:
     with pytest.raises(Failure) as caught:
         deploy(site.rendered(), site.work(kubeconfig=kubeconfig))
     said = str(caught.value)
-    assert "the right to patch deployments" in said
+    assert "the permission to patch deployments" in said
     assert "failed: Release jupyterhub" in caught.value.state
     assert "tidehub preflight" in said or "administrator" in said
     goes_on(site)
@@ -253,7 +253,7 @@ def test_a_release_of_somebody_else_is_not_taken_over_unless_named(site: SiteOnC
         namespace=site.namespace,
         timeout=60,
     )
-    with pytest.raises(Refused, match=r"the release jupyterhub \(jupyterhub 4.4.0\) is there already"):
+    with pytest.raises(Refused, match=r"the release jupyterhub \(jupyterhub 4.4.0\) exists already"):
         deploy(site.rendered(), site.work())
     with pytest.raises(Exception, match="tidehub did not deploy anything"):
         uninstall(site.work("uninstall"))

@@ -76,7 +76,7 @@ class Forbidden(HelmProblem):
 
     def __init__(self, message: str, verb: str = "", resource: str = "") -> None:
         self.verb, self.resource = verb, resource
-        may = f"the permission to {verb} {resource}" if verb else "enough rights"
+        may = f"the permission to {verb} {resource}" if verb else "the permissions for it"
         super().__init__(
             message, expected=may, fix="ask the cluster's administrator; `tidehub preflight` lists all"
         )
@@ -108,13 +108,13 @@ class OwnershipConflict(HelmProblem):
     def __init__(self, kind: str, name: str, owner: str | None) -> None:
         self.kind, self.name, self.owner = kind, name, owner
         """The release that owns it, `namespace/name` where the namespace differs; None for an object without one."""
-        whose = (
+        owner_words = (
             f"the release {owner}"
             if owner
             else "no release: somebody created it by hand or with another tool"
         )
         super().__init__(
-            f"{kind} {name} already exists and belongs to {whose}",
+            f"{kind} {name} already exists and belongs to {owner_words}",
             expected="a namespace without objects of these names, or objects of this release",
             fix=f"look at it with `tidehub plan`; remove it, use another namespace, or take it over with "
             f"--adopt {kind}/{name}",

@@ -29,11 +29,11 @@ def _conflicts(facts: Facts) -> Iterator[Finding]:
             wanted_by = one.subject.release or "tidehub"
             by_owner.setdefault((one.owner, wanted_by), []).append(one.subject.id)
     for (owner, wanted_by), ids in by_owner.items():
-        whose = f"belong to {owner}" if owner else "belong to no release: somebody created them by hand"
+        owner_words = f"belong to {owner}" if owner else "belong to no release: somebody created them by hand"
         if len(ids) == 1:
-            whose = whose.replace("belong", "belongs", 1).replace("created them", "created it")
+            owner_words = owner_words.replace("belong", "belongs", 1).replace("created them", "created it")
         yield Finding(
-            "conflict", "refusal", f"{_counted(ids)} in the cluster already and {whose}.",
+            "conflict", "refusal", f"{_counted(ids)} in the cluster already and {owner_words}.",
             "Helm refuses to install over objects of others." if wanted_by != "tidehub" else "",
             _way_out(ids, owner, wanted_by, facts.namespace), tuple(ids),
         )  # fmt: skip

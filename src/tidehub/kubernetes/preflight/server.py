@@ -177,11 +177,11 @@ def clock(context: Context) -> Finding:
     return clock_finding("clock", "the API server's clock", float(offset))
 
 
-def clock_finding(item: str, whose: str, offset: float) -> Finding:
+def clock_finding(item: str, clock: str, offset: float) -> Finding:
     """What an offset in seconds means. Answers carry whole seconds, and take their time to come."""
-    apart = f"{whose} is {abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} this machine's"
+    apart = f"{clock} is {abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} this machine's"
     if abs(offset) < _CLOCK_WARNING:
-        return Finding(item, "ok", f"{whose} agrees with this machine's")
+        return Finding(item, "ok", f"{clock} agrees with this machine's")
     state = "problem" if abs(offset) >= _CLOCK_PROBLEM else "warning"
     fix = "set the clocks by NTP: tokens and certificates are refused before and after their time"
     return Finding(item, state, apart, fix)  # type: ignore[arg-type]

@@ -415,7 +415,7 @@ MARKS = {"meta.helm.sh/release-name": "traefik-crd", "meta.helm.sh/release-names
 
 
 @pytest.mark.parametrize(
-    ("annotations", "managers", "whose"),
+    ("annotations", "managers", "owner_words"),
     [
         (MARKS, ["helm"], "belongs to the release traefik-crd in the namespace kube-system"),
         ({**MARKS, "meta.helm.sh/release-namespace": NAMESPACE}, ["helm"], None),
@@ -425,14 +425,14 @@ MARKS = {"meta.helm.sh/release-name": "traefik-crd", "meta.helm.sh/release-names
         ({}, ["helm", "tidehub"], None),
     ],
 )
-def test_crds_in_the_hands_of_others(annotations: Any, managers: list[str], whose: str | None) -> None:
+def test_crds_in_the_hands_of_others(annotations: Any, managers: list[str], owner_words: str | None) -> None:
     world = World()
     live = crd("a", "traefik.io", "v1", **annotations)
     live["metadata"]["managedFields"] = [{"manager": name} for name in managers]
     world.cluster.put(live)
     world.crds = [crd("a", "traefik.io", "v1", "v2")]
     told = [one.what for one in world.plan().refusals]
-    assert told == ([f"The CRD a.traefik.io {whose}, and would be changed."] if whose else [])
+    assert told == ([f"The CRD a.traefik.io {owner_words}, and would be changed."] if owner_words else [])
     world.crds = [crd("a", "traefik.io", "v1")]
     assert not world.plan().findings
 

@@ -73,7 +73,7 @@ def refuse_foreign(work: Work, release: str, found: Iterable[Foreign]) -> None:
     if not left:
         return
     first = left[0]
-    whose = (
+    owner_words = (
         str(first.owner) if first.owner else "no release: somebody created it by hand or with another tool"
     )
     names = " ".join(f"--adopt {one.id.kind}/{one.id.name}" for one in left[:4])
@@ -84,7 +84,7 @@ def refuse_foreign(work: Work, release: str, found: Iterable[Foreign]) -> None:
         else ""
     )
     raise Refused(
-        f"{first.id} already exists and belongs to {whose}{more}",
+        f"{first.id} already exists and belongs to {owner_words}{more}",
         expected=f"no objects of these names, or objects of the release {release}",
         fix=(
             "the chart names what counts for the whole cluster after the release, so there can be one such release "

@@ -129,7 +129,7 @@ def refuse_strangers(work: Work, releases: Sequence[HelmRelease]) -> None:
     words = " and ".join(f"{name} ({found[name].full_chart})" for name in unnamed)
     one = len(unnamed) == 1
     raise Refused(
-        f"the release{'' if one else 's'} {words} {'is' if one else 'are'} there already and tidehub did not make "
+        f"the release{'' if one else 's'} {words} {'exists' if one else 'exist'} already, and tidehub did not make "
         f"{'it' if one else 'them'}",
         expected="no release of that name, or one that tidehub made",
         fix="`tidehub plan` shows what would change; take over with "
@@ -185,9 +185,11 @@ def values_of(rendered: RenderedRelease) -> dict[str, Any]:
 
 
 def _unowned(conflict: OwnershipConflict, namespace: str) -> TidehubError:
-    whose = f"the release {conflict.owner}" if conflict.owner else "no release: somebody created it by hand"
+    owner_words = (
+        f"the release {conflict.owner}" if conflict.owner else "no release: somebody created it by hand"
+    )
     return TidehubError(
-        f"{conflict.kind} {conflict.name} already exists and belongs to {whose}",
+        f"{conflict.kind} {conflict.name} already exists and belongs to {owner_words}",
         expected="no object of that name, or one of this release",
         fix=f"remove it (kubectl -n {namespace} delete {conflict.kind.lower()} {conflict.name}), or take it over: "
         f"--adopt {conflict.kind}/{conflict.name}",
