@@ -1,4 +1,4 @@
-"""`tidehub uninstall`: takes the platform away and leaves what is users'."""
+"""`tidehub uninstall`: removes the platform and leaves what belongs to users."""
 
 from __future__ import annotations
 

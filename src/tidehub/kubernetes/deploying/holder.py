@@ -28,7 +28,7 @@ class Holder:
         return f"{self.user}, process {self.process}, {self.machine or 'unknown'}.{self.started or '0'}"
 
     def knows_is_gone(self, identity: str) -> bool:
-        """Whether that holder was a process of this machine that is no more. Never True for what cannot be known."""
+        """Whether that holder was a process of this machine that has ended. Never True for what cannot be known."""
         try:
             _, process, rest = identity.rsplit(", ", 2)
             machine, started = rest.rsplit(".", 1)

@@ -11,7 +11,7 @@ from tidehub.errors import TidehubError
 Operation = Literal["deploy", "upgrade", "rollback", "uninstall"]
 State = Literal["waiting", "begun", "done", "nothing to do", "failed"]
 Outcome = Literal["", "done", "failed", "interrupted"]
-"""How an operation ended; empty while it goes on, and for ever where its process was killed."""
+"""How an operation ended; empty while it runs, and forever where its process was killed."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What is left in a namespace, and what of it is users'. Read-only."""
+"""What is left in a namespace, and what of it belongs to users. Read-only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes a platform away and leaves what is users': `uninstall`."""
+"""Removes a platform and leaves what belongs to users: `uninstall`."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class Facts:
 
     @property
     def retired(self) -> tuple[ReleaseRecord, ...]:
-        """Releases that tidehub made and the site has no more: a deployment uninstalls them."""
+        """Releases that tidehub made and that are no longer part of the site: a deployment uninstalls them."""
         made = {one.name for one in self.record.releases} if self.record is not None else set()
         return tuple(
             one

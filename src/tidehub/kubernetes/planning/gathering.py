@@ -18,7 +18,7 @@ _INGRESS = ("networking.k8s.io/v1", "Ingress")
 _ROUTE = ("gateway.networking.k8s.io/v1", "HTTPRoute")
 _DASK_CLUSTER = ("gateway.dask.org/v1alpha1", "DaskCluster")
 _LOOKED_BACK = 3
-"""Deployments whose objects `deploy` removes where they are wanted no more (`deploying.steps.objects`)."""
+"""Deployments whose objects `deploy` removes where they are no longer wanted (`deploying.steps.objects`)."""
 GONE = "uninstalled"
 """Helm's status of a release of which only the history is left."""
 

@@ -75,7 +75,7 @@ class Drift:
 
 
 ReleaseAction = Literal["install", "upgrade", "finish", "remove", "same"]
-"""`finish` is a release whose last operation failed or never ended; `remove` one that the site has no more."""
+"""`finish` is a release whose last operation failed or never ended; `remove` one that is no longer part of the site."""
 
 
 @dataclass(frozen=True)

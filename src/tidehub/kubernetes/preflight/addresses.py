@@ -1,4 +1,4 @@
-"""Where users come in: the address that an Ingress, a Gateway or a load balancer has."""
+"""The address of the exposure: of an Ingress, a Gateway or a load balancer."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def _judged(wanted: Object, live: Object) -> Iterator[Finding]:
             "crd-deleting",
             "problem",
             f"the CRD {name} is being deleted, and all its objects with it",
-            "wait until it is gone; a finalizer whose controller is gone may keep it for ever",
+            "wait until it is gone; a finalizer whose controller is gone may keep it forever",
             (f"finalizers: {', '.join(live['metadata'].get('finalizers') or ['none'])}",),
         )
         return

@@ -38,7 +38,7 @@ def ingress_class(context: Context) -> Finding:
             "ingress-class",
             "warning",
             f"the IngressClass {wanted} was not found; this chart names it in an annotation only",
-            "see whether the cluster's controller goes by the annotation, or name a class that is there",
+            "see whether the cluster's controller goes by the annotation, or name a class that exists",
             names,
         )
     fix = "write one of those as kubernetes.exposure.class, or have an ingress controller installed"

@@ -19,7 +19,7 @@ DIGEST = "tidehub/digest"
 
 @dataclass(frozen=True)
 class OwnObjects:
-    """Applies them, and removes those of an earlier deployment that are wanted no more."""
+    """Applies them, and removes those of an earlier deployment that are no longer wanted."""
 
     objects: tuple[Object, ...] = field(repr=False)
     name: str = "objects"
@@ -78,7 +78,7 @@ class OwnObjects:
         return live
 
     def _gone(self, work: Work) -> list[ObjectId]:
-        """Objects of earlier deployments, by the record, that are still there, ours, and wanted no more."""
+        """Objects of earlier deployments, by the record, that are still there, ours, and no longer wanted."""
         if "objects to go" not in work.facts:
             wanted = {identify(obj, work.namespace) for obj in self.objects}
             before = {

@@ -30,7 +30,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class Foreign:
-    """An object that is there already, and is not the release's."""
+    """An object that exists already and does not belong to the release."""
 
     id: ObjectId
     owner: Owner | None
@@ -135,7 +135,7 @@ def _may(work: Work, id: ObjectId, owner: Owner | None) -> bool:
 
 
 def _is_gone(work: Work, namespace: str) -> bool:
-    """Whether a namespace is no more, or about to be: its releases went with it, cluster-wide objects did not."""
+    """Whether a namespace is gone, or about to be: its releases went with it, cluster-wide objects did not."""
     key = f"namespace {namespace} is gone"
     if key not in work.facts:
         try:

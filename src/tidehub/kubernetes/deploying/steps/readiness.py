@@ -38,7 +38,7 @@ class Readiness:
     title: str = "Public address"
 
     def needed(self, work: Work) -> bool:
-        """Whether anything was changed by this operation: otherwise the address is somebody else's matter."""
+        """Whether anything was changed by this operation: otherwise the address is not asked."""
         journal = work.record.journal
         if journal is None or journal.finished or not work.options.check:
             return False
@@ -64,7 +64,7 @@ class Readiness:
                 raise WrongAnswer(
                     f"{self.address} answers, but not as the hub does: {said}",
                     expected=f"status 200 at {url}",
-                    fix="everything is deployed; `tidehub preflight` looks at the exposure (ingress class, name, "
+                    fix="everything is deployed; `tidehub preflight` looks at the exposure (IngressClass, name, "
                     "certificate), and --no-check leaves this out",
                 )
             work.ensure()
