@@ -17,7 +17,10 @@ _API = "storage.k8s.io/v1"
 def test_a_storage_class_that_is_not_there(ready: ReadySite) -> None:  # noqa: F811
     _use(ready, "no-such-class")
     ready.only(
-        "storage-class", "problem", "no-such-class, for the PVC hub-db-dir and homes", f"there is {CLASS}"
+        "storage-class",
+        "problem",
+        "the StorageClass no-such-class was not found, for the PVC hub-db-dir and homes",
+        f"there is {CLASS}",
     )
 
 

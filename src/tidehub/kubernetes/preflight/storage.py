@@ -86,7 +86,7 @@ def _found(wanted: str | None, what: str, classes: dict[str, Object]) -> tuple[O
             Finding(
                 "storage-class",
                 "problem",
-                f"the StorageClass {wanted} was not found; it is for {what}",
+                f"the StorageClass {wanted} was not found, for {what}",
                 fix,
                 names,
             )
