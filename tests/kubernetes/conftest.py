@@ -68,7 +68,7 @@ def _programs() -> cluster_programs.Programs:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """The cluster that the tests of a file share: what they leave in it, such as definitions, is nobody else's.
+    """The cluster that the tests of a file share: what they leave in it, such as CRDs, is nobody else's.
 
     A test that stops its API server starts it again.
     """

@@ -153,15 +153,15 @@ def schema_on_volume(cluster: LocalCluster) -> str:
         return str(database.execute("SELECT version_num FROM alembic_version").fetchone()[0])
 
 
-def home(person: str, storage_class: str = "homes") -> dict[str, Any]:
-    """A claim as KubeSpawner makes it."""
+def home(user: str, storage_class: str = "homes") -> dict[str, Any]:
+    """A PVC as KubeSpawner makes it."""
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": {
-            "name": f"claim-{person}",
+            "name": f"claim-{user}",
             "labels": {"app": "jupyterhub", "component": "singleuser-storage"},
-            "annotations": {"hub.jupyter.org/username": person, "hub.jupyter.org/servername": ""},
+            "annotations": {"hub.jupyter.org/username": user, "hub.jupyter.org/servername": ""},
         },
         "spec": {
             "accessModes": ["ReadWriteOnce"],

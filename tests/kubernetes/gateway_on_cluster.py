@@ -1,5 +1,5 @@
 """Dask Gateway's own server and controller as processes here, with the chart's configuration and service accounts, on
-the test cluster; and a hub that knows three people.
+the test cluster; and a hub that knows three users.
 """
 
 from __future__ import annotations
@@ -149,8 +149,8 @@ c.SiteBackend.reap_period = 0.5
         except OSError:
             return 0, None
 
-    def as_person(self, name: str, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """The same, as a notebook of that person asks."""
+    def as_user(self, name: str, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """The same, as a notebook of that user asks."""
         return self.ask(method, f"/api/v1{path}", body, f"jupyterhub {name}-token")
 
     def heartbeat(self, cluster: str, workers: int) -> int:

@@ -17,7 +17,7 @@ from tidehub.kubernetes.rendering.render import helm_values
 
 
 def install(rendered: Rendered, cluster: Cluster, helm: Helm, api: Api) -> None:
-    """Definitions and own objects by server-side apply, then the releases through Helm."""
+    """CRDs and own objects by server-side apply, then the releases through Helm."""
     namespace = rendered.platform.namespace
     for obj in (*rendered.crds, *rendered.objects):
         cluster.apply(obj, namespace, force=True)
@@ -41,7 +41,7 @@ def install(rendered: Rendered, cluster: Cluster, helm: Helm, api: Api) -> None:
 
 
 def established(api: Api, crd: dict[str, Any]) -> bool:
-    """Whether the server lists every version of a definition."""
+    """Whether the server lists every version of a CRD."""
     live = api.get("CustomResourceDefinition", crd["metadata"]["name"], version="apiextensions.k8s.io/v1")
     conditions = ((live or {}).get("status") or {}).get("conditions") or []
     if not any(one["type"] == "Established" and one["status"] == "True" for one in conditions):

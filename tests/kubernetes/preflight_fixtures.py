@@ -12,14 +12,14 @@ import pytest
 from cluster_api import Refused
 from local_cluster import LocalCluster
 from preflight_servers import LocalProvider, LocalRegistry
-from preflight_site import ADDRESS, ReadySite, definition, elsewhere, ready_objects, unique
+from preflight_site import ADDRESS, ReadySite, crd, elsewhere, ready_objects, unique
 
 _GATEWAY = "gateway.networking.k8s.io"
 _KINDS = (
-    definition("cert-manager.io", "v1", kind="ClusterIssuer", plural="clusterissuers"),
-    definition(_GATEWAY, "v1", kind="GatewayClass", plural="gatewayclasses"),
-    definition(_GATEWAY, "v1", kind="Gateway", plural="gateways"),
-    definition(_GATEWAY, "v1", kind="HTTPRoute", plural="httproutes"),
+    crd("cert-manager.io", "v1", kind="ClusterIssuer", plural="clusterissuers"),
+    crd(_GATEWAY, "v1", kind="GatewayClass", plural="gatewayclasses"),
+    crd(_GATEWAY, "v1", kind="Gateway", plural="gateways"),
+    crd(_GATEWAY, "v1", kind="HTTPRoute", plural="httproutes"),
 )
 _EXTENSIONS = "apiextensions.k8s.io/v1"
 

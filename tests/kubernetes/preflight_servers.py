@@ -70,7 +70,7 @@ class LocalRegistry:
     """Images behind the token flow of real registries: nothing is shown without a token for that very image."""
 
     private: set[str] = field(default_factory=set)
-    """Names that anonymous people get no token for."""
+    """Names that anonymous users get no token for."""
     _manifests: dict[tuple[str, str], tuple[str, bytes]] = field(default_factory=dict)
     _blobs: dict[str, bytes] = field(default_factory=dict)
     _tokens: dict[str, str] = field(default_factory=dict)

@@ -62,7 +62,7 @@ def objects(hub_image: str) -> list[Object]:
     container = {"name": "hub", "image": hub_image, "resources": SIZES}
     pod = {"metadata": {"labels": labels}, "spec": {"serviceAccountName": "hub", "containers": [container]}}
     rbac = "rbac.authorization.k8s.io"
-    claim = {
+    pvc = {
         "accessModes": ["ReadWriteOnce"],
         "storageClassName": CLASS,
         "resources": {"requests": {"storage": "1Gi"}},
@@ -72,7 +72,7 @@ def objects(hub_image: str) -> list[Object]:
     return [
         made("v1", "ServiceAccount", "hub"),
         made("v1", "Secret", "hub", stringData={"values.yaml": "{}"}),
-        made("v1", "PersistentVolumeClaim", "hub-db-dir", spec=claim),
+        made("v1", "PersistentVolumeClaim", "hub-db-dir", spec=pvc),
         made(
             "v1",
             "Service",
@@ -119,8 +119,8 @@ def made(api_version: str, kind: str, name: str, **rest: Any) -> Object:
     }
 
 
-def definition(group: str, *versions: str, kind: str = "DaskCluster", plural: str = "daskclusters") -> Object:
-    """A definition that accepts any fields, the last version stored."""
+def crd(group: str, *versions: str, kind: str = "DaskCluster", plural: str = "daskclusters") -> Object:
+    """A CRD that accepts any fields, the last version stored."""
     schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
     approved = {"api-approved.kubernetes.io": "unapproved, test"} if group.endswith(".k8s.io") else {}
     return made(

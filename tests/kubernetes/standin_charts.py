@@ -75,20 +75,18 @@ class StandinCharts:
                 (path, text + f"traefikGroup: {release.traefik[-1]}\n" if path == "values.yaml" else text)
                 for path, text in files
             ]
-            definitions = [_definition("gateway.dask.org", "DaskCluster", "daskclusters")]
-            definitions += [
-                _definition(group, kind, plural)
-                for group in release.traefik
-                for kind, plural in _ROUTES.items()
+            crds = [_crd("gateway.dask.org", "DaskCluster", "daskclusters")]
+            crds += [
+                _crd(group, kind, plural) for group in release.traefik for kind, plural in _ROUTES.items()
             ]
-            files += [(f"crds/{one['metadata']['name']}.yaml", json.dumps(one)) for one in definitions]
+            files += [(f"crds/{one['metadata']['name']}.yaml", json.dumps(one)) for one in crds]
         for part, number in release.parts.items():
             files += [(f"charts/{part}/{path}", text) for path, text in self._files(part, number)]
         return files
 
 
-def _definition(group: str, kind: str, plural: str) -> dict[str, Any]:
-    """A custom resource definition that accepts any fields."""
+def _crd(group: str, kind: str, plural: str) -> dict[str, Any]:
+    """A CustomResourceDefinition that accepts any fields."""
     anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",

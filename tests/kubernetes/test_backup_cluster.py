@@ -25,12 +25,12 @@ from tidehub.kubernetes.cluster.port import Cluster
 
 # What is tested is no matter of Helm's version: one of them is enough.
 pytestmark = pytest.mark.parametrize("helm_program", [4], indirect=True, ids=["helm4"])
-PEOPLE = ("ana", "ben")
+USERS = ("ana", "ben")
 VALUES = {"hub": {"db": {"pvc": {"storageClassName": "homes"}}}}
 
 
 class Installed:
-    """The stand-in hub in a namespace, with two people's homes and a real database on its volume."""
+    """The stand-in hub in a namespace, with two users' homes and a real database on its volume."""
 
     def __init__(self, cluster: LocalCluster, namespace: str, charts: StandinCharts, program: Path) -> None:
         self.local, self.namespace = cluster, namespace
@@ -51,21 +51,21 @@ class Installed:
             one.unlink()
         with closing(sqlite3.connect(self.database)) as database, database:
             database.execute("CREATE TABLE users (name TEXT)")
-            database.executemany("INSERT INTO users VALUES (?)", [(name,) for name in PEOPLE])
-        for name in PEOPLE:
+            database.executemany("INSERT INTO users VALUES (?)", [(name,) for name in USERS])
+        for name in USERS:
             self.connection.create(home(name), self.namespace)
-        for name in ("hub-db-dir", *(f"claim-{person}" for person in PEOPLE)):
+        for name in ("hub-db-dir", *(f"claim-{user}" for user in USERS)):
             self.local.api.wait(f"{name} is bound", lambda name=name: self.volume_of(name))
 
-    def volume_of(self, claim: str) -> str | None:
-        found = self.connection.get("v1", "PersistentVolumeClaim", claim, self.namespace) or {}
+    def volume_of(self, pvc: str) -> str | None:
+        found = self.connection.get("v1", "PersistentVolumeClaim", pvc, self.namespace) or {}
         bound = (found.get("status") or {}).get("phase") == "Bound"
         return str(found["spec"]["volumeName"]) if bound else None
 
     def keep_volumes(self) -> None:
-        for claim in ("hub-db-dir", *(f"claim-{person}" for person in PEOPLE)):
+        for pvc in ("hub-db-dir", *(f"claim-{user}" for user in USERS)):
             patch = {"spec": {"persistentVolumeReclaimPolicy": "Retain"}}
-            self.connection.patch("v1", "PersistentVolume", self.volume_of(claim) or "", patch)
+            self.connection.patch("v1", "PersistentVolume", self.volume_of(pvc) or "", patch)
 
     def lose_namespace(self) -> None:
         # Pods first: for the sake of their grace, the namespace would look again only after 15 seconds.
@@ -87,7 +87,7 @@ class Installed:
 
 
 def home(name: str) -> dict[str, Any]:
-    """A claim as KubeSpawner makes it."""
+    """A PVC as KubeSpawner makes it."""
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
@@ -117,11 +117,11 @@ def installed(
     yield one
 
 
-def test_users_and_claims_come_back_after_the_loss_of_the_namespace(
+def test_users_and_pvcs_come_back_after_the_loss_of_the_namespace(
     installed: Installed, tmp_path: Path
 ) -> None:
     installed.keep_volumes()
-    volumes = {f"claim-{name}": installed.volume_of(f"claim-{name}") for name in PEOPLE}
+    volumes = {f"claim-{name}": installed.volume_of(f"claim-{name}") for name in USERS}
     database_volume = installed.volume_of("hub-db-dir")
     site = tmp_path / "tidehub.yaml"
     site.write_text("site: {name: X}\n")
@@ -129,7 +129,7 @@ def test_users_and_claims_come_back_after_the_loss_of_the_namespace(
     made = back_up_cluster(
         installed.connection, installed.helm, installed.namespace, file, site_files=(site,)
     )
-    assert (made.releases, made.claims, made.database) == (("jupyterhub",), 3, True)
+    assert (made.releases, made.pvcs, made.database) == (("jupyterhub",), 3, True)
     assert installed.connection.get("v1", "Pod", "tidehub-database", installed.namespace) is None
 
     installed.lose_namespace()
@@ -139,15 +139,15 @@ def test_users_and_claims_come_back_after_the_loss_of_the_namespace(
     done = restore_cluster(file, installed.connection, site_into=into)
     assert set(done.found) == {"hub-db-dir", "claim-ana", "claim-ben"}
     assert (done.reattached, done.empty, done.set_aside) == ((), (), "")
-    assert {claim: installed.volume_of(claim) for claim in volumes} == volumes
+    assert {pvc: installed.volume_of(pvc) for pvc in volumes} == volumes
     assert installed.volume_of("hub-db-dir") == database_volume
     assert installed.users() == ["ana", "ben"]
     assert (into / "tidehub.yaml").read_text() == "site: {name: X}\n"
-    claim = installed.connection.get("v1", "PersistentVolumeClaim", "claim-ana", installed.namespace)
-    assert claim is not None and claim["metadata"]["annotations"]["hub.jupyter.org/username"] == "ana"
+    pvc = installed.connection.get("v1", "PersistentVolumeClaim", "claim-ana", installed.namespace)
+    assert pvc is not None and pvc["metadata"]["annotations"]["hub.jupyter.org/username"] == "ana"
 
     installed.install()
-    assert installed.volume_of("hub-db-dir") == database_volume, "the release takes the claim that is there"
+    assert installed.volume_of("hub-db-dir") == database_volume, "the release takes the PVC that is there"
 
 
 def test_an_interrupted_restore_goes_on(
@@ -172,7 +172,7 @@ def test_an_interrupted_restore_goes_on(
     monkeypatch.setattr(installed.connection, "create", real)
     done = restore_cluster(file, installed.connection)
     assert set(done.found) == {"hub-db-dir", "claim-ana", "claim-ben"}
-    assert all(installed.volume_of(f"claim-{name}") for name in PEOPLE)
+    assert all(installed.volume_of(f"claim-{name}") for name in USERS)
 
 
 def test_an_older_database_on_the_volume_is_kept(installed: Installed, tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_lost_volumes_need_a_decision(installed: Installed, tmp_path: Path) -> N
     file = tmp_path / "b.tar.gz"
     made = back_up_cluster(installed.connection, installed.helm, installed.namespace, file)
     assert any("reclaim policy Delete" in warning for warning in made.warnings)
-    lost = {installed.volume_of(f"claim-{name}") for name in PEOPLE}
+    lost = {installed.volume_of(f"claim-{name}") for name in USERS}
     installed.lose_namespace()
     for name in lost:
         installed.connection.delete("v1", "PersistentVolume", str(name))
@@ -211,7 +211,7 @@ def test_lost_volumes_need_a_decision(installed: Installed, tmp_path: Path) -> N
 
     done = restore_cluster(file, installed.connection, missing=Missing.REATTACH)
     assert {"claim-ana", "claim-ben"} <= set(done.reattached)
-    assert {installed.volume_of(f"claim-{name}") for name in PEOPLE} == lost, (
+    assert {installed.volume_of(f"claim-{name}") for name in USERS} == lost, (
         "volumes of the same names and handles"
     )
     assert installed.users() == ["ana", "ben"]

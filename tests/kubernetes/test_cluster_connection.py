@@ -84,7 +84,7 @@ def test_objects_are_found_by_label_in_pages(
     assert len(connected.find("v1", "ConfigMap", namespace, labels="of=us,odd=1")) == 4
 
 
-def test_a_new_definition_is_served_at_once(connected: Connection, server: LocalCluster) -> None:
+def test_a_new_crd_is_served_at_once(connected: Connection, server: LocalCluster) -> None:
     group = f"g{os.urandom(3).hex()}.example.org"
     assert connected.find(f"{group}/v1", "Thing") == []
     assert connected.get(f"{group}/v1", "Thing", "one") is None
@@ -92,13 +92,13 @@ def test_a_new_definition_is_served_at_once(connected: Connection, server: Local
     schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
     names = {"kind": "Thing", "plural": "things", "singular": "thing", "listKind": "ThingList"}
     version = {"name": "v1", "served": True, "storage": True, "schema": schema}
-    definition = {
+    crd = {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {"name": f"things.{group}"},
         "spec": {"group": group, "scope": "Cluster", "names": names, "versions": [version]},
     }
-    connected.apply(definition)
+    connected.apply(crd)
     thing = {"apiVersion": f"{group}/v1", "kind": "Thing", "metadata": {"name": "one"}, "spec": {"x": 1}}
     try:
         server.api.wait("the kind is served", lambda: _tried(lambda: connected.apply(thing)))

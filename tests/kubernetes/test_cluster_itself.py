@@ -64,7 +64,7 @@ def job(name: str, image: str) -> Object:
     }
 
 
-def claim(name: str, storage_class: str) -> Object:
+def pvc(name: str, storage_class: str) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
@@ -139,15 +139,15 @@ def test_its_certificate_comes_from_its_own_authority(cluster: Any) -> None:
 
 
 def test_rights_come_from_roles(cluster: Any, namespace: str) -> None:
-    person = Api(cluster.kubeconfig_for("maria", ["readers"]))
+    user = Api(cluster.kubeconfig_for("maria", ["readers"]))
     with pytest.raises(Refused, match=r'403.*"maria" cannot list resource "configmaps"'):
-        person.list("ConfigMap", namespace)
+        user.list("ConfigMap", namespace)
     cluster.apply([ROLE, BINDING], namespace)
-    cluster.api.wait("the binding counts", lambda: _allowed(lambda: person.list("ConfigMap", namespace)))
+    cluster.api.wait("the binding counts", lambda: _allowed(lambda: user.list("ConfigMap", namespace)))
     with pytest.raises(Refused, match="403"):
-        person.list("ConfigMap", "default")
+        user.list("ConfigMap", "default")
     with pytest.raises(Refused, match="403"):
-        person.create(CONFIG_MAP, namespace)
+        user.create(CONFIG_MAP, namespace)
 
 
 def _allowed(read: Any) -> bool:
@@ -232,27 +232,27 @@ def test_jobs_complete_and_fail(cluster: Any, namespace: str) -> None:
     assert "Failed" not in ended("good")
 
 
-def test_claims_bind_grow_and_leave(cluster: Any, namespace: str) -> None:
+def test_pvcs_bind_grow_and_leave(cluster: Any, namespace: str) -> None:
     cluster.storage_class("fast")
-    cluster.apply(claim("home", "fast"), namespace)
+    cluster.apply(pvc("home", "fast"), namespace)
 
     def status() -> Object:
         found: Object = cluster.api.get("PersistentVolumeClaim", "home", namespace)
         return {"phase": found["status"]["phase"], "size": found["status"].get("capacity", {}).get("storage")}
 
-    cluster.api.wait("the claim binds", lambda: status() == {"phase": "Bound", "size": "1Gi"})
+    cluster.api.wait("the PVC binds", lambda: status() == {"phase": "Bound", "size": "1Gi"})
     volume = cluster.api.get("PersistentVolumeClaim", "home", namespace)["spec"]["volumeName"]
     larger = {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}
     cluster.api.patch("PersistentVolumeClaim", "home", larger, namespace)
-    cluster.api.wait("the claim grows", lambda: status()["size"] == "2Gi")
+    cluster.api.wait("the PVC grows", lambda: status()["size"] == "2Gi")
     cluster.api.delete("PersistentVolumeClaim", "home", namespace)
     cluster.api.wait("the volume is gone", lambda: cluster.api.get("PersistentVolume", volume) is None)
 
 
-def test_some_claims_wait_for_a_pod_and_some_for_ever(cluster: Any, namespace: str) -> None:
+def test_some_pvcs_wait_for_a_pod_and_some_for_ever(cluster: Any, namespace: str) -> None:
     cluster.storage_class("lazy", waits=True)
     cluster.storage_class("nobody", binds=False)
-    cluster.apply([claim("lazy", "lazy"), claim("stuck", "nobody")], namespace)
+    cluster.apply([pvc("lazy", "lazy"), pvc("stuck", "nobody")], namespace)
     mounted = deployment("db", "image.invalid/one", volumeMounts=[{"name": "v", "mountPath": "/data"}])
     mounted["spec"]["template"]["spec"]["volumes"] = [
         {"name": "v", "persistentVolumeClaim": {"claimName": "lazy"}}
@@ -437,7 +437,7 @@ def test_helm_installs_the_gateway_and_daskhub(
     for group in ("traefik.containo.us", "traefik.io"):
         path = f"ingressroutes.{group}"
         kind = cluster.api.get("CustomResourceDefinition", path, version="apiextensions.k8s.io/v1")
-        assert kind is not None, "helm leaves definitions behind"
+        assert kind is not None, "helm leaves CRDs behind"
         cluster.api.delete("CustomResourceDefinition", path, version="apiextensions.k8s.io/v1")
 
 

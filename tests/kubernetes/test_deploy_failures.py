@@ -128,7 +128,7 @@ def test_a_quota(site: SiteOnCluster) -> None:
         ).get("used"),  # type: ignore[union-attr]
     )
     error = failed(site)
-    assert "the namespace's quota does not let" in str(error)
+    assert "the namespace's ResourceQuota does not let" in str(error)
     assert any("exceeded quota: small" in line for line in error.evidence)
     cluster.delete("v1", "ResourceQuota", "small", site.namespace)
     goes_on(site)
@@ -142,10 +142,10 @@ def test_pod_security(site: SiteOnCluster) -> None:
     assert "Pod Security level" in str(error) and any("violates PodSecurity" in one for one in error.evidence)
 
 
-def test_a_claim_that_gets_no_volume(site: SiteOnCluster) -> None:
+def test_a_pvc_that_gets_no_volume(site: SiteOnCluster) -> None:
     site.values["jupyterhub"] = hub(db={"pvc": {"storageClassName": "of-another-cloud"}})
     error = failed(site)
-    assert "the claim hub-db-dir gets no volume" in str(error)
+    assert "the PVC hub-db-dir gets no PersistentVolume" in str(error)
     assert any('"of-another-cloud" not found' in line for line in error.evidence)
     assert "kubectl get storageclass" in str(error)
 
@@ -165,14 +165,14 @@ def test_rights_that_are_too_few(site: SiteOnCluster, namespace: str) -> None:
     ]
     bind(site.local, f"operator-{namespace}", namespace, rules)
     bind(site.local, f"operator-{namespace}", "", everywhere)
-    # The definitions are the administrator's to bring.
+    # The CRDs are the administrator's to bring.
     deploy(site.rendered(), site.work())
     uninstall(site.work("uninstall"))
     site.values["jupyterhub"] = NO_HOOK | STORAGE
     with pytest.raises(Failure) as caught:
         deploy(site.rendered(), site.work(kubeconfig=kubeconfig))
     said = str(caught.value)
-    assert "the right to patch deployments" in said
+    assert "the permission to patch deployments" in said
     assert "failed: Release jupyterhub" in caught.value.state
     assert "tidehub preflight" in said or "administrator" in said
     goes_on(site)
@@ -236,7 +236,7 @@ def test_an_object_of_nobody_is_not_taken_over_unless_named(site: SiteOnCluster)
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "hub"}, "data": {"mine": "1"}},
         site.namespace,
     )
-    with pytest.raises(Refused, match="ConfigMap hub is there already and belongs to no release") as refused:
+    with pytest.raises(Refused, match="ConfigMap hub already exists and belongs to no release") as refused:
         deploy(site.rendered(), site.work())
     assert "--adopt ConfigMap/hub" in str(refused.value)
     assert site.revisions() == {}
@@ -253,7 +253,7 @@ def test_a_release_of_somebody_else_is_not_taken_over_unless_named(site: SiteOnC
         namespace=site.namespace,
         timeout=60,
     )
-    with pytest.raises(Refused, match=r"the release jupyterhub \(jupyterhub 4.4.0\) is there already"):
+    with pytest.raises(Refused, match=r"the release jupyterhub \(jupyterhub 4.4.0\) exists already"):
         deploy(site.rendered(), site.work())
     with pytest.raises(Exception, match="tidehub did not deploy anything"):
         uninstall(site.work("uninstall"))
@@ -262,10 +262,10 @@ def test_a_release_of_somebody_else_is_not_taken_over_unless_named(site: SiteOnC
     assert site.revisions() == {"jupyterhub": 2, "dask-gateway": 1}
 
 
-def test_definitions_of_somebody_else_are_not_changed_unless_named(site: SiteOnCluster) -> None:
+def test_crds_of_somebody_else_are_not_changed_unless_named(site: SiteOnCluster) -> None:
     assert site.local is not None
     name = "middlewares.traefik.io"
-    deploy(site.rendered(), site.work())  # the definitions are there
+    deploy(site.rendered(), site.work())  # the CRDs are there
     crd = site.cluster().get(CRDS, "CustomResourceDefinition", name)
     assert crd is not None
     uninstall(site.work("uninstall"))
@@ -327,7 +327,7 @@ def test_a_namespace_with_a_stuck_finalizer(site: SiteOnCluster, monkeypatch: py
     assert cluster.get("v1", "Namespace", site.namespace) is None
 
 
-def test_a_claim_with_a_stuck_finalizer(site: SiteOnCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pvc_with_a_stuck_finalizer(site: SiteOnCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uninstalling, "GONE", 4.0)
     cluster = site.cluster()
     deploy(site.rendered(), site.work())
@@ -353,7 +353,7 @@ def test_a_second_operator_is_told_who_works(site: SiteOnCluster, monkeypatch: p
     other = site.work()
     from dataclasses import replace
 
-    ana = replace(other.holder, person="ana@desk", machine="elsewhere")
+    ana = replace(other.holder, user="ana@desk", machine="elsewhere")
     with lock.Lock(cluster, site.namespace, "upgrade", ana, renewal=1.0):
         with pytest.raises(lock.Locked, match=r"ana@desk.* is working on the namespace .*\(upgrade, since"):
             deploy(site.rendered(), site.work())

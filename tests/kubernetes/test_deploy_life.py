@@ -33,7 +33,7 @@ ADMIN = "kubernetes-admin"
 CRDS = "apiextensions.k8s.io/v1"
 
 
-def without_definitions(cluster: LocalCluster, group: str) -> None:
+def without_crds(cluster: LocalCluster, group: str) -> None:
     """As in a cluster that never had the charts with this group."""
     for one in cluster.api.list("CustomResourceDefinition", version=CRDS):
         if one["spec"]["group"] == group:
@@ -47,8 +47,8 @@ def without_definitions(cluster: LocalCluster, group: str) -> None:
     )
 
 
-def volume_of(site: SiteOnCluster, claim: str) -> str | None:
-    found = site.cluster().get("v1", "PersistentVolumeClaim", claim, site.namespace)
+def volume_of(site: SiteOnCluster, pvc: str) -> str | None:
+    found = site.cluster().get("v1", "PersistentVolumeClaim", pvc, site.namespace)
     return found and (found.get("spec") or {}).get("volumeName")
 
 
@@ -135,9 +135,9 @@ def test_an_upgrade_is_not_done_by_the_way(site: SiteOnCluster) -> None:
     assert site.revisions() == {"jupyterhub": 1, "dask-gateway": 1}
 
 
-def test_an_upgrade_brings_the_new_definitions_and_a_copy_and_can_be_taken_back(site: SiteOnCluster) -> None:
+def test_an_upgrade_brings_the_new_crds_and_a_copy_and_can_be_taken_back(site: SiteOnCluster) -> None:
     assert site.local is not None
-    without_definitions(site.local, "traefik.io")
+    without_crds(site.local, "traefik.io")
     put_database(site.local, "0eee8c825d24")
     deploy(site.rendered(OLD), site.work())
     done = upgrade(site.rendered(CURRENT), site.work("upgrade"))
@@ -188,7 +188,7 @@ def test_uninstall_takes_what_is_named(site: SiteOnCluster) -> None:
     site.objects = (POLICY,)
     deploy(site.rendered(), site.work())
     site.cluster().create(home("ana"), site.namespace)
-    with pytest.raises(Refused, match="holds 2 claims"):
+    with pytest.raises(Refused, match="holds 2 PVCs"):
         uninstall(site.work("uninstall"), Also(namespace=True))
     assert site.revisions() == {"jupyterhub": 1, "dask-gateway": 1}
     uninstall(site.work("uninstall"), Also(homes=True, database=True, namespace=True))
@@ -239,5 +239,5 @@ def test_another_model_finds_what_the_first_one_left(site: SiteOnCluster) -> Non
     uninstall(site.work("uninstall"))
     deploy(site.rendered(DASKHUB, "daskhub"), site.work())
     assert volume_of(site, "hub-db-dir") == volume
-    claim = site.cluster().get("v1", "PersistentVolumeClaim", "hub-db-dir", site.namespace)
-    assert claim is not None and claim["metadata"]["annotations"]["meta.helm.sh/release-name"] == "daskhub"
+    pvc = site.cluster().get("v1", "PersistentVolumeClaim", "hub-db-dir", site.namespace)
+    assert pvc is not None and pvc["metadata"]["annotations"]["meta.helm.sh/release-name"] == "daskhub"

@@ -57,45 +57,45 @@ def server(
 def without_clusters(server: GatewayOnCluster) -> Iterator[None]:
     yield
     server.hub.present = {"ann", "bob"}
-    for person in ("ann", "bob"):
-        for name in server.as_person(person, "GET", "/clusters/")[1]:
-            server.as_person(person, "DELETE", f"/clusters/{name}")
+    for user in ("ann", "bob"):
+        for name in server.as_user(user, "GET", "/clusters/")[1]:
+            server.as_user(user, "DELETE", f"/clusters/{name}")
         server.api.wait(
-            "clusters are gone", lambda who=person: server.as_person(who, "GET", "/clusters/")[1] == {}
+            "clusters are gone", lambda who=user: server.as_user(who, "GET", "/clusters/")[1] == {}
         )
 
 
-def started(server: GatewayOnCluster, person: str = "ann") -> str:
+def started(server: GatewayOnCluster, user: str = "ann") -> str:
     """A cluster that runs."""
-    status, said = server.as_person(person, "POST", "/clusters/", {"cluster_options": {}})
+    status, said = server.as_user(user, "POST", "/clusters/", {"cluster_options": {}})
     assert status == 201, said
     name: str = said["name"]
     server.api.wait(
         "the cluster runs",
-        lambda: server.as_person(person, "GET", f"/clusters/{name}")[1]["status"] == "RUNNING",
+        lambda: server.as_user(user, "GET", f"/clusters/{name}")[1]["status"] == "RUNNING",
     )
     return name
 
 
 def test_the_hub_decides_who_comes_in(server: GatewayOnCluster) -> None:
-    assert server.as_person("ann", "GET", "/options")[0] == 200
+    assert server.as_user("ann", "GET", "/options")[0] == 200
     # Known, but without the scope; and not known at all.
-    assert server.as_person("shut", "GET", "/options")[0] == 401
-    assert server.as_person("eve", "GET", "/options")[0] == 401
+    assert server.as_user("shut", "GET", "/options")[0] == 401
+    assert server.as_user("eve", "GET", "/options")[0] == 401
     assert server.ask("GET", "/api/v1/options")[0] == 401
 
 
 def test_a_third_cluster_is_refused_in_the_words_of_one_machine(server: GatewayOnCluster) -> None:
     first = started(server)
-    assert server.as_person("ann", "POST", "/clusters/", {"cluster_options": {}})[0] == 201
-    assert server.as_person("ann", "POST", "/clusters/", {"cluster_options": {}}) == (422, {"error": THIRD})
-    status, said = server.as_person("bob", "POST", "/clusters/", {"cluster_options": {"worker_cores": 3}})
+    assert server.as_user("ann", "POST", "/clusters/", {"cluster_options": {}})[0] == 201
+    assert server.as_user("ann", "POST", "/clusters/", {"cluster_options": {}}) == (422, {"error": THIRD})
+    status, said = server.as_user("bob", "POST", "/clusters/", {"cluster_options": {"worker_cores": 3}})
     assert (status, said) == (
         422,
         {"error": "worker_cores is 3; this site allows 1 to 2 cores (dask.worker.cores)"},
     )
-    server.as_person("ann", "DELETE", f"/clusters/{first}")
-    assert server.as_person("ann", "POST", "/clusters/", {"cluster_options": {}})[0] == 201
+    server.as_user("ann", "DELETE", f"/clusters/{first}")
+    assert server.as_user("ann", "POST", "/clusters/", {"cluster_options": {}})[0] == 201
 
 
 def test_a_cluster_is_what_was_chosen_and_closed_off(server: GatewayOnCluster) -> None:
@@ -116,7 +116,7 @@ def test_a_cluster_is_what_was_chosen_and_closed_off(server: GatewayOnCluster) -
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= scheduler["metadata"]["labels"].items()
 
 
-def test_workers_stay_within_a_persons_total(server: GatewayOnCluster) -> None:
+def test_workers_stay_within_a_users_total(server: GatewayOnCluster) -> None:
     """20 GiB, of which two schedulers take 4: four workers of 4 GiB."""
     first, second = started(server), started(server)
     assert server.heartbeat(first, 3) == 3
@@ -137,10 +137,10 @@ def test_workers_stay_within_a_persons_total(server: GatewayOnCluster) -> None:
     assert server.heartbeat(second, 3) == 3
 
 
-def test_a_person_without_a_server_loses_their_clusters(server: GatewayOnCluster) -> None:
+def test_a_user_without_a_server_loses_their_clusters(server: GatewayOnCluster) -> None:
     name = started(server)
     started(server, "bob")
     server.hub.present = {"bob"}
-    server.api.wait("the cluster is ended", lambda: server.as_person("ann", "GET", "/clusters/")[1] == {})
+    server.api.wait("the cluster is ended", lambda: server.as_user("ann", "GET", "/clusters/")[1] == {})
     assert server.cluster(name)["spec"]["active"] is False
-    assert len(server.as_person("bob", "GET", "/clusters/")[1]) == 1
+    assert len(server.as_user("bob", "GET", "/clusters/")[1]) == 1

@@ -167,7 +167,7 @@ def test_a_dry_run_sees_the_cluster_and_writes_nothing(
     assert ours(began, time.time()), "an installation is seen, so a dry run would have been"
 
 
-def test_what_a_person_changed_by_hand_is_set_back(
+def test_what_a_user_changed_by_hand_is_set_back(
     helm: HelmCommandLine, cluster: Cluster, namespace: str, tiny: Path
 ) -> None:
     """Helm 4 would stop half-way at a field that somebody else applied, if it were not told to force it."""
@@ -264,7 +264,7 @@ def test_a_quota(helm: HelmCommandLine, cluster: Cluster, namespace: str, tiny: 
     assert isinstance(found, problems.QuotaExceeded) and found.quota == "small"
 
 
-def test_a_person_without_rights(
+def test_a_user_without_rights(
     program: HelmProgram, cluster: Cluster, namespace: str, tiny: Path, tmp_path: Path
 ) -> None:
     nobody = HelmCommandLine(program, kubeconfig=str(cluster.kubeconfig_for("nobody")))

@@ -132,7 +132,7 @@ def kill_everywhere(interrupted: Interrupted, operation: str) -> list[str]:
 @pytest.mark.parametrize("helm_program", [4], indirect=True, ids=["helm4"])
 def test_an_installation_killed_at_every_step_comes_to_its_end(interrupted: Interrupted) -> None:
     interrupted.objects = [POLICY]
-    # What a killed run left half-done must be seen: definitions are made anew.
+    # What a killed run left half-done must be seen: CRDs are made anew.
     steps = kill_everywhere(interrupted, "deploy")
     assert [one for one in steps if one.startswith("release")] == [
         "release jupyterhub",

@@ -27,8 +27,8 @@ from tidehub.cli.main import run
 
 pytestmark = pytest.mark.parametrize("helm_program", [4], indirect=True, ids=["helm4"])
 VALUES = Path(__file__).parents[1] / "data" / "helm_values"
-PEOPLE = ("ana", "ben-2deu")
-CLAIMS = ("hub-db-dir", *(f"claim-{person}" for person in PEOPLE))
+USERS = ("ana", "ben-2deu")
+PVCS = ("hub-db-dir", *(f"claim-{user}" for user in USERS))
 CLIENT_SECRET = "kT3xPq81mZvB-client-of-the-tests-Yw2"
 GATEWAY_TOKEN = "9f31b7c2d4e8a6051c7f3e2b9d8a4c6e0f1b2d3c4a5e6f708192a3b4c5d6e7f8"
 PROXY_TOKEN = "5b0c7d1e2f3a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f9001122334"
@@ -141,11 +141,11 @@ class Operator:
                 values += ["--values", str(path)]
             archive = str(self.charts / f"{chart}-{version}.tgz")
             self.by_helm("upgrade", name, archive, "--install", "--wait", "--timeout", "90s", *values)
-        for person in PEOPLE:
-            self.cluster.api.create(home(person, "csi-cinder-sc-delete"), self.namespace)
+        for user in USERS:
+            self.cluster.api.create(home(user, "csi-cinder-sc-delete"), self.namespace)
         self.cluster.api.apply(self.ingress(), self.namespace)
-        for claim in CLAIMS:
-            self.cluster.api.wait(f"{claim} is bound", lambda claim=claim: self.volumes().get(claim))
+        for pvc in PVCS:
+            self.cluster.api.wait(f"{pvc} is bound", lambda pvc=pvc: self.volumes().get(pvc))
 
     def filled(self, text: str) -> str:
         """The seed's values with secrets that look like some, and the test's namespace."""
@@ -213,7 +213,7 @@ class Operator:
                     secrets.write(f"{name}: {value}\n")
 
     def volumes(self) -> dict[str, str]:
-        """Of each bound claim."""
+        """Of each bound PVC."""
         found = self.cluster.api.list("PersistentVolumeClaim", self.namespace)
         return {
             one["metadata"]["name"]: one["spec"]["volumeName"]

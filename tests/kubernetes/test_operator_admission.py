@@ -1,4 +1,4 @@
-"""What a real API server admits of the Dask clusters that people ask the operator for."""
+"""What a real API server admits of the Dask clusters that users ask the operator for."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def namespace(cluster: Any) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def person(cluster: Any, namespace: str, charts_dir: Path) -> Iterator[Api]:
+def user(cluster: Any, namespace: str, charts_dir: Path) -> Iterator[Api]:
     """A notebook server's own access, where the operator's objects are installed."""
     site = load_text(SITE.format(namespace=namespace), "tidehub.yaml").site
     for text in custom_resources(charts_dir / f"dask-kubernetes-operator-{operator.chart_version(site)}.tgz"):
@@ -69,10 +69,10 @@ def person(cluster: Any, namespace: str, charts_dir: Path) -> Iterator[Api]:
 
 
 @pytest.fixture(autouse=True)
-def without_clusters(person: Api, namespace: str) -> Iterator[None]:
+def without_clusters(user: Api, namespace: str) -> Iterator[None]:
     yield
-    for one in person.list("DaskCluster", namespace, version=VERSION):
-        person.delete("DaskCluster", one["metadata"]["name"], namespace, version=VERSION)
+    for one in user.list("DaskCluster", namespace, version=VERSION):
+        user.delete("DaskCluster", one["metadata"]["name"], namespace, version=VERSION)
 
 
 def custom_resources(archive: Path) -> list[str]:
@@ -141,13 +141,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-def test_what_is_within_the_bounds_is_admitted_and_counted(person: Api, namespace: str, cluster: Any) -> None:
+def test_what_is_within_the_bounds_is_admitted_and_counted(user: Api, namespace: str, cluster: Any) -> None:
     largest = {"resources": {"limits": {"cpu": "2", "memory": "4Gi"}}}
-    person.create(dask_cluster("first", container=largest, replicas=4), namespace)
+    user.create(dask_cluster("first", container=largest, replicas=4), namespace)
     plain = {"volumes": [{"name": "a", "emptyDir": {}}]}
-    person.create(
-        dask_cluster("second", container={"env": [{"name": "A", "value": "b"}]}, **plain), namespace
-    )
+    user.create(dask_cluster("second", container={"env": [{"name": "A", "value": "b"}]}, **plain), namespace)
 
     def counted() -> bool:
         quota = cluster.api.get("ResourceQuota", operator.SERVICE_ACCOUNT, namespace)
@@ -156,34 +154,32 @@ def test_what_is_within_the_bounds_is_admitted_and_counted(person: Api, namespac
 
     cluster.api.wait("both clusters count", counted)
     with pytest.raises(Refused, match="exceeded quota"):
-        person.create(dask_cluster("third"), namespace)
+        user.create(dask_cluster("third"), namespace)
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
-def test_what_reaches_beyond_is_refused_in_words(person: Api, namespace: str, name: str) -> None:
+def test_what_reaches_beyond_is_refused_in_words(user: Api, namespace: str, name: str) -> None:
     change, words = REFUSED[name]
     with pytest.raises(Refused) as refused:
-        person.create(dask_cluster(name, **change), namespace)
+        user.create(dask_cluster(name, **change), namespace)
     assert refused.value.status == 422
     assert words in str(refused.value)
 
 
-def test_a_cluster_does_not_grow_beyond_afterwards(person: Api, namespace: str) -> None:
-    person.create(dask_cluster("grows"), namespace)
+def test_a_cluster_does_not_grow_beyond_afterwards(user: Api, namespace: str) -> None:
+    user.create(dask_cluster("grows"), namespace)
     with pytest.raises(Refused, match="4 workers at most"):
-        person.patch(
-            "DaskCluster", "grows", {"spec": {"worker": {"replicas": 5}}}, namespace, version=VERSION
-        )
-    person.patch("DaskCluster", "grows", {"spec": {"worker": {"replicas": 4}}}, namespace, version=VERSION)
+        user.patch("DaskCluster", "grows", {"spec": {"worker": {"replicas": 5}}}, namespace, version=VERSION)
+    user.patch("DaskCluster", "grows", {"spec": {"worker": {"replicas": 4}}}, namespace, version=VERSION)
     scaler = {"cluster": "grows", "minimum": 1, "maximum": 5}
     meta = {"name": "grows"}
     with pytest.raises(Refused, match="4 workers at most"):
-        person.create(
+        user.create(
             {"apiVersion": VERSION, "kind": "DaskAutoscaler", "metadata": meta, "spec": scaler}, namespace
         )
 
 
-def test_jobs_and_groups_of_workers_are_bound_alike(person: Api, namespace: str) -> None:
+def test_jobs_and_groups_of_workers_are_bound_alike(user: Api, namespace: str) -> None:
     spec = dask_cluster("x", **secret_volume())["spec"]
     group = {"cluster": "x", "worker": spec["worker"]}
     good = dask_cluster("x")["spec"]
@@ -194,20 +190,20 @@ def test_jobs_and_groups_of_workers_are_bound_alike(person: Api, namespace: str)
     job = {"job": {"spec": runner}, "cluster": {"spec": good}}
     for kind, found in (("DaskWorkerGroup", group), ("DaskJob", job)):
         with pytest.raises(Refused) as refused:
-            person.create(
+            user.create(
                 {"apiVersion": VERSION, "kind": kind, "metadata": {"name": "x"}, "spec": found}, namespace
             )
         assert refused.value.status == 422
 
 
-def test_a_notebook_has_no_other_rights(person: Api, namespace: str) -> None:
+def test_a_notebook_has_no_other_rights(user: Api, namespace: str) -> None:
     for kind in ("Secret", "ConfigMap"):
         with pytest.raises(Refused) as refused:
-            person.list(kind, namespace)
+            user.list(kind, namespace)
         assert refused.value.status == 403
-    assert person.list("Pod", namespace) == []
+    assert user.list("Pod", namespace) == []
     with pytest.raises(Refused) as refused:
-        person.create(
+        user.create(
             {
                 "apiVersion": "v1",
                 "kind": "Pod",
@@ -219,8 +215,8 @@ def test_a_notebook_has_no_other_rights(person: Api, namespace: str) -> None:
     assert refused.value.status == 403
 
 
-def test_other_namespaces_are_not_meant(person: Api, cluster: Any) -> None:
-    del person
+def test_other_namespaces_are_not_meant(user: Api, cluster: Any) -> None:
+    del user
     elsewhere = dask_cluster("theirs", hostNetwork=True)
     cluster.api.create(elsewhere, "default")
     cluster.api.delete("DaskCluster", "theirs", "default", version=VERSION)

@@ -169,7 +169,7 @@ def _versions(site: SiteOnCluster) -> dict[str, str]:
 
 def _listed(api: Api, kind: ServedKind, namespace: str) -> list[dict[str, Any]] | None:
     try:
-        # A kind whose definition was just changed cannot be read for a moment.
+        # A kind whose CRD was just changed cannot be read for a moment.
         return api.list(kind.kind, namespace, version=kind.api_version) or [{"metadata": {}}]
     except Refused as refusal:
         if refusal.status == 429:
@@ -229,14 +229,14 @@ def test_the_way_from_the_old_pair_to_the_current_one(site: SiteOnCluster) -> No
     for name in ("ingressroutes", "middlewares"):
         if api.get("CustomResourceDefinition", f"{name}.traefik.io", version="apiextensions.k8s.io/v1"):
             api.delete("CustomResourceDefinition", f"{name}.traefik.io", version="apiextensions.k8s.io/v1")
-            api.wait(f"{name} is gone", lambda name=name: _no_definition(site, name))
+            api.wait(f"{name} is gone", lambda name=name: _no_crd(site, name))
     found = planned(site, site.rendered(CURRENT))
     assert not found.refusals, told(found)
     told_of = {(one.kind, one.weight): one.what for one in found.findings}
     assert told_of["crd", "danger"] == (
         "The routes of the gateway (IngressRoute, Middleware) move from the group traefik.containo.us to traefik.io."
     )
-    assert told_of["crd", "notice"] == "2 custom resource definitions are not in the cluster yet."
+    assert told_of["crd", "notice"] == "2 CustomResourceDefinitions are not in the cluster yet."
     assert "of kinds that this deployment brings" in told_of["untried", "notice"]
     added = {str(one.id) for one in found.changes if one.part == "crd" and one.action == "add"}
     assert added == {
@@ -258,7 +258,7 @@ def test_the_way_from_the_old_pair_to_the_current_one(site: SiteOnCluster) -> No
     ]
 
 
-def _no_definition(site: SiteOnCluster, name: str) -> bool:
+def _no_crd(site: SiteOnCluster, name: str) -> bool:
     assert site.local is not None
     api = site.local.api
     return (
@@ -289,7 +289,7 @@ def test_what_the_server_would_refuse(site: SiteOnCluster) -> None:
     assert set(told_of) == {"PersistentVolumeClaim hub-db-dir", "NetworkPolicy ours"}
     assert "exceeded quota: few" in told_of["NetworkPolicy ours"].what
     assert "field can not be less than" in told_of["PersistentVolumeClaim hub-db-dir"].what
-    assert [one.what for one in found.dangers] == ["The claim hub-db-dir would shrink from 1Gi to 500Mi."]
+    assert [one.what for one in found.dangers] == ["The PVC hub-db-dir would shrink from 1Gi to 500Mi."]
 
 
 @HELM_4

@@ -1,4 +1,4 @@
-"""Preflight against a real API server: the cluster as a whole, and what a person may do. Each test makes one defect."""
+"""Preflight against a real API server: the cluster as a whole, and what a user may do. Each test makes one defect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_a_ready_cluster_has_nothing_to_complain_about(ready: ReadySite) -> None
     assert is_ready(findings)
     groups = {one.group for one in findings}
     assert groups == {
-        "Cluster", "Permissions", "Namespace", "Storage", "Way in", "Capacity", "Images", "Login",
+        "Cluster", "Permissions", "Namespace", "Storage", "Exposure", "Capacity", "Images", "Login",
     }  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def test_no_helm_program(ready: ReadySite) -> None:  # noqa: F811
 
 def test_an_admission_webhook_that_is_down(ready: ReadySite) -> None:  # noqa: F811
     ready.create(_webhook(ready.namespace, "Fail"))
-    ready.only("webhooks", "problem", "guard.example.org", "there is no service gone", "repaired")
+    ready.only("webhooks", "problem", "guard.example.org", "the Service gone was not found", "repaired")
 
 
 def test_an_admission_webhook_that_is_down_and_optional(ready: ReadySite) -> None:  # noqa: F811
@@ -87,7 +87,7 @@ def test_every_node_tainted(ready: ReadySite) -> None:  # noqa: F811
     finally:
         for name in nodes:
             ready.api.patch("Node", name, {"spec": {"taints": None}})
-    assert set(troubles) == {"taints", "people", "fits"}
+    assert set(troubles) == {"taints", "users", "fits"}
     assert "gpu=only:NoSchedule" in "".join(troubles["taints"].evidence)
     assert troubles["taints"].state == "problem"
 
@@ -131,7 +131,7 @@ def test_a_full_cluster_has_room_for_nobody(ready: ReadySite) -> None:  # noqa: 
             "terminationGracePeriodSeconds": 0,
         }
         ready.create(made("v1", "Pod", f"busy-{number}", spec=spec))
-    found = ready.only("people", "problem", "beside it", "0.5 cores")
+    found = ready.only("users", "problem", "beside it", "0.5 cores")
     assert any("left beside the platform" in line for line in found.evidence)
 
 
@@ -153,7 +153,7 @@ def test_rights_that_are_missing(ready: ReadySite) -> None:  # noqa: F811
         made(f"{rbac}/v1", "RoleBinding", user, roleRef=_role("Role", user), subjects=[_user(user)]),
     )
     ready.kubeconfig = ready.cluster.kubeconfig_for(user)
-    found = ready.only("permissions", "problem", "rights that a deployment needs are missing")
+    found = ready.only("permissions", "problem", "permissions that a deployment needs are missing")
     assert "kind: Role\n" in found.fix
     assert f"namespace: {ready.namespace}" in found.fix
     assert '- apiGroups: ["rbac.authorization.k8s.io"]' in found.fix
@@ -214,7 +214,7 @@ def test_roles_that_one_may_not_hand_out(ready: ReadySite) -> None:  # noqa: F81
     )
     ready.kubeconfig = ready.cluster.kubeconfig_for(user)
     ready.only(
-        "grants", "problem", "hand out rights that you do not have", "endpoints: create, delete", "escalate"
+        "grants", "problem", "grant permissions that you do not have", "endpoints: create, delete", "escalate"
     )
 
 
@@ -223,7 +223,7 @@ def test_without_rights_to_look_it_says_which_are_missing(ready: ReadySite) -> N
     troubles = ready.troubles()
     assert troubles["nodes"].state == "unknown"
     assert 'cannot list resource "nodes"' in "".join(troubles["nodes"].evidence)
-    assert "ask for the right" in troubles["nodes"].fix
+    assert "ask for the permission" in troubles["nodes"].fix
     assert {one.state for one in troubles.values()} == {"unknown", "problem"}
     assert {item for item, one in troubles.items() if one.state == "problem"} == {"permissions", "grants"}
 

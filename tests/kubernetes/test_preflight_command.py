@@ -1,4 +1,4 @@
-"""`tidehub preflight` as people run it: charts, Helm and a real API server. The site's public names are made up."""
+"""`tidehub preflight` as users run it: charts, Helm and a real API server. The site's public names are made up."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_command_says_all_at_once_and_writes_nothing(
     told = json.loads(done.stdout)
     found = {one["item"]: one for one in told["findings"]}
     assert (done.returncode, told["ready"], told["namespace"]) == (1, False, namespace)
-    good = ("connection", "api-version", "helm", "kinds-served", "permissions", "namespace", "definitions")
+    good = ("connection", "api-version", "helm", "kinds-served", "permissions", "namespace", "crds")
     assert {item: found[item]["state"] for item in good} == dict.fromkeys(good, "ok")
     for item in ("storage-class", "ingress-class", "secrets", "dns"):
         assert found[item]["state"] == "problem", found[item]
@@ -43,7 +43,7 @@ def test_the_command_says_all_at_once_and_writes_nothing(
     assert [one["requestURI"] for one in ours] == []
 
 
-def test_the_command_for_people(
+def test_the_command_for_users(
     cluster: Any, namespace: str, standin_charts: StandinCharts, helm_program: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "tidehub.yaml").write_text(SITE % namespace)
@@ -51,7 +51,7 @@ def test_the_command_for_people(
     done = _preflight(cluster, tmp_path, standin_charts.directory, helm_program)
     lines = done.stdout.splitlines()
     assert lines[0].endswith(f", namespace {namespace}")
-    assert "  ✗ ingress-class: there is no ingress class no-such-class" in lines
+    assert "  ✗ ingress-class: the IngressClass no-such-class was not found" in lines
     assert any(
         line.startswith("      to do: write one of those as kubernetes.exposure.class") for line in lines
     )

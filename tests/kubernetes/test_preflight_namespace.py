@@ -1,11 +1,11 @@
-"""Preflight against a real API server: the namespace, what is in it, and definitions. Each test makes one defect."""
+"""Preflight against a real API server: the namespace, what is in it, and CRDs. Each test makes one defect."""
 
 from __future__ import annotations
 
 import copy
 
 from preflight_fixtures import provider, ready, ready_cluster, registry  # noqa: F401
-from preflight_site import SIZES, ReadySite, definition, made, owned, release_record, unique
+from preflight_site import SIZES, ReadySite, crd, made, owned, release_record, unique
 
 LATER = 3600.0
 """Seconds: what was begun now has lasted by then."""
@@ -47,7 +47,7 @@ def test_a_release_of_our_name_and_another_chart(ready: ReadySite) -> None:  # n
 
 def test_a_release_half_way(ready: ReadySite) -> None:  # noqa: F811
     ready.create(release_record("jupyterhub", "jupyterhub", "4.4.0", "pending-upgrade", ready.namespace))
-    ready.only("pending-release", "warning", "pending-upgrade", "goes on from there")
+    ready.only("pending-release", "warning", "pending-upgrade", "continues from there")
 
 
 def test_what_was_uninstalled_does_not_matter(ready: ReadySite) -> None:  # noqa: F811
@@ -66,7 +66,7 @@ def test_objects_of_somebody_else(ready: ReadySite) -> None:  # noqa: F811
     found = ready.only(
         "owner", "problem", "and 1 more", "release other in namespace elsewhere", "another namespace"
     )
-    assert "Secret hub: nobody says whose it is" in found.evidence
+    assert "Secret hub: its owner is not known" in found.evidence
 
 
 def test_a_deletion_that_does_not_end(ready: ReadySite) -> None:  # noqa: F811
@@ -89,10 +89,10 @@ def test_a_quota_too_small_for_the_platform(ready: ReadySite) -> None:  # noqa: 
 
 def test_a_quota_that_leaves_room_for_no_server(ready: ReadySite) -> None:  # noqa: F811
     _quota(ready, {"requests.memory": "1Gi"})
-    ready.only("quota-people", "problem", "no person's server", "requests.memory: 1 GiB wanted, 768 MiB left")
+    ready.only("quota-users", "problem", "no user's server", "requests.memory: 1 GiB wanted, 768 MiB left")
 
 
-def test_a_quota_on_claims(ready: ReadySite) -> None:  # noqa: F811
+def test_a_quota_on_pvcs(ready: ReadySite) -> None:  # noqa: F811
     _quota(ready, {"persistentvolumeclaims": "0"})
     ready.only("quota", "problem", "persistentvolumeclaims: 1 wanted, 0 left")
 
@@ -110,10 +110,10 @@ def test_a_limit_range_below_what_is_wanted(ready: ReadySite) -> None:  # noqa: 
     ready.only("limit-range", "problem", "a server of profile Main wants 2 GiB of memory; at most 1 GiB")
 
 
-def test_a_limit_range_on_claims(ready: ReadySite) -> None:  # noqa: F811
+def test_a_limit_range_on_pvcs(ready: ReadySite) -> None:  # noqa: F811
     bounds = {"type": "PersistentVolumeClaim", "max": {"storage": "5Gi"}}
     ready.create(made("v1", "LimitRange", "bounds", spec={"limits": [bounds]}))
-    ready.only("limit-range", "problem", "a person's home wants 10 GiB of storage; at most 5 GiB")
+    ready.only("limit-range", "problem", "a user's home wants 10 GiB of storage; at most 5 GiB")
 
 
 def test_a_pod_security_level_that_refuses_the_hub(ready: ReadySite) -> None:  # noqa: F811
@@ -131,58 +131,56 @@ def test_a_pod_security_level_that_lets_all_in(ready: ReadySite) -> None:  # noq
     assert ready.troubles() == {}
 
 
-def test_a_definition_of_another_version_and_owner(ready: ReadySite) -> None:  # noqa: F811
+def test_a_crd_of_another_version_and_owner(ready: ReadySite) -> None:  # noqa: F811
     group = f"{unique('g')}.example.org"
-    live = owned(definition(group, "v1alpha1"), "other", "elsewhere")
-    ready.crds = [definition(group, "v1alpha1", "v1")]
+    live = owned(crd(group, "v1alpha1"), "other", "elsewhere")
+    ready.crds = [crd(group, "v1alpha1", "v1")]
     ready.create(live)
     troubles = ready.troubles()
-    assert set(troubles) == {"definition-version", "definition-owner"}
-    assert "does not serve v1" in troubles["definition-version"].what
-    assert "release other in namespace elsewhere" in troubles["definition-owner"].what
-    assert "served there: v1alpha1" in troubles["definition-owner"].evidence
+    assert set(troubles) == {"crd-version", "crd-owner"}
+    assert "does not serve v1" in troubles["crd-version"].what
+    assert "release other in namespace elsewhere" in troubles["crd-owner"].what
+    assert "served there: v1alpha1" in troubles["crd-owner"].evidence
 
 
-def test_a_definition_whose_stored_objects_the_chart_does_not_know(ready: ReadySite) -> None:  # noqa: F811
+def test_a_crd_whose_stored_objects_the_chart_does_not_know(ready: ReadySite) -> None:  # noqa: F811
     group = f"{unique('g')}.example.org"
-    ready.crds = [definition(group, "v2")]
-    ready.create(definition(group, "v1"))
+    ready.crds = [crd(group, "v2")]
+    ready.create(crd(group, "v1"))
     name = f"daskclusters.{group}"
     ready.api.wait(
         "it is stored",
-        lambda: "storedVersions" in str(_definition(ready, name)),
+        lambda: "storedVersions" in str(_crd(ready, name)),
     )
-    ready.only("definition-stored", "problem", name, "stored as v1", "rewritten")
+    ready.only("crd-stored", "problem", name, "stored as v1", "rewritten")
 
 
-def test_a_definition_that_is_not_established(ready: ReadySite) -> None:  # noqa: F811
+def test_a_crd_that_is_not_established(ready: ReadySite) -> None:  # noqa: F811
     group = f"{unique('g')}.example.org"
-    second = definition(group, "v1", plural="otherclusters")
-    ready.create(definition(group, "v1"), second)
+    second = crd(group, "v1", plural="otherclusters")
+    ready.create(crd(group, "v1"), second)
     name = f"otherclusters.{group}"
     ready.api.wait("its names are refused", lambda: "already in use" in _text(ready, name))
     ready.crds = [second]
-    ready.only(
-        "definition-established", "problem", name, "already in use", "another definition has its names"
-    )
+    ready.only("crd-established", "problem", name, "already in use", "another CRD has its names")
 
 
-def test_a_definition_stuck_in_its_deletion(ready: ReadySite) -> None:  # noqa: F811
+def test_a_crd_stuck_in_its_deletion(ready: ReadySite) -> None:  # noqa: F811
     group = f"{unique('g')}.example.org"
-    wanted = definition(group, "v1")
+    wanted = crd(group, "v1")
     stuck = copy.deepcopy(wanted)
     stuck["metadata"]["finalizers"] = ["example.org/guard"]
     ready.create(stuck)
     ready.api.delete("CustomResourceDefinition", stuck["metadata"]["name"], version="apiextensions.k8s.io/v1")
     ready.crds = [wanted]
-    ready.only("definition-deleting", "problem", f"daskclusters.{group}", "example.org/guard")
+    ready.only("crd-deleting", "problem", f"daskclusters.{group}", "example.org/guard")
 
 
-def test_definitions_of_an_older_chart(ready: ReadySite) -> None:  # noqa: F811
-    old = definition("traefik.containo.us", "v1alpha1", kind="Middleware", plural="middlewares")
-    ready.crds = [definition("traefik.io", "v1alpha1", kind="Middleware", plural="middlewares")]
+def test_crds_of_an_older_chart(ready: ReadySite) -> None:  # noqa: F811
+    old = crd("traefik.containo.us", "v1alpha1", kind="Middleware", plural="middlewares")
+    ready.crds = [crd("traefik.io", "v1alpha1", kind="Middleware", plural="middlewares")]
     ready.create(old)
-    ready.only("definition-group", "warning", "traefik.containo.us", "this one uses traefik.io")
+    ready.only("crd-group", "warning", "traefik.containo.us", "this one uses traefik.io")
 
 
 def _quota(ready: ReadySite, hard: dict[str, str]) -> None:  # noqa: F811
@@ -195,7 +193,7 @@ def _quota(ready: ReadySite, hard: dict[str, str]) -> None:  # noqa: F811
     )
 
 
-def _definition(ready: ReadySite, name: str) -> object:  # noqa: F811
+def _crd(ready: ReadySite, name: str) -> object:  # noqa: F811
     return ready.api.get("CustomResourceDefinition", name, version="apiextensions.k8s.io/v1")
 
 

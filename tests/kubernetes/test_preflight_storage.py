@@ -1,4 +1,4 @@
-"""Preflight against a real API server: storage classes and claims. Each test makes one defect."""
+"""Preflight against a real API server: storage classes and PVCs. Each test makes one defect."""
 
 from __future__ import annotations
 
@@ -17,21 +17,24 @@ _API = "storage.k8s.io/v1"
 def test_a_storage_class_that_is_not_there(ready: ReadySite) -> None:  # noqa: F811
     _use(ready, "no-such-class")
     ready.only(
-        "storage-class", "problem", "no-such-class, for the claim hub-db-dir and homes", f"there is {CLASS}"
+        "storage-class",
+        "problem",
+        "the StorageClass no-such-class was not found, for the PVC hub-db-dir and homes",
+        f"there is {CLASS}",
     )
 
 
 def test_no_default_storage_class(ready: ReadySite) -> None:  # noqa: F811
     _use(ready, None)
     with _no_default(ready):
-        ready.only("storage-default", "problem", "no storage class is the default one", "wait for ever")
+        ready.only("storage-default", "problem", "no StorageClass is the default one", "stay Pending")
 
 
 def test_two_default_storage_classes(ready: ReadySite) -> None:  # noqa: F811
     _use(ready, None)
     with _no_default(ready):
         ready.create(_class(unique("one"), default=True), _class(unique("two"), default=True))
-        ready.only("storage-default", "warning", "several storage classes are the default one", "newest")
+        ready.only("storage-default", "warning", "several StorageClasses are the default one", "newest")
 
 
 def test_volumes_that_cannot_grow(ready: ReadySite) -> None:  # noqa: F811
@@ -77,30 +80,30 @@ def test_volumes_made_in_the_wrong_zone(ready: ReadySite) -> None:  # noqa: F811
             ready.api.patch("Node", node, {"metadata": {"labels": {zone: None}}})
 
 
-def test_a_claim_of_another_class(ready: ReadySite) -> None:  # noqa: F811
-    _claim(ready, storageClassName="older-class")
+def test_a_pvc_of_another_class(ready: ReadySite) -> None:  # noqa: F811
+    _pvc(ready, storageClassName="older-class")
     ready.only(
-        "claim-class", "problem", "hub-db-dir has the storage class older-class", f"the site says {CLASS}"
+        "pvc-class", "problem", "hub-db-dir has the StorageClass older-class", f"the site says {CLASS}"
     )
 
 
-def test_a_claim_that_would_shrink(ready: ReadySite) -> None:  # noqa: F811
-    _claim(ready, resources={"requests": {"storage": "5Gi"}})
-    ready.only("claim-size", "problem", "has 5 GiB, and the site says 1 GiB", "do not shrink")
+def test_a_pvc_that_would_shrink(ready: ReadySite) -> None:  # noqa: F811
+    _pvc(ready, resources={"requests": {"storage": "5Gi"}})
+    ready.only("pvc-size", "problem", "has 5 GiB, and the site says 1 GiB", "do not shrink")
 
 
-def test_a_claim_that_would_grow(ready: ReadySite) -> None:  # noqa: F811
-    _claim(ready, resources={"requests": {"storage": "512Mi"}})
-    ready.only("claim-size", "warning", "would grow from 512 MiB to 1 GiB")
+def test_a_pvc_that_would_grow(ready: ReadySite) -> None:  # noqa: F811
+    _pvc(ready, resources={"requests": {"storage": "512Mi"}})
+    ready.only("pvc-size", "warning", "would grow from 512 MiB to 1 GiB")
 
 
-def test_a_claim_whose_volume_is_gone(ready: ReadySite) -> None:  # noqa: F811
-    claim = owned(copy.deepcopy(ready.object("PersistentVolumeClaim")), "jupyterhub", ready.namespace)
-    claim["spec"]["volumeName"] = "gone"
-    claim["metadata"]["annotations"]["pv.kubernetes.io/bind-completed"] = "yes"
-    ready.create(claim)
+def test_a_pvc_whose_volume_is_gone(ready: ReadySite) -> None:  # noqa: F811
+    pvc = owned(copy.deepcopy(ready.object("PersistentVolumeClaim")), "jupyterhub", ready.namespace)
+    pvc["spec"]["volumeName"] = "gone"
+    pvc["metadata"]["annotations"]["pv.kubernetes.io/bind-completed"] = "yes"
+    ready.create(pvc)
     ready.api.wait("it is lost", lambda: _phase(ready) == "Lost")
-    ready.only("claim-lost", "problem", "the volume of hub-db-dir is gone")
+    ready.only("pvc-lost", "problem", "the PersistentVolume of the PVC hub-db-dir is gone")
 
 
 def test_homes_of_another_class(ready: ReadySite) -> None:  # noqa: F811
@@ -108,11 +111,11 @@ def test_homes_of_another_class(ready: ReadySite) -> None:  # noqa: F811
     home["metadata"] = {"name": "claim-anna", "labels": {"component": "singleuser-storage"}}
     home["spec"]["storageClassName"] = "older-class"
     ready.create(home)
-    ready.only("homes-class", "warning", "1 of 1 homes have another storage class (older-class)")
+    ready.only("homes-class", "warning", "1 of 1 homes have another StorageClass (older-class)")
 
 
 def _use(ready: ReadySite, name: str | None) -> None:  # noqa: F811
-    """The site and its claims name this class."""
+    """The site and its PVCs name this class."""
     spec = ready.object("PersistentVolumeClaim")["spec"]
     for section in (ready.values["notebooks"]["home"], ready.values["hub"]["database"]):
         section.pop("storage_class")
@@ -133,10 +136,10 @@ def _class(name: str, *, default: bool = False, **changes: Any) -> dict[str, Any
     return made(_API, "StorageClass", name, meta={"annotations": annotations}, **{**fields, **changes})
 
 
-def _claim(ready: ReadySite, **changes: Any) -> None:  # noqa: F811
-    claim = owned(copy.deepcopy(ready.object("PersistentVolumeClaim")), "jupyterhub", ready.namespace)
-    claim["spec"] |= changes
-    ready.create(claim)
+def _pvc(ready: ReadySite, **changes: Any) -> None:  # noqa: F811
+    pvc = owned(copy.deepcopy(ready.object("PersistentVolumeClaim")), "jupyterhub", ready.namespace)
+    pvc["spec"] |= changes
+    ready.create(pvc)
 
 
 def _phase(ready: ReadySite) -> str:  # noqa: F811

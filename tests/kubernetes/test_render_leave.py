@@ -32,7 +32,7 @@ def left(
 ) -> Iterator[Session]:
     """ProtoCoast, to be installed in a namespace of the test's own."""
     if not isinstance(cluster, LocalCluster):
-        pytest.skip("definitions of a given cluster stay as they are")
+        pytest.skip("CRDs of a given cluster stay as they are")
     cluster.storage_class("csi-cinder-sc-delete")
     session = _open(cluster, namespace, helm_program, charts_dir, tmp_path)
     yield session

@@ -80,7 +80,7 @@ def test_releases_are_those_of_the_model(objects_of: Renderer, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_names_are_those_that_people_type(objects_of: Renderer, name: str) -> None:
+def test_names_are_those_that_users_type(objects_of: Renderer, name: str) -> None:
     found = objects_of(name)
     gateway = gateway_of(found)
     assert {"hub", "proxy", f"api-{gateway}", f"controller-{gateway}", f"traefik-{gateway}"} <= found.names(
@@ -186,10 +186,10 @@ def test_protocoasts_notebooks(objects_of: Renderer, name: str) -> None:
 @pytest.mark.parametrize("name", PROTOCOAST)
 def test_protocoasts_hub(objects_of: Renderer, name: str) -> None:
     found = objects_of(name)
-    claim = found.get("PersistentVolumeClaim", "hub-db-dir")["spec"]
-    assert claim["storageClassName"] == "csi-cinder-sc-delete"
-    assert claim["accessModes"] == ["ReadWriteOnce"]
-    assert claim["resources"]["requests"]["storage"] == "1Gi"
+    pvc = found.get("PersistentVolumeClaim", "hub-db-dir")["spec"]
+    assert pvc["storageClassName"] == "csi-cinder-sc-delete"
+    assert pvc["accessModes"] == ["ReadWriteOnce"]
+    assert pvc["resources"]["requests"]["storage"] == "1Gi"
     assert "user-scheduler" not in found.names("Deployment")
     assert found.hub_values()["cull"]["timeout"] == 3600
     assert found.get("Service", "proxy-public")["spec"]["type"] == "ClusterIP"
@@ -209,7 +209,7 @@ def test_protocoasts_clusters(objects_of: Renderer, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PROTOCOAST)
-def test_protocoasts_way_in(objects_of: Renderer, name: str) -> None:
+def test_protocoasts_exposure(objects_of: Renderer, name: str) -> None:
     ingress = objects_of(name).get("Ingress", "jupyterhub")
     host = "protocoast.vm.fedcloud.eu"
     assert ingress["apiVersion"] == "networking.k8s.io/v1"
@@ -224,7 +224,7 @@ def test_protocoasts_way_in(objects_of: Renderer, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PANGEO)
-def test_pangeos_way_in(objects_of: Renderer, name: str) -> None:
+def test_pangeos_exposure(objects_of: Renderer, name: str) -> None:
     """Host, class, issuer and certificate stand in the values: nothing is applied by hand after an upgrade."""
     ingress = objects_of(name).get("Ingress", "jupyterhub")
     host = "pangeo.vm.fedcloud.eu"
@@ -253,7 +253,7 @@ def test_pangeos_hub(objects_of: Renderer, name: str) -> None:
     assert gateway_properties(found)["prefix"] == "/jupyterhub/services/dask-gateway"
 
 
-def test_definitions_are_those_of_the_gateways_time(objects_of: Renderer) -> None:
+def test_crds_are_those_of_the_gateways_time(objects_of: Renderer) -> None:
     def groups(name: str) -> set[str]:
         return {crd["spec"]["group"] for crd in objects_of(name).rendered.crds}
 
@@ -369,7 +369,7 @@ def test_the_dask_operator(helm_program: Path, charts_dir: Path, tmp_path: Path,
 
 @pytest.mark.parametrize("kind", ["gateway-api", "load-balancer"])
 @pytest.mark.parametrize("name", ["protocoast", "pangeo"])
-def test_other_ways_in(helm_program: Path, charts_dir: Path, tmp_path: Path, name: str, kind: str) -> None:
+def test_other_exposures(helm_program: Path, charts_dir: Path, tmp_path: Path, name: str, kind: str) -> None:
     exposed = {"kind": kind} | ({"class": "envoy"} if kind == "gateway-api" else {})
     settings = {"kubernetes.exposure": exposed, "site.contact": "admins@example.org"}
     found = Objects(rendered_site(site_folder(tmp_path, name), settings, helm_program, charts_dir))

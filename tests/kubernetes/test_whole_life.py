@@ -135,7 +135,7 @@ def test_the_whole_life_of_an_example(
     assert f"--database {saved}" in refused["fix"]
     back = json.loads(typed("rollback", file, "--database", saved, "--json"))
     assert back["revision"] == 3 and schema_on_volume(cluster) == way.schemas[0]
-    # Definitions do not go back: somebody else may need the newer ones, and they serve the older charts too.
+    # CRDs do not go back: somebody else may need the newer ones, and they serve the older charts too.
     left = json.loads(typed("plan", file, *before, "--offline", "--json"))
     assert {one["kind"] for one in left["changes"]} <= {"CustomResourceDefinition"}
     assert not any(one["weight"] == "refusal" for one in left["findings"])

@@ -82,9 +82,9 @@ class Chart:
 
     @cached_property
     def crds(self) -> tuple[dict[str, Any], ...]:
-        """Every definition in `crds/`, those of subcharts after its own, in the order of their file names.
+        """Every CRD in `crds/`, those of subcharts after its own, in the order of their file names.
 
-        Where two charts bring the same definition (by name), the first one counts.
+        Where two charts bring the same CRD (by name), the first one counts.
         """
         found: dict[str, dict[str, Any]] = {}
         for path in sorted(self.files):
@@ -99,7 +99,7 @@ class Chart:
 
     @property
     def crd_groups(self) -> tuple[str, ...]:
-        """API groups of its definitions, sorted."""
+        """API groups of its CRDs, sorted."""
         return tuple(sorted({str(each["spec"]["group"]) for each in self.crds}))
 
     def subchart(self, name: str) -> Chart | None:
@@ -218,7 +218,7 @@ def _chart(files: Mapping[str, bytes], depth: int = 0) -> Chart:
 
 def _metadata(files: Mapping[str, bytes]) -> Metadata:
     if "Chart.yaml" not in files:
-        raise damaged("there is no Chart.yaml in it")
+        raise damaged("it has no Chart.yaml")
     try:
         found = read_one(files["Chart.yaml"])
         stated = found.get("dependencies")

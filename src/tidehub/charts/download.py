@@ -41,7 +41,7 @@ def archive(
     )
     if entry is None:
         raise TidehubError(
-            f"there is no {name} {version} in its repository",
+            f"{name} {version} was not found in its repository",
             where=Place(address),
             expected="one of " + ", ".join(nearest(version, [str(each.get("version")) for each in entries])),
             fix="correct the version in kubernetes.charts",
@@ -135,7 +135,7 @@ def _entries(data: bytes, name: str, address: str) -> list[Mapping[str, Any]]:
         entries = read_one(data)["entries"].get(name) or []
         found = [each for each in entries if isinstance(each, Mapping)]
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise _no_index(address, "what is there is no index of charts") from None
+        raise _no_index(address, "what answers is not an index of charts") from None
     if not found:
         raise _no_index(address, f"{name} is not in it")
     return found

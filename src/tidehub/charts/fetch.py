@@ -46,7 +46,7 @@ def given_directory(option: Path | None, environ: Mapping[str, str] = os.environ
     directory = Path(stated).expanduser()
     if not directory.is_dir():
         raise UsageError(
-            "the directory of charts is not there",
+            "the directory of charts does not exist",
             where=Place(str(directory)),
             expected="a directory with archives named NAME-VERSION.tgz",
             fix=f"correct {'--charts' if option else CHARTS}",

@@ -29,7 +29,7 @@ class LockedChart:
     kube_version: str | None
     """Range of Kubernetes versions that the chart declares; None where it declares none."""
     crd_groups: tuple[str, ...] = ()
-    """API groups of the definitions in its `crds/`, subcharts' included."""
+    """API groups of the CRDs in its `crds/`, subcharts' included."""
     contains: Mapping[str, str] = field(default_factory=dict)
     """Versions of the charts inside of it."""
 

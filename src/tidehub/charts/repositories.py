@@ -19,9 +19,9 @@ PUBLISHED: Mapping[str, str] = {
 
 
 def repository(chart: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Address of the repository of `chart`, ending in `/`. Raises `UsageError` for a chart that is none of ours."""
+    """Address of the repository of `chart`, ending in `/`. Raises `UsageError` for a chart that is not one of ours."""
     if chart not in PUBLISHED:
-        raise UsageError(f"there is no chart {chart!r} here", expected=f"one of {', '.join(PUBLISHED)}")
+        raise UsageError(f"the chart {chart!r} is not known here", expected=f"one of {', '.join(PUBLISHED)}")
     mirror = environ.get(MIRROR, "").strip()
     return (mirror or PUBLISHED[chart]).rstrip("/") + "/"
 

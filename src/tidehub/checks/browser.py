@@ -1,4 +1,4 @@
-"""A person's browser, as far as the path needs one: cookies, redirects, forms, the page's own API calls, websockets."""
+"""A user's browser, as far as the path needs one: cookies, redirects, forms, the page's own API calls, websockets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LARGEST_MESSAGE = 50 * 2**20
 
 @dataclass(frozen=True)
 class Page:
-    """An answer to a person: where they ended up, and what it says."""
+    """An answer to a user: where they ended up, and what it says."""
 
     url: str
     status: int
@@ -125,7 +125,7 @@ class Browser:
             self._request(method, url, json=json, headers=self._background_headers(url))
         )
         if answer.status_code == 403 and "XSRF" in answer.text and url.startswith(self.url("hub/")):
-            # An error page of the hub replaces the cookie by an anonymous one; a person would reload.
+            # An error page of the hub replaces the cookie by an anonymous one; a user would reload.
             await self.open("hub/home")
             answer = await self._send(
                 self._request(method, url, json=json, headers=self._background_headers(url))
@@ -153,7 +153,7 @@ class Browser:
         return headers
 
     async def websocket(self, path: str, *, timeout: float) -> WebSocketClientConnection:
-        """Opens a websocket with the person's cookies; raises `PhaseFailed` with the refusal."""
+        """Opens a websocket with the user's cookies; raises `PhaseFailed` with the refusal."""
         url = self.url(path)
         headers = {"Origin": _origin(url), "Sec-Fetch-Mode": "websocket", "Sec-Fetch-Site": "same-origin"}
         own = self._request("GET", url).headers

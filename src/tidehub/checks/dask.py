@@ -68,11 +68,11 @@ COMPUTE_DEADLINE = 240.0
 
 def without_dask(journey: Journey) -> str:
     """Why there is no Dask to check, or nothing."""
-    return "" if journey.target.workers else "this person has no Dask clusters here"
+    return "" if journey.target.workers else "this user has no Dask clusters here"
 
 
 async def create_cluster(journey: Journey) -> str:
-    """`GatewayCluster()` in a cell, as the documentation tells people to."""
+    """`GatewayCluster()` in a cell, as the documentation tells users to."""
     found = await journey.need_kernel().result(_CREATE)
     journey.cluster, journey.dashboard = str(found["name"]), str(found["dashboard"] or "")
     return journey.cluster

@@ -1,4 +1,4 @@
-"""A person's path, step by step: each timed, each with a deadline, and cleaned up after in every case."""
+"""A user's path, step by step: each timed, each with a deadline, and cleaned up after in every case."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Journey:
     cluster: str = ""
     dashboard: str = ""
     news: list[str] = field(default_factory=list)
-    """What the platform told the person in the running phase."""
+    """What the platform told the user in the running phase."""
 
-    def is_person(self, record: Mapping[str, Any]) -> None:
-        """From here on this person goes the path: the hub's record says who, the site what they are promised."""
+    def is_user(self, record: Mapping[str, Any]) -> None:
+        """From here on this user goes the path: the hub's record says who, the site what they are promised."""
         self.user = str(record["name"])
-        if self.target.for_person is not None:
-            promised = self.target.for_person(record)
+        if self.target.for_user is not None:
+            promised = self.target.for_user(record)
             self.target = replace(promised, accounts=self.target.accounts, token=self.target.token)
 
     def tell(self, message: str) -> None:
@@ -47,7 +47,7 @@ class Journey:
     def need_kernel(self) -> Kernel:
         """The running kernel. Raises `PhaseFailed` without one."""
         if self.kernel is None:
-            raise PhaseFailed("there is no kernel")
+            raise PhaseFailed("no kernel was started")
         return self.kernel
 
 

@@ -15,22 +15,22 @@ from tidehub.local.running import running_settings
 from tidehub.local.secrets import load_secrets
 
 MEMBERS = ("alice", "bob", "olga", "ada")
-"""The trial people whom every site's own rule admits (`tidehub.identity.demo_accounts`), the preferred one first."""
+"""The trial users whom every site's own rule admits (`tidehub.identity.demo_accounts`), the preferred one first."""
 
 
 def local_target(places: Places, *, ask_token: Callable[[str], str | None] = lambda variable: None) -> Target:
     """What a check of the platform of `places` must know. Raises `TidehubError` when nothing runs there.
 
-    `ask_token` is called only where people sign in at a real identity provider: it gets the name of the
-    environment variable and returns a person's hub API token.
+    `ask_token` is called only where users sign in at a real identity provider: it gets the name of the
+    environment variable and returns a user's hub API token.
     """
     settings = running_settings(places)
     accounts = _trial_accounts(places, settings)
     token = None if accounts else ask_token(TOKEN_VARIABLE)
     if not accounts and not token:
         raise TidehubError(
-            f"people sign in at {settings.login.service_name} here, and a check has no account there",
-            expected="a hub API token of a person, whose server the check may start and stop",
+            f"users sign in at {settings.login.service_name} here, and a check has no account there",
+            expected="a hub API token of a user, whose server the check may start and stop",
             fix=f"make one on the hub's Token page and give it on standard input or as {TOKEN_VARIABLE}; "
             "everything but the login itself is then checked",
         )

@@ -1,4 +1,4 @@
-"""The lines of the platform's logs that matter for one failure: written since the check began, faults or the person."""
+"""The lines of the platform's logs that matter for one failure: written since the check began, faults or the user."""
 
 from __future__ import annotations
 

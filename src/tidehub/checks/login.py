@@ -29,7 +29,7 @@ async def front_page(journey: Journey) -> str:
 
 
 async def sign_in(browser: Browser, account: Account) -> Page:
-    """Signs in through the identity provider's own form; returns the page the person ends at.
+    """Signs in through the identity provider's own form; returns the page the user ends at.
 
     Raises `PhaseFailed` with the page's words when the provider or the hub refuses.
     """
@@ -59,7 +59,7 @@ def _password_form(page: Page) -> Any:
 
 
 async def who(browser: Browser) -> dict[str, Any]:
-    """The hub's record of the signed-in person. Raises `PhaseFailed` when nobody is signed in."""
+    """The hub's record of the signed-in user. Raises `PhaseFailed` when nobody is signed in."""
     answer = await browser.call("GET", "hub/api/user")
     if answer.status_code != 200:
         raise PhaseFailed(
@@ -70,7 +70,7 @@ async def who(browser: Browser) -> dict[str, Any]:
 
 
 def has_server(record: dict[str, Any]) -> bool:
-    """Whether this person has a server that runs, starts or stops."""
+    """Whether this user has a server that runs, starts or stops."""
     servers = record.get("servers") or {}
     return bool(
         record.get("server") or record.get("pending") or any(s.get("name") == "" for s in servers.values())
@@ -86,7 +86,7 @@ async def log_in(journey: Journey) -> str:
         await sign_in(journey.browser, account)
         record = await who(journey.browser)
         journey.user, journey.signed_in = str(record["name"]), True
-        journey.is_person(record)
+        journey.is_user(record)
         if not has_server(record):
             return f"{journey.user}, by the identity provider's form" + (
                 f" ({', '.join(busy)} busy)" if busy else ""
@@ -106,7 +106,7 @@ def _candidates(journey: Journey) -> Sequence[Account]:
     chosen = [account for account in accounts if account.name == journey.wanted_user]
     if not chosen:
         known = ", ".join(account.name for account in accounts)
-        raise PhaseFailed(f"there is no trial account {journey.wanted_user}; possible: {known}")
+        raise PhaseFailed(f"the trial account {journey.wanted_user} does not exist; possible: {known}")
     return chosen
 
 
@@ -117,13 +117,13 @@ async def _enter_by_token(journey: Journey) -> str:
     record = answer.json()
     journey.user = str(record["name"])
     if record.get("kind", "user") != "user":
-        raise PhaseFailed("the given token is a service's; a person's is needed, from the hub's Token page")
+        raise PhaseFailed("the given token is a service's; a user's is needed, from the hub's Token page")
     if has_server(record):
         raise PhaseFailed(
             f"{journey.user} already has a server running, and a check must not disturb anybody's work: "
-            "stop it, or take another person's token"
+            "stop it, or take another user's token"
         )
-    journey.is_person(record)
+    journey.is_user(record)
     return f"{journey.user}, whose token was given; the login itself is not checked"
 
 

@@ -48,7 +48,7 @@ class Form:
     fields: list[Field] = field(default_factory=list)
 
     def values(self) -> dict[str, str]:
-        """What is sent when a person changes nothing."""
+        """What is sent when a user changes nothing."""
         return {
             each.name: each.value
             for each in self.fields

@@ -1,4 +1,4 @@
-"""The whole path of a person, in order."""
+"""The whole path of a user, in order."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def check_path(
     user: str | None = None,
     tell: Callable[[Phase], None] = lambda phase: None,
 ) -> Report:
-    """Goes a person's path through the front door of `target`; `tell` gets each phase as it ends.
+    """Goes a user's path through the front door of `target`; `tell` gets each phase as it ends.
 
     `profile` is a slug, `user` the name of a trial account; by default the default profile and the first
     member without a server.

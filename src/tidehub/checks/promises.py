@@ -1,4 +1,4 @@
-"""What a site promises people, as a check holds a platform to it: the same on every target."""
+"""What a site promises users, as a check holds a platform to it: the same on every target."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from tidehub.site.model import Site
 from tidehub.site.model.dask import Dask
 
 TOKEN_VARIABLE = "TIDEHUB_CHECK_TOKEN"
-"""Environment variable with a person's hub API token."""
+"""Environment variable with a user's hub API token."""
 _WORKERS = 2
 
 
 def promise(target: Target, site: Site) -> Target:
-    """The target with the profiles and clusters that the site promises: everybody, and each person by their groups."""
+    """The target with the profiles and clusters that the site promises: everybody, and each user by their groups."""
     everybody = replace(
         target,
         profiles=tuple(profile.slug for profile in site.notebooks.profiles),
         default_profile=site.notebooks.default_profile.slug,
         workers=_possible_workers(site.dask),
     )
-    return replace(everybody, for_person=lambda record: _promised(everybody, site, record))
+    return replace(everybody, for_user=lambda record: _promised(everybody, site, record))
 
 
 def scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
@@ -38,16 +38,16 @@ def scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
 
 
 def _promised(everybody: Target, site: Site, record: Mapping[str, Any]) -> Target:
-    person = entitled(site, str(record["name"]), record.get("groups", ()))
-    if person.default is None:
+    user = entitled(site, str(record["name"]), record.get("groups", ()))
+    if user.default is None:
         raise PhaseFailed(
             f"{record['name']} may enter, but start no profile: take another account with --user"
         )
     return replace(
         everybody,
-        profiles=tuple(server.profile.slug for server in person.servers),
-        default_profile=person.default.profile.slug,
-        workers=_possible_workers(person.dask) if person.dask is not None else 0,
+        profiles=tuple(server.profile.slug for server in user.servers),
+        default_profile=user.default.profile.slug,
+        workers=_possible_workers(user.dask) if user.dask is not None else 0,
     )
 
 

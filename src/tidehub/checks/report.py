@@ -10,7 +10,7 @@ State = Literal["ok", "failed", "skipped", "not run"]
 
 
 class PhaseFailed(Exception):
-    """A phase that did not succeed. `why` is for a person; `evidence` are lines that show it."""
+    """A phase that did not succeed. `why` is to be read; `evidence` are lines that show it."""
 
     def __init__(self, why: str, evidence: Sequence[str] = ()) -> None:
         super().__init__(why)
@@ -29,7 +29,7 @@ class Phase:
     detail: str = ""
     why: str = ""
     news: tuple[str, ...] = ()
-    """What the platform told the person meanwhile, such as the place in the queue."""
+    """What the platform told the user meanwhile, such as the place in the queue."""
     evidence: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class Phase:
 
 @dataclass
 class Report:
-    """The whole path of one person through one platform."""
+    """The whole path of one user through one platform."""
 
     address: str
     user: str = ""

@@ -22,7 +22,7 @@ _POLL = 0.25
 
 
 def server_path(journey: Journey) -> str:
-    """The path of the person's server below the base path, ending in `/`."""
+    """The path of the user's server below the base path, ending in `/`."""
     return f"user/{quote(journey.user, safe='@~')}/"
 
 
@@ -48,7 +48,7 @@ async def spawn_page(journey: Journey) -> str:
             f"preselected is {', '.join(selected) or 'nothing'}; the site's default is {wanted or 'one'}"
         )
     if journey.profile is not None and journey.profile not in slugs:
-        raise PhaseFailed(f"there is no profile {journey.profile}; possible: {', '.join(slugs)}")
+        raise PhaseFailed(f"the profile {journey.profile} does not exist; possible: {', '.join(slugs)}")
     return f"{len(slugs)} profiles, {selected[0]} preselected"
 
 
@@ -66,13 +66,13 @@ async def _spawn(journey: Journey) -> tuple[Page, Form]:
 
 
 async def start_server(journey: Journey) -> str:
-    """Starts the server from the form and follows the progress that the person sees."""
+    """Starts the server from the form and follows the progress that the user sees."""
     if journey.target.token:
         return await _start_by_api(journey)
     if len(journey.target.profiles) == 1:
         if journey.profile not in (None, *journey.target.profiles):
             raise PhaseFailed(
-                f"there is no profile {journey.profile}; possible: {journey.target.profiles[0]}"
+                f"the profile {journey.profile} does not exist; possible: {journey.target.profiles[0]}"
             )
         journey.server_started = True
         page = await journey.browser.open("hub/spawn")

@@ -33,23 +33,23 @@ class NoLogs:
 
 @dataclass(frozen=True)
 class Target:
-    """What a check must know beforehand. Everything else it finds out as a person would."""
+    """What a check must know beforehand. Everything else it finds out as a user would."""
 
     address: str
     """Public address with base path, ending in `/`."""
     accounts: tuple[Account, ...] = ()
     """Trial accounts of members, the preferred one first; none with a real identity provider."""
     token: str | None = field(default=None, repr=False)
-    """A person's hub API token, instead of a login."""
+    """A user's hub API token, instead of a login."""
     certificate: Path | None = None
     """The platform's own certificate chain, trusted beside what the machine trusts."""
     profiles: tuple[str, ...] = ()
-    """Slugs of the profiles that the site promises the person."""
+    """Slugs of the profiles that the site promises the user."""
     default_profile: str = ""
     workers: int = 2
-    """How many Dask workers to ask for; 0 where the person may have no Dask clusters."""
+    """How many Dask workers to ask for; 0 where the user may have no Dask clusters."""
     logs: Logs = field(default_factory=NoLogs)
     scrub: Callable[[str], str] = str
     """Removes secrets from a text."""
-    for_person: Callable[[Mapping[str, Any]], Target] | None = None
-    """What the site promises one person, by the hub's record of them; none where it promises everybody the same."""
+    for_user: Callable[[Mapping[str, Any]], Target] | None = None
+    """What the site promises one user, by the hub's record of them; none where it promises everybody the same."""

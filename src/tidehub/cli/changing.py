@@ -36,7 +36,7 @@ Adopt = Annotated[
     typer.Option(
         "--adopt",
         metavar="NAME",
-        help="Take over a release, definition or object (KIND/NAME) made by others. May be given again.",
+        help="Take over a release, CRD or object (KIND/NAME) made by others. May be given again.",
     ),
 ]
 NoBackup = Annotated[

@@ -30,8 +30,8 @@ def preflight(
 ) -> None:
     """Looks whether a cluster is ready for the site: every item with what was found and what to do.
 
-    It reads, and asks with dry runs; it changes nothing. What you may not see is said to be unknown, with the right
-    that is missing. The exit code is 1 where something stands in the way.
+    It reads, and asks with dry runs; it changes nothing. What your credentials may not read is reported as unknown,
+    with the missing permission. The exit code is 1 where something prevents a deployment.
     """
     # Imported here, so that the other commands do not pay for it.
     from tidehub.kubernetes.preflight import report

@@ -47,7 +47,7 @@ def rollback(
 ) -> None:
     """Brings all releases back to a state that was reached before; after an unfinished change, to the last one.
 
-    Definitions (CRDs) stay as they are. Where the hub becomes older than its database, say what becomes of that.
+    CRDs stay as they are. Where the hub becomes older than its database, say what becomes of that.
     """
     from tidehub.cli.deployed import open_deployed
     from tidehub.kubernetes.deploying.rollback import Database

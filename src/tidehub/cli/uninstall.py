@@ -1,4 +1,4 @@
-"""`tidehub uninstall`: takes the platform away and leaves what is people's."""
+"""`tidehub uninstall`: removes the platform and leaves what belongs to users."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tidehub.cli.options import AsJson, SiteFile
 def uninstall(
     file: SiteFile = None,
     delete_homes: Annotated[
-        bool, typer.Option("--delete-homes", help="Delete people's homes too, with all that is in them.")
+        bool, typer.Option("--delete-homes", help="Delete users' homes too, with all that is in them.")
     ] = False,
     delete_database: Annotated[
         bool, typer.Option("--delete-database", help="Delete the hub's database and keys too.")
@@ -33,7 +33,7 @@ def uninstall(
         bool,
         typer.Option(
             "--delete-crds",
-            help="Delete the charts' custom resource definitions too, which count for the whole cluster.",
+            help="Delete the charts' CustomResourceDefinitions too, which count for the whole cluster.",
         ),
     ] = False,
     delete_namespace: Annotated[
@@ -61,9 +61,9 @@ def uninstall(
     from tidehub.kubernetes.deploying.uninstall import uninstall as uninstalled
 
     flags = {
-        "--delete-homes": (delete_homes, "people's homes"),
+        "--delete-homes": (delete_homes, "users' homes"),
         "--delete-database": (delete_database, "the hub's database and keys"),
-        "--delete-crds": (delete_crds, "the charts' definitions in the whole cluster"),
+        "--delete-crds": (delete_crds, "the charts' CRDs in the whole cluster"),
         "--delete-namespace": (delete_namespace, "the namespace"),
     }
     more = [name for name, (wanted, _) in flags.items() if wanted]
@@ -79,7 +79,7 @@ def uninstall(
 
     def said() -> list[str]:
         if not done.result.changed:
-            return [f"There is no namespace {done.result.namespace}: nothing was changed."]
+            return [f"The namespace {done.result.namespace} does not exist: nothing was changed."]
         left = done.left.lines()
         first = f"The platform is gone from {done.result.namespace}."
         return [first, "Left:", *(f"  {line}" for line in left)] if left else [first, "Nothing is left."]

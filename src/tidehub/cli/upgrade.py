@@ -54,7 +54,7 @@ def upgrade(
 ) -> None:
     """Goes to another release set, or to chart versions that the site file was changed to.
 
-    The hub's database, values and Helm's records are copied away first; definitions (CRDs) come before the charts.
+    The hub's database, values and Helm's records are copied away first; CRDs come before the charts.
     What changes for good is said: the database's schema, names of homes, the group of routes.
     """
     from tidehub.cli.site_options import DEFAULT_FILE, settings_of

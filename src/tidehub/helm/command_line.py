@@ -253,7 +253,7 @@ class HelmCommandLine:
             killed = HelmProblem(
                 f"helm {doing} was ended by signal {-ended.code} from outside",
                 expected="enough memory, and nobody who ends it",
-                fix="run the same command again: it goes on",
+                fix="run the same command again: it continues",
             )
             raise _about(killed, release, doing)
         raise problem(ended.complaint, release=release, doing=doing, secrets=secrets)
@@ -307,7 +307,7 @@ def _too_slow(
     return TimedOut(
         f"helm {doing}{f' of {release}' if release else ''} did not end within {seconds:.0f} s and was stopped{last}",
         expected="a cluster that answers",
-        fix="check that the API server answers, then run the same command again: it goes on",
+        fix="check that the API server answers, then run the same command again: it continues",
     )
 
 
@@ -315,5 +315,5 @@ def _stopped(doing: str, release: str | None, error: Stopped) -> HelmProblem:
     how = "and wrote down how far it came" if error.graceful else "and had to be killed"
     return Interrupted(
         f"helm {doing}{f' of {release}' if release else ''} was interrupted {how}",
-        fix="run the same command again: it goes on",
+        fix="run the same command again: it continues",
     )

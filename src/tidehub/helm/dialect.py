@@ -19,7 +19,7 @@ class Dialect:
     write: tuple[str, ...]
     """How objects are written by upgrade and rollback, so that the chart's word counts in the fields that it names.
 
-    Helm 3 merges three ways and overwrites. Helm 4 applies on the server; without force, a field that a person once
+    Helm 3 merges three ways and overwrites. Helm 4 applies on the server; without force, a field that somebody once
     set by hand stops a deployment half-way. `--server-side=true` and not `auto`: after a Helm 3 release that would
     mean client-side, with which `--force-conflicts` is refused.
     """

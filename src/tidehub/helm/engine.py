@@ -117,7 +117,7 @@ class Helm(Protocol):
         """
 
     def status(self, release: str, namespace: str) -> ReleaseRecord | None:
-        """The release as it stands; None where there is none of that name."""
+        """The release as it stands; None where it does not exist."""
 
     def history(self, release: str, namespace: str) -> tuple[Revision, ...]:
         """All kept revisions, oldest first; empty where there is no such release."""

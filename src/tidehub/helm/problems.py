@@ -1,4 +1,4 @@
-"""What goes wrong in Helm, as errors a person can act on. The types; `sentences` finds them in Helm's words."""
+"""What goes wrong in Helm, as errors that an operator can act on. The types; `sentences` finds them in Helm's words."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ class Unauthorized(HelmProblem):
 
 
 class Forbidden(HelmProblem):
-    """The person may not do this in the cluster."""
+    """These credentials may not do this in the cluster."""
 
     def __init__(self, message: str, verb: str = "", resource: str = "") -> None:
         self.verb, self.resource = verb, resource
-        may = f"the right to {verb} {resource}" if verb else "enough rights"
+        may = f"the permission to {verb} {resource}" if verb else "the permissions for it"
         super().__init__(
             message, expected=may, fix="ask the cluster's administrator; `tidehub preflight` lists all"
         )
@@ -89,7 +89,7 @@ class QuotaExceeded(HelmProblem):
         self.quota = quota
         super().__init__(
             message,
-            expected=f"room in the quota {quota}",
+            expected=f"room in the ResourceQuota {quota}",
             fix="free something in the namespace, have the quota raised, or lower the site's sizes",
         )
 
@@ -103,16 +103,18 @@ class NamespaceMissing(HelmProblem):
 
 
 class OwnershipConflict(HelmProblem):
-    """An object is there already and belongs to somebody else. Ids are those of the first one Helm met."""
+    """An object already exists and belongs to somebody else. Ids are those of the first one Helm met."""
 
     def __init__(self, kind: str, name: str, owner: str | None) -> None:
         self.kind, self.name, self.owner = kind, name, owner
         """The release that owns it, `namespace/name` where the namespace differs; None for an object without one."""
-        whose = (
-            f"the release {owner}" if owner else "no release: somebody made it by hand or with another tool"
+        owner_words = (
+            f"the release {owner}"
+            if owner
+            else "no release: somebody created it by hand or with another tool"
         )
         super().__init__(
-            f"{kind} {name} is there already and belongs to {whose}",
+            f"{kind} {name} already exists and belongs to {owner_words}",
             expected="a namespace without objects of these names, or objects of this release",
             fix=f"look at it with `tidehub plan`; remove it, use another namespace, or take it over with "
             f"--adopt {kind}/{name}",
@@ -142,14 +144,14 @@ class Interrupted(HelmProblem):
 
 
 class KindUnknown(HelmProblem):
-    """The cluster does not know a kind of object: a definition (CRD) is missing, or an API was removed."""
+    """The cluster does not know a kind of object: a CRD is missing, or an API was removed."""
 
     def __init__(self, kind: str, version: str) -> None:
         self.kind, self.version = kind, version
         super().__init__(
             f"the cluster does not serve {kind} of {version}",
-            expected="the custom resource definitions of the charts, or a cluster version that still has this API",
-            fix="`tidehub deploy` applies the charts' definitions first; `tidehub preflight` lists what is missing",
+            expected="the CustomResourceDefinitions of the charts, or a cluster version that still has this API",
+            fix="`tidehub deploy` applies the charts' CRDs first; `tidehub preflight` lists what is missing",
         )
 
 

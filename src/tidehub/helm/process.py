@@ -44,7 +44,7 @@ class TooSlow(Exception):
 
 
 class Stopped(Exception):
-    """The person pressed Ctrl-C, and the program has ended. `graceful`: it ended by itself within its grace."""
+    """The operator pressed Ctrl-C, and the program has ended. `graceful`: it ended by itself within its grace."""
 
     def __init__(self, graceful: bool) -> None:
         self.graceful = graceful

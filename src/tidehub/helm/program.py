@@ -47,7 +47,7 @@ def find_helm(environ: Mapping[str, str] = os.environ) -> HelmProgram:
         else shutil.which("helm", path=environ.get("PATH"))
     )
     if path is None:
-        what = f"{GIVEN} names no program" if given else "there is no helm program"
+        what = f"{GIVEN} names no program" if given else "no helm program was found"
         raise HelmMissing(
             what, where=Place(given or "PATH"), expected="helm 3.18 or newer, or 4", fix=_INSTALL
         )

@@ -181,9 +181,9 @@ def _kind(said: str) -> problems.HelmProblem | None:
 def _state(said: str) -> problems.HelmProblem | None:
     if _IN_PROGRESS in said:
         return problems.OperationInProgress(
-            "an earlier operation on this release has not ended",
-            expected="nobody else at work, or an operation that was cut off",
-            fix="wait for it; if nobody is at work, `tidehub deploy` clears what is left of it and goes on",
+            "an earlier operation on this release has not finished",
+            expected="no other operation, or one that was cut off",
+            fix="wait for it; if nobody is at work, `tidehub deploy` clears what is left of it and continues",
         )
     if "has no deployed releases" in said:
         return problems.NoDeployedRevision(
@@ -198,7 +198,7 @@ def _state(said: str) -> problems.HelmProblem | None:
         )
     if _MISSING_RELEASE.search(said):
         return problems.ReleaseNotFound(
-            "there is no such release or revision", fix="`tidehub status` lists them"
+            "the release or revision does not exist", fix="`tidehub status` lists them"
         )
     return None
 
@@ -225,7 +225,7 @@ def _cluster(said: str) -> problems.HelmProblem | None:
 
 def _ended_early(said: str) -> problems.HelmProblem | None:
     if any(sign in said for sign in _CANCELLED):
-        return problems.Interrupted("Helm was interrupted", fix="run the same command again: it goes on")
+        return problems.Interrupted("Helm was interrupted", fix="run the same command again: it continues")
     if any(sign in said for sign in _TIMED_OUT):
         return problems.TimedOut(
             f"Helm waited too long: {short(said)}",

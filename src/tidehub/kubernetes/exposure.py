@@ -1,7 +1,7 @@
-"""The way in: values of the jupyterhub chart, and the Gateway and routes that tidehub makes itself. Pure.
+"""The exposure: values of the jupyterhub chart, and the Gateway and routes that tidehub makes itself. Pure.
 
 Fields are those of gateway.networking.k8s.io/v1 (Gateway API 1.2, where a route's timeouts became part of the standard
-channel; with older definitions `objects` leaves them out).
+channel; with older CRDs `objects` leaves them out).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LABELS = {"app.kubernetes.io/managed-by": "tidehub", "app.kubernetes.io/compone
 
 
 def hub_values(site: Site) -> dict[str, Any]:
-    """Values of the jupyterhub chart for the way in; the same as in `helm_fragments`, which holds them too.
+    """Values of the jupyterhub chart for the exposure; the same as in `helm_fragments`, which holds them too.
 
     In the chart's own shape also for the model `daskhub`.
     """
@@ -45,7 +45,7 @@ def hub_values(site: Site) -> dict[str, Any]:
 
 
 def objects(site: Site, *, served: Iterable[str] | None = None) -> list[Object]:
-    """The Gateway and HTTPRoutes of a site with the Gateway API; nothing for other sites, whose way in the chart makes.
+    """The Gateway and HTTPRoutes of a site with the Gateway API; otherwise the chart makes the exposure.
 
     `served` are API versions of the cluster as in `Cluster.api_versions`; without them, today's.
     """

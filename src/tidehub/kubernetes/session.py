@@ -46,7 +46,7 @@ class Session:
     def connected(self) -> Cluster:
         """The cluster. Raises `UsageError` for a session without one."""
         if self.cluster is None:
-            raise UsageError("this works on a cluster only", fix="give --kubeconfig or --context")
+            raise UsageError("this works on a Kubernetes cluster only", fix="give --kubeconfig or --context")
         return self.cluster
 
     def render(self, *, upgrade: bool = False, checked: bool = True) -> Rendered:

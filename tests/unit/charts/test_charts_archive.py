@@ -36,7 +36,7 @@ def test_charts_inside_are_found_packed_or_not(tmp_path: Path) -> None:
     assert operator and chart.key_of(operator) == "dask"
     assert [each.condition for each in chart.metadata.dependencies] == [None, "x.y"]
     assert "charts/hub/values.yaml" not in chart.files
-    assert len(chart.crds) == 1, "the same definition twice is one definition"
+    assert len(chart.crds) == 1, "the same CRD twice is one CRD"
 
 
 def test_a_directory_is_a_chart_too(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_a_directory_is_a_chart_too(tmp_path: Path) -> None:
     assert open_chart(tmp_path / "hub").crd_groups == ("example.org",)
 
 
-def test_definitions_keep_what_other_yaml_readers_trip_over(tmp_path: Path) -> None:
+def test_crds_keep_what_other_yaml_readers_trip_over(tmp_path: Path) -> None:
     text = (
         "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: a.b}\n"
         "spec: {group: b, enum: [=, on, 2026-03-01, 1:20, 0o7]}\n"

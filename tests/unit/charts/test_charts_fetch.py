@@ -145,7 +145,7 @@ def test_another_archive_than_the_lock_says(store: ChartStore) -> None:
 
 def test_an_unknown_version_names_the_nearest(store: ChartStore) -> None:
     said = refused(store, "4.4.1")
-    assert "there is no jupyterhub 4.4.1" in said and "4.4.0, 4.3.0, 3.3.8" in said
+    assert "jupyterhub 4.4.1 was not found" in said and "4.4.0, 4.3.0, 3.3.8" in said
 
 
 def test_nearest_versions() -> None:
@@ -157,7 +157,7 @@ def test_nearest_versions() -> None:
 
 def test_a_login_page_is_no_repository(store: ChartStore, repository: Repository) -> None:
     repository.files["/index.yaml"] = b"<html>please log in</html>"
-    assert "no index of charts" in refused(store)
+    assert "not an index of charts" in refused(store)
     repository.index(("4.4.0", "jupyterhub-4.4.0.tgz", None))
     repository.files["/jupyterhub-4.4.0.tgz"] = b"<html>please log in</html>"
     assert "not a gzip file" in refused(store)
@@ -241,12 +241,12 @@ def test_the_directory_that_is_given(tmp_path: Path) -> None:
     assert given_directory(None, {}) is None
     assert given_directory(None, {"TIDEHUB_CHARTS": str(tmp_path)}) == tmp_path
     assert given_directory(tmp_path, {"TIDEHUB_CHARTS": "/elsewhere"}) == tmp_path
-    with pytest.raises(UsageError, match="not there"):
+    with pytest.raises(UsageError, match="does not exist"):
         given_directory(tmp_path / "none", {})
 
 
 def test_a_chart_that_is_none_of_ours(store: ChartStore) -> None:
-    with pytest.raises(UsageError, match="no chart 'nginx'"):
+    with pytest.raises(UsageError, match="the chart 'nginx' is not known here"):
         store.get("nginx", "1.0.0")
 
 

@@ -51,7 +51,7 @@ class _Handler(RequestHandler):
     def prepare(self) -> None:
         self.fake.asked.append(f"{self.request.method} {self.request.path}")
 
-    def person(self) -> str:
+    def user(self) -> str:
         return self.get_cookie("session", "") or ""
 
 
@@ -110,7 +110,7 @@ class Logout(_Handler):
 
 class Who(_Handler):
     def get(self) -> None:
-        name = self.person()
+        name = self.user()
         if not name:
             self.set_status(403)
             self.write({"message": "no"})
@@ -197,7 +197,7 @@ class Channels(WebSocketHandler):
 
 class Dashboard(_Handler):
     def get(self) -> None:
-        if self.person() or self.fake.dashboard_for_all:
+        if self.user() or self.fake.dashboard_for_all:
             self.write("<script src='bokeh.min.js'></script>")
         else:
             self.redirect("/x/hub/login")

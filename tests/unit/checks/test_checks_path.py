@@ -61,7 +61,7 @@ async def test_disturbs_nobody_when_all_are_busy() -> None:
     assert not [asked for asked in fake.asked if asked.startswith("DELETE")]
 
 
-async def test_a_refused_person_reads_the_hubs_words() -> None:
+async def test_a_refused_user_reads_the_hubs_words() -> None:
     report = await go(FakePlatform(refuse="Missing membership: urn:x:group:sea"))
     assert failed(report) == ["login"]
     assert "Missing membership: urn:x:group:sea" in phase(report, "login").why
@@ -156,7 +156,7 @@ async def test_a_dashboard_that_is_open_to_strangers_fails() -> None:
 async def test_a_site_without_dask_skips_it() -> None:
     report = await go(FakePlatform(), workers=0)
     assert report.ok
-    assert phase(report, "cluster").detail == "this person has no Dask clusters here"
+    assert phase(report, "cluster").detail == "this user has no Dask clusters here"
 
 
 async def test_an_interrupted_check_clears_up() -> None:

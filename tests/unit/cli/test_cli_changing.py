@@ -87,12 +87,12 @@ def test_what_is_ignored_stays_ignored() -> None:
 
 
 def test_what_is_deleted_for_good_is_confirmed_by_the_namespace() -> None:
-    confirmed("daskhub", ["people's homes"], "daskhub")
+    confirmed("daskhub", ["users' homes"], "daskhub")
     with pytest.raises(UsageError, match="is not the namespace"):
-        confirmed("daskhub", ["people's homes"], "jupyterhub")
+        confirmed("daskhub", ["users' homes"], "jupyterhub")
     with pytest.raises(UsageError, match="nobody is here to confirm it") as refused:
-        confirmed("daskhub", ["people's homes", "the namespace"], None)
-    assert "--yes daskhub" in str(refused.value) and "people's homes, the namespace" in str(refused.value)
+        confirmed("daskhub", ["users' homes", "the namespace"], None)
+    assert "--yes daskhub" in str(refused.value) and "users' homes, the namespace" in str(refused.value)
 
 
 def test_a_database_is_either_put_back_or_kept(capsys: pytest.CaptureFixture[str]) -> None:

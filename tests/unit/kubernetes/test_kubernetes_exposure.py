@@ -1,4 +1,4 @@
-"""The way in: what the charts are told, and the Gateway and routes of tidehub's own."""
+"""The exposure: what the charts are told, and the Gateway and routes of tidehub's own."""
 
 from __future__ import annotations
 

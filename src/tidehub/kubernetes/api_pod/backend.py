@@ -1,4 +1,4 @@
-"""dask-gateway's backend for Kubernetes with the totals of a person, which upstream does not count.
+"""dask-gateway's backend for Kubernetes with the totals of a user, which upstream does not count.
 
 Upstream (dask-gateway-server 2022.6.1 to 2026.3.0, backends/kubernetes/backend.py) keeps every DaskCluster object in
 its informer and writes the number of wanted workers into it at each heartbeat; its controller makes the pods. So a
@@ -53,7 +53,7 @@ class Held:
 
 
 class SiteBackend(KubeBackend):  # type: ignore[misc]
-    """Upstream's backend within the site's totals for each person."""
+    """Upstream's backend within the site's totals for each user."""
 
     site = AnyTrait(help="The site, as records.", config=True)
     namespace = Unicode(help="The platform's namespace, where its network policies are.", config=True)
@@ -79,10 +79,10 @@ class SiteBackend(KubeBackend):  # type: ignore[misc]
             await asyncio.gather(task, return_exceptions=True)
         await super().cleanup()
 
-    # --- what is known of a person --------------------------------------------------------------------
+    # --- what is known of a user --------------------------------------------------------------------
 
     def entitled(self, username: str) -> Entitled:
-        """What a person has, by the memberships last heard of: from the hub, or when their clusters were asked for."""
+        """What a user has, by the memberships last heard of: from the hub, or when their clusters were asked for."""
         groups = self.memberships.get(username)
         if groups is None:
             clusters = sorted(self.clusters_of(username), key=lambda cluster: cluster.made)
@@ -90,11 +90,11 @@ class SiteBackend(KubeBackend):  # type: ignore[misc]
         return entitled(self.site, username, groups)
 
     def limits_of(self, username: str) -> Any:
-        """A person's limits; everybody's for clusters that are about to be ended."""
+        """A user's limits; everybody's for clusters that are about to be ended."""
         return self.entitled(username).dask or self.site.dask
 
     def clusters_of(self, username: str) -> list[Held]:
-        """The clusters of a person that run, start or were asked for a moment ago."""
+        """The clusters of a user that run, start or were asked for a moment ago."""
         return [cluster for cluster in self.active_clusters() if cluster.username == username]
 
     def active_clusters(self) -> Iterator[Held]:
@@ -115,7 +115,7 @@ class SiteBackend(KubeBackend):  # type: ignore[misc]
                 yield Held(name, spec.get("username", ""), spec.get("config") or {}, workers, made)
         yield from (held for _, held in self.unseen.values())
 
-    # --- what people ask ------------------------------------------------------------------------------
+    # --- what users ask ------------------------------------------------------------------------------
 
     async def start_cluster(self, user: Any, cluster_options: Any) -> str:
         # One after the other: two requests at once must not both take the last cluster.
@@ -148,7 +148,7 @@ class SiteBackend(KubeBackend):  # type: ignore[misc]
             self.log.error("No network policy for %s: %s", cluster_name, error.reason)
             await self.stop_cluster(cluster_name, failed=True)
             raise PublicException(
-                f"The cluster could not be closed off from other people's: {error.reason}. "
+                f"The cluster could not be closed off from other users': {error.reason}. "
                 "Tell the operators of this site."
             ) from error
 
@@ -166,7 +166,7 @@ class SiteBackend(KubeBackend):  # type: ignore[misc]
         held = next((cluster for cluster in clusters if cluster.name == cluster_name), None)
         if held is None:
             return model
-        # What upstream's scale and adapt clamp to: the person's totals count too. Its own record stays as it is.
+        # What upstream's scale and adapt clamp to: the user's totals count too. Its own record stays as it is.
         most = totals.most_workers(self.limits_of(model.username), clusters, held)
         model = copy.copy(model)
         model.config = {**model.config, "cluster_max_workers": most.workers}
@@ -190,7 +190,7 @@ class SiteBackend(KubeBackend):  # type: ignore[misc]
     async def _worker_pods(self, held: Held) -> int:
         """How many pods of workers there are; what was granted where that cannot be known.
 
-        Upstream's controller never ends running workers, it leaves that to the scheduler, which is the person's. So
+        Upstream's controller never ends running workers, it leaves that to the scheduler, which is the user's. So
         what a cluster gives back counts when its pods are gone.
         """
         namespace, name = held.name.split(".")

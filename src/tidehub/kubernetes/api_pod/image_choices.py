@@ -14,7 +14,7 @@ from tidehub.gateway.choices import SiteOptions
 class ImageOptions(SiteOptions):
     """As on one machine, but for the environment: it is an image, which follows the notebook unless the site says
     otherwise. A notebook names its own image (DASK_GATEWAY__CLUSTER__OPTIONS__IMAGE), so what is said as `profile`
-    was said by the person, and counts first.
+    was said by the user, and counts first.
     """
 
     images = True

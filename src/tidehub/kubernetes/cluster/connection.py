@@ -376,7 +376,7 @@ def _target(path: str | None, context: str | None) -> tuple[Server, kubeconfig.C
     if host and port and not context:
         return Server("this pod's cluster", f"https://{host}:{port}", "in-cluster"), None
     raise ClusterProblem(
-        "there is no kubeconfig",
+        "no kubeconfig was found",
         reason="other",
         expected="--kubeconfig, KUBECONFIG or ~/.kube/config, or a service account where this runs in a pod",
         fix="get one from the cluster's administrators or its provider's command line",

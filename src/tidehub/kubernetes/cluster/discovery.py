@@ -38,7 +38,7 @@ class Discovery:
             return self._all
 
     def forget(self) -> None:
-        """Definitions have changed: what is asked next is read anew."""
+        """CRDs have changed: what is asked next is read anew."""
         with self._lock:
             self._all = None
             self._known.clear()

@@ -1,4 +1,4 @@
-"""Which cluster and which person a kubeconfig means. Reads files, connects to nothing.
+"""Which cluster and which user a kubeconfig means. Reads files, connects to nothing.
 
 Search and merging as kubectl does: https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/
 """
@@ -45,7 +45,7 @@ class Chosen:
         return Server(self.context, str(self.cluster["server"]), self.login(), self.source, self.warnings())
 
     def login(self) -> str:
-        """How this person logs in; see `Server.login`."""
+        """How the credentials log in; see `Server.login`."""
         for keys, name in (
             (("exec",), "exec"),
             (("token", "tokenFile"), "token"),
@@ -61,7 +61,7 @@ class Chosen:
         """What is allowed but unwise."""
         if self.cluster.get("insecure-skip-tls-verify"):
             return (
-                f"{self.source}: insecure-skip-tls-verify: whoever answers at {self.cluster['server']} is believed",
+                f"{self.source}: insecure-skip-tls-verify: the certificate of {self.cluster['server']} is not verified",
             )
         return ()
 
@@ -74,14 +74,16 @@ def search(kubeconfig: str | None) -> list[Path]:
     if kubeconfig:
         path = Path(kubeconfig).expanduser()
         if not path.is_file():
-            raise _wrong(f"there is no kubeconfig {kubeconfig}", fix="give the path of one with --kubeconfig")
+            raise _wrong(
+                f"the kubeconfig {kubeconfig} does not exist", fix="give the path of one with --kubeconfig"
+            )
         return [path]
     named = [Path(part).expanduser() for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
     if named:
         found = [path for path in named if path.is_file()]
         if not found:
             raise _wrong(
-                f"KUBECONFIG names no file that is there: {', '.join(map(str, named))}",
+                f"KUBECONFIG names no file that exists: {', '.join(map(str, named))}",
                 fix="correct KUBECONFIG, or give the path with --kubeconfig",
             )
         return found
@@ -204,7 +206,7 @@ def _check_files(chosen: Chosen) -> None:
             value = section.get(key)
             if value and not section.get(f"{key}-data") and not Path(str(value)).is_file():
                 raise _wrong(
-                    f"{key} of context {chosen.context!r} names a file that is not there: {value}",
+                    f"{key} of context {chosen.context!r} names a file that does not exist: {value}",
                     where=Place(chosen.source),
                 )
             inline = section.get(f"{key}-data")

@@ -123,7 +123,7 @@ def _output(
             argv,
             stdin=None if terminal else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            # At a terminal the plugin may talk to the person there; else what it says is shown by us.
+            # At a terminal the plugin may talk to the operator there; else what it says is shown by us.
             stderr=None if terminal else subprocess.PIPE,
             env=environment,
             text=True,

@@ -78,11 +78,11 @@ class ExecResult:
 
 
 class Cluster(Protocol):
-    """One cluster as one person. Every call has a deadline and raises `ClusterProblem`; none hangs."""
+    """One cluster as one user. Every call has a deadline and raises `ClusterProblem`; none hangs."""
 
     @property
     def name(self) -> str:
-        """What people call it: the kubeconfig's context, else the server's address."""
+        """What it is called: the kubeconfig's context, else the server's address."""
 
     @property
     def kubeconfig(self) -> str | None:
@@ -151,7 +151,7 @@ class Cluster(Protocol):
         """Deletes; False where there was nothing."""
 
     def allowed(self, access: Sequence[Access]) -> list[bool]:
-        """Whether this person may, one answer for each (self-subject access reviews)."""
+        """Whether this user may, one answer for each (self-subject access reviews)."""
 
     def watch(
         self,

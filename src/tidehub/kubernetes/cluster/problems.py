@@ -34,7 +34,7 @@ class Server:
     name: str
     address: str
     login: str = "none"
-    """How this person logs in: `exec`, `token`, `certificate`, `password`, `provider`, `in-cluster`, `none`."""
+    """How the credentials log in: `exec`, `token`, `certificate`, `password`, `provider`, `in-cluster`, `none`."""
     source: str | None = None
     """The kubeconfig, for what to do."""
     warnings: tuple[str, ...] = field(default=())
@@ -92,7 +92,7 @@ def not_served(api_version: str, kind: str, server: Server) -> ClusterProblem:
         reason="not-found",
         status=404,
         expected="the kind, from Kubernetes itself or from a CustomResourceDefinition that is established",
-        fix="`tidehub preflight` says which definitions are missing",
+        fix="`tidehub preflight` says which CRDs are missing",
     )
 
 
@@ -157,7 +157,7 @@ def _fix(reason: Reason, status: int, message: str, causes: list[dict[str, Any]]
         return "an admission webhook of the cluster does not answer: have it repaired or its configuration removed"
     fixes: Mapping[Reason, str] = {
         "quota": "ask for a larger ResourceQuota or LimitRange, or ask for less in the site file",
-        "forbidden": "`tidehub preflight` lists the rights that are missing, as a Role to ask for",
+        "forbidden": "`tidehub preflight` lists the missing permissions, as a Role to ask for",
         "conflict": "see who changed the object; `tidehub plan` shows the difference",
     }
     if status == 409 and "already exists" in message:
@@ -235,7 +235,7 @@ def _network_words(text: str) -> str:
         ("No address associated", "its name has no address"),
         ("Temporary failure in name resolution", "its name could not be resolved"),
         ("nodename nor servname", "its name is not known"),
-        ("No route to host", "there is no route to it"),
+        ("No route to host", "no route leads to it"),
         ("Network is unreachable", "its network is not reachable"),
         ("Connection reset", "the connection was cut"),
         ("Connection aborted", "the connection was cut"),

@@ -37,7 +37,7 @@ Repeat = Literal["always", "refused"]
 
 
 class Transport:
-    """HTTP to one API server as one person. Safe to use from several threads."""
+    """HTTP to one API server as one user. Safe to use from several threads."""
 
     def __init__(self, server: Server, chosen: Chosen | None, *, seconds: float) -> None:
         self.server = server
@@ -203,7 +203,7 @@ class Transport:
             self._dynamic = None
 
     def _built(self) -> Any:
-        # The client logs what it does not understand, and urllib3 every retry: people get our problems instead.
+        # The client logs what it does not understand, and urllib3 every retry: callers get our problems instead.
         logging.getLogger("urllib3").setLevel(logging.ERROR)
         # One warning of ours (`Server.warnings`) stands for one of urllib3's with every request.
         warnings.filterwarnings("ignore", module="urllib3", message="Unverified HTTPS request")
@@ -278,7 +278,7 @@ def _as_user(credential: Credential, user: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _impersonation(chosen: Chosen | None) -> dict[str, str]:
-    """`as` and `as-groups` of a kubeconfig, which the client's loader leaves out: the wrong person would act."""
+    """`as` and `as-groups` of a kubeconfig, which the client's loader leaves out: the wrong user would act."""
     user = chosen.user if chosen is not None else {}
     groups = list(user.get("as-groups") or [])
     if len(groups) > 1 or user.get("as-user-extra"):

@@ -73,7 +73,7 @@ def put_database_back(work: Work, database: bytes) -> str:
     pod = HubPod.of(deployment) if deployment else None
     if pod is None:
         raise TidehubError(
-            "there is no hub with a volume of its own here, so there is no place for its database",
+            "no hub with a volume of its own was found here, so its database has no place",
             fix="an external database is put back by its own means",
         )
     work.cluster.patch(*HUB, {"spec": {"replicas": 0}}, work.namespace)
@@ -101,5 +101,5 @@ def hub_runs(work: Work) -> bool:
 
 def has_database(work: Work) -> bool:
     """Whether the hub has a volume for its database here."""
-    claim = work.cluster.get("v1", "PersistentVolumeClaim", "hub-db-dir", work.namespace)
-    return claim is not None and not meta_of(claim).get("deletionTimestamp")
+    pvc = work.cluster.get("v1", "PersistentVolumeClaim", "hub-db-dir", work.namespace)
+    return pvc is not None and not meta_of(pvc).get("deletionTimestamp")

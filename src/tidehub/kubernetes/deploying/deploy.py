@@ -52,7 +52,7 @@ class Deployment:
         return tuple(HelmRelease(one) for one in self.rendered.releases)
 
     def steps(self) -> tuple[Step, ...]:
-        """In the order of their doing: definitions, our objects, then release by release, the hub first."""
+        """In the order of their doing: CRDs, our objects, then release by release, the hub first."""
         brought: list[Step] = []
         for release, rendered in zip(self.releases, self.rendered.releases, strict=True):
             brought += [release, Rollout(rendered.release.name, Wanted.of(rendered.objects))]
@@ -86,7 +86,7 @@ class Deployment:
         deployed = Deployed(
             revision=record.next_revision,
             at=now(),
-            by=work.holder.person,
+            by=work.holder.user,
             tidehub=__version__,
             release_set=platform.release_set,
             model=platform.model,
@@ -163,11 +163,11 @@ def consequences_between(
     elsewhere: bool = False,
 ) -> tuple[Move, ...]:
     """The same for charts that are known already. `elsewhere` says that the hub's database is on no volume here."""
-    claims = work.cluster.find("v1", "PersistentVolumeClaim", work.namespace)
+    pvcs = work.cluster.find("v1", "PersistentVolumeClaim", work.namespace)
     return moves(
         before,
         after,
-        homes=Homes.of(claims),
+        homes=Homes.of(pvcs),
         overrides=overrides,
         database=database,
         has_database=elsewhere or copies.has_database(work),

@@ -12,9 +12,9 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Holder:
-    """A process of a person, as it stands in a lease: `anna@laptop, process 4711, 5d41402abc4b.81122`."""
+    """A process of an operator, as it stands in a lease: `anna@laptop, process 4711, 5d41402abc4b.81122`."""
 
-    person: str
+    user: str
     """For example `anna@laptop`."""
     process: int
     machine: str
@@ -25,10 +25,10 @@ class Holder:
     @property
     def identity(self) -> str:
         """What stands in `holderIdentity`."""
-        return f"{self.person}, process {self.process}, {self.machine or 'unknown'}.{self.started or '0'}"
+        return f"{self.user}, process {self.process}, {self.machine or 'unknown'}.{self.started or '0'}"
 
     def knows_is_gone(self, identity: str) -> bool:
-        """Whether that holder was a process of this machine that is no more. Never True for what cannot be known."""
+        """Whether that holder was a process of this machine that has ended. Never True for what cannot be known."""
         try:
             _, process, rest = identity.rsplit(", ", 2)
             machine, started = rest.rsplit(".", 1)

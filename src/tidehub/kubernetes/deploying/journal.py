@@ -11,7 +11,7 @@ from tidehub.errors import TidehubError
 Operation = Literal["deploy", "upgrade", "rollback", "uninstall"]
 State = Literal["waiting", "begun", "done", "nothing to do", "failed"]
 Outcome = Literal["", "done", "failed", "interrupted"]
-"""How an operation ended; empty while it goes on, and for ever where its process was killed."""
+"""How an operation ended; empty while it runs, and forever where its process was killed."""
 
 
 @dataclass(frozen=True)
@@ -156,5 +156,5 @@ class Journal:
 
 def _one_of(given: Any, known: tuple[str, ...]) -> Any:
     if given not in known:
-        raise ValueError(f"{given!r} is none of {', '.join(known)}")
+        raise ValueError(f"{given!r} is not one of {', '.join(known)}")
     return given

@@ -133,7 +133,7 @@ class Lock:
         if self._lost:
             raise Locked(
                 f"this tidehub lost its lease on the namespace {self._namespace}: {self._lost}",
-                fix=f"see who works there: kubectl -n {self._namespace} get lease {NAME} -o yaml; then go on",
+                fix=f"find out who works there: kubectl -n {self._namespace} get lease {NAME} -o yaml; then go on",
             )
 
     def _acquire(self) -> None:

@@ -1,4 +1,4 @@
-"""What going from one set of charts to another means for database, homes, definitions and values. Pure.
+"""What going from one set of charts to another means for database, homes, CRDs and values. Pure.
 
 Sources: hub schemas see `planning.hub_schema`; KubeSpawner 7 in jupyterhub/kubespawner `spawner.py`
 (`handle_legacy_names`) and `slugs.py`; value names by comparing the charts' `values.schema.json`; CRD groups by the
@@ -15,18 +15,18 @@ from typing import Any, Literal
 from tidehub.kubernetes.deploying.observed import meta_of, name_of
 from tidehub.kubernetes.deploying.words import counted, listed
 from tidehub.kubernetes.objects import Object
-from tidehub.kubernetes.people import USERNAME
 from tidehub.kubernetes.planning.hub_schema import CHAIN, head, migration
+from tidehub.kubernetes.users import USERNAME
 from tidehub.site.charts import DASKHUB, hub_of, parts
 
 Weight = Literal["refused", "upgrade", "notice"]
 """`refused` cannot be done, `upgrade` only by that command, `notice` is worth knowing."""
 
 KUBESPAWNER_7 = (4, 0, 0)
-"""jupyterhub chart from which on KubeSpawner names claims by its `safe` scheme."""
+"""jupyterhub chart from which on KubeSpawner names PVCs by its `safe` scheme."""
 TRAEFIK_IO = (2023, 9, 0)
 """dask-gateway chart from which on its routes are of the group traefik.io."""
-_CLAIM_SCHEME = re.compile(r"[a-z0-9]+")
+_PVC_SCHEME = re.compile(r"[a-z0-9]+")
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Charts:
 
 @dataclass(frozen=True)
 class Homes:
-    """Whose claims are named how."""
+    """Which homes have names of which scheme."""
 
     plain: tuple[str, ...] = ()
     """The same name in either scheme."""
@@ -106,24 +106,24 @@ class Homes:
     """Named by the scheme of KubeSpawner 7, by a template of the site, or by hand."""
 
     @classmethod
-    def of(cls, claims: Iterable[Object]) -> Homes:
-        """From the claims of a namespace: those that a hub made for people."""
+    def of(cls, pvcs: Iterable[Object]) -> Homes:
+        """From the PVCs of a namespace: those that a hub made for users."""
         plain: list[str] = []
         escaped: list[str] = []
         other: list[str] = []
-        for claim in claims:
-            annotations: Mapping[str, str] = meta_of(claim).get("annotations") or {}
-            person = annotations.get(USERNAME)
-            if person is None:
+        for pvc in pvcs:
+            annotations: Mapping[str, str] = meta_of(pvc).get("annotations") or {}
+            user = annotations.get(USERNAME)
+            if user is None:
                 continue
             server = annotations.get("hub.jupyter.org/servername") or ""
-            old = f"claim-{escaped_slug(person)}" + (f"--{escaped_slug(server)}" if server else "")
-            if name_of(claim) != old:
-                other.append(name_of(claim))
-            elif _CLAIM_SCHEME.fullmatch(person) and not server:
-                plain.append(name_of(claim))
+            old = f"claim-{escaped_slug(user)}" + (f"--{escaped_slug(server)}" if server else "")
+            if name_of(pvc) != old:
+                other.append(name_of(pvc))
+            elif _PVC_SCHEME.fullmatch(user) and not server:
+                plain.append(name_of(pvc))
             else:
-                escaped.append(name_of(claim))
+                escaped.append(name_of(pvc))
         return cls(tuple(plain), tuple(escaped), tuple(other))
 
     def __len__(self) -> int:
@@ -134,7 +134,7 @@ class Homes:
 class Move:
     """One consequence."""
 
-    kind: Literal["database", "downgrade", "claim-names", "crd-group", "values", "hub", "unknown"]
+    kind: Literal["database", "downgrade", "pvc-names", "crd-group", "values", "hub", "unknown"]
     weight: Weight
     what: str
     fix: str = ""
@@ -168,14 +168,14 @@ def moves(
         crosses = parts(before.jupyterhub) < KUBESPAWNER_7 <= parts(after.jupyterhub)
         back = parts(after.jupyterhub) < KUBESPAWNER_7 <= parts(before.jupyterhub)
         if crosses and slug_scheme != "escape":
-            found += _claim_names(homes, has_database)
+            found += _pvc_names(homes, has_database)
         if back and homes.other:
             found.append(
                 Move(
-                    "claim-names",
+                    "pvc-names",
                     "upgrade",
                     f"{counted(len(homes.other), 'home')} made by KubeSpawner 7 ({listed(homes.other, 3)}) have names "
-                    "that the older one does not look for: their people get an empty home, the old one stays",
+                    "that the older one does not look for: their users get an empty home, the old one stays",
                     "rename them afterwards, or stay with the newer chart",
                 )
             )
@@ -187,9 +187,9 @@ def moves(
                 Move(
                     "crd-group",
                     "upgrade",
-                    f"the gateway's routes move from {group[old]} to {group[new]}: their definitions are applied "
-                    "first, the former ones stay; Dask clusters that run lose their way in",
-                    "ask people to stop their Dask clusters first",
+                    f"the gateway's routes move from {group[old]} to {group[new]}: their CRDs are applied "
+                    "first, the former ones stay; running Dask clusters lose their routes",
+                    "ask users to stop their Dask clusters first",
                 )
             )
     found += _values(before, after, overrides or {})
@@ -226,18 +226,18 @@ def _database(before: Charts, after: Charts, real: str | None) -> Iterable[Move]
         yield Move(
             "unknown",
             "upgrade",
-            f"nobody knows here whether the hub of {after} reads the database of the hub of {before}",
+            f"it is not known whether the hub of {after} reads the database of the hub of {before}",
             "it is backed up first",
         )
     if old and new and kind != "unknown" and parts(old)[:1] != parts(new)[:1]:
         yield Move("hub", "notice", f"JupyterHub goes from {old} to {new}: servers that run keep running")
 
 
-def _claim_names(homes: Homes, has_database: bool) -> Iterable[Move]:
+def _pvc_names(homes: Homes, has_database: bool) -> Iterable[Move]:
     if not homes.escaped:
         if len(homes):
             yield Move(
-                "claim-names",
+                "pvc-names",
                 "notice",
                 f"all {counted(len(homes), 'home')} keep their names under KubeSpawner 7",
             )
@@ -245,7 +245,7 @@ def _claim_names(homes: Homes, has_database: bool) -> Iterable[Move]:
     some = f"{counted(len(homes.escaped), 'home')} ({listed(homes.escaped, 3)})"
     if has_database:
         yield Move(
-            "claim-names",
+            "pvc-names",
             "upgrade",
             f"KubeSpawner 7 would name {some} in another way; it finds each by its old name as long as the hub's "
             "database, which knows that they are old, stays",
@@ -253,10 +253,10 @@ def _claim_names(homes: Homes, has_database: bool) -> Iterable[Move]:
         )
     else:
         yield Move(
-            "claim-names",
+            "pvc-names",
             "refused",
             f"KubeSpawner 7 would not find {some}: there is no database of the hub that knows of them, so their "
-            "people would get an empty home",
+            "users would get an empty home",
             "restore the database first (tidehub restore), or keep the old names: overrides.helm.jupyterhub."
             "hub.config.KubeSpawner.slug_scheme: escape",
         )

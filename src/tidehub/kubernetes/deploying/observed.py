@@ -10,7 +10,7 @@ from typing import Any, Literal
 from tidehub.kubernetes.objects import Object
 
 Reason = Literal[
-    "image-pull", "image-name", "crash", "out-of-memory", "container-config", "unschedulable", "claim", "quota",
+    "image-pull", "image-name", "crash", "out-of-memory", "container-config", "unschedulable", "pvc", "quota",
     "pod-security", "refused", "mount", "job", "stuck", "deadline", "gone", "timeout",
 ]  # fmt: skip
 
@@ -51,7 +51,7 @@ class Observed:
     stateful_sets: tuple[Object, ...] = ()
     replica_sets: tuple[Object, ...] = ()
     pods: tuple[Object, ...] = ()
-    claims: tuple[Object, ...] = ()
+    pvcs: tuple[Object, ...] = ()
     jobs: tuple[Object, ...] = ()
     events: tuple[Object, ...] = ()
     since: datetime.datetime | None = None

@@ -21,7 +21,7 @@ from tidehub.kubernetes.objects import Object
 TAIL = 12
 """Lines of a log that are shown."""
 ASKED = 12
-"""Objects whose events are asked for at one look: a namespace with people in it has thousands of others."""
+"""Objects whose events are asked for at one look: a namespace with users in it has thousands of others."""
 _PASSING = ("unreachable", "timeout", "expired")
 
 
@@ -48,7 +48,7 @@ def observe(
         found = dict(zip(kinds, listed, strict=True))
     first = Observed(
         deployments=_named(found[kinds[0]], wanted.deployments),
-        claims=_named(found[kinds[1]], wanted.claims),
+        pvcs=_named(found[kinds[1]], wanted.pvcs),
         jobs=_named(found[kinds[2]], wanted.jobs),
         stateful_sets=_named(found.get(("apps/v1", "StatefulSet"), []), wanted.stateful_sets),
         since=since,
@@ -60,10 +60,10 @@ def observe(
         sets_asked = pool.submit(cluster.find, "apps/v1", "ReplicaSet", namespace)
         pods = tuple(cluster.find("v1", "Pod", namespace))
         replica_sets = tuple(sets_asked.result())
-        claims = tuple(found[kinds[1]])
+        pvcs = tuple(found[kinds[1]])
         about = [
             *(one for one in pods if not is_ready(one) and _concerns(one, replica_sets, wanted)),
-            *(one for one in claims if (one.get("status") or {}).get("phase") != "Bound"),
+            *(one for one in pvcs if (one.get("status") or {}).get("phase") != "Bound"),
             *(one for one in replica_sets if _newest_of(one, wanted)),
         ]
         names = list(dict.fromkeys(name_of(one) for one in about))[:ASKED]
@@ -80,7 +80,7 @@ def observe(
         stateful_sets=first.stateful_sets,
         replica_sets=replica_sets,
         pods=pods,
-        claims=claims,
+        pvcs=pvcs,
         jobs=first.jobs,
         events=tuple(events),
         since=since,
@@ -120,7 +120,7 @@ def wait_until_ready(work: Work, wanted: Wanted, what: str, *, since: datetime.d
 def is_done(work: Work, wanted: Wanted) -> bool:
     """Whether everything is ready now."""
     kinds = {"apps/v1 Deployment": wanted.deployments, "apps/v1 StatefulSet": wanted.stateful_sets}
-    if not any(kinds.values()) and not wanted.claims:
+    if not any(kinds.values()) and not wanted.pvcs:
         return True
     state = judge(wanted, observe(work.cluster, work.namespace, wanted), server_time(work))
     return isinstance(state, Progress) and state.done

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tidehub.kubernetes.deploying.claims import claim_trouble
 from tidehub.kubernetes.deploying.observed import (
     LogOf,
     Observed,
@@ -22,6 +21,7 @@ from tidehub.kubernetes.deploying.observed import (
     text_of,
     times,
 )
+from tidehub.kubernetes.deploying.pvcs import pvc_trouble
 from tidehub.kubernetes.objects import Object
 
 PULLS = 2
@@ -187,10 +187,10 @@ def _crash(pod: Object, container: str, status: dict[str, Any], seen: Observed) 
 
 def _unscheduled(pod: Object, scheduled: dict[str, Any], seen: Observed, now: datetime.datetime) -> Trouble:
     said = " ".join(str(scheduled.get("message") or "").split())
-    claims = {name_of(claim): claim for claim in seen.claims}
+    pvcs = {name_of(pvc): pvc for pvc in seen.pvcs}
     for volume in spec_of(pod).get("volumes") or []:
         wanted = (volume.get("persistentVolumeClaim") or {}).get("claimName")
-        if wanted in claims and (why := claim_trouble(claims[wanted], seen, now)) is not None:
+        if wanted in pvcs and (why := pvc_trouble(pvcs[wanted], seen, now)) is not None:
             return why
     since = seen.age(scheduled.get("lastTransitionTime") or meta_of(pod).get("creationTimestamp"), now)
     grown = bool(seen.events_of(pod, "TriggeredScaleUp"))
@@ -214,7 +214,7 @@ def _scheduling_fix(said: str) -> str:
     if "taint" in lower:
         return "remove the nodes' taint, or add a toleration for it"
     if "volume" in lower or "claim" in lower:
-        return "see the claim: kubectl describe pvc"
+        return "see the PVC: kubectl describe pvc"
     if "node affinity" in lower or "selector" in lower:
         return "label a node as the site asks, or drop the node selector"
     return "see kubectl describe pod"

@@ -1,4 +1,4 @@
-"""What is left in a namespace, and what of it is people's. Read-only."""
+"""What is left in a namespace, and what of it belongs to users. Read-only."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tidehub.kubernetes.cluster.port import ClusterProblem
 from tidehub.kubernetes.deploying.observed import meta_of, name_of, spec_of
 from tidehub.kubernetes.deploying.running import Work
 from tidehub.kubernetes.deploying.steps.crds import API, KIND
-from tidehub.kubernetes.deploying.steps.removing import DATABASE_CLAIM
+from tidehub.kubernetes.deploying.steps.removing import DATABASE_PVC
 from tidehub.kubernetes.objects import Object
-from tidehub.kubernetes.people import HOME, USERNAME
+from tidehub.kubernetes.users import HOME, USERNAME
 
 CRD_GROUPS = ("gateway.dask.org", "traefik.io", "traefik.containo.us", "kubernetes.dask.org")
-"""Groups of the definitions in the charts' `crds/`."""
+"""Groups of the CRDs in the charts' `crds/`."""
 
 
 @dataclass(frozen=True)
@@ -24,22 +24,22 @@ class Remains:
 
     homes: tuple[str, ...] = ()
     database: tuple[str, ...] = ()
-    other_claims: tuple[str, ...] = ()
+    other_pvcs: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     crds: tuple[str, ...] = ()
-    """Definitions of the charts' groups in the cluster, whoever brought them."""
+    """CRDs of the charts' groups in the cluster, whoever brought them."""
     others: tuple[str, ...] = ()
     """Pods and other releases that are not tidehub's."""
 
     def lines(self) -> list[str]:
-        """For people."""
+        """As it is shown."""
         found = []
         for words, names in (
-            ("homes (claims)", self.homes),
-            ("the hub's database (claim)", self.database),
-            ("other claims", self.other_claims),
+            ("homes (PVCs)", self.homes),
+            ("the hub's database (PVC)", self.database),
+            ("other PVCs", self.other_pvcs),
             ("secrets", self.secrets),
-            ("definitions (CRDs) in the cluster", self.crds),
+            ("CRDs in the cluster", self.crds),
             ("not tidehub's", self.others),
         ):
             if names:
@@ -52,7 +52,7 @@ class Remains:
         return {
             "homes": list(self.homes),
             "database": list(self.database),
-            "other_claims": list(self.other_claims),
+            "other_pvcs": list(self.other_pvcs),
             "secrets": list(self.secrets),
             "crds": list(self.crds),
             "others": list(self.others),
@@ -61,10 +61,10 @@ class Remains:
 
 def remains(work: Work) -> Remains:
     """What is left. What may not be read is left out. Raises `ClusterProblem` where nothing answers."""
-    claims = work.cluster.find("v1", "PersistentVolumeClaim", work.namespace)
-    homes = [one for one in claims if is_home(one)]
-    database = [one for one in claims if name_of(one) == DATABASE_CLAIM]
-    other = [one for one in claims if one not in homes and one not in database]
+    pvcs = work.cluster.find("v1", "PersistentVolumeClaim", work.namespace)
+    homes = [one for one in pvcs if is_home(one)]
+    database = [one for one in pvcs if name_of(one) == DATABASE_PVC]
+    other = [one for one in pvcs if one not in homes and one not in database]
     kept = {name.partition("/")[2] for name in work.record.kept if name.startswith("Secret/")}
     secrets = [one for one in _readable(work, "v1", "Secret", work.namespace) if name_of(one) in kept]
     crds = [one for one in _readable(work, API, KIND) if spec_of(one).get("group") in CRD_GROUPS]
@@ -78,9 +78,9 @@ def remains(work: Work) -> Remains:
     )
 
 
-def is_home(claim: Object) -> bool:
-    """Whether a hub made the claim for a person: by its annotation, or the labels of the jupyterhub chart."""
-    meta = meta_of(claim)
+def is_home(pvc: Object) -> bool:
+    """Whether a hub made the PVC for a user: by its annotation, or the labels of the jupyterhub chart."""
+    meta = meta_of(pvc)
     labels = meta.get("labels") or {}
     component = labels.get("component") or labels.get("app.kubernetes.io/component")
     return USERNAME in (meta.get("annotations") or {}) or component == HOME

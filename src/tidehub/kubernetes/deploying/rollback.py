@@ -27,7 +27,7 @@ from tidehub.kubernetes.deploying.words import Refused, now
 from tidehub.kubernetes.objects import read_manifest
 
 Database = Path | Literal["as it is"] | None
-"""A backup to put back, the database as it is, or the person's decision is asked for where it matters."""
+"""A backup to put back, the database as it is, or the operator's decision is asked for where it matters."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def rollback(
 ) -> Result:
     """Brings all releases back to a recorded state: `to`, or the last one that is not what is there now.
 
-    Definitions (CRDs) stay. Raises `UsageError` where there is no such state, `Refused` where the older hub could not
+    CRDs stay. Raises `UsageError` where there is no such state, `Refused` where the older hub could not
     read the database and nothing was decided about that; otherwise as `deploy`.
     """
     record = read_record(work.cluster, work.namespace)
@@ -132,7 +132,7 @@ def rollback(
             target,
             revision=record.next_revision,
             at=now(),
-            by=work.holder.person,
+            by=work.holder.user,
             tidehub=__version__,
             operation="rollback",
             releases=tuple(state for one in target.releases if (state := record.release(one.name))),
@@ -169,7 +169,7 @@ def target_of(record: Record | None, to: int | None, namespace: str) -> Deployed
     if to is not None:
         found = record.revision(to)
         if found is None:
-            raise UsageError(f"there is no revision {to}", expected=f"one of {numbers}")
+            raise UsageError(f"revision {to} does not exist", expected=f"one of {numbers}")
         return found
     unfinished = record.unfinished
     if unfinished is not None and unfinished.operation == "rollback":

@@ -38,7 +38,7 @@ Watcher = Callable[[str, Moment], None]
 
 @dataclass(frozen=True)
 class Options:
-    """What the person chose, for every operation."""
+    """What the operator chose, for every operation."""
 
     timeout: float = 900
     """Seconds that the pods of one release, or what Helm waits for, may take."""
@@ -73,7 +73,7 @@ class Work:
     ensure: Callable[[], None] = lambda: None
     """Raises where the lock is lost."""
     notes: list[str] = field(default_factory=list)
-    """What the person should know at the end."""
+    """What the operator should know at the end."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What was read and holds until something is changed."""
     facts_of_server: dict[str, float] = field(default_factory=dict)
@@ -96,7 +96,7 @@ class Step(Protocol):
 
     @property
     def title(self) -> str:
-        """For people, as in "CRDs"."""
+        """As in "CRDs"."""
 
     def needed(self, work: Work) -> bool:
         """Whether there is anything to do. Reads only."""
@@ -228,7 +228,7 @@ class _Run:
             self._operation,
             self._titles,
             id=secrets.token_hex(4),
-            who=work.holder.person,
+            who=work.holder.user,
             tidehub=__version__,
             at=now(),
             command=work.commands.again,

@@ -35,7 +35,7 @@ class Live:
 
     @property
     def full_chart(self) -> str:
-        """For people: `jupyterhub 4.4.0`."""
+        """As it is shown: `jupyterhub 4.4.0`."""
         return f"{self.chart} {self.version}".strip()
 
 
@@ -80,7 +80,7 @@ def free(work: Work, name: str) -> str:
     live = live_release(work, name)
     if live is None or live.status not in STUCK:
         return ""
-    why = f"{live.status} was cut off; tidehub goes on"
+    why = f"{live.status} was cut off; tidehub continues"
     work.cluster.replace(marked_failed(live.secret, why), work.namespace)
     work.facts.clear()
     return live.status

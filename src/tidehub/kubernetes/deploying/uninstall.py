@@ -1,4 +1,4 @@
-"""Takes a platform away and leaves what is people's: `uninstall`."""
+"""Removes a platform and leaves what belongs to users: `uninstall`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tidehub.kubernetes.deploying.steps.crds import has_objects, stranger
 from tidehub.kubernetes.deploying.steps.namespace import NamespaceEnding, keeps
 from tidehub.kubernetes.deploying.steps.objects import is_ours
 from tidehub.kubernetes.deploying.steps.removing import (
-    DATABASE_CLAIM,
+    DATABASE_PVC,
     PROTECTED,
     Stuck,
     held,
@@ -31,12 +31,12 @@ from tidehub.kubernetes.deploying.steps.removing import (
 from tidehub.kubernetes.deploying.stored import live_release
 from tidehub.kubernetes.deploying.words import Refused, counted, listed, span
 from tidehub.kubernetes.objects import Object, ObjectId, identify
-from tidehub.kubernetes.people import SERVER
+from tidehub.kubernetes.users import SERVER
 
 RELEASES = ("jupyterhub", "dask-gateway", "daskhub", "dask-kubernetes-operator")
 """Names that tidehub gives its releases."""
 SERVERS = f"component={SERVER}"
-"""Label of people's servers (jupyterhub chart and KubeSpawner)."""
+"""Label of users' servers (jupyterhub chart and KubeSpawner)."""
 CLUSTER_API, CLUSTER_KIND = "gateway.dask.org/v1alpha1", "DaskCluster"
 GONE = 90.0
 """Seconds after which something that is being deleted is kept by something."""
@@ -105,10 +105,10 @@ class RemoveRelease:
 
 @dataclass(frozen=True)
 class StopServers:
-    """People's servers, which the hub made and Helm knows nothing of."""
+    """Users' servers, which the hub made and Helm knows nothing of."""
 
     name: str = "servers"
-    title: str = "People's servers"
+    title: str = "Users' servers"
 
     def needed(self, work: Work) -> bool:
         return bool(work.cluster.find("v1", "Pod", work.namespace, labels=SERVERS))
@@ -118,7 +118,7 @@ class StopServers:
         for pod in pods:
             work.cluster.delete("v1", "Pod", name_of(pod), work.namespace)
         wait_until_gone(
-            work, "people's servers", lambda: work.cluster.find("v1", "Pod", work.namespace, labels=SERVERS)
+            work, "users' servers", lambda: work.cluster.find("v1", "Pod", work.namespace, labels=SERVERS)
         )
         return f"{counted(len(pods), 'server')} ended"
 
@@ -149,8 +149,8 @@ class RemoveObjects:
 
 
 @dataclass(frozen=True)
-class RemoveClaims:
-    """Claims, and with them what is in them. Only where the person named it."""
+class RemovePVCs:
+    """PVCs, and with them what is in them. Only where the operator named it."""
 
     name: str
     title: str
@@ -165,24 +165,22 @@ class RemoveClaims:
         names = self._names(work)
         for name in names:
             work.cluster.delete("v1", "PersistentVolumeClaim", name, work.namespace)
-        wait_until_gone(work, self.title.lower(), lambda: self._claims(work))
+        wait_until_gone(work, self.title.lower(), lambda: self._pvcs(work))
         for name in self._secrets(work):
             work.cluster.delete("v1", "Secret", name, work.namespace)
         gone = {f"PersistentVolumeClaim/{name}" for name in names} | {
             f"Secret/{name}" for name in self.secrets
         }
         work.write(replace(work.record, kept=tuple(one for one in work.record.kept if one not in gone)))
-        return (
-            f"{counted(len(names), 'claim')} deleted with what was in {'it' if len(names) == 1 else 'them'}"
-        )
+        return f"{counted(len(names), 'PVC')} deleted with what was in {'it' if len(names) == 1 else 'them'}"
 
-    def _claims(self, work: Work) -> list[Object]:
+    def _pvcs(self, work: Work) -> list[Object]:
         return [
             one for one in work.cluster.find("v1", "PersistentVolumeClaim", work.namespace) if self.which(one)
         ]
 
     def _names(self, work: Work) -> list[str]:
-        return [name_of(one) for one in self._claims(work)]
+        return [name_of(one) for one in self._pvcs(work)]
 
     def _secrets(self, work: Work) -> list[str]:
         return [name for name in self.secrets if f"Secret/{name}" in work.record.kept]
@@ -190,10 +188,10 @@ class RemoveClaims:
 
 @dataclass(frozen=True)
 class RemoveCrds:
-    """The charts' definitions, where no object of them lives anywhere and nobody else brought them."""
+    """The charts' CRDs, where no object of them lives anywhere and nobody else brought them."""
 
     name: str = "crds"
-    title: str = "Custom resource definitions"
+    title: str = "CustomResourceDefinitions"
 
     def needed(self, work: Work) -> bool:
         return bool(self._ours(work))
@@ -203,8 +201,8 @@ class RemoveCrds:
         used = [name_of(one) for one in ours if has_objects(work, one)]
         if used:
             raise Refused(
-                f"objects of {listed(used)} live in this cluster, and would go with their definitions",
-                expected="definitions without objects",
+                f"objects of {listed(used)} live in this cluster, and would go with their CRDs",
+                expected="CRDs without objects",
                 fix=f"see them: kubectl get {used[0]} -A; leave out --delete-crds to keep both",
             )
         for crd in ours:
@@ -212,7 +210,7 @@ class RemoveCrds:
         names = {name_of(one) for one in ours}
         wait_until_gone(
             work,
-            "definitions",
+            "crds",
             lambda: [one for one in work.cluster.find(CRD_API, CRD_KIND) if name_of(one) in names],
         )
         return f"{len(ours)} deleted"
@@ -240,13 +238,13 @@ def uninstall_steps(also: Also) -> tuple[Step, ...]:
     steps += [RemoveRelease(name) for name in reversed(RELEASES)]
     steps += [StopServers(), RemoveObjects()]
     if also.homes:
-        steps.append(RemoveClaims("homes", "Homes", is_home))
+        steps.append(RemovePVCs("homes", "Homes", is_home))
     if also.database:
         steps.append(
-            RemoveClaims(
+            RemovePVCs(
                 "database",
                 "The hub's database",
-                lambda claim: name_of(claim) == DATABASE_CLAIM,
+                lambda pvc: name_of(pvc) == DATABASE_PVC,
                 tuple(name for kind, name in PROTECTED if kind == "Secret"),
             )
         )
@@ -261,7 +259,7 @@ def uninstall(
     *,
     watch: Watcher = lambda step, moment: None,
 ) -> Uninstalled:
-    """Removes the releases and tidehub's own objects. Homes, database, definitions and namespace stay unless in `also`.
+    """Removes the releases and tidehub's own objects. Homes, database, CRDs and namespace stay unless in `also`.
 
     Only what tidehub brought about is touched. Raises `UsageError` where there is nothing of tidehub's, `Refused`,
     `Failure`, `Interrupted`, `Locked`.
@@ -349,14 +347,14 @@ def _check_namespace(work: Work, also: Also) -> None:
     lost = [
         *(() if also.homes else there.homes),
         *(() if also.database else there.database),
-        *there.other_claims,
+        *there.other_pvcs,
     ]
     if lost:
         raise Refused(
-            f"the namespace {work.namespace} holds {counted(len(lost), 'claim')} ({listed(lost, 4)}), which would go "
+            f"the namespace {work.namespace} holds {counted(len(lost), 'PVC')} ({listed(lost, 4)}), which would go "
             "with it",
             expected="a namespace in which nothing is left that was not named",
-            fix="name it too (--delete-homes, --delete-database), or delete other claims yourself",
+            fix="name it too (--delete-homes, --delete-database), or delete other PVCs yourself",
         )
 
 

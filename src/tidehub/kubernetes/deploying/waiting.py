@@ -6,7 +6,6 @@ import datetime
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from tidehub.kubernetes.deploying.claims import claim_trouble, is_bound, waits_for_consumer
 from tidehub.kubernetes.deploying.observed import (
     LogOf,
     Observed,
@@ -21,6 +20,7 @@ from tidehub.kubernetes.deploying.observed import (
     text_of,
 )
 from tidehub.kubernetes.deploying.pods import is_ready, pod_trouble
+from tidehub.kubernetes.deploying.pvcs import is_bound, pvc_trouble, waits_for_consumer
 from tidehub.kubernetes.objects import Object
 
 _REVISION = "deployment.kubernetes.io/revision"
@@ -32,7 +32,7 @@ class Wanted:
 
     deployments: tuple[str, ...] = ()
     stateful_sets: tuple[str, ...] = ()
-    claims: tuple[str, ...] = ()
+    pvcs: tuple[str, ...] = ()
     jobs: tuple[str, ...] = ()
     daemon_sets: tuple[str, ...] = ()
     """Only their pods' images are looked at: they pull images ahead, on machines that come and go."""
@@ -41,7 +41,7 @@ class Wanted:
 
     @classmethod
     def of(cls, objects: Iterable[Object]) -> Wanted:
-        """What a release's objects have to become. Placeholders for people to come may wait for a machine."""
+        """What a release's objects have to become. Placeholders for users to come may wait for a machine."""
         by_kind = _by_kind(one for one in objects if not _is_placeholder(one))
         return cls(
             tuple(by_kind.get("Deployment", ())),
@@ -59,7 +59,7 @@ class Wanted:
         )
 
     def __bool__(self) -> bool:
-        return any((self.deployments, self.stateful_sets, self.claims, self.jobs, self.daemon_sets))
+        return any((self.deployments, self.stateful_sets, self.pvcs, self.jobs, self.daemon_sets))
 
 
 @dataclass(frozen=True)
@@ -112,19 +112,19 @@ def timed_out(progress: Progress, seconds: str) -> Failed:
 
 def _parts(wanted: Wanted, seen: Observed, now: datetime.datetime) -> Iterator[tuple[str, Trouble | None]]:
     """A line and, where something hinders it, the trouble, for every part that is not ready."""
-    claims = {name_of(one): one for one in seen.claims}
-    for name in wanted.claims:
-        if name not in claims:
-            yield f"claim {name} is not there yet", None
-        elif not is_bound(claims[name]):
-            trouble = claim_trouble(claims[name], seen, now)
-            if trouble is None and waits_for_consumer(claims[name], seen):
-                # Its pod is what is waited for; alone, such a claim never binds, and that is not a fault.
+    pvcs = {name_of(one): one for one in seen.pvcs}
+    for name in wanted.pvcs:
+        if name not in pvcs:
+            yield f"PVC {name} does not exist yet", None
+        elif not is_bound(pvcs[name]):
+            trouble = pvc_trouble(pvcs[name], seen, now)
+            if trouble is None and waits_for_consumer(pvcs[name], seen):
+                # Its pod is what is waited for; alone, such a PVC never binds, and that is not a fault.
                 if not wanted.deployments and not wanted.stateful_sets:
                     continue
-                yield f"claim {name} waits for its pod", None
+                yield f"PVC {name} waits for its pod", None
             else:
-                yield f"claim {name} is not bound", trouble
+                yield f"PVC {name} is not bound", trouble
 
     def old(obj: Object) -> bool:
         return wanted.hooks and not seen.fresh(meta_of(obj).get("creationTimestamp"))
@@ -141,13 +141,13 @@ def _parts(wanted: Wanted, seen: Observed, now: datetime.datetime) -> Iterator[t
     deployments = {name_of(one): one for one in seen.deployments}
     for name in wanted.deployments:
         if name not in deployments:
-            yield f"{name} is not there yet", None
+            yield f"{name} does not exist yet", None
         elif (part := _deployment(deployments[name], seen, now)) is not None:
             yield part
     sets = {name_of(one): one for one in seen.stateful_sets}
     for name in wanted.stateful_sets:
         if name not in sets:
-            yield f"{name} is not there yet", None
+            yield f"{name} does not exist yet", None
         elif (part := _stateful_set(sets[name], seen, now)) is not None:
             yield part
 
@@ -274,7 +274,7 @@ def _refused(owner: Object, seen: Observed) -> Trouble | None:
     if "exceeded quota" in lower or "failed quota" in lower:
         return Trouble(
             "quota",
-            f"the namespace's quota does not let {name_of(owner)} have its pod",
+            f"the namespace's ResourceQuota does not let {name_of(owner)} have its pod",
             (said,),
             "raise the ResourceQuota of the namespace, or lower what this part asks for",
             fatal=fresh,
@@ -293,7 +293,7 @@ def _refused(owner: Object, seen: Observed) -> Trouble | None:
         "refused",
         f"the cluster does not let {name_of(owner)} have its pod",
         (said,),
-        "see who refuses it (an admission webhook, a limit range, a missing service account)",
+        "find out who refuses it (an admission webhook, a LimitRange, a missing ServiceAccount)",
         fatal=fresh and not passing,
     )
 

@@ -13,7 +13,7 @@ from tidehub.kubernetes.deploying.journal import Journal
 
 
 class Say(Protocol):
-    """Progress for a person; nothing secret goes in."""
+    """Progress as it is shown; nothing secret goes in."""
 
     def step(self, text: str) -> None:
         """What is being done now; replaces the last step."""
@@ -25,7 +25,7 @@ class Say(Protocol):
         """Something to know."""
 
     def warn(self, text: str) -> None:
-        """Something that the person should act on."""
+        """Something that the operator should act on."""
 
 
 class Quiet:
@@ -43,7 +43,7 @@ def now() -> str:
 
 
 def span(seconds: float) -> str:
-    """A duration as people say it: `40 s`, `3 min 20 s`, `2 h 5 min`."""
+    """A duration as it is said: `40 s`, `3 min 20 s`, `2 h 5 min`."""
     whole = round(seconds)
     if whole < 100:
         return f"{whole} s"
@@ -120,7 +120,7 @@ class Failure(TidehubError):
 
 
 class Interrupted(TidehubError):
-    """The person pressed Ctrl-C, or the process was asked to end."""
+    """The operator pressed Ctrl-C, or the process was asked to end."""
 
     exit_code = INTERRUPTED
 

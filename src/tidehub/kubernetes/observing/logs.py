@@ -1,4 +1,4 @@
-"""Logs of a deployed platform by the names that people use: `hub`, `proxy`, `servers/NAME`, `clusters/ID`."""
+"""Logs of a deployed platform by the names that operators use: `hub`, `proxy`, `servers/NAME`, `clusters/ID`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
 from tidehub.kubernetes.deploying.observed import name_of, spec_of, status_of
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.observing.status import CLUSTER, ROLE
-from tidehub.kubernetes.people import SERVER, USERNAME
+from tidehub.kubernetes.users import SERVER, USERNAME
 
 MOST_FOLLOWED = 16
 """Logs followed at the same time; each holds a connection."""
@@ -39,7 +39,7 @@ def sources(cluster: Cluster, namespace: str) -> list[Source]:
     if not found:
         raise TidehubError(
             f"nothing runs in the namespace {namespace} of {cluster.name}",
-            fix="see what is installed: tidehub status",
+            fix="`tidehub status` shows what is installed",
         )
     return found
 
@@ -54,7 +54,7 @@ def choose(found: Sequence[Source], part: str | None) -> list[Source]:
     ]
     if not chosen:
         raise UsageError(
-            f"there is no log of {part!r}", expected=", ".join(dict.fromkeys(one.name for one in found))
+            f"no log of {part!r} was found", expected=", ".join(dict.fromkeys(one.name for one in found))
         )
     return chosen
 

@@ -13,15 +13,15 @@ from tidehub.kubernetes.deploying.observed import Observed, name_of, spec_of, st
 from tidehub.kubernetes.deploying.record import Record, read_record
 from tidehub.kubernetes.deploying.waiting import Failed, Wanted, judge
 from tidehub.kubernetes.objects import Object
-from tidehub.kubernetes.people import HOME, SERVER, USERNAME
+from tidehub.kubernetes.users import HOME, SERVER, USERNAME
 
-CLUSTER, PERSON, ROLE = "gateway.dask.org/cluster", "gateway.dask.org/user", "app.kubernetes.io/component"
+CLUSTER, USER, ROLE = "gateway.dask.org/cluster", "gateway.dask.org/user", "app.kubernetes.io/component"
 """Labels of Dask's pods (dask-gateway-server, backends/kubernetes)."""
 _KINDS = {
     "deployments": ("apps/v1", "Deployment"),
     "replica_sets": ("apps/v1", "ReplicaSet"),
     "pods": ("v1", "Pod"),
-    "claims": ("v1", "PersistentVolumeClaim"),
+    "pvcs": ("v1", "PersistentVolumeClaim"),
     "events": ("v1", "Event"),
 }
 
@@ -44,7 +44,7 @@ def platform_status(
             deployments=found["deployments"],
             replica_sets=found["replica_sets"],
             pods=found["pods"],
-            claims=found["claims"],
+            pvcs=found["pvcs"],
             events=found["events"],
         )
         releases, record = releases_asked.result(), record_asked.result()
@@ -59,7 +59,7 @@ def platform_status(
         "parts": parts,
         "servers": _servers(seen.pods),
         "clusters": _clusters(seen.pods),
-        "claims": _claims(seen.claims),
+        "pvcs": _pvcs(seen.pvcs),
         "healthy": bool(releases)
         and all(one.status == "deployed" for one in releases)
         and bool(parts)
@@ -165,8 +165,8 @@ def _servers(pods: Iterable[Object]) -> list[dict[str, Any]]:
         if labels.get("component") != SERVER:
             continue
         who = (pod["metadata"].get("annotations") or {}).get(USERNAME) or labels.get(USERNAME)
-        found.append({"person": who, "pod": name_of(pod), **_of_pod(pod)})
-    return sorted(found, key=lambda one: str(one["person"]))
+        found.append({"user": who, "pod": name_of(pod), **_of_pod(pod)})
+    return sorted(found, key=lambda one: str(one["user"]))
 
 
 def _clusters(pods: Iterable[Object]) -> list[dict[str, Any]]:
@@ -177,7 +177,7 @@ def _clusters(pods: Iterable[Object]) -> list[dict[str, Any]]:
         if not name:
             continue
         entry = clusters.setdefault(
-            name, {"cluster": name, "person": labels.get(PERSON), "scheduler": None, "workers": 0}
+            name, {"cluster": name, "user": labels.get(USER), "scheduler": None, "workers": 0}
         )
         if "scheduler" in str(labels.get(ROLE, "")):
             entry["scheduler"] = str(status_of(pod).get("phase"))
@@ -194,9 +194,9 @@ def _of_pod(pod: Object) -> dict[str, Any]:
     }
 
 
-def _claims(claims: Iterable[Object]) -> dict[str, Any]:
-    """How many homes there are, and which claims have no volume."""
-    found = list(claims)
+def _pvcs(pvcs: Iterable[Object]) -> dict[str, Any]:
+    """How many homes there are, and which PVCs have no volume."""
+    found = list(pvcs)
     homes = [one for one in found if (one["metadata"].get("labels") or {}).get("component") == HOME]
     unbound = sorted(name_of(one) for one in found if status_of(one).get("phase") != "Bound")
     return {"all": len(found), "homes": len(homes), "unbound": unbound}

@@ -24,13 +24,13 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
             "",
             f"{unfinished['operation']} of {unfinished['by']} since {unfinished['since']} is unfinished{at}.",
         ]
-        lines.append(f"  go on with: {unfinished['command']}")
+        lines.append(f"  continue with: {unfinished['command']}")
     lines += ["", *_table([_release_row(one) for one in status["releases"]])]
     lines += ["", *_table([_part_row(one) for one in status["parts"]])]
-    lines += _people(status)
-    unbound = status["claims"]["unbound"]
+    lines += _users(status)
+    unbound = status["pvcs"]["unbound"]
     if unbound:
-        lines += ["", f"claims without a volume: {', '.join(unbound)}"]
+        lines += ["", f"PVCs without a PersistentVolume: {', '.join(unbound)}"]
     return lines
 
 
@@ -45,19 +45,19 @@ def _part_row(one: Mapping[str, Any]) -> tuple[str, ...]:
     return one["name"], one["state"], f"{one['ready']} of {one['wanted']}", ", ".join(detail)
 
 
-def _people(status: Mapping[str, Any]) -> list[str]:
+def _users(status: Mapping[str, Any]) -> list[str]:
     lines: list[str] = []
     servers, clusters = status["servers"], status["clusters"]
     if servers:
-        rows = [(str(one["person"]), one["phase"], one["pod"], one["node"] or "") for one in servers]
+        rows = [(str(one["user"]), one["phase"], one["pod"], one["node"] or "") for one in servers]
         lines += ["", f"notebook servers: {len(servers)}", *_table(rows)]
     if clusters:
         rows = [
-            (str(one["person"]), f"scheduler {one['scheduler']}", f"{one['workers']} workers", one["cluster"])
+            (str(one["user"]), f"scheduler {one['scheduler']}", f"{one['workers']} workers", one["cluster"])
             for one in clusters
         ]
         lines += ["", f"Dask clusters: {len(clusters)}", *_table(rows)]
-    homes = status["claims"]["homes"]
+    homes = status["pvcs"]["homes"]
     return [*lines, "", f"homes: {homes}"] if homes else lines
 
 

@@ -12,8 +12,8 @@ from tidehub.kubernetes.cluster.port import Cluster
 from tidehub.kubernetes.objects import Object, ObjectId, identify
 from tidehub.kubernetes.planning import (
     gathering,
+    rules_crds,
     rules_data,
-    rules_definitions,
     rules_keys,
     rules_ownership,
     rules_refusals,
@@ -41,13 +41,13 @@ _RULES: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     rules_refusals.findings,
     rules_data.findings,
     rules_keys.findings,
-    rules_definitions.findings,
+    rules_crds.findings,
     rules_restarts.findings,
 )
 _WEIGHTS = ("refusal", "danger", "notice")
 _KINDS = (
     "conflict", "model", "adoption", "pending", "unserved", "immutable", "refused", "data-loss", "namespace",
-    "claim-names", "keys", "downgrade", "database", "crd", "restart", "leftover", "untried",
+    "pvc-names", "keys", "downgrade", "database", "crd", "restart", "leftover", "untried",
 )  # fmt: skip
 """Findings of the same weight come in this order."""
 
@@ -117,7 +117,7 @@ def ask(rendered: Rendered, cluster: Cluster, helm: Helm, threads: int) -> Facts
         live,
         namespace,
         exists=exists,
-        definitions=rendered.crds,
+        crds=rendered.crds,
         releases=(one.name for one in records if one.status != gathering.GONE),
         kept=record.kept if record is not None else (),
     )

@@ -17,7 +17,7 @@ _MACHINES = re.compile(
     r"kube-(controller-manager|scheduler|apiserver)|kubelet|cloud-controller-manager"
     r"|.*(controller|provisioner|operator|ingress-shim|csi|cainjector)\b.*|cert-manager\S*|traefik|coredns"
 )
-"""Managers that do their work in objects that others own: a claim's volume, an ingress's address."""
+"""Managers that do their work in objects that others own: a PVC's volume, an ingress's address."""
 _OURS = frozenset({"helm", "tidehub"})
 
 
@@ -39,7 +39,7 @@ def managers_of(live: Object, path: Path) -> tuple[str, ...]:
 
 
 def added_by_hand(live: Object, new: Object) -> Iterator[tuple[FieldChange, tuple[str, ...]]]:
-    """Fields of a live object that people wrote and the render does not mention: they stay in a deployment."""
+    """Fields of a live object that somebody wrote and the render does not mention: they stay in a deployment."""
     now, wanted = normal(live), normal(new)
     for change in compare(wanted, now):
         if change.kind != "added" or change.path[0] not in ("spec", "data", "rules", "metadata"):

@@ -60,11 +60,11 @@ class Facts:
     serving: tuple[str, ...] = ()
     """Other namespaces in which something already answers at the site's address."""
     clusters: int | None = None
-    """Dask clusters in the namespace; None where this person may not see them."""
+    """Dask clusters in the namespace; None where the credentials may not see them."""
     record: Record | None = None
     """What tidehub wrote down of its deployments; None where it has made none, or nobody may read it."""
     namespace_is_new: bool = False
-    """Whether the namespace comes with the deployment, and is none of its objects."""
+    """Whether the namespace comes with the deployment, and is not one of its objects."""
 
     @property
     def namespace(self) -> str:
@@ -77,7 +77,7 @@ class Facts:
 
     @property
     def retired(self) -> tuple[ReleaseRecord, ...]:
-        """Releases that tidehub made and the site has no more: a deployment uninstalls them."""
+        """Releases that tidehub made and that are no longer part of the site: a deployment uninstalls them."""
         made = {one.name for one in self.record.releases} if self.record is not None else set()
         return tuple(
             one

@@ -18,13 +18,13 @@ _INGRESS = ("networking.k8s.io/v1", "Ingress")
 _ROUTE = ("gateway.networking.k8s.io/v1", "HTTPRoute")
 _DASK_CLUSTER = ("gateway.dask.org/v1alpha1", "DaskCluster")
 _LOOKED_BACK = 3
-"""Deployments whose objects `deploy` removes where they are wanted no more (`deploying.steps.objects`)."""
+"""Deployments whose objects `deploy` removes where they are no longer wanted (`deploying.steps.objects`)."""
 GONE = "uninstalled"
 """Helm's status of a release of which only the history is left."""
 
 
 def namespace_exists(cluster: Cluster, namespace: str) -> bool:
-    """Whether the namespace is there; True where this person may not see namespaces: then somebody made it for them."""
+    """Whether the namespace exists; True where the credentials may not see namespaces: somebody made it for them."""
     try:
         return cluster.get("v1", "Namespace", namespace) is not None
     except ClusterProblem as problem:
@@ -56,7 +56,7 @@ def last_objects(helm: Helm, record: ReleaseRecord, newest: str | None = None) -
 
 
 def deployments(cluster: Cluster, namespace: str) -> Record | None:
-    """tidehub's own record in the namespace; None where there is none, or this person may not read it."""
+    """tidehub's own record in the namespace; None where there is none, or the credentials may not read it."""
     from tidehub.kubernetes.deploying.record import read_record
 
     try:
@@ -79,7 +79,7 @@ def earlier_objects(record: Record | None) -> tuple[Object, ...]:
 def serving_elsewhere(cluster: Cluster, url: str | None, namespace: str) -> tuple[str, ...]:
     """Other namespaces in which an Ingress or HTTPRoute has the site's host name.
 
-    Empty where this person may not look there.
+    Empty where the credentials may not look there.
     """
     host = urlsplit(url or "").hostname
     if not host:
@@ -101,7 +101,7 @@ def serving_elsewhere(cluster: Cluster, url: str | None, namespace: str) -> tupl
 
 
 def dask_clusters(cluster: Cluster, namespace: str) -> int | None:
-    """How many Dask clusters there are in the namespace; None where this person may not see them."""
+    """How many Dask clusters there are in the namespace; None where the credentials may not see them."""
     try:
         return len(cluster.find(*_DASK_CLUSTER, namespace))
     except ClusterProblem as problem:

@@ -17,7 +17,7 @@ Cause = Literal["site", "drift", "server"]
 Weight = Literal["refusal", "danger", "notice"]
 """`refusal` stops a deployment, `danger` is to be weighed before it, `notice` is worth knowing."""
 Kind = Literal[
-    "conflict", "adoption", "refused", "immutable", "unserved", "data-loss", "claim-names", "keys", "database",
+    "conflict", "adoption", "refused", "immutable", "unserved", "data-loss", "pvc-names", "keys", "database",
     "downgrade", "model", "namespace", "crd", "restart", "pending", "leftover", "untried",
 ]  # fmt: skip
 
@@ -31,7 +31,7 @@ class Finding:
     what: str
     """One sentence: what would happen."""
     means: str = ""
-    """What that means for people."""
+    """What it means."""
     fix: str = ""
     """What to do about it."""
     objects: tuple[ObjectId, ...] = ()
@@ -75,7 +75,7 @@ class Drift:
 
 
 ReleaseAction = Literal["install", "upgrade", "finish", "remove", "same"]
-"""`finish` is a release whose last operation failed or never ended; `remove` one that the site has no more."""
+"""`finish` is a release whose last operation failed or never ended; `remove` one that is no longer part of the site."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Plan:
 
     @property
     def dangers(self) -> tuple[Finding, ...]:
-        """What a person must weigh before a deployment, refusals not among them."""
+        """What an operator must weigh before a deployment, refusals not among them."""
         return tuple(one for one in self.findings if one.weight == "danger")
 
     def changes_of(self, release: str | None) -> tuple[ObjectChange, ...]:

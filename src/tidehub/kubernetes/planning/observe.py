@@ -14,8 +14,8 @@ from tidehub.kubernetes.planning.normal import normal
 from tidehub.kubernetes.planning.subjects import MANAGED_BY, Subject, is_kept
 from tidehub.kubernetes.planning.three_way import merge_patch, merged
 
-Untried = Literal["", "namespace", "definition"]
-"""Why the server could not be asked what it thinks: the namespace, or the kind's definition, is not there yet."""
+Untried = Literal["", "namespace", "crd"]
+"""Why the server could not be asked what it thinks: the namespace, or the kind's CRD, is not there yet."""
 _NO_ANSWER = frozenset({"unreachable", "timeout", "unauthorized", "expired"})
 """Reasons that are no verdict on an object."""
 _LATER = frozenset({429, 503})
@@ -38,11 +38,11 @@ class Observation:
     """Whether it is the reading that was refused."""
     untried: Untried = ""
     unserved: bool = False
-    """Whether the server knows no such kind, and no definition of this deployment brings it."""
+    """Whether the server knows no such kind, and no CRD of this deployment brings it."""
     foreign: bool = False
     """Whether it is there and Helm's (or tidehub's) marks say that it is somebody else's."""
     owner: str = ""
-    """Whose it is by its marks, where it is foreign: `release x in the namespace y`, or empty for nobody's."""
+    """The owner where it is somebody else: `release x in the namespace y`; empty for nobody."""
     record_unserved: ObjectId | None = None
     """The object as the last release has it, where the server no longer serves that version of its kind."""
 
@@ -100,7 +100,7 @@ class Observer:
         namespace: str,
         *,
         exists: bool,
-        definitions: Iterable[Object] = (),
+        crds: Iterable[Object] = (),
         releases: Iterable[str] = (),
         kept: Iterable[str] = (),
     ) -> None:
@@ -112,7 +112,7 @@ class Observer:
         self._releases = frozenset(releases)
         self._kept = frozenset(kept)
         self._served = {(kind.api_version, kind.kind) for kind in cluster.served()}
-        self._coming = {pair for crd in definitions for pair in _brings(crd)}
+        self._coming = {pair for crd in crds for pair in _brings(crd)}
 
     def serves(self, api_version: str, kind: str) -> bool:
         """Whether the server has such a kind now."""
@@ -136,7 +136,7 @@ class Observer:
             if subject.new is None:
                 return Observation(subject)
             coming = pair in self._coming
-            return Observation(subject, untried="definition" if coming else "", unserved=not coming)
+            return Observation(subject, untried="crd" if coming else "", unserved=not coming)
         if subject.id.namespace == self._namespace and not self._exists:
             return Observation(subject, untried="namespace")
         try:
@@ -168,7 +168,7 @@ class Observer:
         return Observation(subject, live)
 
     def _may_take(self, subject: Subject, live: Object) -> bool:
-        """Whether a deployment takes the object over by itself: who had it is no more."""
+        """Whether a deployment takes the object over by itself: its owner no longer exists."""
         annotations = (live.get("metadata") or {}).get("annotations") or {}
         release, where = (annotations.get(f"meta.helm.sh/release-{part}") for part in ("name", "namespace"))
         if subject.release is None or not release or not where:
@@ -198,7 +198,7 @@ class Observer:
                 str(new["apiVersion"]), subject.id.kind, subject.id.name, patch, where, dry_run=True
             )
         else:
-            if subject.part == "crd" and _same_definition(new, live):
+            if subject.part == "crd" and _same_crd(new, live):
                 return ()
             would = self._cluster.apply(new, where, dry_run=True, force=True)
         return compare(normal(live), normal(would))
@@ -223,7 +223,7 @@ class Observer:
 
 
 def foreign_owner(subject: Subject, live: Object) -> str | None:
-    """Whose a live object is that the last release did not have; None where this deployment may have it.
+    """The owner of a live object that the last release did not have; None where this deployment may have it.
 
     Helm refuses what lacks its label and both of its annotations (helm, pkg/action/validate.go).
     """
@@ -241,7 +241,7 @@ def foreign_owner(subject: Subject, live: Object) -> str | None:
     return helm or (f"managed by {managed}" if managed else "")
 
 
-def _same_definition(new: Object, live: Object) -> bool:
+def _same_crd(new: Object, live: Object) -> bool:
     wanted, there = normal(new)["spec"], normal(live)["spec"]
     return all(wanted.get(part) == there.get(part) for part in ("group", "scope", "versions"))
 

@@ -86,7 +86,7 @@ def _summary(one: Observation) -> tuple[str, ...]:
 
 
 def _without_schemas(changes: tuple[FieldChange, ...]) -> tuple[tuple[FieldChange, ...], tuple[str, ...]]:
-    """A definition's changes without those of its schemas, of which there are thousands: they are counted."""
+    """A CRD's changes without those of its schemas, of which there are thousands: they are counted."""
     counts: dict[str, int] = {}
     rest = []
     for change in changes:

@@ -53,7 +53,7 @@ SHOWN_BY: Mapping[str, tuple[str, ...]] = {
     "services": ("name",),
     "middlewares": ("name",),
 }
-"""Lists that the server replaces whole; people know their elements by these fields all the same."""
+"""Lists that the server replaces whole; readers know their elements by these fields all the same."""
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -95,7 +95,7 @@ def entry_of(item: Any, fields: tuple[str, ...]) -> Entry | None:
 
 
 def write(path: Path) -> str:
-    """A path as people write it: `spec.template.spec.containers[hub].image`, `data."values.yaml"`."""
+    """A path as it is written: `spec.template.spec.containers[hub].image`, `data."values.yaml"`."""
     text = ""
     for part in path:
         if isinstance(part, str):

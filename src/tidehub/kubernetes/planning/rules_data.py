@@ -1,4 +1,4 @@
-"""What may lose data: claims, homes, names of people, the hub's database. Pure."""
+"""What may lose data: PVCs, homes, names of users, the hub's database. Pure."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _USER_NAME_KEYS = ("username_claim", "username_key")
 def findings(facts: Facts) -> Iterator[Finding]:
     """All of them, in no order."""
     for one in facts.of_kind("PersistentVolumeClaim"):
-        yield from _claim(one, facts)
+        yield from _pvc(one, facts)
     for one in facts.of_kind("StatefulSet"):
-        yield from _claim_templates(one)
+        yield from _pvc_templates(one)
     for one in facts.of_kind("Namespace"):
         if one.subject.new is None and one.live is not None:
             yield Finding(
@@ -37,12 +37,12 @@ def findings(facts: Facts) -> Iterator[Finding]:
     before, after = facts.hub_before, facts.hub_after
     if before is not None and after is not None:
         yield from _homes(before, after)
-        yield from _claim_names(before, after)
+        yield from _pvc_names(before, after)
         yield from _user_names(before, after)
         yield from _database(before, after)
 
 
-def _claim(one: Observation, facts: Facts) -> Iterator[Finding]:
+def _pvc(one: Observation, facts: Facts) -> Iterator[Finding]:
     id, new, live = one.subject.id, one.subject.new, one.live
     if live is None:
         return
@@ -57,12 +57,10 @@ def _claim(one: Observation, facts: Facts) -> Iterator[Finding]:
             ),
             None,
         )
-        what = f"The claim {id.name} would be deleted" + (
-            f" and {heir.name} made in its place" if heir else ""
-        )
+        what = f"The PVC {id.name} would be deleted" + (f" and {heir.name} made in its place" if heir else "")
         yield Finding(
             "data-loss", "danger", f"{what}: what is on its volume is lost.",
-            _held_by(one) + "With a storage class that reclaims by Delete, the volume goes with the claim.",
+            _held_by(one) + "With a StorageClass that reclaims by Delete, the volume goes with the PVC.",
             f"keep it: kubectl -n {id.namespace} annotate pvc {id.name} helm.sh/resource-policy=keep; and back up",
             (id,) if heir is None else (id, heir),
         )  # fmt: skip
@@ -70,7 +68,7 @@ def _claim(one: Observation, facts: Facts) -> Iterator[Finding]:
     old_size, new_size = _size(live), _size(new)
     if old_size is not None and new_size is not None and amount(new_size) < amount(old_size):  # type: ignore[operator]
         yield Finding(
-            "data-loss", "danger", f"The claim {id.name} would shrink from {old_size} to {new_size}.",
+            "data-loss", "danger", f"The PVC {id.name} would shrink from {old_size} to {new_size}.",
             "No volume can be made smaller: the server refuses it.",
             f"set the size to {old_size} or more", (id,),
         )  # fmt: skip
@@ -78,19 +76,19 @@ def _claim(one: Observation, facts: Facts) -> Iterator[Finding]:
     if new_class is not None and old_class != new_class:
         yield Finding(
             "data-loss", "danger",
-            f"The claim {id.name} would move from the storage class {old_class or 'of the default'} to {new_class}.",
-            "A claim keeps the class that it was made with: only a new claim has another, and it is empty.",
-            f"leave the storage class at {old_class or 'none'}, or back up, delete the claim and restore", (id,),
+            f"The PVC {id.name} would move from the StorageClass {old_class or 'of the default'} to {new_class}.",
+            "A PVC keeps the class that it was made with: only a new PVC has another, and it is empty.",
+            f"leave the StorageClass at {old_class or 'none'}, or back up, delete the PVC and restore", (id,),
         )  # fmt: skip
 
 
-def _claim_templates(one: Observation) -> Iterator[Finding]:
+def _pvc_templates(one: Observation) -> Iterator[Finding]:
     if any(change.path[:2] == ("spec", "volumeClaimTemplates") for change in one.changes):
         id = one.subject.id
         yield Finding(
-            "data-loss", "danger", f"The claims that {id} makes for its pods would change.",
-            "The server refuses it; deleting the set and making it anew leaves the old claims behind.",
-            "back up, and move the data to the new claims by hand", (id,),
+            "data-loss", "danger", f"The PVCs that {id} makes for its pods would change.",
+            "The server refuses it; deleting the set and making it anew leaves the old PVCs behind.",
+            "back up, and move the data to the new PVCs by hand", (id,),
         )  # fmt: skip
 
 
@@ -99,8 +97,8 @@ def _homes(before: HubValues, after: HubValues) -> Iterator[Finding]:
     old, new = before.at(*storage, "type"), after.at(*storage, "type")
     if old != new and old in ("dynamic", "static"):
         yield Finding(
-            "data-loss", "danger", f"People's homes would change from {old} to {new} storage.",
-            "Nobody finds their files: the old claims stay in the namespace, and no server mounts them.",
+            "data-loss", "danger", f"Users' homes would change from {old} to {new} storage.",
+            "Nobody finds their files: the old PVCs stay in the namespace, and no server mounts them.",
             f"keep singleuser.storage.type: {old}, or move the files first",
         )  # fmt: skip
         return
@@ -108,15 +106,15 @@ def _homes(before: HubValues, after: HubValues) -> Iterator[Finding]:
         ("are mounted", "homeMountPath"),
         ("lie in the shared volume", "static", "subPath"),
         ("lie in their volume", "dynamic", "subPath"),
-        ("come from the claim", "static", "pvcName"),
+        ("come from the PVC", "static", "pvcName"),
     ):
         if path[0] in ("static", "dynamic") and path[0] != new:
             continue
         one, other = before.at(*storage, *path), after.at(*storage, *path)
         if one != other and one:
             yield Finding(
-                "data-loss", "danger", f"People's homes {what} elsewhere: {one} before, {other or 'nothing'} after.",
-                "People find an empty directory where their files were; the files are still in the volumes.",
+                "data-loss", "danger", f"Users' homes {what} elsewhere: {one} before, {other or 'nothing'} after.",
+                "Users find an empty directory where their files were; the files are still in the volumes.",
                 f"keep singleuser.storage.{'.'.join(path)}: {one}",
             )  # fmt: skip
     if new == "static" and _to_kubespawner_7(before, after):
@@ -125,24 +123,24 @@ def _homes(before: HubValues, after: HubValues) -> Iterator[Finding]:
             yield _slugs("homes in the shared volume", f"singleuser.storage.static.subPath ({sub})")
 
 
-def _claim_names(before: HubValues, after: HubValues) -> Iterator[Finding]:
+def _pvc_names(before: HubValues, after: HubValues) -> Iterator[Finding]:
     if after.at("singleuser", "storage", "type") != "dynamic":
         return
     template = ("singleuser", "storage", "dynamic", "pvcNameTemplate")
     old, new = before.at(*template), after.at(*template)
     crosses = _to_kubespawner_7(before, after)
     if new and crosses and not _escapes(after) and any(name in new for name in _NAME_FIELDS):
-        yield _slugs("claims", f"{'.'.join(template)} ({new})")
+        yield _slugs("PVCs", f"{'.'.join(template)} ({new})")
     elif old and new and old != new:
         yield Finding(
-            "claim-names", "danger", f"People's claims would be named {new} instead of {old}.",
-            "A server that starts makes a new, empty claim: the files are in the old one.",
+            "pvc-names", "danger", f"Users' PVCs would be named {new} instead of {old}.",
+            "A server that starts makes a new, empty PVC: the files are in the old one.",
             f"keep {'.'.join(template)}: {old}",
         )  # fmt: skip
     elif crosses and not new:
         yield Finding(
-            "claim-names", "notice", "KubeSpawner 7 names new claims in another way.",
-            "People who have a claim keep it, as long as the hub's database stays: the spawner looks for the old name "
+            "pvc-names", "notice", "KubeSpawner 7 names new PVCs in another way.",
+            "Users who have a PVC keep it, as long as the hub's database stays: the spawner looks for the old name "
             "where it knows of none.",
             "keep hub.config.KubeSpawner.handle_legacy_names and remember_pvc_name as they are (true)",
         )  # fmt: skip
@@ -152,17 +150,17 @@ def _user_names(before: HubValues, after: HubValues) -> Iterator[Finding]:
     classes = tuple(each.at("hub", "config", "JupyterHub", "authenticator_class") for each in (before, after))
     if classes[0] != classes[1] and all(classes):
         yield Finding(
-            "claim-names", "danger", f"People sign in by {classes[1]} instead of {classes[0]}.",
+            "pvc-names", "danger", f"Users sign in by {classes[1]} instead of {classes[0]}.",
             "Whoever gets another user name gets a new, empty home, and loses admin rights and tokens.",
-            "compare the user names of both before, and rename users or claims",
+            "compare the user names of both before, and rename users or PVCs",
         )  # fmt: skip
         return
     one, other = _user_name_claim(before), _user_name_claim(after)
     if one and other and one != other:
         yield Finding(
-            "claim-names", "danger", f"User names would come from the claim {other} instead of {one}.",
-            "Everybody is somebody new: new, empty homes; the old ones stay in the namespace under the old names.",
-            f"keep login.username_claim: {one}, or rename users and claims first",
+            "pvc-names", "danger", f"User names would come from the claim {other} instead of {one}.",
+            "Every user becomes a new one with a new, empty home; the old homes stay under the old names.",
+            f"keep login.username_claim: {one}, or rename users and PVCs first",
         )  # fmt: skip
 
 
@@ -195,7 +193,7 @@ def _database(before: HubValues, after: HubValues) -> Iterator[Finding]:
             )  # fmt: skip
         case "unknown":
             yield Finding(
-                "database", "notice", f"Nobody knows here whether JupyterHub {new} changes the database of {old}.",
+                "database", "notice", f"It is not known whether JupyterHub {new} changes the database of {old}.",
                 fix="back up before (tidehub backup)",
             )  # fmt: skip
 
@@ -210,8 +208,8 @@ def _escapes(hub: HubValues) -> bool:
 
 def _slugs(what: str, key: str) -> Finding:
     return Finding(
-        "claim-names", "danger", f"KubeSpawner 7 gives some people's {what} other names.",
-        f"{key} holds a user's name, which is written differently for names with capitals, dots, @ or _: these people "
+        "pvc-names", "danger", f"KubeSpawner 7 gives some users' {what} other names.",
+        f"{key} holds a user's name, which is written differently for names with capitals, dots, @ or _: these users "
         "find an empty home; their files are under the old name.",
         "set hub.config.KubeSpawner.slug_scheme: escape, or use {escaped_username} in the template",
     )  # fmt: skip
@@ -237,7 +235,7 @@ def _held_by(one: Observation) -> str:
 
 
 def _alike(one: Object, other: Object) -> bool:
-    """Whether two claims serve the same purpose: same component, or no labels and the same size."""
+    """Whether two PVCs serve the same purpose: same component, or no labels and the same size."""
     found = []
     for obj in (one, other):
         labels = (obj.get("metadata") or {}).get("labels") or {}
@@ -245,7 +243,7 @@ def _alike(one: Object, other: Object) -> bool:
     return found[0] == found[1]
 
 
-def _size(claim: Object) -> str | None:
-    requests = ((claim.get("spec") or {}).get("resources") or {}).get("requests") or {}
+def _size(pvc: Object) -> str | None:
+    requests = ((pvc.get("spec") or {}).get("resources") or {}).get("requests") or {}
     size = requests.get("storage")
     return None if size is None or amount(size) is None else str(size)

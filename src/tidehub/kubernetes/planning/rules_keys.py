@@ -1,4 +1,4 @@
-"""What a change of the hub's own secrets means for people. Pure; no value is told."""
+"""What a change of the hub's own secrets means for users. Pure; no value is told."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CRYPT = "hub.config.CryptKeeper.keys"
 
 
 def findings(facts: Facts) -> Iterator[Finding]:
-    """One for every secret whose change people notice."""
+    """One for every secret whose change users notice."""
     for one in facts.of_kind("Secret"):
         for change in one.changes:
             if change.kind != "changed":
@@ -23,13 +23,13 @@ def findings(facts: Facts) -> Iterator[Finding]:
                 yield Finding(
                     "keys", "danger", "The hub's cookie secret changes.",
                     "Everybody is signed out; servers and Dask clusters go on.",
-                    "to keep people signed in, give the hub the secret that it has, as hub_cookie_secret",
+                    "to keep users signed in, give the hub the secret that it has, as hub_cookie_secret",
                     (one.subject.id,),
                 )  # fmt: skip
             elif change.path == ("data", CRYPT) and not _keys(change.old) <= _keys(change.new):
                 yield Finding(
                     "keys", "danger", "The hub can no longer read the login state that it has stored.",
-                    "The key that encrypted it is none of the new ones: people sign in again to get theirs back.",
+                    "The key that encrypted it is not one of the new ones: users sign in again to get theirs back.",
                     "keep the old key behind the new one (`tidehub secrets rotate` does)", (one.subject.id,),
                 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Whose objects and releases are in the way, and what state the releases are in. Pure."""
+"""Objects and releases of others that conflict with the site's, and the state of its releases. Pure."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def _conflicts(facts: Facts) -> Iterator[Finding]:
             wanted_by = one.subject.release or "tidehub"
             by_owner.setdefault((one.owner, wanted_by), []).append(one.subject.id)
     for (owner, wanted_by), ids in by_owner.items():
-        whose = f"belong to {owner}" if owner else "belong to no release: somebody made them by hand"
+        owner_words = f"belong to {owner}" if owner else "belong to no release: somebody created them by hand"
         if len(ids) == 1:
-            whose = whose.replace("belong", "belongs", 1).replace("made them", "made it")
+            owner_words = owner_words.replace("belong", "belongs", 1).replace("created them", "created it")
         yield Finding(
-            "conflict", "refusal", f"{_counted(ids)} in the cluster already and {whose}.",
+            "conflict", "refusal", f"{_counted(ids)} in the cluster already and {owner_words}.",
             "Helm refuses to install over objects of others." if wanted_by != "tidehub" else "",
             _way_out(ids, owner, wanted_by, facts.namespace), tuple(ids),
         )  # fmt: skip
@@ -65,10 +65,10 @@ def _model(facts: Facts) -> Iterator[Finding]:
             "model", "refusal",
             f"The namespace {facts.namespace} holds {one.name} ({one.chart} {one.chart_version}), and the site is of "
             f"the model {model}.",
-            "One release cannot take over the objects of another: the old one has to go first, and its claim of the "
+            "One release cannot take over the objects of another: the old one has to go first, and its PVC of the "
             "hub's database goes with it unless it is kept.",
-            f"back up (tidehub backup), uninstall {one.name} keeping the claims, deploy, restore; homes stay in their "
-            "claims",
+            f"back up (tidehub backup), uninstall {one.name} keeping the PVCs, deploy, restore; homes stay in their "
+            "PVCs",
         )  # fmt: skip
     for one in others:
         if one not in rivals and one not in facts.retired and one.chart in _OURS:
@@ -89,14 +89,14 @@ def _states(facts: Facts) -> Iterator[Finding]:
         if record.pending:
             yield Finding(
                 "pending", "danger",
-                f"The last operation on {record.name} never came to its end: Helm calls it {record.status}.",
-                "Somebody else is at it now, or it was interrupted. Helm refuses everything until that is settled.",
-                "if nobody is at it, deploy: it goes on from there",
+                f"The last operation on {record.name} did not finish: Helm calls it {record.status}.",
+                "It is still running elsewhere, or it was interrupted. Helm refuses everything until that is settled.",
+                "if nobody is working on it, deploy: it continues from there",
             )  # fmt: skip
         elif record.status != "deployed":
             yield Finding(
                 "pending", "notice", f"The last operation on {record.name} left it {record.status}.",
-                "What is compared here is the last revision that worked.", "deploy: it goes on from there",
+                "What is compared here is the last revision that worked.", "deploy: it continues from there",
             )  # fmt: skip
         if record.chart == one.release.chart and parts(record.chart_version) > parts(one.release.version):
             yield Finding(

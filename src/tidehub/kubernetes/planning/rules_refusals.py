@@ -18,11 +18,11 @@ _IMMUTABLE = re.compile(
 )
 _WAY_OUT = {
     "Deployment": "delete it before (kubectl delete --cascade=orphan keeps its pods): it is made anew",
-    "StatefulSet": "delete it before (kubectl delete --cascade=orphan keeps its pods and claims): it is made anew",
+    "StatefulSet": "delete it before (kubectl delete --cascade=orphan keeps its pods and PVCs): it is made anew",
     "DaemonSet": "delete it before: it is made anew",
     "Job": "delete it before: it is made anew",
     "Service": "delete it before: it is made anew, and its cluster address may change",
-    "PersistentVolumeClaim": "leave the field as it is, or back up, delete the claim and restore",
+    "PersistentVolumeClaim": "leave the field as it is, or back up, delete the PVC and restore",
     "RoleBinding": "delete it before: it is made anew",
     "ClusterRoleBinding": "delete it before: it is made anew",
 }
@@ -42,7 +42,7 @@ def findings(facts: Facts) -> Iterator[Finding]:
         assert problem is not None
         yield Finding(
             "refused", "refusal", f"You may not read {', '.join(kinds)}: {problem.what}.",
-            "What would change there cannot be told.", "`tidehub preflight` lists the rights that a deployment needs",
+            "What would change there is unknown.", "`tidehub preflight` lists the permissions that a deployment needs",
             tuple(one.subject.id for one in unread),
         )  # fmt: skip
     yield from _unserved(facts)
@@ -64,7 +64,7 @@ def _refused(one: Observation, problem: ClusterProblem) -> Finding:
 
 
 def _said(problem: ClusterProblem, id: ObjectId) -> str:
-    """The server's own sentence: without what was asked, and without the comparison that it adds for claims."""
+    """The server's own sentence: without what was asked, and without the comparison that it adds for PVCs."""
     asked = re.match(rf"\w+ {re.escape(str(id))}: ", problem.what)
     words = problem.what[asked.end() :] if asked else problem.what
     return " ".join(words.partition("\n@@")[0].split())
@@ -80,13 +80,13 @@ def _unserved(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "unserved", "refusal", f"The cluster does not know {kind} of {api_version}.",
             f"{len(ids)} of the platform's objects {'is' if len(ids) == 1 else 'are'} of that kind.",
-            "install what brings its definition (`tidehub preflight` says more), or choose another exposure",
+            "install what brings its CRD (`tidehub preflight` says more), or choose another exposure",
             tuple(ids),
         )  # fmt: skip
     for name, gone in _gone(facts).items():
         kinds = ", ".join(sorted({f"{id.kind} of {id.api_version}" for id in gone}))
         yield Finding(
-            "unserved", "refusal", f"The record of {name} holds objects that the cluster knows no longer: {kinds}.",
+            "unserved", "refusal", f"The record of {name} holds objects that the cluster no longer serves: {kinds}.",
             "Helm reads its last record before it upgrades, and stops at what it cannot find.",
             f"rewrite the record (helm plugin mapkubeapis: helm mapkubeapis {name} -n {facts.namespace}), then deploy",
             tuple(gone),
@@ -110,12 +110,12 @@ def _untried(facts: Facts) -> Iterator[Finding]:
             "they will be.",
             objects=tuple(new_namespace),
         )  # fmt: skip
-    definitions = [one.subject.id for one in facts.observations if one.untried == "definition"]
-    if definitions:
+    crds = [one.subject.id for one in facts.observations if one.untried == "crd"]
+    if crds:
         yield Finding(
             "untried", "notice",
-            f"{len(definitions)} {'object is' if len(definitions) == 1 else 'objects are'} of kinds that this "
+            f"{len(crds)} {'object is' if len(crds) == 1 else 'objects are'} of kinds that this "
             "deployment brings.",
             "The server could not be asked about them: it learns their kinds first.",
-            objects=tuple(definitions),
+            objects=tuple(crds),
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which parts would restart, why, and what people notice of it. Pure."""
+"""Which parts would restart, why, and what users notice of it. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PARTS: Mapping[tuple[str, str], tuple[str, str]] = {
     ),
     ("jupyterhub", "continuous-image-puller"): (
         "what pulls images ahead",
-        "People notice nothing: each node pulls the images anew.",
+        "Users notice nothing: each node pulls the images anew.",
     ),
     ("dask-gateway", "gateway"): (
         "the gateway's server",
@@ -42,7 +42,7 @@ _PARTS: Mapping[tuple[str, str], tuple[str, str]] = {
         "Dask clusters go on. Notebooks lose their connection to them for some seconds.",
     ),
 }
-"""By chart and component: what it is called, and what people notice."""
+"""By chart and component: what it is called, and what users notice."""
 
 
 def findings(facts: Facts) -> Iterator[Finding]:
@@ -61,7 +61,7 @@ def template_changes(changes: tuple[FieldChange, ...]) -> tuple[FieldChange, ...
 
 
 def part_of(one: Observation) -> tuple[str, str]:
-    """What a workload is called, and what people notice of its restart."""
+    """What a workload is called, and what users notice of its restart."""
     obj = one.subject.new or one.live or {}
     template = ((obj.get("spec") or {}).get("template") or {}).get("metadata") or {}
     labels = {**((obj.get("metadata") or {}).get("labels") or {}), **(template.get("labels") or {})}

@@ -49,7 +49,7 @@ def subjects(
 ) -> tuple[Subject, ...]:
     """All of them, in the order of a deployment; what goes comes after what its release keeps.
 
-    `manifests` are the last releases' objects by release, those of releases that the site has no more among them,
+    `manifests` are the last releases' objects by release, also of releases that the site no longer has,
     `earlier` tidehub's own objects of earlier deployments.
     """
     namespace = rendered.platform.namespace

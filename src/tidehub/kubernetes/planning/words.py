@@ -1,4 +1,4 @@
-"""A plan for people, line by line, and as JSON. Pure."""
+"""A plan as text, line by line, and as JSON. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where people come in: the address that an Ingress, a Gateway or a load balancer has."""
+"""The address of the exposure: of an Ingress, a Gateway or a load balancer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def load_balancer_addresses(status: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-def way_in(context: Context) -> list[str]:
+def exposure(context: Context) -> list[str]:
     """Addresses (IP or name) that lead to the platform, as far as the cluster says; empty where it does not."""
     look, kind = context.there, kind_of(context)
     if kind == "gateway-api":

@@ -92,7 +92,7 @@ def _down(context: Context, webhook: Mapping[str, Any]) -> str | None:
         return None
     name, where = str(service["name"]), str(service["namespace"])
     if context.there.one("v1", "Service", name, where) is None:
-        return f"there is no service {name} in namespace {where}"
+        return f"the Service {name} was not found in namespace {where}"
     if not ready_addresses(context.there, where, name):
         return f"the service {name} in namespace {where} has no pod that is ready"
     return None

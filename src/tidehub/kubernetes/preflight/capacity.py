@@ -1,4 +1,4 @@
-"""The nodes, and how many people fit on them beside the platform."""
+"""The nodes, and how many users fit on them beside the platform."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from decimal import Decimal
 from tidehub.kubernetes.preflight.machines import Machine, how_many, machines
 from tidehub.kubernetes.preflight.model import Context, Finding, NotKnown
 from tidehub.kubernetes.preflight.ownership import existing
-from tidehub.kubernetes.preflight.workloads import people_pods, told, workloads
+from tidehub.kubernetes.preflight.workloads import told, user_pods, workloads
 
 _SCALERS = (
     ("autoscaling.x-k8s.io/v1", "ProvisioningRequest"),
@@ -32,7 +32,7 @@ def nodes(context: Context) -> list[Finding]:
                 "nodes",
                 state,  # type: ignore[arg-type]
                 f"{len(unready)} of {len(found)} nodes {'is' if len(unready) == 1 else 'are'} not ready",
-                "have them repaired: their kubelet says nothing, or complains (`kubectl describe node`)",
+                "have them repaired: their kubelet reports nothing, or a problem (`kubectl describe node`)",
                 tuple(unready),
             )
         )
@@ -56,15 +56,15 @@ def nodes(context: Context) -> list[Finding]:
     return [Finding("nodes", "ok", f"{_counted(len(found))} ready{closed}", evidence=tuple(tainted))]
 
 
-def people(context: Context) -> Finding:
-    """How many people's servers fit at once, by what they are guaranteed."""
+def users(context: Context) -> Finding:
+    """How many users' servers fit at once, by what they are guaranteed."""
     usable = [one for one in room(context) if one.open]
     if not usable:
-        raise NotKnown("no node is open, so nobody fits")
+        raise NotKnown("no node takes pods, so no server fits")
     homeless = _place_platform(context, usable)
     server = next(
         one
-        for one in people_pods(context.site)
+        for one in user_pods(context.site)
         if one.name.endswith(f" {context.site.notebooks.default_profile.name}")
     )
     count = how_many(usable, server.requests)
@@ -72,7 +72,7 @@ def people(context: Context) -> Finding:
     evidence = tuple(f"{one.name}: {_free(one)} left beside the platform" for one in usable)
     if homeless:
         return Finding(
-            "people",
+            "users",
             "warning" if scales(context) else "problem",
             f"the platform itself does not fit now: no room for {homeless[0]}"
             + (f" and {len(homeless) - 1} more" if len(homeless) > 1 else ""),
@@ -82,14 +82,14 @@ def people(context: Context) -> Finding:
     if count == 0:
         state = "warning" if scales(context) else "problem"
         return Finding(
-            "people",
+            "users",
             state,  # type: ignore[arg-type]
-            f"the platform fits, and no person's server beside it ({each} each)",
+            f"the platform fits, and no user's server beside it ({each} each)",
             "add nodes, or lower the guarantees in notebooks",
             evidence,
         )
-    fits = "one person fits" if count == 1 else f"{count} people fit"
-    return Finding("people", "ok", f"{fits} at once in the default profile, {each} each", evidence=evidence)
+    fits = "one user fits" if count == 1 else f"{count} users fit"
+    return Finding("users", "ok", f"{fits} at once in the default profile, {each} each", evidence=evidence)
 
 
 def room(context: Context) -> list[Machine]:

@@ -1,4 +1,4 @@
-"""The login: the identity provider, the address it sends people back to, and the secrets."""
+"""The login: the identity provider, the address it sends users back to, and the secrets."""
 
 from __future__ import annotations
 
@@ -77,11 +77,16 @@ def provider(context: Context) -> list[Finding]:
 
 
 def callback_url(context: Context) -> list[Finding]:
-    """The address that the provider sends people back to: whether it can be theirs, and the provider takes it."""
+    """The address that the provider sends users back to: whether it can be theirs, and the provider takes it."""
     url = context.site.site.url
     if url is None:
         return [
-            Finding("callback-url", "problem", "the site has no address (site.url)", "add url: below site:")
+            Finding(
+                "callback-url",
+                "problem",
+                "the site has no address (site.url)",
+                "add `url` to the section `site:`",
+            )
         ]
     wanted = f"{url.rstrip('/')}/hub/oauth_callback"
     stated = context.site.login.callback_url
@@ -99,7 +104,7 @@ def callback_url(context: Context) -> list[Finding]:
             Finding(
                 "callback-url",
                 "problem",
-                f"the address that people are sent back to is not https: {wanted}",
+                f"the address that users are sent back to is not https: {wanted}",
                 "write site.url with https: providers refuse others, and passwords would travel in clear",
             )
         ]
@@ -107,7 +112,7 @@ def callback_url(context: Context) -> list[Finding]:
     if said:
         fix = f"register {wanted} with the identity provider, and the client id as login.client_id"
         return [Finding("callback-registered", "problem", f"the identity provider {said}", fix)]
-    return [Finding("callback-url", "ok", f"people are sent back to {wanted}")]
+    return [Finding("callback-url", "ok", f"users are sent back to {wanted}")]
 
 
 def provider_clock(context: Context) -> Finding:
@@ -172,7 +177,7 @@ def _differing(found: Endpoints, context: Context) -> list[str]:
 def _asked(context: Context, callback: str) -> str:
     """What the provider's authorization endpoint says against this client and address; empty where nothing.
 
-    It is asked as a browser would be, without a person: a provider that knows both shows its sign-in, and one that
+    It is asked as a browser would be, without a user: a provider that knows both shows its sign-in, and one that
     does not must not redirect anywhere (RFC 6749, section 4.1.2.1).
     """
     login = context.site.login

@@ -1,4 +1,4 @@
-"""Container images: whether nodes will find them, run on their kind of machine, and what people's images carry."""
+"""Container images: whether nodes will find them, run on their kind of machine, and what users' images carry."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _TOLD = ("jupyterhub", "distributed", "dask", "dask-gateway")
 
 
 def images(context: Context) -> list[Finding]:
-    """Every image of the platform and of its people."""
-    people, platform = _of_people(context), _of_platform(context)
-    every = list(dict.fromkeys([*people, *platform]))
+    """Every image of the platform and of its users."""
+    users, platform = _of_users(context), _of_platform(context)
+    every = list(dict.fromkeys([*users, *platform]))
     registries = Registries(context.network)
     architectures = _architectures(context)
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         findings = list(
-            pool.map(lambda one: _image(context, registries, one, one in people, architectures), every)
+            pool.map(lambda one: _image(context, registries, one, one in users, architectures), every)
         )
     good = [one for one in findings if one.state == "ok" and one.item == "image"]
     unreached = [one for one in findings if one.item == _UNREACHED]
@@ -46,7 +46,7 @@ def images(context: Context) -> list[Finding]:
 
 
 def _image(
-    context: Context, registries: Registries, image: str, of_people: bool, architectures: set[str]
+    context: Context, registries: Registries, image: str, of_users: bool, architectures: set[str]
 ) -> Finding:
     reference = parse(image)
     if reference is None:
@@ -57,7 +57,7 @@ def _image(
         return Finding("image-moved", "warning", f"{image} is at {reference.host}, which has ended", fix)
     architecture = next(iter(sorted(architectures)), "amd64")
     try:
-        facts = registries.facts(reference, contents=of_people, architecture=architecture)
+        facts = registries.facts(reference, contents=of_users, architecture=architecture)
     except NoAnswer as error:
         fix = "see that the nodes reach the registry: they pull the images, not this machine"
         return Finding(_UNREACHED, "unknown", error.what, fix, (image,))
@@ -80,7 +80,7 @@ def _image(
             f"{image} is for {', '.join(facts.platforms)}, and nodes are {', '.join(lacking)}",
             "publish it for these machines too",
         )
-    return _contents(context, image, facts) if of_people else Finding("image", "ok", image)
+    return _contents(context, image, facts) if of_users else Finding("image", "ok", image)
 
 
 def _contents(context: Context, image: str, facts: ImageFacts) -> Finding:
@@ -116,7 +116,7 @@ def _contents(context: Context, image: str, facts: ImageFacts) -> Finding:
     return Finding("image", "ok", f"{image}: {', '.join(told)}")
 
 
-def _of_people(context: Context) -> list[str]:
+def _of_users(context: Context) -> list[str]:
     site = context.site
     found = [one.image for one in site.notebooks.profiles if one.image]
     if site.dask.engine != "none" and site.dask.image.default != "profile":

@@ -33,14 +33,14 @@ def issuer(context: Context) -> Finding:
         within = look.one(_CERT_MANAGER, "Issuer", name, context.namespace)
         others = tuple(
             f"there is {one['metadata']['name']}" for one in look.all(_CERT_MANAGER, "ClusterIssuer")
-        ) or ("there is no cluster issuer",)
+        ) or ("the cluster has no ClusterIssuer",)
         note = (
             f" (there is an Issuer of that name in {context.namespace}, which is asked by another annotation)"
         )
         return Finding(
             "issuer",
             "problem",
-            f"there is no cluster issuer {name}{note if within else ''}",
+            f"the ClusterIssuer {name} was not found{note if within else ''}",
             "write one of those as kubernetes.exposure.issuer, or have it made",
             others,
         )
@@ -50,11 +50,11 @@ def issuer(context: Context) -> Finding:
         return Finding(
             "issuer",
             "problem",
-            f"the cluster issuer {name} is not ready",
-            "have it looked at (`kubectl describe clusterissuer`): it signs nothing until it is",
+            f"the ClusterIssuer {name} is not ready",
+            "have it checked (`kubectl describe clusterissuer`): it signs nothing until it is ready",
             (str(ready.get("message") or ready.get("reason") or "it has not said why"),),
         )
-    return Finding("issuer", "ok", f"the cluster issuer {name} is ready")
+    return Finding("issuer", "ok", f"the ClusterIssuer {name} is ready")
 
 
 def tls_secret(context: Context) -> list[Finding]:
@@ -76,7 +76,7 @@ def tls_secret(context: Context) -> list[Finding]:
             Finding(
                 "tls-secret",
                 "problem",
-                f"there is no Secret {name} in {context.namespace}, and no issuer makes it",
+                f"the Secret {name} was not found in {context.namespace}, and no issuer makes it",
                 f"kubectl create secret tls {name} --namespace {context.namespace} --cert FILE --key FILE, "
                 "or write kubernetes.exposure.issuer",
             )

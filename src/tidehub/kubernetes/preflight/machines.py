@@ -33,7 +33,7 @@ class Machine:
 
     @property
     def open(self) -> bool:
-        """Whether new pods of people may land here."""
+        """Whether new pods of users may land here."""
         return self.ready and not self.cordoned and not self.refusing
 
     @property

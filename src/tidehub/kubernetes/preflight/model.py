@@ -159,11 +159,11 @@ Check = Callable[[Context], Finding | list[Finding]]
 
 
 def right_missing(problem: ClusterProblem, item: str) -> Finding:
-    """What is said where the person may not look."""
+    """What is said where the operator may not look."""
     return Finding(
         item,
         "unknown",
-        "you may not look at this",
-        "ask for the right to read it, or have an administrator run this command",
+        "your credentials may not read this",
+        "ask for the permission to read it, or have an administrator run this command",
         (problem.what,),
     )

@@ -17,7 +17,9 @@ def namespace(context: Context) -> Finding:
     name = context.namespace
     found = context.there.one("v1", "Namespace", name)
     if found is None:
-        return Finding("namespace", "ok", f"the namespace {name} is not there yet: the deployment makes it")
+        return Finding(
+            "namespace", "ok", f"the namespace {name} does not exist yet: the deployment creates it"
+        )
     if (found.get("status") or {}).get("phase") == "Terminating":
         return Finding(
             "namespace",
@@ -33,7 +35,7 @@ def finalizers(context: Context) -> Finding:
     """Objects of the platform whose deletion has begun and does not end."""
     now = datetime.fromtimestamp(context.network.now(), UTC)
     stuck = []
-    for obj in [*existing(context).values(), *_claims(context), *_definitions(context)]:
+    for obj in [*existing(context).values(), *_pvcs(context), *_crds(context)]:
         since = deleted_since(obj)
         if since is not None and (now - since).total_seconds() > _PATIENCE:
             one = identify(obj, context.namespace)
@@ -45,7 +47,7 @@ def finalizers(context: Context) -> Finding:
             "problem",
             f"{stuck[0].split(' since ')[0]} is being deleted and does not go"
             + (f", and {len(set(stuck)) - 1} more" if len(set(stuck)) > 1 else ""),
-            "have the finalizer's controller finish it (a claim: end the pods that use it); take the finalizer out "
+            "have the finalizer's controller finish it (a PVC: end the pods that use it); take the finalizer out "
             "by hand only when its controller is gone for good and what it guards may be lost",
             tuple(dict.fromkeys(stuck)),
         )
@@ -58,11 +60,11 @@ def deleted_since(obj: Object) -> datetime | None:
     return datetime.fromisoformat(str(stamp)) if stamp else None
 
 
-def _claims(context: Context) -> list[Object]:
+def _pvcs(context: Context) -> list[Object]:
     return context.there.all("v1", "PersistentVolumeClaim", context.namespace)
 
 
-def _definitions(context: Context) -> list[Object]:
+def _crds(context: Context) -> list[Object]:
     look = context.there
     names = [str(crd["metadata"]["name"]) for crd in context.rendered.crds] if context.rendered else []
     found = (look.one("apiextensions.k8s.io/v1", "CustomResourceDefinition", name) for name in names)

@@ -1,4 +1,4 @@
-"""Whose the namespace and its objects are: releases of Helm, of this model or another, and what is nobody's."""
+"""The owners of the namespace and its objects: releases of Helm, of this model or another, or nobody."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def releases(context: Context) -> list[Finding]:
             found.append(_other(one, context))
         elif ours is not None and one.release in ours and one.chart != ours[one.release]:
             found.append(_other_chart(one, ours[one.release]))
-    return found or [Finding("releases", "ok", "no other release is in the way")]
+    return found or [Finding("releases", "ok", "no other release conflicts with this one")]
 
 
 def owner(context: Context) -> list[Finding]:
@@ -42,7 +42,7 @@ def owner(context: Context) -> list[Finding]:
             if said.startswith("release "):
                 foreign.append(f"{identity}: {said}")
         elif said != f"release {release} in namespace {context.namespace}":
-            foreign.append(f"{identity}: {said or 'nobody says whose it is'}")
+            foreign.append(f"{identity}: {said or 'its owner is not known'}")
     if not foreign:
         return [Finding("owner", "ok", "no object of the platform belongs to somebody else")]
     first = foreign[0].split(":")[0]
@@ -50,7 +50,7 @@ def owner(context: Context) -> list[Finding]:
         Finding(
             "owner",
             "problem",
-            f"{first} is there already and is not this platform's"
+            f"{first} already exists and is not this platform's"
             + (f", and {len(foreign) - 1} more" if len(foreign) > 1 else ""),
             "use another namespace, or remove these objects once you know that nobody needs them",
             tuple(foreign),
@@ -78,7 +78,7 @@ def existing(context: Context) -> dict[ObjectId, Object]:
 
 
 def owner_of(obj: Object) -> str:
-    """Whose an object says it is: `release NAME in namespace WHERE`, a manager, or nothing."""
+    """The owner that an object names: `release NAME in namespace WHERE`, a manager, or nothing."""
     meta = obj.get("metadata") or {}
     annotations, labels = meta.get("annotations") or {}, meta.get("labels") or {}
     if annotations.get(RELEASE):
@@ -122,8 +122,8 @@ def _half_way(one: records.Stored) -> Finding:
     return Finding(
         "pending-release",
         "warning",
-        f"the release {one.release} is {one.status}: something was begun and has not ended",
-        "if somebody is at work on it, wait; else `tidehub deploy` goes on from there",
+        f"the release {one.release} is {one.status}: an operation was begun and did not finish",
+        "if somebody is working on it, wait; else `tidehub deploy` continues from there",
         (f"revision {one.revision} of {one.chart} {one.chart_version}",),
     )
 

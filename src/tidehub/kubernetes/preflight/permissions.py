@@ -1,4 +1,4 @@
-"""Whether this person may do exactly what a deployment does, and the Role to ask for where not."""
+"""Whether this user may do exactly what a deployment does, and the Role to ask for where not."""
 
 from __future__ import annotations
 
@@ -55,11 +55,12 @@ def permissions(context: Context) -> Finding:
         return Finding(
             "permissions",
             "problem",
-            f"{len(missing)} of {len(wanted)} rights that a deployment needs are missing",
-            "ask an administrator for these rights, bound to you:\n" + snippet(missing, context.namespace),
+            f"{len(missing)} of {len(wanted)} permissions that a deployment needs are missing",
+            "ask an administrator for these permissions, bound to you:\n"
+            + snippet(missing, context.namespace),
             tuple(_summary(missing)),
         )
-    return Finding("permissions", "ok", f"you have all {len(wanted)} rights that a deployment needs")
+    return Finding("permissions", "ok", f"you have all {len(wanted)} permissions that a deployment needs")
 
 
 def needed(context: Context) -> Iterator[Access]:
@@ -121,13 +122,13 @@ def grants(context: Context) -> list[Finding]:
     answers = cluster.allowed(wanted)
     missing = [access for access, allowed in zip(wanted, answers, strict=True) if not allowed]
     if not missing:
-        return [Finding("grants", "ok", "you have every right that the charts' Roles hand out")]
+        return [Finding("grants", "ok", "you have every permission that the charts' Roles grant")]
     return [
         Finding(
             "grants",
             "problem",
-            "the charts' Roles hand out rights that you do not have yourself, so the server would refuse them",
-            "ask for these rights, or for the verb `escalate` on roles:\n"
+            "the charts' Roles grant permissions that you do not have yourself, so the server would refuse them",
+            "ask for these permissions, or for the verb `escalate` on roles:\n"
             + snippet(missing, namespace, "tidehub-grants"),
             tuple(_summary(missing)),
         )
@@ -191,7 +192,7 @@ def _granted(role: Object, namespace: str) -> Iterator[Access]:
 
 
 def _plural(context: Context, obj: Object) -> str:
-    """The resource of a kind: by the server, by a definition that comes along, else by the custom of plurals."""
+    """The resource of a kind: by the server, by a CRD that comes along, else by the custom of plurals."""
     kind, version = str(obj["kind"]), str(obj["apiVersion"])
     known: Mapping[tuple[str, str], tuple[str, bool]] = context.there.plurals()
     if (version, kind) in known:

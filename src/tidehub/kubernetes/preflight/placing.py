@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from tidehub.kubernetes.preflight.capacity import room, scales
 from tidehub.kubernetes.preflight.model import Context, Finding, NotKnown
-from tidehub.kubernetes.preflight.workloads import Workload, people_pods, told, workloads
+from tidehub.kubernetes.preflight.workloads import Workload, told, user_pods, workloads
 
 
 def fits(context: Context) -> list[Finding]:
     """Every kind of pod against every node as if it were empty."""
     machines = [one for one in room(context) if not one.cordoned and not one.refusing]
     if not machines:
-        raise NotKnown("there is no node that takes the platform's pods")
-    wanted: list[Workload] = people_pods(context.site)
+        raise NotKnown("no node takes the platform's pods")
+    wanted: list[Workload] = user_pods(context.site)
     if context.rendered is not None:
         wanted = [*workloads(context.rendered), *wanted]
     never = [

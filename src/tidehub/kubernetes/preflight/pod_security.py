@@ -8,7 +8,7 @@ from typing import Any
 from tidehub.kubernetes.cluster.port import ClusterProblem
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.preflight.model import Context, Finding, NotKnown
-from tidehub.kubernetes.preflight.workloads import Workload, people_pods, workloads
+from tidehub.kubernetes.preflight.workloads import Workload, user_pods, workloads
 
 _ENFORCE = "pod-security.kubernetes.io/enforce"
 _MARK = "violates PodSecurity"
@@ -76,9 +76,9 @@ def _pod(template: Object) -> Object:
 
 
 def _servers(context: Context) -> list[Workload]:
-    """A person's server as the chart makes it: with the container that blocks the cloud's metadata service."""
+    """A user's server as the chart makes it: with the container that blocks the cloud's metadata service."""
     found = []
-    for one in people_pods(context.site)[:1]:
+    for one in user_pods(context.site)[:1]:
         template = copy.deepcopy(dict(one.pod))
         template["spec"]["securityContext"] = {"fsGroup": 100}
         for container in template["spec"]["containers"]:

@@ -13,8 +13,8 @@ from tidehub.kubernetes.preflight.ownership import existing
 from tidehub.kubernetes.preflight.workloads import (
     Workload,
     containers,
-    people_pods,
     pod_amounts,
+    user_pods,
     workloads,
     written,
 )
@@ -27,24 +27,24 @@ _COMPUTE = ("cpu", "memory", "ephemeral-storage")
 
 
 def quota(context: Context) -> list[Finding]:
-    """Whether the platform, and one person's server beside it, fit into the quotas."""
+    """Whether the platform, and one user's server beside it, fit into the quotas."""
     quotas = context.there.all("v1", "ResourceQuota", context.namespace)
     if not quotas:
         return [Finding("quota", "ok", "no ResourceQuota limits the namespace")]
     platform = _new_demand(context)
-    person = _demand([_first_server(context)])
-    findings = [one for each in quotas for one in _against(each, platform, person, context)]
+    user = _demand([_first_server(context)])
+    findings = [one for each in quotas for one in _against(each, platform, user, context)]
     return findings or [
         Finding("quota", "ok", f"the platform and a first server fit into the quota ({_names(quotas)})")
     ]
 
 
 def limit_range(context: Context) -> list[Finding]:
-    """Whether containers and claims are within the bounds of the LimitRanges."""
+    """Whether containers and PVCs are within the bounds of the LimitRanges."""
     ranges = context.there.all("v1", "LimitRange", context.namespace)
     if not ranges:
-        return [Finding("limit-range", "ok", "no LimitRange bounds containers or claims")]
-    pods = [*workloads(context.objects), *people_pods(context.site)]
+        return [Finding("limit-range", "ok", "no LimitRange bounds containers or PVCs")]
+    pods = [*workloads(context.objects), *user_pods(context.site)]
     broken = []
     for one in ranges:
         for bounds in (one.get("spec") or {}).get("limits") or []:
@@ -65,7 +65,7 @@ def limit_range(context: Context) -> list[Finding]:
 
 
 def _against(
-    quota: Object, platform: Mapping[str, Decimal], person: Mapping[str, Decimal], context: Context
+    quota: Object, platform: Mapping[str, Decimal], user: Mapping[str, Decimal], context: Context
 ) -> Iterator[Finding]:
     status, spec = quota.get("status") or {}, quota.get("spec") or {}
     if spec.get("scopes") or spec.get("scopeSelector"):
@@ -89,30 +89,28 @@ def _against(
             tuple(over),
         )
     else:
-        yield from _one_person(name, hard, used, platform, person)
+        yield from _one_user(name, hard, used, platform, user)
     yield from _unstated(name, hard, context)
 
 
-def _one_person(
+def _one_user(
     name: str,
     hard: Mapping[str, Decimal],
     used: Mapping[str, Decimal],
     platform: Mapping[str, Decimal],
-    person: Mapping[str, Decimal],
+    user: Mapping[str, Decimal],
 ) -> Iterator[Finding]:
     short = []
     for resource, most in hard.items():
         key = _plain(resource)
         left = most - used.get(resource, Decimal(0)) - platform.get(key, Decimal(0))
-        if person.get(key, Decimal(0)) > left:
-            short.append(
-                f"{resource}: {written(resource, person[key])} wanted, {written(resource, left)} left"
-            )
+        if user.get(key, Decimal(0)) > left:
+            short.append(f"{resource}: {written(resource, user[key])} wanted, {written(resource, left)} left")
     if short:
         yield Finding(
-            "quota-people",
+            "quota-users",
             "problem",
-            f"the ResourceQuota {name} holds the platform, and no person's server beside it: {short[0]}",
+            f"the ResourceQuota {name} holds the platform, and no user's server beside it: {short[0]}",
             "ask for a larger quota: every server takes its guarantee from it",
             tuple(short),
         )
@@ -133,7 +131,7 @@ def _unstated(name: str, hard: Mapping[str, Decimal], context: Context) -> Itera
             continue
         without = [
             one.name
-            for one in [*workloads(context.objects), *people_pods(context.site)]
+            for one in [*workloads(context.objects), *user_pods(context.site)]
             if any(
                 bare not in _stated(container, which) for container in containers(one.pod.get("spec") or {})
             )
@@ -188,7 +186,7 @@ def _demand(pods: Iterable[Workload], daemon_pods: int = 1) -> dict[str, Decimal
 
 def _first_server(context: Context) -> Workload:
     wanted = context.site.notebooks.default_profile.name
-    pods = people_pods(context.site)
+    pods = user_pods(context.site)
     return next((one for one in pods if one.name.endswith(f" {wanted}")), pods[0])
 
 
@@ -205,7 +203,7 @@ def _out_of(bounds: Mapping[str, Any], pods: Iterable[Workload], context: Contex
     kind = bounds.get("type")
     least, most = _numbers(bounds.get("min") or {}), _numbers(bounds.get("max") or {})
     if kind == "PersistentVolumeClaim":
-        for name, size in _claims(context):
+        for name, size in _pvcs(context):
             yield from _outside(name, {"storage": size}, {"storage": size}, least, most)
         return
     for one in pods:
@@ -238,15 +236,15 @@ def _outside(
             )
 
 
-def _claims(context: Context) -> Iterator[tuple[str, Decimal]]:
+def _pvcs(context: Context) -> Iterator[tuple[str, Decimal]]:
     for _, obj in context.objects.everything():
         if obj["kind"] == "PersistentVolumeClaim":
             size = amount(((obj["spec"].get("resources") or {}).get("requests") or {}).get("storage"))
             if size is not None:
-                yield f"the claim {obj['metadata']['name']}", size
+                yield f"the PVC {obj['metadata']['name']}", size
     home = context.site.notebooks.home.size
     if home is not None:
-        yield "a person's home", Decimal(home)
+        yield "a user's home", Decimal(home)
 
 
 def _numbers(quantities: Mapping[str, Any]) -> dict[str, Decimal]:

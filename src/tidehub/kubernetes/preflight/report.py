@@ -1,4 +1,4 @@
-"""What preflight found, as lines for a person and as JSON. Pure."""
+"""What preflight found, as lines of text and as JSON. Pure."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def summary(findings: Sequence[Finding]) -> str:
 
 
 def ready(findings: Iterable[Finding]) -> bool:
-    """Whether nothing that was found stands in the way."""
+    """Whether nothing that was found prevents a deployment."""
     return all(one.state != "problem" for one in findings)
 
 

@@ -12,7 +12,9 @@ from tidehub.kubernetes.cluster.port import ClusterProblem
 from tidehub.kubernetes.preflight import (
     admission,
     capacity,
-    definitions,
+    crds,
+    exposure,
+    exposure_gateway,
     identity,
     images,
     issuing,
@@ -24,8 +26,6 @@ from tidehub.kubernetes.preflight import (
     quota,
     server,
     storage,
-    way_in,
-    way_in_gateway,
 )
 from tidehub.kubernetes.preflight.model import (
     Check,
@@ -40,7 +40,7 @@ from tidehub.kubernetes.preflight.model import (
 SECONDS = 90.0
 """For all items together."""
 _SIDE_BY_SIDE = 12
-_RENDER_FIRST = "mend what is said about secrets, charts, helm or the rendering, and run this again"
+_RENDER_FIRST = "fix what is reported about secrets, charts, helm or the rendering, and run this again"
 
 ITEMS: tuple[tuple[str, str, Check], ...] = (
     ("Cluster", "connection", server.connection),
@@ -61,18 +61,18 @@ ITEMS: tuple[tuple[str, str, Check], ...] = (
     ("Namespace", "quota", quota.quota),
     ("Namespace", "limit-range", quota.limit_range),
     ("Namespace", "pod-security", pod_security.pod_security),
-    ("Definitions", "definitions", definitions.definitions),
+    ("CRDs", "crds", crds.crds),
     ("Storage", "storage-class", storage.storage_class),
-    ("Storage", "claims", storage.claims),
-    ("Way in", "ingress-class", way_in.ingress_class),
-    ("Way in", "ingress-address", way_in.ingress_address),
-    ("Way in", "ingress-host", way_in.ingress_host),
-    ("Way in", "gateway", way_in_gateway.gateway),
-    ("Way in", "load-balancer", way_in.load_balancer),
-    ("Way in", "issuer", issuing.issuer),
-    ("Way in", "tls-secret", issuing.tls_secret),
-    ("Way in", "dns", way_in.dns),
-    ("Capacity", "people", capacity.people),
+    ("Storage", "pvcs", storage.pvcs),
+    ("Exposure", "ingress-class", exposure.ingress_class),
+    ("Exposure", "ingress-address", exposure.ingress_address),
+    ("Exposure", "ingress-host", exposure.ingress_host),
+    ("Exposure", "gateway", exposure_gateway.gateway),
+    ("Exposure", "load-balancer", exposure.load_balancer),
+    ("Exposure", "issuer", issuing.issuer),
+    ("Exposure", "tls-secret", issuing.tls_secret),
+    ("Exposure", "dns", exposure.dns),
+    ("Capacity", "users", capacity.users),
     ("Capacity", "fits", placing.fits),
     ("Images", "images", images.images),
     ("Login", "identity-provider", identity.provider),

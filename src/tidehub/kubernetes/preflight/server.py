@@ -27,7 +27,11 @@ def connection(context: Context) -> list[Finding]:
         fix = "put the cluster's CA into the kubeconfig and take out insecure-skip-tls-verify"
         return [
             Finding(
-                "connection", "warning", f"{cluster.name} answers, and nobody vouches for it", fix, unwise
+                "connection",
+                "warning",
+                f"{cluster.name} answers, and its certificate is not verified",
+                fix,
+                unwise,
             )
         ]
     return [Finding("connection", "ok", f"{cluster.name} answers")]
@@ -103,7 +107,7 @@ def rendering(context: Context) -> list[Finding]:
 
 
 def kinds_served(context: Context) -> Finding:
-    """Whether the server has every kind that is to be deployed, or gets it from a definition that comes along."""
+    """Whether the server has every kind that is to be deployed, or gets it from a CRD that comes along."""
     rendered, look = context.objects, context.there
     coming = {
         (f"{crd['spec']['group']}/{version['name']}", crd["spec"]["names"]["kind"])
@@ -124,7 +128,7 @@ def kinds_served(context: Context) -> Finding:
         names = tuple(f"{one.kind} of {one.api_version}, for example {one.name}" for one in lacking)
         kind = lacking[0]
         fix = (
-            "install what defines these kinds (for the Gateway API: its custom resource definitions)"
+            "install what defines these kinds (for the Gateway API: its CustomResourceDefinitions)"
             if ("." in kind.group and not kind.group.endswith(".k8s.io")) or "gateway" in kind.group
             else "the chart writes kinds of another Kubernetes: take a chart version for this one"
         )
@@ -149,7 +153,7 @@ def cluster_dns(context: Context) -> Finding:
         return Finding(
             "cluster-dns",
             "warning",
-            "there is no name service in kube-system: pods may not find each other",
+            "no DNS service was found in kube-system: pods may not find each other",
             "have CoreDNS installed, unless this cluster resolves names by other means",
         )
     name = str(services[0]["metadata"]["name"])
@@ -158,10 +162,10 @@ def cluster_dns(context: Context) -> Finding:
         return Finding(
             "cluster-dns",
             "problem",
-            f"the cluster's name service ({name} in kube-system) has no pod that is ready",
+            f"the cluster's DNS service ({name} in kube-system) has no pod that is ready",
             "have its pods repaired: without it the hub does not find its proxy",
         )
-    return Finding("cluster-dns", "ok", f"the cluster's name service has {len(ready)} ready")
+    return Finding("cluster-dns", "ok", f"the cluster's DNS service has {len(ready)} ready")
 
 
 def clock(context: Context) -> Finding:
@@ -173,11 +177,11 @@ def clock(context: Context) -> Finding:
     return clock_finding("clock", "the API server's clock", float(offset))
 
 
-def clock_finding(item: str, whose: str, offset: float) -> Finding:
+def clock_finding(item: str, clock: str, offset: float) -> Finding:
     """What an offset in seconds means. Answers carry whole seconds, and take their time to come."""
-    apart = f"{whose} is {abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} this machine's"
+    apart = f"{clock} is {abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} this machine's"
     if abs(offset) < _CLOCK_WARNING:
-        return Finding(item, "ok", f"{whose} agrees with this machine's")
+        return Finding(item, "ok", f"{clock} agrees with this machine's")
     state = "problem" if abs(offset) >= _CLOCK_PROBLEM else "warning"
     fix = "set the clocks by NTP: tokens and certificates are refused before and after their time"
     return Finding(item, state, apart, fix)  # type: ignore[arg-type]

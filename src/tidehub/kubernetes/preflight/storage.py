@@ -1,4 +1,4 @@
-"""Storage classes of homes and the hub's database, and the claims that are there already."""
+"""Storage classes of homes and the hub's database, and the PVCs that are there already."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from decimal import Decimal
 
 from tidehub.kubernetes.cluster.port import ClusterProblem
 from tidehub.kubernetes.objects import Object
-from tidehub.kubernetes.people import HOME
 from tidehub.kubernetes.planning.quantities import amount
 from tidehub.kubernetes.preflight.model import Context, Finding
 from tidehub.kubernetes.preflight.workloads import written
+from tidehub.kubernetes.users import HOME
 
 _API = "storage.k8s.io/v1"
 _DEFAULT = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
@@ -41,58 +41,62 @@ def storage_class(context: Context) -> list[Finding]:
     return findings
 
 
-def claims(context: Context) -> list[Finding]:
-    """Claims that are there already against what is asked for now."""
-    look, wanted = context.there, dict(_claims(context))
+def pvcs(context: Context) -> list[Finding]:
+    """PVCs that are there already against what is asked for now."""
+    look, wanted = context.there, dict(_pvcs(context))
     live = {
         str(one["metadata"]["name"]): one
         for one in look.all("v1", "PersistentVolumeClaim", context.namespace)
     }
     findings = [
-        finding for name, claim in wanted.items() if name in live for finding in _compared(claim, live[name])
+        finding for name, pvc in wanted.items() if name in live for finding in _compared(pvc, live[name])
     ]
     findings += _lost(live)
     findings += _homes(context, live)
     if findings:
         return findings
     there = sum(1 for name in wanted if name in live)
-    return [
-        Finding("claims", "ok", f"{there} of {len(wanted)} claims are there, and none contradicts the site")
-    ]
+    return [Finding("pvcs", "ok", f"{there} of {len(wanted)} PVCs are there, and none contradicts the site")]
 
 
 def _wanted(context: Context) -> dict[str | None, list[str]]:
     """Class (None is the default one) and what it is for."""
     uses: dict[str | None, list[str]] = {}
-    for name, claim in _claims(context):
-        uses.setdefault(_class_of(claim), []).append(f"the claim {name}")
+    for name, pvc in _pvcs(context):
+        uses.setdefault(_class_of(pvc), []).append(f"the PVC {name}")
     if context.rendered is None:
         uses.setdefault(context.site.hub.database.storage_class, []).append("the hub's database")
     uses.setdefault(context.site.notebooks.home.storage_class, []).append("homes")
     return uses
 
 
-def _claims(context: Context) -> Iterator[tuple[str, Object]]:
+def _pvcs(context: Context) -> Iterator[tuple[str, Object]]:
     for _, obj in context.rendered.everything() if context.rendered else ():
         if obj["kind"] == "PersistentVolumeClaim":
             yield str(obj["metadata"]["name"]), obj
 
 
 def _found(wanted: str | None, what: str, classes: dict[str, Object]) -> tuple[Object | None, list[Finding]]:
-    names = tuple(f"there is {name}" for name in sorted(classes)) or ("the cluster has no storage class",)
+    names = tuple(f"there is {name}" for name in sorted(classes)) or ("the cluster has no StorageClass",)
     if wanted:
         if wanted in classes:
             return classes[wanted], []
         fix = "name one of those in the site file, or have this one made"
         return None, [
-            Finding("storage-class", "problem", f"there is no storage class {wanted}, for {what}", fix, names)
+            Finding(
+                "storage-class",
+                "problem",
+                f"the StorageClass {wanted} was not found, for {what}",
+                fix,
+                names,
+            )
         ]
     default = [one for one in classes.values() if _is_default(one)]
     if not default:
         fix = (
             "write notebooks.home.storage_class and hub.database.storage_class, or have one marked as default"
         )
-        what = f"no storage class is the default one, and {what} name none: their claims would wait for ever"
+        what = f"no StorageClass is the default one, and {what} name none: their PVCs would stay Pending"
         return None, [Finding("storage-default", "problem", what, fix, names)]
     # With several, the newest counts: https://kubernetes.io/docs/concepts/storage/storage-classes/#default-storageclass
     newest = max(default, key=lambda one: str(one["metadata"].get("creationTimestamp")))
@@ -103,7 +107,7 @@ def _found(wanted: str | None, what: str, classes: dict[str, Object]) -> tuple[O
         Finding(
             "storage-default",
             "warning",
-            f"several storage classes are the default one ({several}); the newest counts: {newest['metadata']['name']}",
+            f"several StorageClasses are the default one ({several}); the newest counts: {newest['metadata']['name']}",
             "name the one that is meant in the site file, or have the mark taken from the others",
         )
     ]
@@ -120,7 +124,7 @@ def _judged(context: Context, found: Object, what: str) -> list[Finding]:
             Finding(
                 "storage-expansion",
                 "warning",
-                f"volumes of the storage class {name} cannot grow: the sizes for {what} are final",
+                f"volumes of the StorageClass {name} cannot grow: the sizes for {what} are final",
                 "have allowVolumeExpansion set, if its driver can, or begin with sizes that will do",
             )
         )
@@ -139,9 +143,9 @@ def _judged(context: Context, found: Object, what: str) -> list[Finding]:
         return findings
     policy = str(found.get("reclaimPolicy") or "Delete")
     evidence = (
-        f"{provisioner}, {mode}, volumes that can grow, {'kept' if policy == 'Retain' else 'deleted'} with their claim",
+        f"{provisioner}, {mode}, volumes that can grow, {'kept' if policy == 'Retain' else 'deleted'} with their PVC",
     )
-    return [Finding("storage-class", "ok", f"the storage class {name} for {what}", evidence=evidence)]
+    return [Finding("storage-class", "ok", f"the StorageClass {name} for {what}", evidence=evidence)]
 
 
 def _no_provisioner(context: Context, name: str, provisioner: str) -> Finding | None:
@@ -155,8 +159,8 @@ def _no_provisioner(context: Context, name: str, provisioner: str) -> Finding | 
         return Finding(
             "storage-provisioner",
             "warning" if free else "problem",
-            f"nothing makes volumes of the storage class {name}: each is made by hand, and {len(free)} are free",
-            "use a class with a provisioner: every new person needs a volume",
+            f"nothing makes volumes of the StorageClass {name}: each is made by hand, and {len(free)} are free",
+            "use a class with a provisioner: every new user needs a volume",
         )
     driver = _MIGRATED.get(provisioner, provisioner)
     # Provisioners outside of CSI (nfs-subdir, local-path) do not announce themselves.
@@ -167,7 +171,7 @@ def _no_provisioner(context: Context, name: str, provisioner: str) -> Finding | 
     return Finding(
         "storage-provisioner",
         "problem",
-        f"the driver {driver} of the storage class {name} is not installed: no volume would be made",
+        f"the driver {driver} of the StorageClass {name} is not installed: no volume would be made",
         "have the CSI driver installed, or name another class",
     )
 
@@ -176,46 +180,46 @@ def _compared(wanted: Object, live: Object) -> Iterator[Finding]:
     name, asked, has = str(live["metadata"]["name"]), _class_of(wanted), _class_of(live)
     if asked and asked != has:
         yield Finding(
-            "claim-class",
+            "pvc-class",
             "problem",
-            f"the claim {name} has the storage class {has or '(none)'}, and the site says {asked}: that is final",
-            f"write {has or 'its class'} in the site file, or move the data: a new claim means an empty volume",
+            f"the PVC {name} has the StorageClass {has or '(none)'}, and the site says {asked}: that is final",
+            f"write {has or 'its class'} in the site file, or move the data: a new PVC means an empty volume",
         )
     size, there = _size(wanted), _size(live)
     if size is None or there is None or size == there:
         return
     if size < there:
         yield Finding(
-            "claim-size",
+            "pvc-size",
             "problem",
-            f"the claim {name} has {written('storage', there)}, and the site says {written('storage', size)}: "
-            "claims do not shrink",
+            f"the PVC {name} has {written('storage', there)}, and the site says {written('storage', size)}: "
+            "PVCs do not shrink",
             f"write {written('storage', there)} or more",
         )
     else:
         yield Finding(
-            "claim-size",
+            "pvc-size",
             "warning",
-            f"the claim {name} would grow from {written('storage', there)} to {written('storage', size)}",
-            "nothing, where its storage class lets volumes grow; else the server refuses it",
+            f"the PVC {name} would grow from {written('storage', there)} to {written('storage', size)}",
+            "nothing, where its StorageClass lets volumes grow; else the server refuses it",
         )
 
 
 def _lost(live: dict[str, Object]) -> Iterator[Finding]:
-    lost = sorted(name for name, claim in live.items() if (claim.get("status") or {}).get("phase") == "Lost")
+    lost = sorted(name for name, pvc in live.items() if (pvc.get("status") or {}).get("phase") == "Lost")
     if lost:
         yield Finding(
-            "claim-lost",
+            "pvc-lost",
             "problem",
-            f"the volume of {lost[0]} is gone"
+            f"the PersistentVolume of the PVC {lost[0]} is gone"
             + (f", and those of {len(lost) - 1} more" if len(lost) > 1 else ""),
-            "have the volume brought back, or delete the claim once its data is given up",
+            "have the volume brought back, or delete the PVC once its data is given up",
             tuple(lost),
         )
 
 
 def _homes(context: Context, live: dict[str, Object]) -> Iterator[Finding]:
-    """Homes of people who have been here before."""
+    """Homes of users who have been here before."""
     homes = [one for one in live.values() if (one["metadata"].get("labels") or {}).get("component") == HOME]
     wanted = context.site.notebooks.home.storage_class
     others = sorted({str(_class_of(one)) for one in homes if wanted and _class_of(one) != wanted})
@@ -224,17 +228,17 @@ def _homes(context: Context, live: dict[str, Object]) -> Iterator[Finding]:
         yield Finding(
             "homes-class",
             "warning",
-            f"{count} of {len(homes)} homes have another storage class ({', '.join(others)}) than new ones ({wanted})",
+            f"{count} of {len(homes)} homes have another StorageClass ({', '.join(others)}) than new ones ({wanted})",
             "nothing: homes stay where they are",
         )
 
 
-def _class_of(claim: Object) -> str | None:
-    return (claim.get("spec") or {}).get("storageClassName") or None
+def _class_of(pvc: Object) -> str | None:
+    return (pvc.get("spec") or {}).get("storageClassName") or None
 
 
-def _size(claim: Object) -> Decimal | None:
-    return amount((((claim.get("spec") or {}).get("resources") or {}).get("requests") or {}).get("storage"))
+def _size(pvc: Object) -> Decimal | None:
+    return amount((((pvc.get("spec") or {}).get("resources") or {}).get("requests") or {}).get("storage"))
 
 
 def _is_default(one: Object) -> bool:

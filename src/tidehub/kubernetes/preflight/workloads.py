@@ -49,8 +49,8 @@ def workloads(rendered: Rendered) -> list[Workload]:
     return found
 
 
-def people_pods(site: Site) -> list[Workload]:
-    """What people start: a server of each profile, a Dask scheduler, and the largest worker to be chosen."""
+def user_pods(site: Site) -> list[Workload]:
+    """What users start: a server of each profile, a Dask scheduler, and the largest worker to be chosen."""
     found = []
     for profile in site.notebooks.profiles:
         cpu, memory = site.notebooks.cpu_of(profile), site.notebooks.memory_of(profile)
@@ -70,7 +70,7 @@ def people_pods(site: Site) -> list[Workload]:
         asked = {"cpu": _cores(scheduler.cores), "memory": str(scheduler.memory)}
         found.append(_pod("a Dask scheduler", image, asked, asked))
         asked = {"cpu": _cores(worker.cores.max), "memory": str(worker.memory.max)}
-        found.append(_pod("the largest Dask worker that people may choose", image, asked, asked))
+        found.append(_pod("the largest Dask worker that users may choose", image, asked, asked))
     return found
 
 
@@ -149,7 +149,7 @@ def _cores(number: float) -> str:
 
 
 def told(amounts: Amounts) -> str:
-    """Amounts for people: `2 cores, 4 GiB memory, 8 GiB scratch`; what is nothing is left out."""
+    """Amounts as they are written: `2 cores, 4 GiB memory, 8 GiB scratch`; what is nothing is left out."""
     names = {"cpu": "", "memory": " memory", "ephemeral-storage": " scratch"}
     parts = [
         f"{written(name, number)}{names.get(name, f' {name}')}" for name, number in amounts.items() if number
@@ -158,7 +158,7 @@ def told(amounts: Amounts) -> str:
 
 
 def written(name: str, number: Decimal) -> str:
-    """An amount for people: `2 cores`, `1.5 GiB`, `3`."""
+    """An amount as it is written: `2 cores`, `1.5 GiB`, `3`."""
     if name.removeprefix("requests.").removeprefix("limits.") == "cpu":
         return f"{_plain(number)} core{'' if number == 1 else 's'}"
     if "memory" in name or "storage" in name:

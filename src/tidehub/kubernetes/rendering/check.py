@@ -108,7 +108,7 @@ def _namespace(item: Item, say: Report, namespace: str) -> None:
         say(
             f"it goes into the namespace {item.id.namespace}, not {namespace}",
             "metadata.namespace",
-            fix="that namespace has to be there, with the right to write into it",
+            fix="that namespace has to exist, with the permission to write into it",
             warning=True,
         )
     if item.id.kind in ("ClusterRoleBinding", "RoleBinding"):

@@ -1,4 +1,4 @@
-"""Objects of kinds that are no part of Kubernetes: against the definitions that the charts bring. Pure."""
+"""Objects of kinds that are no part of Kubernetes: against the CRDs that the charts bring. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tidehub.kubernetes.rendering.model import Rendered
 from tidehub.kubernetes.rendering.structural import faults
 
 _OTHERS = frozenset({"gateway.networking.k8s.io"})
-"""Groups whose definitions a cluster brings itself, and that tidehub writes objects of."""
+"""Groups whose CRDs a cluster brings itself, and that tidehub writes objects of."""
 _BUILT_IN = frozenset(
     {version.split("/")[0] for version in OFFLINE_API_VERSIONS if "." in version}
     | {"", "apps", "autoscaling", "batch", "policy"}
@@ -71,5 +71,5 @@ def _unknown(item: Item, served: frozenset[str] | None, say: Report) -> None:
             what = f"this cluster does not serve {item.id.api_version} {item.id.kind}, and no chart brings it"
             say(what, "apiVersion", fix="install what defines it, or take it out of the values")
     elif group not in _BUILT_IN and group not in _OTHERS and group not in _ADDED:
-        what = f"nobody defines {item.id.api_version} {item.id.kind}: neither Kubernetes nor a chart"
+        what = f"no CRD defines {item.id.api_version} {item.id.kind}: neither Kubernetes nor a chart has one"
         say(what, "apiVersion", fix="install what defines it, or take it out of the values")

@@ -89,13 +89,13 @@ def check(item: Item, say: Report) -> None:
     for path, allowed in _ENUMS.get(item.id.kind, {}).items():
         value = at(item.obj, path)
         if value is not None and value not in allowed:
-            say(f"{value!r} is none of {', '.join(allowed)}", path)
+            say(f"{value!r} is not one of {', '.join(allowed)}", path)
     by_kind = {
         "Service": _service,
         "Ingress": _ingress,
         "ConfigMap": _keys,
         "Secret": _keys,
-        "PersistentVolumeClaim": _claim,
+        "PersistentVolumeClaim": _pvc,
         "NetworkPolicy": _policy,
         "PodDisruptionBudget": _budget,
     }
@@ -164,7 +164,7 @@ def _service(item: Item, say: Report) -> None:
             say(f"{node!r} is not a port: 1 to 65535", f"{field}.nodePort")
         check_target(port.get("targetPort"), f"{field}.targetPort", say)
         if port.get("protocol", "TCP") not in PROTOCOLS:
-            say(f"{port['protocol']!r} is none of {', '.join(PROTOCOLS)}", f"{field}.protocol")
+            say(f"{port['protocol']!r} is not one of {', '.join(PROTOCOLS)}", f"{field}.protocol")
         if len(ports) > 1 and (not is_label(port.get("name")) or names.count(port.get("name")) > 1):
             say("several ports need a name each, all different", f"{field}.name")
 
@@ -184,7 +184,7 @@ def _ingress(item: Item, say: Report) -> None:
         for number, path in enumerate(at(rule, "http.paths") or []):
             field = f"spec.rules[{index}].http.paths[{number}]"
             if item.id.api_version == "networking.k8s.io/v1" and path.get("pathType") not in _PATH_TYPES:
-                say(f"{path.get('pathType')!r} is none of {', '.join(_PATH_TYPES)}", f"{field}.pathType")
+                say(f"{path.get('pathType')!r} is not one of {', '.join(_PATH_TYPES)}", f"{field}.pathType")
             if not str(path.get("path") or "/").startswith("/"):
                 say("a path begins with /", f"{field}.path")
     named = at(item.obj, "spec.ingressClassName")
@@ -202,7 +202,7 @@ def _keys(item: Item, say: Report) -> None:
                 say("it is not text", f"{part}.{key}", fix="put it between quotation marks")
 
 
-def _claim(item: Item, say: Report) -> None:
+def _pvc(item: Item, say: Report) -> None:
     size = (at(item.obj, "spec.resources.requests") or {}).get("storage")
     if not is_quantity(size) or not amount(size):
         say(f"{size!r} is not a size", "spec.resources.requests.storage")
@@ -221,7 +221,7 @@ def _policy(item: Item, say: Report) -> None:
                 field = f"spec.{direction}[{index}].ports[{number}]"
                 check_target(port.get("port"), f"{field}.port", say)
                 if port.get("protocol", "TCP") not in PROTOCOLS:
-                    say(f"{port['protocol']!r} is none of {', '.join(PROTOCOLS)}", f"{field}.protocol")
+                    say(f"{port['protocol']!r} is not one of {', '.join(PROTOCOLS)}", f"{field}.protocol")
 
 
 def _budget(item: Item, say: Report) -> None:

@@ -69,7 +69,7 @@ def check(item: Item, say: Report) -> None:
     allowed = _RESTART.get(item.id.kind, ("Always",))
     policy = spec.get("restartPolicy", "Always")
     if policy not in allowed:
-        say(f"{policy!r} is none of {', '.join(allowed)}", f"{path}.restartPolicy")
+        say(f"{policy!r} is not one of {', '.join(allowed)}", f"{path}.restartPolicy")
     _volumes(path, spec, say)
     every = list(containers(path, spec))
     names = [container.get("name") for _, container in every]
@@ -109,7 +109,7 @@ def _volumes(path: str, spec: Mapping[str, Any], say: Report) -> None:
     for where, container in containers(path, spec):
         for index, mount in enumerate(container.get("volumeMounts") or []):
             if mount.get("name") not in names:
-                say(f"there is no volume {mount.get('name')!r}", f"{where}.volumeMounts[{index}].name")
+                say(f"the volume {mount.get('name')!r} does not exist", f"{where}.volumeMounts[{index}].name")
 
 
 def _image(where: str, container: Mapping[str, Any], say: Report, told: set[str]) -> None:
@@ -125,7 +125,7 @@ def _image(where: str, container: Mapping[str, Any], say: Report, told: set[str]
         say(f"the image {image} {what}", f"{where}.image", fix=fix, warning=True)
     policy = container.get("imagePullPolicy")
     if policy is not None and policy not in _PULL:
-        say(f"{policy!r} is none of {', '.join(_PULL)}", f"{where}.imagePullPolicy")
+        say(f"{policy!r} is not one of {', '.join(_PULL)}", f"{where}.imagePullPolicy")
 
 
 def _resources(where: str, container: Mapping[str, Any], say: Report) -> None:
@@ -147,7 +147,7 @@ def _ports(where: str, container: Mapping[str, Any], say: Report) -> None:
         if not is_port(port.get("containerPort")):
             say(f"{port.get('containerPort')!r} is not a port: 1 to 65535", f"{field}.containerPort")
         if port.get("protocol", "TCP") not in PROTOCOLS:
-            say(f"{port['protocol']!r} is none of {', '.join(PROTOCOLS)}", f"{field}.protocol")
+            say(f"{port['protocol']!r} is not one of {', '.join(PROTOCOLS)}", f"{field}.protocol")
         if port.get("name"):
             check_target(port["name"], f"{field}.name", say)
             if names.count(port["name"]) > 1:

@@ -86,9 +86,9 @@ def _needed(path: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str, str 
             source = volume.get(part)
             if isinstance(source, Mapping) and not source.get("optional") and source.get(name):
                 yield kind, str(source[name]), None, f"{where}.{part}.{name}"
-        claim = at(volume, "persistentVolumeClaim.claimName")
-        if claim:
-            yield "PersistentVolumeClaim", str(claim), None, f"{where}.persistentVolumeClaim.claimName"
+        pvc = at(volume, "persistentVolumeClaim.claimName")
+        if pvc:
+            yield "PersistentVolumeClaim", str(pvc), None, f"{where}.persistentVolumeClaim.claimName"
     for where, container in containers(path, spec):
         for index, variable in enumerate(container.get("env") or []):
             for kind, part in (("Secret", "secretKeyRef"), ("ConfigMap", "configMapKeyRef")):

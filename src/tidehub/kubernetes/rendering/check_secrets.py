@@ -45,7 +45,7 @@ def check(
             for name, needle in texts.items():
                 if needle in text:
                     say = reporter(item)
-                    say(f"it shows the secret {name} to whoever may read a {item.id.kind}", field)
+                    say(f"everybody who may read a {item.id.kind} can read the secret {name} in it", field)
                     break
     for one in rendered.releases:
         for path, key in _suspects(one.release.values):

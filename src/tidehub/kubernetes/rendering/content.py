@@ -36,7 +36,7 @@ def files(rendered: Rendered, *, with_secrets: bool, with_charts: bool) -> dict[
         if with_charts:
             archive = one.archive
             found[f"charts/{archive.name}-{archive.version}.tgz"] = FileText(archive.path.read_bytes())
-        for path, content in _definitions(open_chart(one.archive.path)).items():
+        for path, content in _crds(open_chart(one.archive.path)).items():
             found.setdefault(f"crds/{path}", FileText(content))
     put("charts.yaml", _charts(rendered))
     for path, obj in _objects(rendered).items():
@@ -84,11 +84,11 @@ def _manifest(one: RenderedRelease, with_secrets: bool) -> str:
     return head + manifest_of([*one.objects, *one.hooks])
 
 
-def _definitions(chart: Chart) -> Mapping[str, bytes]:
+def _crds(chart: Chart) -> Mapping[str, bytes]:
     """Files below `crds/` of a chart and the charts in it, as they are there."""
     found: dict[str, bytes] = {}
     for inside in chart.subcharts:
-        found.update(_definitions(inside))
+        found.update(_crds(inside))
     for path, content in chart.files.items():
         if path.startswith("crds/") and path.endswith((".yaml", ".yml", ".json")):
             found[f"{chart.metadata.name}-{path.removeprefix('crds/').replace('/', '-')}"] = content

@@ -50,16 +50,16 @@ def write_folder(target: Path, files: Mapping[str, FileText]) -> None:
 
 
 def check_target(target: Path) -> None:
-    """Whether `write_folder` may write there. Raises `UsageError` with what is in the way."""
+    """Whether `write_folder` may write there. Raises `UsageError` with what prevents it."""
     if not target.exists() and not target.is_symlink():
         return
     if target.is_symlink() or not target.is_dir():
-        raise _in_the_way(target, "it is there, and is not a folder")
+        raise _in_the_way(target, "it exists and is not a folder")
     if not any(target.iterdir()):
         return
     written = _read_mark(target)
     if written is None:
-        raise _in_the_way(target, "there are files in it that `tidehub render` did not write")
+        raise _in_the_way(target, "it holds files that `tidehub render` did not write")
     there = {
         str(PurePosixPath(*path.relative_to(target).parts))
         for path in target.rglob("*")
@@ -145,5 +145,5 @@ def _failed(target: Path, error: OSError) -> TidehubError:
     return TidehubError(
         f"the folder cannot be written: {error.strerror or error}",
         where=Place(str(target)),
-        fix="see that there is room and the right to write",
+        fix="check the free space and the permission to write",
     )

@@ -45,7 +45,7 @@ def _contents(with_secrets: bool, with_charts: bool, paths: Set[str]) -> list[st
         rows.append(("`charts/`", "the packaged charts themselves"))
     if any(path.startswith("crds/") for path in paths):
         rows.append(
-            ("`crds/`", "definitions that the charts bring; Helm installs them once and never upgrades them")
+            ("`crds/`", "CRDs that the charts bring; Helm installs them once and never upgrades them")
         )
     rows.append(("`objects/`", "the namespace and what tidehub makes beside the charts"))
     shown = "with secrets" if with_secrets else "with words in the place of secrets"
@@ -120,7 +120,7 @@ def _look(rendered: Rendered) -> list[str]:
             if obj.get("kind") in _ROLLED_OUT:
                 what = f"{obj['kind'].lower()}/{obj['metadata']['name']}"
                 lines.append(f"$ kubectl -n {namespace} rollout status {what} --timeout {_TIMEOUT}")
-    kinds = sorted({_plural(str(obj["kind"])) for obj in _ways_in(rendered)} or {"services"})
+    kinds = sorted({_plural(str(obj["kind"])) for obj in _exposing(rendered)} or {"services"})
     lines.append(f"$ kubectl -n {namespace} get pods,persistentvolumeclaims,{','.join(kinds)}")
     lines.append(f"$ kubectl -n {namespace} get events --sort-by .lastTimestamp")
     site = rendered.platform.site
@@ -146,15 +146,15 @@ def _later(rendered: Rendered) -> list[str]:
     lines += [
         "```",
         "",
-        "Helm keeps people's homes (claims that the hub made) and definitions.",
-        *_claims(rendered),
+        "Helm keeps users' homes (PVCs that the hub made) and CRDs.",
+        *_pvcs(rendered),
         "`kubectl delete namespace` deletes everything, homes too.",
         "",
     ]
     return lines
 
 
-def _claims(rendered: Rendered) -> list[str]:
+def _pvcs(rendered: Rendered) -> list[str]:
     said = []
     for one in rendered.releases:
         for obj in one.objects:
@@ -162,7 +162,7 @@ def _claims(rendered: Rendered) -> list[str]:
                 kept = (obj["metadata"].get("annotations") or {}).get("helm.sh/resource-policy") == "keep"
                 does = "keeps" if kept else "deletes"
                 also = "" if kept else ", with all that is in it: copy that before"
-                said.append(f"It {does} the claim `{obj['metadata']['name']}`{also}.")
+                said.append(f"It {does} the PVC `{obj['metadata']['name']}`{also}.")
     return said
 
 
@@ -201,7 +201,7 @@ def _names(rendered: Rendered) -> Iterable[str]:
     return sorted(str(crd["metadata"]["name"]) for crd in rendered.crds)
 
 
-def _ways_in(rendered: Rendered) -> list[dict[str, object]]:
+def _exposing(rendered: Rendered) -> list[dict[str, object]]:
     kinds = ("Ingress", "HTTPRoute", "Gateway")
     return [obj for _, obj in rendered.everything() if obj.get("kind") in kinds]
 

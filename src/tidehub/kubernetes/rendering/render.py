@@ -60,11 +60,11 @@ def render(
 
     with ThreadPoolExecutor(max(1, len(platform.releases)), thread_name_prefix="render") as pool:
         manifests = [pool.submit(manifest, release) for release in platform.releases]
-        # Definitions are read while Helm is at work: half a megabyte of YAML.
-        definitions = [chart.crds for chart in charts]
+        # CRDs are read while Helm is at work: half a megabyte of YAML.
+        crds_of_charts = [chart.crds for chart in charts]
         releases = tuple(
             _release(release, archives[release.chart], found.result(), crds)
-            for release, found, crds in zip(platform.releases, manifests, definitions, strict=True)
+            for release, found, crds in zip(platform.releases, manifests, crds_of_charts, strict=True)
         )
     return Rendered(platform, releases, platform.objects, version)
 
@@ -100,7 +100,7 @@ def check_supported(chart: Chart, version: str) -> None:
 def _chart(release: Release, archives: Mapping[str, ChartArchive], version: str) -> Chart:
     archive = archives.get(release.chart)
     if archive is None:
-        raise TidehubError(f"there is no archive of the chart {release.chart} {release.version}")
+        raise TidehubError(f"no archive was found of the chart {release.chart} {release.version}")
     chart = open_chart(archive.path)
     check_supported(chart, version)
     for complaint in ignored(chart, helm_values(release)):

@@ -1,4 +1,4 @@
-"""A value against a structural schema: the OpenAPI that definitions of custom resources are written in. Pure.
+"""A value against a structural schema: the OpenAPI that CRDs are written in. Pure.
 
 Strict, as `kubectl --validate=strict`: what the API server would drop without a word is an error. The package
 jsonschema takes two seconds to import where JupyterHub's extras are installed: longer than rendering everything.
@@ -32,14 +32,14 @@ def faults(value: Any, schema: Mapping[str, Any], path: str = "") -> Iterator[Fa
         return
     if schema.get("x-kubernetes-int-or-string"):
         if not _TYPES["integer"](value) and not isinstance(value, str):
-            yield path, "its definition wants a whole number or a text here"
+            yield path, "its CRD requires a whole number or a text here"
         return
     kind = schema.get("type")
     if kind in _TYPES and not _TYPES[kind](value):
-        yield path, f"its definition wants {_article(kind)} here"
+        yield path, f"its CRD requires {_article(kind)} here"
         return
     if "enum" in schema and value not in schema["enum"]:
-        yield path, f"its definition wants one of {', '.join(map(str, schema['enum']))}"
+        yield path, f"its CRD requires one of {', '.join(map(str, schema['enum']))}"
     if isinstance(value, Mapping):
         yield from _mapping(value, schema, path)
     elif isinstance(value, list):
@@ -59,7 +59,7 @@ def _mapping(value: Mapping[str, Any], schema: Mapping[str, Any], path: str) -> 
     )  # fmt: skip
     for name in schema.get("required") or []:
         if name not in value:
-            yield path, f"its definition wants {name}"
+            yield path, f"its CRD requires {name}"
     for name, inner in value.items():
         at = f"{path}.{name}" if path else str(name)
         if name in known:
@@ -67,11 +67,11 @@ def _mapping(value: Mapping[str, Any], schema: Mapping[str, Any], path: str) -> 
         elif isinstance(others, Mapping):
             yield from faults(inner, others, at)
         elif others is False or (known and not others and not open_ended):
-            yield at, "its definition knows no such field"
+            yield at, "its CRD has no such field"
     if len(value) < int(schema.get("minProperties", 0)):
-        yield path, f"its definition wants at least {schema['minProperties']} entries"
+        yield path, f"its CRD requires at least {schema['minProperties']} entries"
     if "maxProperties" in schema and len(value) > int(schema["maxProperties"]):
-        yield path, f"its definition wants at most {schema['maxProperties']} entries"
+        yield path, f"its CRD requires at most {schema['maxProperties']} entries"
 
 
 def _list(value: list[Any], schema: Mapping[str, Any], path: str) -> Iterator[Fault]:
@@ -80,20 +80,20 @@ def _list(value: list[Any], schema: Mapping[str, Any], path: str) -> Iterator[Fa
         for index, item in enumerate(value):
             yield from faults(item, items, f"{path}[{index}]")
     if len(value) < int(schema.get("minItems", 0)):
-        yield path, f"its definition wants at least {schema['minItems']} entries"
+        yield path, f"its CRD requires at least {schema['minItems']} entries"
     if "maxItems" in schema and len(value) > int(schema["maxItems"]):
-        yield path, f"its definition wants at most {schema['maxItems']} entries"
+        yield path, f"its CRD requires at most {schema['maxItems']} entries"
     if schema.get("uniqueItems") and any(item in value[:index] for index, item in enumerate(value)):
-        yield path, "its definition wants every entry once"
+        yield path, "its CRD requires every entry once"
 
 
 def _text(value: str, schema: Mapping[str, Any], path: str) -> Iterator[Fault]:
     if len(value) < int(schema.get("minLength", 0)):
-        yield path, f"its definition wants at least {schema['minLength']} characters"
+        yield path, f"its CRD requires at least {schema['minLength']} characters"
     if "maxLength" in schema and len(value) > int(schema["maxLength"]):
-        yield path, f"its definition wants at most {schema['maxLength']} characters"
+        yield path, f"its CRD requires at most {schema['maxLength']} characters"
     if "pattern" in schema and not _matches(str(schema["pattern"]), value):
-        yield path, f"its definition wants a text that matches {schema['pattern']}"
+        yield path, f"its CRD requires a text that matches {schema['pattern']}"
 
 
 def _number(value: float, schema: Mapping[str, Any], path: str) -> Iterator[Fault]:
@@ -101,12 +101,12 @@ def _number(value: float, schema: Mapping[str, Any], path: str) -> Iterator[Faul
     if low is not None and (value < low or (value == low and schema.get("exclusiveMinimum"))):
         yield (
             path,
-            f"its definition wants {'more than' if schema.get('exclusiveMinimum') else 'at least'} {low}",
+            f"its CRD requires {'more than' if schema.get('exclusiveMinimum') else 'at least'} {low}",
         )
     if high is not None and (value > high or (value == high and schema.get("exclusiveMaximum"))):
         yield (
             path,
-            f"its definition wants {'less than' if schema.get('exclusiveMaximum') else 'at most'} {high}",
+            f"its CRD requires {'less than' if schema.get('exclusiveMaximum') else 'at most'} {high}",
         )
 
 
@@ -119,9 +119,9 @@ def _conditions(value: Any, schema: Mapping[str, Any], path: str) -> Iterator[Fa
         count = sum(not any(faults(value, _open(one), path)) for one in alternatives)
         if alternatives and (not count or (most is not None and count > most)):
             many = "exactly one" if most else "one"
-            yield path, f"its definition wants {many} of {len(alternatives)} alternatives"
+            yield path, f"its CRD requires {many} of {len(alternatives)} alternatives"
     if schema.get("not") is not None and not any(faults(value, _open(schema["not"]), path)):
-        yield path, "its definition excludes what is there"
+        yield path, "its CRD excludes what is there"
 
 
 def _open(schema: Mapping[str, Any]) -> Mapping[str, Any]:

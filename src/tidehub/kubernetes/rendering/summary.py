@@ -1,4 +1,4 @@
-"""What `tidehub render` says of a rendering: for a person, for `--json`, and single objects for `--show`. Pure."""
+"""What `tidehub render` says of a rendering: as text, for `--json`, and single objects for `--show`. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def lines(rendered: Rendered, flaws: Iterable[Flaw], written: Path | None) -> li
     versions = f"release set {platform.release_set}, Kubernetes {rendered.kube_version}"
     found = [f"{platform.site.site.name}: namespace {platform.namespace}, model {platform.model}, {versions}"]
     for one in rendered.releases:
-        crds = f", {len(one.crds)} definitions" if one.crds else ""
+        crds = f", {len(one.crds)} CRDs" if one.crds else ""
         hooks = f", {len(one.hooks)} hooks" if one.hooks else ""
         chart = f"{one.release.chart} {one.release.version}"
         found.append(f"  {one.release.name}: chart {chart}, {len(one.objects)} objects{hooks}{crds}")
@@ -66,7 +66,7 @@ def shown(rendered: Rendered, wanted: str) -> list[Object]:
     }
     groups[OWN] = rendered.objects
     if name not in groups:
-        raise UsageError(f"there is no release {name!r}", expected=f"one of {', '.join(groups)}")
+        raise UsageError(f"the release {name!r} does not exist", expected=f"one of {', '.join(groups)}")
     found = [
         obj
         for obj in groups[name]
@@ -90,7 +90,7 @@ def _release(one: RenderedRelease) -> dict[str, Any]:
         "sha256": one.archive.sha256,
         "objects": [_named(obj) for obj in one.objects],
         "hooks": [_named(obj) for obj in one.hooks],
-        "definitions": [str(crd["metadata"]["name"]) for crd in one.crds],
+        "crds": [str(crd["metadata"]["name"]) for crd in one.crds],
     }
 
 

@@ -1,4 +1,4 @@
-"""YAML for people, quickly: keys sorted, code in blocks, the same text for the same values."""
+"""YAML to be read, quickly: keys sorted, code in blocks, the same text for the same values."""
 
 from __future__ import annotations
 

@@ -52,13 +52,13 @@ def check(site: Site) -> None:
     """Raises `TidehubError` for a site that Kubernetes cannot have, however its values were written."""
     if site.site.url is None:
         raise TidehubError(
-            "the site has no address (site.url), and people reach a cluster by none but a public one",
+            "the site has no address (site.url), and users reach a cluster by none but a public one",
             expected="https:// with the name that leads to the cluster",
-            fix="add url: below site:",
+            fix="add `url` to the section `site:`",
         )
     if site.login.provider == "demo" and not replaces_login(site):
         raise TidehubError(
-            "the demo provider runs on one machine only: its people and passwords are made up",
+            "the demo provider runs on one machine only: its users and passwords are made up",
             expected="login.provider: egi-check-in or oidc",
             fix="register the site with an identity provider; `tidehub up` tries the site out without one",
         )

@@ -20,7 +20,7 @@ _SERVICE_NAME = (2026, 3, 0)
 
 
 def is_installed(site: Site) -> bool:
-    """Whether people get their clusters from Dask Gateway."""
+    """Whether users get their clusters from Dask Gateway."""
     return has_gateway(site)
 
 
@@ -65,7 +65,7 @@ def values(site: Site) -> dict[str, Any]:
     gateway["extraConfig"][ORDER_POLICY] = _policy(site)
     if site.overrides is not None and site.overrides.gateway_config is not None:
         gateway["extraConfig"][ORDER_OVERRIDES] = site.overrides.gateway_config
-    # The hub's proxy leads people here: a second public address would only be a second door.
+    # The hub's proxy leads users here: a second public address would only be a second door.
     found["traefik"] = {"service": {"type": "ClusterIP"}}
     return found
 

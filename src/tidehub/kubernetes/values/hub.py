@@ -113,7 +113,7 @@ def _provider(site: Site, addresses: Endpoints | None) -> dict[str, Any]:
 
 
 def _notebooks(site: Site) -> dict[str, Any]:
-    """JupyterLab first, and people at work are never taken for idle."""
+    """JupyterLab first, and users at work are never taken for idle."""
     found: dict[str, Any] = {"singleuser": {"defaultUrl": "/lab"}}
     timeout = to_whole_seconds(site.notebooks.idle_timeout)
     if not timeout:
@@ -153,7 +153,7 @@ def _gateway(site: Site) -> dict[str, Any]:
         "services": {gateway.SERVICE: {"url": f"http://{hub_code.gateway_host(site)}", "display": False}},
     }
     if hub_chart(site) >= charts.SCOPES:
-        # A token reaches no further than its owner: people need the scope for their servers to have it.
+        # A token reaches no further than its owner: users need the scope for their servers to have it.
         hub["loadRoles"] = {
             "user": {"description": "Everybody who may enter", "scopes": ["self", access]},
             "server": {

@@ -1,4 +1,4 @@
-"""Python for the jupyterhub chart's `hub.extraConfig`: the login, and what each person may start. Pure.
+"""Python for the jupyterhub chart's `hub.extraConfig`: the login, and what each user may start. Pure.
 
 The chart executes the entries in the order of their names, one after the other with the same variables. Modules of
 ours travel as text (`tidehub.login.carried`), because the hub's image has none of them.
@@ -33,7 +33,7 @@ _KEEP_GROUPS = """\
 c.GenericOAuthenticator.manage_groups = True
 c.GenericOAuthenticator.post_auth_hook = tidehub_rule.keep_groups
 """
-_PEOPLE = ("site.units", "login.entitled", "login.plain", "login.server_choices")
+_USERS = ("site.units", "login.entitled", "login.plain", "login.server_choices")
 
 
 def carries_login(site: Site) -> bool:
@@ -46,7 +46,7 @@ def carries_login(site: Site) -> bool:
         pinned = site.kubernetes.charts if site.kubernetes is not None else {}
         named = ", ".join(f"{name} {version}" for name, version in pinned.items()) or "the chart"
         raise TidehubError(
-            f"nobody here knows how the hub of {named} asks who may enter",
+            f"it is not known how the hub of {named} decides who may enter",
             expected="jupyterhub 1.0.0 or newer, or a published version of daskhub",
             fix="remove the version below kubernetes.charts, and take the release set's",
         )
@@ -57,7 +57,7 @@ def entries(site: Site, addresses: Endpoints | None = None) -> dict[str, str]:
     """The entries by name, the site's own Python last. Raises `TidehubError` without the provider's addresses."""
     found = {} if replaces_login(site) else {ORDER_LOGIN: login_text(site, addresses)}
     if has_choices(site):
-        found[ORDER_PEOPLE] = people_text(site)
+        found[ORDER_PEOPLE] = users_text(site)
     if site.overrides is not None and site.overrides.hub_config is not None:
         found[ORDER_OVERRIDES] = site.overrides.hub_config
     return found
@@ -112,14 +112,14 @@ def username_trait(site: Site) -> str:
     return "username_key" if hub_chart(site) < (3,) else "username_claim"
 
 
-def people_text(site: Site) -> str:
-    """What each person may start: profiles, sizes, and the scopes of their servers."""
+def users_text(site: Site) -> str:
+    """What each user may start: profiles, sizes, and the scopes of their servers."""
     managed = hub_chart(site) >= charts.MANAGED_GROUPS
     where, what = ("server_choices", "groups_of") if managed else ("older_hub", "memberships")
     words = {"name": site.site.name, "contact": site.site.contact}
     text = (
-        f"# What people may start, by membership; after {ORDER_LOGIN}. Made by tidehub from the site file.\n"
-        + modules_text(_PEOPLE)
+        f"# What users may start, by membership; after {ORDER_LOGIN}. Made by tidehub from the site file.\n"
+        + modules_text(_USERS)
         + f"""
 from tidehub.login.{where} import {what}
 from tidehub.login.server_choices import ServerChoices

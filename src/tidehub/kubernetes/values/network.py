@@ -3,7 +3,7 @@
 The jupyterhub chart has policies for its own pods; since 2.0 they keep notebook servers from private addresses, and
 so from the gateway. The dask-gateway chart has none. A policy counts only where the cluster's network enforces it.
 
-Labels cannot say "of the same cluster as I", so what one person's workers may reach of another's is closed here, and
+Labels cannot say "of the same cluster as I", so what one user's workers may reach of another's is closed here, and
 each cluster is opened to itself when it is made (`api_pod/separation.py`).
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from tidehub.kubernetes.objects import Object
-from tidehub.kubernetes.people import SERVER
+from tidehub.kubernetes.users import SERVER
 from tidehub.kubernetes.values import gateway, operator
 from tidehub.site.charts import hub_chart
 from tidehub.site.model import Site
@@ -46,7 +46,7 @@ def hub_values(site: Site) -> dict[str, Any]:
         "singleuser": {"networkPolicy": {"egress": _beside_defaults(site, rules, _older_notebooks())}}
     }
     if gateway.is_installed(site):
-        # The hub's proxy leads browsers there, and the hub ends clusters of people whose membership ended. The
+        # The hub's proxy leads browsers there, and the hub ends clusters of users whose membership ended. The
         # chart opens private addresses to both, but some networks (Cilium) know pods by labels alone.
         egress = {"networkPolicy": {"egress": _beside_defaults(site, rules, [_anywhere()])}}
         found |= {"hub": egress, "proxy": {"chp": egress}}
@@ -116,7 +116,7 @@ def _gateway_policies(site: Site) -> list[Object]:
         _policy(
             f"{name}-api",
             {"matchLabels": gateway_pods(site, "gateway")},
-            # People come through the proxy, schedulers send their heartbeats.
+            # Users come through the proxy, schedulers send their heartbeats.
             ingress=[{"from": [traefik, scheduler], "ports": _ports(GATEWAY_API)}],
         ),
         # It asks the API server only, and nothing asks it but the kubelet.

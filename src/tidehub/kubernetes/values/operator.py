@@ -1,9 +1,9 @@
 """The engine `operator`: the Dask operator, and what notebooks may ask of it. Pure.
 
-It is what became of the classic dask-kubernetes. People's pods make DaskCluster objects, the operator makes the pods.
-All notebook servers share one service account, so the cluster cannot tell people apart. Held here: the size of a
+It is what became of the classic dask-kubernetes. Users' pods make DaskCluster objects, the operator makes the pods.
+All notebook servers share one service account, so the cluster cannot tell users apart. Held here: the size of a
 worker and of a scheduler, workers of one group, and that a cluster's pods reach no secret, volume, host or other
-account (`policies`). Not held, because nothing there counts by person: dask.per_user, dask.cluster's cores and memory,
+account (`policies`). Not held, because nothing there counts by user: dask.per_user, dask.cluster's cores and memory,
 whose cluster somebody deletes or sends work to. Where that matters, the engine is `gateway`.
 """
 
@@ -22,7 +22,7 @@ RELEASE = "dask-operator"
 PODS = {"app.kubernetes.io/name": CHART, "app.kubernetes.io/instance": RELEASE}
 """Labels of the operator's own pods."""
 SERVICE_ACCOUNT = "daskkubernetes"
-"""The name that the daskhub chart and the Pangeo guide gave the account of people's pods."""
+"""The name that the daskhub chart and the Pangeo guide gave the account of users' pods."""
 GROUP = "kubernetes.dask.org"
 RESOURCES = ("daskclusters", "daskworkergroups", "daskjobs", "daskautoscalers")
 _RBAC, _ADMISSION = "rbac.authorization.k8s.io", "admissionregistration.k8s.io"
@@ -30,7 +30,7 @@ _LABELS = {"app.kubernetes.io/managed-by": "tidehub"}
 
 
 def is_installed(site: Site) -> bool:
-    """Whether people make their clusters through the Dask operator."""
+    """Whether users make their clusters through the Dask operator."""
     return site.dask.engine == "operator"
 
 
@@ -56,7 +56,7 @@ def chart_version(site: Site) -> str:
 
 
 def hub_values(site: Site) -> dict[str, Any]:
-    """Values of the jupyterhub chart for people's pods; empty where the site has another engine.
+    """Values of the jupyterhub chart for users' pods; empty where the site has another engine.
 
     `$(JUPYTER_IMAGE_SPEC)` is filled in by Kubernetes, after KubeSpawner has set it; braces are doubled for
     KubeSpawner, which formats values.
@@ -84,7 +84,7 @@ def hub_values(site: Site) -> dict[str, Any]:
 
 
 def objects(site: Site) -> list[Object]:
-    """What people's pods may do in the namespace, and within what bounds; nothing with another engine."""
+    """What users' pods may do in the namespace, and within what bounds; nothing with another engine."""
     if not is_installed(site):
         return []
     return [*_account(), *_quota(site), *policies(site)]
@@ -254,7 +254,7 @@ def _account() -> list[Object]:
 
 
 def _quota(site: Site) -> list[Object]:
-    """Clusters of all people together, where the site says how many people it is for."""
+    """Clusters of all users together, where the site says how many users it is for."""
     if site.site.people is None:
         return []
     most = site.site.people * site.dask.per_user.max_clusters

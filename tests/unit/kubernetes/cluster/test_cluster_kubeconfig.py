@@ -88,9 +88,9 @@ def test_a_user_of_another_file_runs_its_plugin_there(tmp_path: Path) -> None:
         (_document(users=[]), "names user 'u', which the kubeconfig does not have"),
         (_document(users=[{"user": {}}]), "an entry of users has no name"),
         (_cluster(server="cluster.example.org"), "has no server address"),
-        (_cluster(**{"certificate-authority": "gone.crt"}), "names a file that is not there"),
+        (_cluster(**{"certificate-authority": "gone.crt"}), "names a file that does not exist"),
         (_cluster(**{"certificate-authority-data": "%%%"}), "not a PEM certificate"),
-        (_user(tokenFile="gone"), "tokenFile of context 'main' names a file that is not there"),
+        (_user(tokenFile="gone"), "tokenFile of context 'main' names a file that does not exist"),
         (_user(**{"client-certificate-data": base64.b64encode(b"x").decode()}), "is not a PEM certificate"),
         (_user(**{"auth-provider": {"name": "gcp"}}), "Kubernetes clients gave up in 1.26"),
     ],
@@ -107,10 +107,10 @@ def test_a_broken_file_shows_no_secret(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_named_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ClusterProblem, match="there is no kubeconfig"):
+    with pytest.raises(ClusterProblem, match="does not exist"):
         kubeconfig.search(str(tmp_path / "gone"))
     monkeypatch.setenv("KUBECONFIG", f"{tmp_path}/a:{tmp_path}/b")
-    with pytest.raises(ClusterProblem, match="KUBECONFIG names no file that is there"):
+    with pytest.raises(ClusterProblem, match="KUBECONFIG names no file that exists"):
         kubeconfig.search(None)
     _write(tmp_path, _document(), "b")
     assert kubeconfig.search(None) == [tmp_path / "b"]
@@ -120,7 +120,7 @@ def test_no_kubeconfig_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("KUBECONFIG", raising=False)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(ClusterProblem, match="there is no kubeconfig") as raised:
+    with pytest.raises(ClusterProblem, match="no kubeconfig was found") as raised:
         connect()
     assert "service account" in str(raised.value)
 

@@ -112,10 +112,10 @@ def test_a_dead_process_of_this_machine_holds_nothing() -> None:
         pytest.skip("only Linux tells one process from another")
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    gone = Holder(me.person, dead.pid, me.machine, "1")
+    gone = Holder(me.user, dead.pid, me.machine, "1")
     assert me.knows_is_gone(gone.identity)
     assert not me.knows_is_gone(me.identity)
-    assert not me.knows_is_gone(Holder(me.person, dead.pid, "elsewhere", "1").identity)
+    assert not me.knows_is_gone(Holder(me.user, dead.pid, "elsewhere", "1").identity)
     assert not me.knows_is_gone("ana@laptop")
     held_by(cluster, gone.identity)
     with lock(cluster, time, me):

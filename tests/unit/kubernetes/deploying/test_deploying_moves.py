@@ -12,8 +12,8 @@ OLD = Charts("3.3.8", "2022.6.1")
 NEW = Charts("4.4.0", "2026.3.0")
 
 
-def claim(name: str, person: str, server: str = "") -> dict[str, Any]:
-    annotations = {"hub.jupyter.org/username": person, "hub.jupyter.org/servername": server}
+def pvc(name: str, user: str, server: str = "") -> dict[str, Any]:
+    annotations = {"hub.jupyter.org/username": user, "hub.jupyter.org/servername": server}
     return {"metadata": {"name": name, "annotations": annotations}}
 
 
@@ -72,14 +72,14 @@ def test_names_as_kubespawner_before_7_wrote_them(name: str, slug: str) -> None:
 
 
 def test_homes_are_told_apart() -> None:
-    claims = [
-        claim("claim-ana", "ana"),
-        claim("claim-a-2eb-40c", "a.b@c"),
-        claim("claim-ana--work", "ana", "work"),
-        claim("claim-a-b-c---0123abcd", "a.b@c"),
+    pvcs = [
+        pvc("claim-ana", "ana"),
+        pvc("claim-a-2eb-40c", "a.b@c"),
+        pvc("claim-ana--work", "ana", "work"),
+        pvc("claim-a-b-c---0123abcd", "a.b@c"),
         {"metadata": {"name": "hub-db-dir"}},
     ]
-    found = Homes.of(claims)
+    found = Homes.of(pvcs)
     assert found.plain == ("claim-ana",)
     assert found.escaped == ("claim-a-2eb-40c", "claim-ana--work")
     assert found.other == ("claim-a-b-c---0123abcd",)
@@ -87,16 +87,14 @@ def test_homes_are_told_apart() -> None:
 
 def test_homes_of_kubespawner_7() -> None:
     homes = Homes(plain=("claim-ana",), escaped=("claim-a-2eb",))
-    (one,) = of_kind(moves(OLD, NEW, homes=homes), "claim-names")
+    (one,) = of_kind(moves(OLD, NEW, homes=homes), "pvc-names")
     assert one.weight == "upgrade" and "claim-a-2eb" in one.what and "database" in one.fix
-    (lost,) = of_kind(moves(OLD, NEW, homes=homes, has_database=False), "claim-names")
+    (lost,) = of_kind(moves(OLD, NEW, homes=homes, has_database=False), "pvc-names")
     assert lost.weight == "refused" and "slug_scheme: escape" in lost.fix
-    assert (
-        of_kind(moves(OLD, NEW, homes=homes, has_database=False, slug_scheme="escape"), "claim-names") == []
-    )
-    (same,) = of_kind(moves(OLD, NEW, homes=Homes(plain=("claim-ana",))), "claim-names")
+    assert of_kind(moves(OLD, NEW, homes=homes, has_database=False, slug_scheme="escape"), "pvc-names") == []
+    (same,) = of_kind(moves(OLD, NEW, homes=Homes(plain=("claim-ana",))), "pvc-names")
     assert same.weight == "notice"
-    (back,) = of_kind(moves(NEW, OLD, homes=Homes(other=("claim-x---1",))), "claim-names")
+    (back,) = of_kind(moves(NEW, OLD, homes=Homes(other=("claim-x---1",))), "pvc-names")
     assert "get an empty home" in back.what
 
 

@@ -247,7 +247,7 @@ def test_where_a_rollback_goes() -> None:
     record = Record((deployed(1), deployed(2), deployed(3)))
     assert target_of(record, None, SPACE).revision == 2
     assert target_of(record, 1, SPACE).revision == 1
-    with pytest.raises(TidehubError, match="there is no revision 7"):
+    with pytest.raises(TidehubError, match="revision 7 does not exist"):
         target_of(record, 7, SPACE)
     with pytest.raises(TidehubError, match="only one state"):
         target_of(Record((deployed(1),)), None, SPACE)

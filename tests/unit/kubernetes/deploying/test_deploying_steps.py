@@ -1,4 +1,4 @@
-"""What single steps decide: whose a definition is, what stays when a release goes, when an address answers."""
+"""What single steps decide: whose a CRD is, what stays when a release goes, when an address answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tidehub.kubernetes.deploying.record import Record, ReleaseState
 from tidehub.kubernetes.deploying.running import Options, Work
 from tidehub.kubernetes.deploying.steps.crds import Crds
 from tidehub.kubernetes.deploying.steps.objects import OwnObjects
-from tidehub.kubernetes.deploying.steps.ownership import claimed, refuse_claimed, take_over
+from tidehub.kubernetes.deploying.steps.ownership import foreign_objects, refuse_foreign, take_over
 from tidehub.kubernetes.deploying.steps.readiness import Readiness, WrongAnswer
 from tidehub.kubernetes.deploying.steps.removing import PROTECTED, marked
 from tidehub.kubernetes.deploying.steps.saving import prune, saved_path
@@ -62,7 +62,7 @@ def live_crd(one: Object, manager: str, **status: Any) -> Object:
 WANTED = {**crd(), "spec": {**crd()["spec"], "scope": "Namespaced"}}
 
 
-def test_definitions_that_are_there_need_nothing() -> None:
+def test_crds_that_are_there_need_nothing() -> None:
     cluster = MemoryCluster()
     step = Crds((WANTED,))
     assert step.needed(work(cluster))
@@ -93,7 +93,7 @@ def test_definitions_that_are_there_need_nothing() -> None:
         (live_crd(crd(annotations={"argocd.argoproj.io/tracking-id": "x"}), "argocd"), "Argo CD: x"),
     ],
 )
-def test_definitions_of_others_are_refused_unless_named(live: Object, owner: str) -> None:
+def test_crds_of_others_are_refused_unless_named(live: Object, owner: str) -> None:
     cluster = MemoryCluster()
     cluster.create(live)
     with pytest.raises(Refused, match=owner) as refused:
@@ -102,7 +102,7 @@ def test_definitions_of_others_are_refused_unless_named(live: Object, owner: str
     Crds((WANTED,)).check(work(cluster, adopt=frozenset({"middlewares.traefik.io"})))
 
 
-def test_definitions_that_may_not_be_read_are_an_administrators() -> None:
+def test_crds_that_may_not_be_read_are_an_administrators() -> None:
     cluster = MemoryCluster()
 
     def refuse(verb: str, kind: str) -> None:
@@ -118,7 +118,7 @@ def test_definitions_that_may_not_be_read_are_an_administrators() -> None:
     assert not step.needed(work(cluster))
 
 
-def test_definitions_of_ours_may_change() -> None:
+def test_crds_of_ours_may_change() -> None:
     cluster = MemoryCluster()
     cluster.create(live_crd(crd(), "tidehub"))
     assert Crds((WANTED,)).needed(work(cluster))
@@ -244,23 +244,25 @@ def test_objects_of_the_release_itself_are_no_strangers() -> None:
     cluster = MemoryCluster()
     mine = helm_object("jupyterhub", SPACE)
     put(cluster, mine)
-    assert claimed(work(cluster), "jupyterhub", [mine]) == []
+    assert foreign_objects(work(cluster), "jupyterhub", [mine]) == []
 
 
 def test_objects_of_another_release_or_of_nobody_are_refused() -> None:
     cluster = MemoryCluster()
     put(cluster, helm_object("daskhub", SPACE))
     here = work(cluster)
-    found = claimed(here, "jupyterhub", [helm_object("jupyterhub", SPACE)])
+    found = foreign_objects(here, "jupyterhub", [helm_object("jupyterhub", SPACE)])
     with pytest.raises(Refused, match="belongs to the release daskhub in daskhub"):
-        refuse_claimed(here, "jupyterhub", found)
+        refuse_foreign(here, "jupyterhub", found)
     named = work(cluster, adopt=frozenset({"ConfigMap/hub"}))
-    refuse_claimed(named, "jupyterhub", claimed(named, "jupyterhub", [helm_object("jupyterhub", SPACE)]))
+    refuse_foreign(
+        named, "jupyterhub", foreign_objects(named, "jupyterhub", [helm_object("jupyterhub", SPACE)])
+    )
     # The name alone means a release: upstream's Ingress has the same one.
     release = work(cluster, adopt=frozenset({"hub"}))
     with pytest.raises(Refused, match="--adopt ConfigMap/hub"):
-        refuse_claimed(
-            release, "jupyterhub", claimed(release, "jupyterhub", [helm_object("jupyterhub", SPACE)])
+        refuse_foreign(
+            release, "jupyterhub", foreign_objects(release, "jupyterhub", [helm_object("jupyterhub", SPACE)])
         )
 
 
@@ -274,16 +276,16 @@ def test_what_we_left_and_what_a_dead_namespace_left_is_taken_over() -> None:
         helm_object("jupyterhub", SPACE, "PersistentVolumeClaim", "hub-db-dir"),
         helm_object("jupyterhub", SPACE, "ClusterRole", "controller"),
     ]
-    found = claimed(here, "jupyterhub", wanted)
+    found = foreign_objects(here, "jupyterhub", wanted)
     assert len(found) == 2 and all(one.may for one in found)
     take_over(here, "jupyterhub", found)
-    assert claimed(here, "jupyterhub", wanted) == []
+    assert foreign_objects(here, "jupyterhub", wanted) == []
 
     put(cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "alive"}})
     put(cluster, helm_object("dask-gateway", "alive", "ClusterRole", "traefik"))
-    theirs = claimed(here, "jupyterhub", [helm_object("x", SPACE, "ClusterRole", "traefik")])
+    theirs = foreign_objects(here, "jupyterhub", [helm_object("x", SPACE, "ClusterRole", "traefik")])
     with pytest.raises(Refused, match="one such release"):
-        refuse_claimed(here, "jupyterhub", theirs)
+        refuse_foreign(here, "jupyterhub", theirs)
 
 
 def test_our_own_objects_come_back_and_go() -> None:
@@ -302,7 +304,7 @@ def test_our_own_objects_come_back_and_go() -> None:
         "v1", "ConfigMap", "note", {"metadata": {"labels": {"app.kubernetes.io/managed-by": "me"}}}, SPACE
     )
     here.facts.clear()
-    with pytest.raises(Refused, match="ConfigMap note is there already and not ours"):
+    with pytest.raises(Refused, match="ConfigMap note exists already, not made by tidehub"):
         step.check(here)
 
 

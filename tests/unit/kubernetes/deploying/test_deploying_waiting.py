@@ -112,7 +112,7 @@ def test_a_rollout_is_done_when_every_replica_is_new_and_available() -> None:
     )
     assert rolled_out(deployment(0, replicas=0))
     assert progress(judge(HUB, seen(deployments=(deployment(1),)), NOW)).done
-    assert progress(judge(HUB, Observed(), NOW)).lines == ("hub is not there yet",)
+    assert progress(judge(HUB, Observed(), NOW)).lines == ("hub does not exist yet",)
 
 
 def test_what_is_wanted_of_a_release() -> None:
@@ -121,9 +121,7 @@ def test_what_is_wanted_of_a_release() -> None:
         "metadata": {"name": "p", "labels": {"component": "user-placeholder"}},
     }
     others = [{"kind": kind, "metadata": {"name": "x"}} for kind in ("DaemonSet", "Service", "StatefulSet")]
-    assert Wanted.of([deployment(), claim(), placeholder, *others]) == Wanted(
-        ("hub",), ("x",), ("hub-db-dir",)
-    )
+    assert Wanted.of([deployment(), pvc(), placeholder, *others]) == Wanted(("hub",), ("x",), ("hub-db-dir",))
 
 
 def test_what_only_takes_time_is_told() -> None:
@@ -240,7 +238,7 @@ def test_a_pod_that_leaves_makes_room() -> None:
     assert progress(judge(HUB, seen(one, leaves), NOW)).troubles
 
 
-def claim(phase: str = "Pending", **meta: Any) -> Object:
+def pvc(phase: str = "Pending", **meta: Any) -> Object:
     return {
         "kind": "PersistentVolumeClaim",
         "metadata": {"name": "hub-db-dir", "uid": "c", **meta},
@@ -249,32 +247,30 @@ def claim(phase: str = "Pending", **meta: Any) -> Object:
     }
 
 
-def test_a_claim_explains_why_its_pod_finds_no_node() -> None:
+def test_a_pvc_explains_why_its_pod_finds_no_node() -> None:
     volume = {"persistentVolumeClaim": {"claimName": "hub-db-dir"}}
     one = unscheduled("pod has unbound immediate PersistentVolumeClaims", 5)
     one["spec"]["volumes"] = [volume]
-    why = event(claim(), "ProvisioningFailed", 'storageclass.storage.k8s.io "fast" not found')
-    found = failure(judge(HUB, seen(one, claims=(claim(),), events=(why,)), NOW))
-    assert found.reason == "claim" and "'fast'" in found.fix
+    why = event(pvc(), "ProvisioningFailed", 'storageclass.storage.k8s.io "fast" not found')
+    found = failure(judge(HUB, seen(one, pvcs=(pvc(),), events=(why,)), NOW))
+    assert found.reason == "pvc" and "'fast'" in found.fix
 
 
-def test_claims() -> None:
-    wanted = Wanted(claims=("hub-db-dir",))
-    assert progress(judge(wanted, Observed(claims=(claim("Bound"),)), NOW)).done
-    assert not progress(judge(wanted, Observed(claims=(claim(),)), NOW)).done
-    consumer = event(claim(), "WaitForFirstConsumer", "waiting for first consumer")
-    assert progress(judge(wanted, Observed(claims=(claim(),), events=(consumer,)), NOW)).done, (
+def test_pvcs() -> None:
+    wanted = Wanted(pvcs=("hub-db-dir",))
+    assert progress(judge(wanted, Observed(pvcs=(pvc("Bound"),)), NOW)).done
+    assert not progress(judge(wanted, Observed(pvcs=(pvc(),)), NOW)).done
+    consumer = event(pvc(), "WaitForFirstConsumer", "waiting for first consumer")
+    assert progress(judge(wanted, Observed(pvcs=(pvc(),), events=(consumer,)), NOW)).done, (
         "no pod will ever come"
     )
-    quota = event(
-        claim(), "ProvisioningFailed", "VolumeLimitExceeded: Maximum number of volumes allowed (10)"
-    )
-    assert "quota" in failure(judge(wanted, Observed(claims=(claim(),), events=(quota,)), NOW)).fix
-    once = event(claim(), "ProvisioningFailed", "rpc error: connection reset")
-    assert progress(judge(wanted, Observed(claims=(claim(),), events=(once,)), NOW)).troubles
-    assert failure(judge(wanted, Observed(claims=(claim("Lost"),)), NOW)).reason == "claim"
-    stuck = claim("Bound", deletionTimestamp=ago(100), finalizers=["kubernetes.io/pvc-protection"])
-    found = failure(judge(wanted, Observed(claims=(stuck,)), NOW))
+    quota = event(pvc(), "ProvisioningFailed", "VolumeLimitExceeded: Maximum number of volumes allowed (10)")
+    assert "quota" in failure(judge(wanted, Observed(pvcs=(pvc(),), events=(quota,)), NOW)).fix
+    once = event(pvc(), "ProvisioningFailed", "rpc error: connection reset")
+    assert progress(judge(wanted, Observed(pvcs=(pvc(),), events=(once,)), NOW)).troubles
+    assert failure(judge(wanted, Observed(pvcs=(pvc("Lost"),)), NOW)).reason == "pvc"
+    stuck = pvc("Bound", deletionTimestamp=ago(100), finalizers=["kubernetes.io/pvc-protection"])
+    found = failure(judge(wanted, Observed(pvcs=(stuck,)), NOW))
     assert found.reason == "stuck" and found.evidence == ("finalizers: kubernetes.io/pvc-protection",)
 
 

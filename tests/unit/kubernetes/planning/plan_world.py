@@ -231,7 +231,7 @@ def hub_values(chart: str = "4.4.0", **sections: Any) -> Object:
     return secret("hub", **{"values.yaml": json.dumps(values)})
 
 
-def claim(
+def pvc(
     name: str = "hub-db-dir", size: str = "1Gi", storage_class: str | None = "fast", **annotations: str
 ) -> Object:
     spec: Object = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}
@@ -268,7 +268,7 @@ def deployment(
     }  # fmt: skip
 
 
-def definition(plural: str, group: str, *versions: str, **annotations: str) -> Object:
+def crd(plural: str, group: str, *versions: str, **annotations: str) -> Object:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",

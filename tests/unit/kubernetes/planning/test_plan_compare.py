@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from plan_world import NAMESPACE, World, claim, config_map, definition, deployment, helms, secret
+from plan_world import NAMESPACE, World, config_map, crd, deployment, helms, pvc, secret
 
 from tidehub.helm.engine import Revision
 from tidehub.kubernetes.cluster.port import ClusterProblem
@@ -33,7 +33,7 @@ def fields(plan: Plan) -> list[tuple[str, Any, Any, str]]:
 
 def test_nothing_would_change_where_all_is_as_rendered() -> None:
     world = World()
-    objects = [config_map(a="1"), deployment(), claim(), secret("hub", token="abcdefgh")]
+    objects = [config_map(a="1"), deployment(), pvc(), secret("hub", token="abcdefgh")]
     world.deployed(*objects)
     plan = world.plan(*objects)
     assert plan.empty and plan.same == 4
@@ -63,7 +63,7 @@ def test_added_changed_and_removed() -> None:
 
 def test_a_kept_object_leaves_its_release_and_stays() -> None:
     world = World()
-    world.deployed(claim(policy="keep"), config_map())
+    world.deployed(pvc(policy="keep"), config_map())
     plan = world.plan(config_map())
     assert actions(plan) == {"PersistentVolumeClaim hub-db-dir": "keep"}
     assert not plan.dangers
@@ -116,7 +116,7 @@ def test_what_a_deployment_would_not_touch_leaves_the_plan_empty() -> None:
 
 def test_what_controllers_write_is_no_drift() -> None:
     world = World()
-    made = claim()
+    made = pvc()
     world.deployed(made)
     bound = helms(made)
     bound["spec"]["volumeName"] = "pvc-1"
@@ -196,7 +196,7 @@ def test_who_may_not_see_namespaces_plans_all_the_same() -> None:
 
 def test_objects_of_a_kind_that_the_deployment_brings_are_not_tried() -> None:
     world = World()
-    world.crds = [definition("ingressroutes", "traefik.io", "v1alpha1")]
+    world.crds = [crd("ingressroutes", "traefik.io", "v1alpha1")]
     route = {
         "apiVersion": "traefik.io/v1alpha1",
         "kind": "Ingressroutes",
@@ -259,7 +259,7 @@ def test_what_the_server_refuses_is_said_in_its_words(verb: str, reason: Any, ki
 def test_quota_stops_an_addition() -> None:
     world = World()
     world.cluster.refuse("create", "hub-db-dir", "exceeded quota: homes", "quota")
-    plan = world.plan(claim())
+    plan = world.plan(pvc())
     assert [one.what for one in plan.refusals] == [
         "The server refuses to create PersistentVolumeClaim hub-db-dir: exceeded quota: homes"
     ]
@@ -337,8 +337,8 @@ def test_planning_changes_nothing_in_what_it_was_given() -> None:
     assert given == before and world.cluster.objects == live
 
 
-def test_definitions_are_applied_by_us_and_their_schemas_only_counted() -> None:
-    old, new = (definition("daskclusters", "gateway.dask.org", "v1alpha1") for _ in range(2))
+def test_crds_are_applied_by_us_and_their_schemas_only_counted() -> None:
+    old, new = (crd("daskclusters", "gateway.dask.org", "v1alpha1") for _ in range(2))
     new["spec"]["versions"][0]["schema"] = {"openAPIV3Schema": {"type": "object", "properties": {"a": {}}}}
     world = World()
     world.cluster.put(old)
@@ -378,7 +378,7 @@ def test_values_that_no_object_tells_are_an_upgrade() -> None:
 def test_a_release_that_the_site_has_no_more_is_uninstalled_and_its_data_stays() -> None:
     world = World()
     world.deployed(config_map())
-    gateway = [config_map("api"), claim(), claim("cache")]
+    gateway = [config_map("api"), pvc(), pvc("cache")]
     world.helm.has("dask-gateway", gateway, version="2026.3.0")
     world.cluster.put(*(helms(obj, "dask-gateway") for obj in gateway))
     state = ReleaseState("dask-gateway", "dask-gateway", "2026.3.0", "", "", "", 1)
@@ -391,7 +391,7 @@ def test_a_release_that_the_site_has_no_more_is_uninstalled_and_its_data_stays()
     }
     assert plan.release("dask-gateway").action == "remove"
     assert [one.what for one in plan.findings] == [
-        "The claim cache would be deleted: what is on its volume is lost."
+        "The PVC cache would be deleted: what is on its volume is lost."
     ]
     assert (
         "dask-gateway: dask-gateway 2026.3.0 would be uninstalled: the site has no such release any more"
@@ -401,14 +401,14 @@ def test_a_release_that_the_site_has_no_more_is_uninstalled_and_its_data_stays()
 
 def test_what_an_uninstalled_release_left_is_taken_over() -> None:
     world = World()
-    world.cluster.put(helms(claim(), "daskhub"))
-    assert [one.kind for one in world.plan(claim()).findings] == ["conflict"]
+    world.cluster.put(helms(pvc(), "daskhub"))
+    assert [one.kind for one in world.plan(pvc()).findings] == ["conflict"]
     world.cluster.put(
         record_map(replace(world.record, kept=("PersistentVolumeClaim/hub-db-dir",)), NAMESPACE)
     )
-    assert not world.plan(claim()).findings
+    assert not world.plan(pvc()).findings
     world.helm.has("daskhub", [], chart="monitoring")
-    assert [one.kind for one in world.plan(claim()).findings] == ["conflict"]
+    assert [one.kind for one in world.plan(pvc()).findings] == ["conflict"]
 
 
 def test_what_a_namespace_left_that_is_gone_is_taken_over() -> None:

@@ -8,12 +8,12 @@ import pytest
 from plan_world import (
     NAMESPACE,
     World,
-    claim,
     config_map,
-    definition,
+    crd,
     deployment,
     helms,
     hub_values,
+    pvc,
     secret,
 )
 
@@ -30,48 +30,48 @@ def kinds(plan: Plan) -> list[tuple[str, str]]:
     return [(one.kind, one.weight) for one in plan.findings]
 
 
-# -- claims
+# -- PVCs
 
 
-def test_a_claim_that_would_be_deleted() -> None:
+def test_a_pvc_that_would_be_deleted() -> None:
     world = World()
-    world.deployed(claim(), config_map())
+    world.deployed(pvc(), config_map())
     finding = only(world.plan(config_map()), "data-loss")
-    assert finding.what == "The claim hub-db-dir would be deleted: what is on its volume is lost."
+    assert finding.what == "The PVC hub-db-dir would be deleted: what is on its volume is lost."
     assert "hub's database" in finding.means and "resource-policy=keep" in finding.fix
 
 
-def test_a_claim_that_would_get_another_name() -> None:
+def test_a_pvc_that_would_get_another_name() -> None:
     world = World()
-    world.deployed(claim())
-    finding = only(world.plan(claim("hub-database")), "data-loss")
-    assert finding.what.startswith("The claim hub-db-dir would be deleted and hub-database made in its place")
+    world.deployed(pvc())
+    finding = only(world.plan(pvc("hub-database")), "data-loss")
+    assert finding.what.startswith("The PVC hub-db-dir would be deleted and hub-database made in its place")
     assert [id.name for id in finding.objects] == ["hub-db-dir", "hub-database"]
 
 
-def test_a_claim_cannot_shrink() -> None:
+def test_a_pvc_cannot_shrink() -> None:
     world = World()
-    world.deployed(claim(size="10Gi"))
-    finding = only(world.plan(claim(size="5G")), "data-loss")
-    assert finding.what == "The claim hub-db-dir would shrink from 10Gi to 5G."
+    world.deployed(pvc(size="10Gi"))
+    finding = only(world.plan(pvc(size="5G")), "data-loss")
+    assert finding.what == "The PVC hub-db-dir would shrink from 10Gi to 5G."
 
 
 @pytest.mark.parametrize("size", ["10Gi", "20Gi", "10240Mi"])
-def test_a_claim_that_stays_or_grows_is_no_danger(size: str) -> None:
+def test_a_pvc_that_stays_or_grows_is_no_danger(size: str) -> None:
     world = World()
-    world.deployed(claim(size="10Gi"))
-    assert not world.plan(claim(size=size)).findings
+    world.deployed(pvc(size="10Gi"))
+    assert not world.plan(pvc(size=size)).findings
 
 
-def test_a_claim_keeps_its_storage_class() -> None:
+def test_a_pvc_keeps_its_storage_class() -> None:
     world = World()
-    world.deployed(claim(storage_class="fast"))
-    finding = only(world.plan(claim(storage_class="slow")), "data-loss")
-    assert "from the storage class fast to slow" in finding.what
-    assert not world.plan(claim(storage_class=None)).dangers
+    world.deployed(pvc(storage_class="fast"))
+    finding = only(world.plan(pvc(storage_class="slow")), "data-loss")
+    assert "from the StorageClass fast to slow" in finding.what
+    assert not world.plan(pvc(storage_class=None)).dangers
 
 
-def test_claims_of_a_stateful_set() -> None:
+def test_pvcs_of_a_stateful_set() -> None:
     def made(size: str) -> dict[str, Any]:
         template = {"metadata": {"name": "data"}, "spec": {"resources": {"requests": {"storage": size}}}}
         return {
@@ -84,7 +84,7 @@ def test_claims_of_a_stateful_set() -> None:
     world = World()
     world.deployed(made("1Gi"))
     assert only(world.plan(made("2Gi")), "data-loss").what == (
-        "The claims that StatefulSet db makes for its pods would change."
+        "The PVCs that StatefulSet db makes for its pods would change."
     )
 
 
@@ -103,7 +103,7 @@ def storage(**dynamic: Any) -> dict[str, Any]:
 
 def test_homes_that_nobody_mounts_any_more() -> None:
     plan = upgrade(hub_values(), hub_values(singleuser={"storage": {"type": "none"}}))
-    assert only(plan, "data-loss").what == "People's homes would change from dynamic to none storage."
+    assert only(plan, "data-loss").what == "Users' homes would change from dynamic to none storage."
 
 
 def test_homes_that_are_mounted_elsewhere() -> None:
@@ -129,7 +129,7 @@ CLASSIC = "claim-{username}{servername}"
         ("4.3.0", "home-{user_server}", "4.4.0", "home-{user_server}", None, None),
     ],
 )
-def test_names_of_claims(
+def test_names_of_pvcs(
     old_chart: str, old_template: Any, new_chart: str, new_template: Any, scheme: Any, weight: Any
 ) -> None:
     config = {"hub": {"config": {"KubeSpawner": {"slug_scheme": scheme}}}} if scheme else {}
@@ -137,23 +137,23 @@ def test_names_of_claims(
         hub_values(old_chart, **storage(dynamic={"pvcNameTemplate": old_template})),
         hub_values(new_chart, **storage(dynamic={"pvcNameTemplate": new_template}), **config),
     )
-    assert [one.weight for one in plan.findings if one.kind == "claim-names"] == ([weight] if weight else [])
+    assert [one.weight for one in plan.findings if one.kind == "pvc-names"] == ([weight] if weight else [])
 
 
-def test_names_of_people() -> None:
-    def login(claim: str) -> dict[str, Any]:
-        return {"hub": {"config": {"GenericOAuthenticator": {"username_claim": claim}}}}
+def test_names_of_users() -> None:
+    def login(pvc: str) -> dict[str, Any]:
+        return {"hub": {"config": {"GenericOAuthenticator": {"username_claim": pvc}}}}
 
     plan = upgrade(hub_values(**login("preferred_username")), hub_values(**login("sub")))
     assert (
-        only(plan, "claim-names").what
+        only(plan, "pvc-names").what
         == "User names would come from the claim sub instead of preferred_username."
     )
     plan = upgrade(
         hub_values(hub={"config": {"JupyterHub": {"authenticator_class": "dummy"}}}),
         hub_values(hub={"config": {"JupyterHub": {"authenticator_class": "generic-oauth"}}}),
     )
-    assert only(plan, "claim-names").what == "People sign in by generic-oauth instead of dummy."
+    assert only(plan, "pvc-names").what == "Users sign in by generic-oauth instead of dummy."
 
 
 def test_another_database() -> None:
@@ -324,7 +324,7 @@ def test_objects_that_somebody_made_by_hand() -> None:
     world.cluster.put(config_map("a"))
     finding = only(world.plan(config_map("a")), "conflict")
     assert finding.what == (
-        "ConfigMap a is in the cluster already and belongs to no release: somebody made it by hand."
+        "ConfigMap a is in the cluster already and belongs to no release: somebody created it by hand."
     )
     assert "tidehub deploy --adopt ConfigMap/a" in finding.fix
 
@@ -393,20 +393,20 @@ def test_who_may_not_look_elsewhere_plans_all_the_same() -> None:
     assert kinds(world.plan(config_map())) == []
 
 
-# -- definitions
+# -- CRDs
 
 
-def test_missing_definitions() -> None:
+def test_missing_crds() -> None:
     world = World()
-    world.crds = [definition("a", "x.org", "v1"), definition("b", "x.org", "v1")]
+    world.crds = [crd("a", "x.org", "v1"), crd("b", "x.org", "v1")]
     finding = only(world.plan(), "crd")
-    assert finding.what == "2 custom resource definitions are not in the cluster yet."
+    assert finding.what == "2 CustomResourceDefinitions are not in the cluster yet."
 
 
 def test_a_version_that_would_no_longer_be_served() -> None:
     world = World()
-    world.cluster.put(definition("a", "x.org", "v1alpha1"))
-    world.crds = [definition("a", "x.org", "v1")]
+    world.cluster.put(crd("a", "x.org", "v1alpha1"))
+    world.crds = [crd("a", "x.org", "v1")]
     told = [one.what for one in world.plan().dangers]
     assert told == ["a.x.org would no longer be served as v1alpha1."]
 
@@ -415,7 +415,7 @@ MARKS = {"meta.helm.sh/release-name": "traefik-crd", "meta.helm.sh/release-names
 
 
 @pytest.mark.parametrize(
-    ("annotations", "managers", "whose"),
+    ("annotations", "managers", "owner_words"),
     [
         (MARKS, ["helm"], "belongs to the release traefik-crd in the namespace kube-system"),
         ({**MARKS, "meta.helm.sh/release-namespace": NAMESPACE}, ["helm"], None),
@@ -425,27 +425,27 @@ MARKS = {"meta.helm.sh/release-name": "traefik-crd", "meta.helm.sh/release-names
         ({}, ["helm", "tidehub"], None),
     ],
 )
-def test_definitions_in_the_hands_of_others(annotations: Any, managers: list[str], whose: str | None) -> None:
+def test_crds_in_the_hands_of_others(annotations: Any, managers: list[str], owner_words: str | None) -> None:
     world = World()
-    live = definition("a", "traefik.io", "v1", **annotations)
+    live = crd("a", "traefik.io", "v1", **annotations)
     live["metadata"]["managedFields"] = [{"manager": name} for name in managers]
     world.cluster.put(live)
-    world.crds = [definition("a", "traefik.io", "v1", "v2")]
+    world.crds = [crd("a", "traefik.io", "v1", "v2")]
     told = [one.what for one in world.plan().refusals]
-    assert told == ([f"The definition a.traefik.io {whose}, and would be changed."] if whose else [])
-    world.crds = [definition("a", "traefik.io", "v1")]
+    assert told == ([f"The CRD a.traefik.io {owner_words}, and would be changed."] if owner_words else [])
+    world.crds = [crd("a", "traefik.io", "v1")]
     assert not world.plan().findings
 
 
-def test_definitions_that_would_go_back() -> None:
+def test_crds_that_would_go_back() -> None:
     mark = "controller-gen.kubebuilder.io/version"
     world = World()
-    world.cluster.put(definition("a", "traefik.io", "v1", **{mark: "v0.16.1"}))
-    world.crds = [definition("a", "traefik.io", "v1", **{mark: "v0.13.0"})]
+    world.cluster.put(crd("a", "traefik.io", "v1", **{mark: "v0.16.1"}))
+    world.crds = [crd("a", "traefik.io", "v1", **{mark: "v0.13.0"})]
     assert not world.plan().dangers
     world.crds[0]["spec"]["versions"][0]["schema"] = {"openAPIV3Schema": {}}
     assert [one.what for one in world.plan().dangers] == [
-        "1 custom resource definition is in the cluster in a newer version, and would go back."
+        "1 CustomResourceDefinition is in the cluster in a newer version, and would go back."
     ]
     world.crds[0]["metadata"]["annotations"] = {mark: "v0.17.0"}
     assert not world.plan().dangers
@@ -475,7 +475,7 @@ def test_routes_that_move_to_another_group() -> None:
 
 def test_the_gravest_come_first() -> None:
     world = World()
-    world.deployed(claim(), deployment(), secret("s", a="b"))
+    world.deployed(pvc(), deployment(), secret("s", a="b"))
     world.cluster.refuse("patch", "s", "no", "forbidden")
     plan = world.plan(deployment(checksum="b"), secret("s", a="c"))
     assert kinds(plan) == [("refused", "refusal"), ("data-loss", "danger"), ("restart", "notice")]

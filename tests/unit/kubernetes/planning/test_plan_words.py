@@ -1,4 +1,4 @@
-"""A plan as people read it, to the letter."""
+"""A plan as users read it, to the letter."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from plan_world import World, claim, config_map, deployment, helms, secret
+from plan_world import World, config_map, deployment, helms, pvc, secret
 
 from tidehub.kubernetes.objects import ObjectId
 from tidehub.kubernetes.planning.diff import FieldChange
 from tidehub.kubernetes.planning.model import ObjectChange, Plan, PlannedField
 from tidehub.kubernetes.planning.words import lines, summary, to_json
 
-RECLAIM = "With a storage class that reclaims by Delete, the volume goes with the claim."
+RECLAIM = "With a StorageClass that reclaims by Delete, the volume goes with the PVC."
 
 
 def test_nothing_would_change() -> None:
@@ -30,7 +30,7 @@ def test_a_plan_in_full() -> None:
     world.deployed(
         config_map("conf", config="a = 1\nb = 2\nc = 3"),
         deployment(image="hub:1"),
-        claim(),
+        pvc(),
         secret("s", token="first"),
         version="4.3.0",
     )
@@ -51,7 +51,7 @@ def test_a_plan_in_full() -> None:
         "ProtoCoast in the namespace hub of memory (split releases)",
         "1 object added, 3 changed, 1 removed; 0 objects stay as they are.",
         "",
-        "DANGER The claim hub-db-dir would be deleted: what is on its volume is lost.",
+        "DANGER The PVC hub-db-dir would be deleted: what is on its volume is lost.",
         f"       It holds the hub's database: users, tokens and running servers. {RECLAIM}",
         "       to do: keep it: kubectl -n hub annotate pvc hub-db-dir helm.sh/resource-policy=keep; and back up",
         "note   The hub restarts because its image changes from hub:1 to hub:2.",
@@ -135,7 +135,7 @@ def test_counts() -> None:
 
 def test_json_holds_all_of_it() -> None:
     world = World()
-    world.deployed(config_map("c", a="1"), claim())
+    world.deployed(config_map("c", a="1"), pvc())
     told = json.loads(json.dumps(to_json(world.plan(config_map("c", a="2"), deployment()))))
     assert told["counts"] == {"add": 1, "change": 1, "remove": 1, "keep": 0, "same": 0}
     assert told["empty"] is False

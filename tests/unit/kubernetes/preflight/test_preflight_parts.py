@@ -12,7 +12,7 @@ from tidehub.kubernetes.preflight.machines import how_many, machines
 from tidehub.kubernetes.preflight.model import Finding
 from tidehub.kubernetes.preflight.permissions import snippet
 from tidehub.kubernetes.preflight.selecting import selects
-from tidehub.kubernetes.preflight.workloads import people_pods, pod_amounts, told, written
+from tidehub.kubernetes.preflight.workloads import pod_amounts, told, user_pods, written
 from tidehub.site.reading.load import load_preset
 
 GIB = 2**30
@@ -122,16 +122,16 @@ def test_which_nodes_are_open(spec: dict[str, Any], is_open: bool) -> None:
     assert not machines([_node(spec=spec, ready="False")], [])[0].open
 
 
-def test_what_people_start_follows_the_site() -> None:
+def test_what_users_start_follows_the_site() -> None:
     site = load_preset("protocoast").site
-    names = [one.name for one in people_pods(site)]
+    names = [one.name for one in user_pods(site)]
     assert names == [
         "a server of profile ProtoCoast - main",
         "a server of profile ProtoCoast - develop",
         "a Dask scheduler",
-        "the largest Dask worker that people may choose",
+        "the largest Dask worker that users may choose",
     ]
-    server = people_pods(site)[0]
+    server = user_pods(site)[0]
     assert server.requests == {"cpu": 1, "memory": 5 * GIB, "ephemeral-storage": 4 * GIB}
     assert server.limits["memory"] == 10 * GIB
 
@@ -148,7 +148,7 @@ def test_what_people_start_follows_the_site() -> None:
         ("limits.memory", Decimal(10 * GIB), "10 GiB"),
     ],
 )
-def test_amounts_are_written_for_people(name: str, number: Decimal, text: str) -> None:
+def test_amounts_are_written_for_users(name: str, number: Decimal, text: str) -> None:
     assert written(name, number) == text
 
 
@@ -220,7 +220,7 @@ def test_the_role_to_ask_for() -> None:
 FINDINGS = [
     Finding("api-version", "ok", "the server is v1.34.4", "nothing", ("chart: any",), "Cluster"),
     Finding("nodes", "problem", "no node is ready", "have them repaired\nand again", ("node-1",), "Cluster"),
-    Finding("dns", "warning", "the name is new", "wait", (), "Way in"),
+    Finding("dns", "warning", "the name is new", "wait", (), "Exposure"),
     Finding("images", "unknown", "the registry was not asked", "", (), "Images"),
 ]
 
@@ -233,7 +233,7 @@ def test_the_report_has_the_remedy_under_each_problem() -> None:
         "      node-1",
         "      to do: have them repaired",
         "             and again",
-        "Way in",
+        "Exposure",
         "  ! dns: the name is new",
         "      to do: wait",
         "Images",

@@ -45,7 +45,11 @@ def _raising(error: Exception) -> Any:
     ("error", "what", "fix"),
     [
         (NotKnown("nobody knows", "ask"), "nobody knows", "ask"),
-        (ClusterProblem("no right", reason="forbidden"), "you may not look at this", "ask for the right"),
+        (
+            ClusterProblem("no right", reason="forbidden"),
+            "your credentials may not read this",
+            "ask for the permission to read it",
+        ),
         (ClusterProblem("gone", reason="unreachable", fix="wait"), "gone", "wait"),
         (TidehubError("broken", fix="mend it"), "broken", "mend it"),
     ],
@@ -169,7 +173,7 @@ def test_the_command_without_anything_says_what_is_missing(
     assert code == 1
     assert (told["ready"], told["cluster"], told["namespace"]) == (False, None, "daskhub")
     found = {one["item"]: one for one in told["findings"]}
-    assert found["connection"]["what"] == "there is no kubeconfig"
+    assert found["connection"]["what"] == "no kubeconfig was found"
     assert found["helm"]["state"] == "problem"
 
 

@@ -120,8 +120,8 @@ def objects() -> list[Object]:
     ]
 
 
-def definition() -> Object:
-    """The definition of the kind `Tide`."""
+def crd() -> Object:
+    """The CRD of the kind `Tide`."""
     spec = {
         "type": "object",
         "required": ["metres"],
@@ -165,7 +165,7 @@ def rendered(
         ChartArchive("jupyterhub", "4.4.0", archive, "0" * 64),
         tuple(objects() if made is None else made),
         tuple(hooks),
-        tuple([definition()] if crds is None else crds),
+        tuple([crd()] if crds is None else crds),
     )
     return Rendered(platform, (one,), tuple(own), kube_version)
 

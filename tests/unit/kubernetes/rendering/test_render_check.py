@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from render_making import TOKEN, changed, definition, encoded, flaws_of, objects, rendered
+from render_making import TOKEN, changed, crd, encoded, flaws_of, objects, rendered
 
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.rendering.check import RenderError, check, refuse
@@ -54,23 +54,23 @@ def test_nothing_is_wrong_with_what_is_right() -> None:
         ("ConfigMap", lambda o: o["data"].update({"a": 1}), "it is not text"),
         ("ConfigMap", lambda o: o["data"].update({"a": "x" * 1048576}), "1048576 is the most"),
         ("Secret", lambda o: o["data"].update({"a": encoded("x" * 1048600)}), "1048576 is the most"),
-        ("Service", lambda o: o["spec"].update(type="Public"), "'Public' is none of ClusterIP"),
+        ("Service", lambda o: o["spec"].update(type="Public"), "'Public' is not one of ClusterIP"),
         ("Service", lambda o: port(o).update(port=99999), "99999 is not a port"),
         ("Service", lambda o: port(o).update(port="80"), "'80' is not a port"),
         ("Service", lambda o: port(o).update(nodePort=0), "0 is not a port"),
         ("Service", lambda o: port(o).update(targetPort="a-name-much-too-long"), "is not a port"),
         ("Service", lambda o: port(o).update(targetPort="web"), "its pods have no port named web"),
-        ("Service", lambda o: port(o).update(protocol="tcp"), "'tcp' is none of TCP"),
+        ("Service", lambda o: port(o).update(protocol="tcp"), "'tcp' is not one of TCP"),
         ("Service", lambda o: o["spec"]["ports"].append({"port": 1}), "several ports need a name"),
         ("Service", lambda o: o["spec"].update(ports=[]), "it has no port"),
-        ("Deployment", lambda o: o["spec"]["strategy"].update(type="Slow"), "'Slow' is none of Recreate"),
+        ("Deployment", lambda o: o["spec"]["strategy"].update(type="Slow"), "'Slow' is not one of Recreate"),
         ("Deployment", lambda o: o["spec"]["selector"].update(matchLabels={"a": "b"}), "its own pods"),
         ("Deployment", lambda o: o["spec"].update(selector={}), "it selects no pods"),
         ("Deployment", lambda o: o["spec"]["template"].pop("spec"), "it describes no pod"),
-        ("Deployment", lambda o: pod(o).update(restartPolicy="Never"), "'Never' is none of Always"),
+        ("Deployment", lambda o: pod(o).update(restartPolicy="Never"), "'Never' is not one of Always"),
         ("Deployment", lambda o: pod(o).update(containers=[]), "it has no container"),
         ("Deployment", lambda o: pod(o)["containers"].append(hub(o)), "not the only one"),
-        ("Deployment", lambda o: pod(o)["volumes"][0].update(name="other"), "there is no volume 'config'"),
+        ("Deployment", lambda o: pod(o)["volumes"][0].update(name="other"), "the volume 'config' does not exist"),
         ("Deployment", lambda o: pod(o)["volumes"].append(pod(o)["volumes"][0]), "not the only one"),
         (
             "Deployment",
@@ -79,7 +79,7 @@ def test_nothing_is_wrong_with_what_is_right() -> None:
         ),
         ("Deployment", lambda o: hub(o).update(image="Quay.io/Hub:1:2"), "is not an image"),
         ("Deployment", lambda o: hub(o).pop("image"), "is not an image"),
-        ("Deployment", lambda o: hub(o).update(imagePullPolicy="Sometimes"), "'Sometimes' is none of Always"),
+        ("Deployment", lambda o: hub(o).update(imagePullPolicy="Sometimes"), "'Sometimes' is not one of Always"),
         ("Deployment", lambda o: hub(o).update(name="Hub"), "not a name of a container"),
         ("Deployment", lambda o: hub(o)["ports"][0].update(containerPort=70000), "70000 is not a port"),
         ("Deployment", lambda o: hub(o)["ports"].append(hub(o)["ports"][0]), "two ports are named http"),
@@ -91,7 +91,7 @@ def test_nothing_is_wrong_with_what_is_right() -> None:
         ("Deployment", lambda o: hub(o)["env"][1].update(value=1), "is not text"),
         ("Deployment", lambda o: hub(o)["env"][0].update(value="1"), "and one from elsewhere"),
         ("Deployment", lambda o: hub(o)["env"][0]["valueFrom"]["secretKeyRef"].update(key="x"), "has no x"),
-        ("Ingress", lambda o: path(o).update(pathType="prefix"), "'prefix' is none of Prefix"),
+        ("Ingress", lambda o: path(o).update(pathType="prefix"), "'prefix' is not one of Prefix"),
         ("Ingress", lambda o: path(o).update(path="hub"), "a path begins with /"),
         ("Ingress", lambda o: o["spec"]["rules"][0].update(host="a_b"), "not a name of a host"),
         ("Ingress", lambda o: path(o)["backend"]["service"].update(name="x"), "the service x, which is not"),
@@ -107,12 +107,12 @@ def test_nothing_is_wrong_with_what_is_right() -> None:
         ("NetworkPolicy", lambda o: o["spec"].update(policyTypes=["Both"]), "others than Ingress and Egress"),
         ("NetworkPolicy", lambda o: o["spec"]["ingress"][0]["ports"][0].update(port=-1), "-1 is not a port"),
         ("ClusterRoleBinding", lambda o: o["subjects"][0].pop("namespace"), "without its namespace"),
-        ("Tide", lambda o: o["spec"].update(metres="4"), "wants a whole number here"),
-        ("Tide", lambda o: o["spec"].update(metres=21), "wants at most 20"),
-        ("Tide", lambda o: o["spec"].update(depth=1), "knows no such field"),
-        ("Tide", lambda o: o["spec"].pop("metres"), "wants metres"),
-        ("Tide", lambda o: o.update(apiVersion="example.org/v2"), "nobody defines example.org/v2 Tide"),
-        ("Tide", lambda o: o.update(apiVersion="tides.example.net/v1"), "nobody defines"),
+        ("Tide", lambda o: o["spec"].update(metres="4"), "requires a whole number here"),
+        ("Tide", lambda o: o["spec"].update(metres=21), "requires at most 20"),
+        ("Tide", lambda o: o["spec"].update(depth=1), "has no such field"),
+        ("Tide", lambda o: o["spec"].pop("metres"), "requires metres"),
+        ("Tide", lambda o: o.update(apiVersion="example.org/v2"), "no CRD defines example.org/v2 Tide"),
+        ("Tide", lambda o: o.update(apiVersion="tides.example.net/v1"), "no CRD defines"),
     ],
 )  # fmt: skip
 def test_a_defect_is_an_error(kind: str, change: Change, said: str) -> None:
@@ -181,11 +181,11 @@ def test_an_object_twice() -> None:
     assert any("jupyterhub and tidehub" in flaw.what for flaw in check(rendered(own=[service])))
 
 
-def test_a_definition_twice_is_no_fault_unless_they_differ() -> None:
-    assert check(rendered(crds=[definition(), definition()])) == []
-    other = copy.deepcopy(definition())
+def test_a_crd_twice_is_no_fault_unless_they_differ() -> None:
+    assert check(rendered(crds=[crd(), crd()])) == []
+    other = copy.deepcopy(crd())
     other["spec"]["versions"][0]["served"] = False
-    assert any("rendered 2 times" in flaw.what for flaw in check(rendered(crds=[definition(), other])))
+    assert any("rendered 2 times" in flaw.what for flaw in check(rendered(crds=[crd(), other])))
 
 
 @pytest.mark.parametrize(
@@ -201,14 +201,14 @@ def test_a_definition_twice_is_no_fault_unless_they_differ() -> None:
 @pytest.mark.parametrize("text", [TOKEN, encoded(TOKEN)], ids=["plain", "base64"])
 def test_a_secret_in_the_open(kind: str, change: Callable[[Object, str], None], text: str) -> None:
     found = flaws_of(changed(kind, lambda obj: change(obj, text)))
-    said = [str(flaw) for flaw in found if "it shows the secret" in flaw.what]
+    said = [str(flaw) for flaw in found if "can read the secret" in flaw.what]
     assert said
     assert found[0].severity == "error"
     assert not any(text in one for one in said)
 
 
 def test_a_secret_that_only_a_chart_made() -> None:
-    """Its value is none of ours: it stands in a Secret, and in a ConfigMap too."""
+    """Its value is not one of ours: it stands in a Secret, and in a ConfigMap too."""
     value = "a-password-made-by-the-chart"
 
     def add(obj: Object) -> None:

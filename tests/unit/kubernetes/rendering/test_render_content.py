@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from render_making import TOKEN, definition, objects, rendered, site
+from render_making import TOKEN, crd, objects, rendered, site
 
 from tidehub.charts.documents import read_all, read_one
 from tidehub.charts.fetch import ChartArchive
@@ -27,11 +27,11 @@ from tidehub.kubernetes.rendering.yaml_text import manifest_of, text_of
 from tidehub.secrets.secret import Secret
 from tidehub.secrets.site_secrets import SecretsError
 
-CRD = write_manifest([definition()])
+CRD = write_manifest([crd()])
 
 
 def packed(directory: Path, name: str = "jupyterhub", *, kube: str = ">=1.28.0-0", crds: str = CRD) -> Path:
-    """A packaged chart with a definition in it."""
+    """A packaged chart with a CRD in it."""
     path = directory / f"{name}-4.4.0.tgz"
     texts = {
         "Chart.yaml": f'apiVersion: v2\nname: {name}\nversion: 4.4.0\nkubeVersion: "{kube}"\n',
@@ -103,7 +103,7 @@ def test_helm_gets_the_secrets_and_what_a_cluster_serves(tmp_path: Path) -> None
     assert (helm.asked[1]["api_versions"], helm.asked[1]["is_upgrade"]) == (("v1",), True)
 
 
-def test_hooks_and_definitions_are_apart(tmp_path: Path) -> None:
+def test_hooks_and_crds_are_apart(tmp_path: Path) -> None:
     def hook(name: str, kinds: str) -> Object:
         return {
             "apiVersion": "batch/v1",
@@ -144,7 +144,7 @@ def test_a_cluster_outside_of_the_charts_range(tmp_path: Path) -> None:
 
 
 def test_without_an_archive() -> None:
-    with pytest.raises(TidehubError, match="no archive of the chart jupyterhub"):
+    with pytest.raises(TidehubError, match="no archive was found of the chart jupyterhub"):
         render(platform("jupyterhub"), {}, ListedHelm([]))  # type: ignore[arg-type]
 
 
@@ -181,14 +181,14 @@ def test_with_secrets_what_shows_them_is_private(tmp_path: Path) -> None:
             assert TOKEN.encode() not in file.content, name
 
 
-def test_a_claim_that_helm_deletes_is_told(tmp_path: Path) -> None:
+def test_a_pvc_that_helm_deletes_is_told(tmp_path: Path) -> None:
     given = rendered(archive=packed(tmp_path))
     text = files(given, with_secrets=False, with_charts=False)["README.md"].content.decode()
-    assert "It deletes the claim `hub-db-dir`" in text
-    claim = next(obj for obj in given.releases[0].objects if obj["kind"] == "PersistentVolumeClaim")
-    claim["metadata"]["annotations"] = {"helm.sh/resource-policy": "keep"}
+    assert "It deletes the PVC `hub-db-dir`" in text
+    pvc = next(obj for obj in given.releases[0].objects if obj["kind"] == "PersistentVolumeClaim")
+    pvc["metadata"]["annotations"] = {"helm.sh/resource-policy": "keep"}
     text = files(given, with_secrets=False, with_charts=False)["README.md"].content.decode()
-    assert "It keeps the claim `hub-db-dir`" in text
+    assert "It keeps the PVC `hub-db-dir`" in text
 
 
 def test_objects_of_one_kind_and_name_in_two_groups_are_two_files(tmp_path: Path) -> None:
@@ -282,11 +282,11 @@ def test_a_damaged_file_of_secrets_is_told(tmp_path: Path) -> None:
 
 def test_the_summary() -> None:
     said = summary.lines(rendered(), [], None)
-    assert said[1] == "  jupyterhub: chart jupyterhub 4.4.0, 9 objects, 1 definitions"
+    assert said[1] == "  jupyterhub: chart jupyterhub 4.4.0, 9 objects, 1 CRDs"
     assert "--output" in said[-1]
     found = summary.as_dict(rendered(), [], Path("out"))
     assert found["folder"] == "out"
-    assert found["releases"][0]["definitions"] == ["tides.example.org"]
+    assert found["releases"][0]["crds"] == ["tides.example.org"]
 
 
 @pytest.mark.parametrize(

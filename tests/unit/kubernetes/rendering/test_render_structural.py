@@ -91,11 +91,11 @@ def test_it_agrees_with_jsonschema(value: Any) -> None:
         ({"type": "string", "pattern": "^(?i)[a-z]+$(?<bad"}, ["anything"], []),
     ],
 )
-def test_the_dialect_of_definitions(schema: dict[str, Any], right: list[Any], wrong: list[Any]) -> None:
+def test_the_dialect_of_crds(schema: dict[str, Any], right: list[Any], wrong: list[Any]) -> None:
     assert [value for value in right if list(faults(value, schema))] == []
     assert [value for value in wrong if not list(faults(value, schema))] == []
 
 
 def test_places_are_told_and_values_are_not() -> None:
     found = list(faults({"name": "a", "count": 1, "parts": [{"a": "hidden-value"}]}, SCHEMA))
-    assert found == [("parts[0].a", "its definition wants a whole number here")]
+    assert found == [("parts[0].a", "its CRD requires a whole number here")]

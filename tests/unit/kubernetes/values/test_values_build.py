@@ -209,7 +209,7 @@ def test_a_site_without_an_address_is_refused() -> None:
     assert "no address" in refusal(changed(of("model: split"), "site", url=None))
 
 
-def test_made_up_people_are_refused() -> None:
+def test_made_up_users_are_refused() -> None:
     assert "demo provider" in refusal(changed(of("model: split"), "login", provider="demo"))
 
 
@@ -219,7 +219,7 @@ def test_made_up_people_are_refused() -> None:
 )
 def test_a_hub_whose_login_nobody_knows_is_refused(model: str, charts: dict[str, str]) -> None:
     wanted = changed(of("model: split"), "kubernetes", model=model, charts=charts)
-    assert "nobody here knows how the hub of" in refusal(wanted)
+    assert "it is not known how the hub of" in refusal(wanted)
 
 
 def test_a_hub_that_cannot_keep_clusters_to_groups_is_refused() -> None:

@@ -107,10 +107,10 @@ def _variants() -> dict[str, Site]:
         )
         found[f"{name}, choices"] = site(ALLOWED, f"{{{CHARTS[name]}}}", LOOSE)
         found[f"{name}, no dask but rules"] = site(RULES, f"{{{CHARTS[name]}}}", "dask: {engine: none}\n")
-    for number, way_in in enumerate(WAYS_IN):
+    for number, exposure in enumerate(WAYS_IN):
         for name in ("current", "hub 1", "daskhub"):
-            kubernetes = f"{{{CHARTS[name]}, exposure: {{{way_in}}}}}"
-            found[f"{name}, way in {number}"] = site(kubernetes=kubernetes)
+            kubernetes = f"{{{CHARTS[name]}, exposure: {{{exposure}}}}}"
+            found[f"{name}, exposure {number}"] = site(kubernetes=kubernetes)
     plain = example("protocoast")
     found["without kubernetes"] = plain.model_copy(update={"kubernetes": None})
     return found
@@ -214,7 +214,7 @@ def _without_scheduler(values: dict[str, dict[str, Any]]) -> dict[str, dict[str,
     }
 
 
-LOGIN, PEOPLE = "hub.extraConfig.0-tidehub-login", "hub.extraConfig.0-tidehub-people"
+LOGIN, USERS = "hub.extraConfig.0-tidehub-login", "hub.extraConfig.0-tidehub-people"
 POLICY = "gateway.extraConfig.30-policy"
 GROUP = "login.groups[0]"
 
@@ -228,9 +228,9 @@ GROUP = "login.groups[0]"
         ("pangeo", "login.allow.groups", f"jupyterhub.{LOGIN}", "SiteRule.rule.allow.groups"),
         ("hub 3, everything", "login.names", LOGIN, "SiteRule.names"),
         ("current, everything", "login.grace", LOGIN, "SiteAuthenticator.grace"),
-        ("current, everything", f"{GROUP}.notebooks.memory.limit", PEOPLE, "ServerChoices.{}"),
+        ("current, everything", f"{GROUP}.notebooks.memory.limit", USERS, "ServerChoices.{}"),
         ("current, everything", f"{GROUP}.dask.cluster.max_cores", POLICY, "SiteBackend.site.{}"),
-        ("current, everything", "notebooks.profiles[1].allow.users", PEOPLE, "ServerChoices.{}"),
+        ("current, everything", "notebooks.profiles[1].allow.users", USERS, "ServerChoices.{}"),
     ],
 )
 def test_where_the_code_reads_a_key(name: str, key: str, entry: str, reader: str) -> None:
@@ -240,7 +240,7 @@ def test_where_the_code_reads_a_key(name: str, key: str, entry: str, reader: str
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_key_that_the_policy_has_is_told(name: str) -> None:
-    # What the site states about people and clusters reaches them with every chart, or the values do not exist.
+    # What the site states about users and clusters reaches them with every chart, or the values do not exist.
     wanted = VARIANTS[name]
     keys = {key for key, _ in told(wanted)}
     for path in leaves(wanted):

@@ -29,7 +29,7 @@ ROLE = {
 def backend(memory: str, name: str, tag: str) -> dict[str, Any]:
     return {
         "scheduler": {"cores": {"request": 1, "limit": 1}, "memory": {"request": "2G", "limit": "2G"}},
-        # No limit: it follows what a person chooses.
+        # No limit: it follows what a user chooses.
         "worker": {"cores": {"request": 1}, "memory": {"request": memory}},
         "image": {"name": name, "tag": tag},
     }

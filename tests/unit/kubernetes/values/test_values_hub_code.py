@@ -65,18 +65,18 @@ def executed(wanted: Site, given: dict[str, Any] | None = None) -> Config:
     return c
 
 
-def person(*held: str, name: str = "ann") -> dict[str, Any]:
+def user(*held: str, name: str = "ann") -> dict[str, Any]:
     return {"sub": f"sub-of-{name}", "preferred_username": name, "entitlements": list(held)}
 
 
 @pytest.mark.parametrize("kubernetes", OLDER.values(), ids=OLDER)
 def test_an_older_hub_asks_the_rule(kubernetes: str) -> None:
     traits = executed(site(PLAIN, kubernetes)).GenericOAuthenticator
-    admitted = set(traits.claim_groups_key(person(f"{VO}:role=member#aai.egi.eu")))
+    admitted = set(traits.claim_groups_key(user(f"{VO}:role=member#aai.egi.eu")))
     assert admitted == set(traits.allowed_groups)
-    assert not set(traits.claim_groups_key(person(f"{VO}x"))) & set(traits.allowed_groups)
+    assert not set(traits.claim_groups_key(user(f"{VO}x"))) & set(traits.allowed_groups)
     name = traits.username_key if kubernetes != OLDER["hub 4.1"] else traits.username_claim
-    assert name(person(name="Ann")) == "ann"
+    assert name(user(name="Ann")) == "ann"
     assert traits.allowed_users == traits.admin_users == set()
 
 
@@ -120,18 +120,18 @@ def test_only_the_hub_that_keeps_no_groups_keeps_what_the_provider_said() -> Non
 
 
 @pytest.mark.parametrize("kubernetes", [*OLDER.values(), "{}"], ids=[*OLDER, "current"])
-def test_profiles_follow_the_person_in_every_hub(kubernetes: str) -> None:
+def test_profiles_follow_the_user_in_every_hub(kubernetes: str) -> None:
     c = executed(site(RULES, kubernetes))
 
     async def auth_state() -> dict[str, Any]:
-        return {"oauth_user": person(f"{VO}:role=power#aai.egi.eu")}
+        return {"oauth_user": user(f"{VO}:role=power#aai.egi.eu")}
 
     groups = [SimpleNamespace(name=f"{VO}:role=power")] if kubernetes != OLDER["hub 1.5"] else []
-    user = SimpleNamespace(name="ann", groups=groups, get_auth_state=auth_state)
+    ann = SimpleNamespace(name="ann", groups=groups, get_auth_state=auth_state)
 
     async def ask() -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = await c.KubeSpawner.profile_list(
-            SimpleNamespace(user=user, user_options={})
+            SimpleNamespace(user=ann, user_options={})
         )
         return found
 
@@ -154,7 +154,7 @@ def test_the_current_hub_has_the_authenticator_of_one_machine() -> None:
     assert "GenericOAuthenticator" not in c
 
 
-def test_scopes_of_servers_follow_the_person_where_clusters_are_for_groups() -> None:
+def test_scopes_of_servers_follow_the_user_where_clusters_are_for_groups() -> None:
     text = RULES.replace("      notebooks: {", "      dask: {enabled: true}\n      notebooks: {")
     c = executed(site(text, more="dask: {access: groups}\n"))
     spawner = SimpleNamespace(user=SimpleNamespace(name="ann", groups=[]))

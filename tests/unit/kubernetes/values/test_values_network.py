@@ -47,7 +47,7 @@ def hub_pod(site: Site, component: str, **ports: int) -> Pod:
 
 
 class World:
-    """The pods of a platform with two people's clusters, and the policies of everything."""
+    """The pods of a platform with two users' clusters, and the policies of everything."""
 
     def __init__(self, name: str, folder: Path) -> None:
         site = self.site = example(name)
@@ -99,7 +99,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return World(request.param, tmp_path_factory.mktemp("rendered"))
 
 
-def test_a_person_at_work_reaches_what_they_need(world: World) -> None:
+def test_a_user_at_work_reaches_what_they_need(world: World) -> None:
     # The client's requests and its scheduler's TLS, one port.
     assert world.verdict(world.notebook, world.traefik, 8000)
     assert world.verdict(world.notebook, world.hub, 8081)
@@ -135,7 +135,7 @@ def test_a_cluster_reaches_what_it_needs(world: World) -> None:
     assert world.verdict(world.worker, INTERNET, 443)
 
 
-def test_people_do_not_reach_each_other(world: World) -> None:
+def test_users_do_not_reach_each_other(world: World) -> None:
     """In no kind of network."""
     for source in (world.worker, world.scheduler):
         assert world.verdict(source, world.others_worker, 41234) is False
@@ -155,7 +155,7 @@ def test_a_cluster_is_closed_before_its_own_policy_is_there(world: World) -> Non
             assert world.verdict(source, fresh, 8786) is False
 
 
-def test_what_people_run_reaches_nothing_inside(world: World) -> None:
+def test_what_users_run_reaches_nothing_inside(world: World) -> None:
     for source in (world.notebook, world.worker, world.scheduler):
         assert world.verdict(source, METADATA, 80) is False
         assert world.verdict(source, INSIDE, 22) is False
@@ -173,7 +173,7 @@ def operated(component: str) -> Pod:
     return Pod({"dask.org/cluster-name": "c", "dask.org/component": component})
 
 
-def test_with_the_operator_people_reach_schedulers_and_the_api_server(tmp_path: Path) -> None:
+def test_with_the_operator_users_reach_schedulers_and_the_api_server(tmp_path: Path) -> None:
     site = example("protocoast")
     site = site.model_copy(update={"dask": site.dask.model_copy(update={"engine": "operator"})})
     objects = rendered(site, tmp_path)

@@ -72,7 +72,7 @@ def test_dask_reads_the_environment_as_it_is_meant(operated: Site) -> None:
     assert ast.literal_eval(variables["DASK_KUBERNETES__IDLE_TIMEOUT"].format()) == 1200
 
 
-def test_people_may_use_the_operator_and_nothing_else(operated: Site) -> None:
+def test_users_may_use_the_operator_and_nothing_else(operated: Site) -> None:
     objects = operator.objects(operated)
     assert [one["kind"] for one in objects] == [
         "ServiceAccount",

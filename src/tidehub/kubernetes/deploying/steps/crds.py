@@ -1,4 +1,4 @@
-"""Custom resource definitions: Helm never upgrades them, so they are applied here, and their versions verified."""
+"""CustomResourceDefinitions: Helm never upgrades them, so they are applied here, and their versions verified."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tidehub.kubernetes.objects import Object
 
 API, KIND = "apiextensions.k8s.io/v1", "CustomResourceDefinition"
 ESTABLISHED = 60.0
-"""Seconds that the server may take to serve a definition."""
+"""Seconds that the server may take to serve a CRD."""
 _OWNERS = {
     "meta.helm.sh/release-name": "the Helm release",
     "argocd.argoproj.io/tracking-id": "Argo CD:",
@@ -30,11 +30,11 @@ _GATEWAY_GROUP = "gateway.dask.org"
 
 @dataclass(frozen=True)
 class Crds:
-    """Applies the definitions of all charts of a platform."""
+    """Applies the CRDs of all charts of a platform."""
 
     crds: tuple[Object, ...] = field(repr=False)
     name: str = "crds"
-    title: str = "Custom resource definitions"
+    title: str = "CustomResourceDefinitions"
 
     def needed(self, work: Work) -> bool:
         """Whether one is missing, differs, or is not served."""
@@ -44,7 +44,7 @@ class Crds:
         return any(not _is_as_wanted(crd, live.get(name_of(crd))) for crd in self.crds)
 
     def check(self, work: Work) -> None:
-        """Raises `Refused` for a definition of another owner, or one whose stored objects would be lost."""
+        """Raises `Refused` for a CRD of another owner, or one whose stored objects would be lost."""
         live = self._live(work) or {}
         strangers = {}
         for crd in self.crds:
@@ -56,18 +56,18 @@ class Crds:
                 strangers[name_of(crd)] = owner
             if lost := _stored_and_gone(crd, found):
                 raise Refused(
-                    f"objects of {name_of(crd)} are stored as {listed(lost)}, which the chart's definition has not",
-                    expected="a definition that still knows what is stored",
+                    f"objects of {name_of(crd)} are stored as {listed(lost)}, which the chart's CRD does not have",
+                    expected="a CRD that still knows what is stored",
                     fix=f"move them to a newer version first, or remove them: kubectl get {name_of(crd)} -A",
                 )
         if strangers:
             first = next(iter(strangers))
             raise Refused(
-                f"{counted(len(strangers), 'custom resource definition')} of the charts "
+                f"{counted(len(strangers), 'CustomResourceDefinition')} of the charts "
                 f"{'is' if len(strangers) == 1 else 'are'} in the cluster already and "
                 f"belong{'s' if len(strangers) == 1 else ''} to somebody else: "
                 + listed(f"{name} ({owner})" for name, owner in strangers.items()),
-                expected="definitions that tidehub or a release of this namespace brought",
+                expected="CRDs that tidehub or a release of this namespace brought",
                 fix="where nobody else needs them as they are, name them: "
                 + " ".join(f"--adopt {name}" for name in list(strangers)[:3] or [first]),
             )
@@ -87,7 +87,7 @@ class Crds:
         return ", ".join(parts) or "served"
 
     def _live(self, work: Work) -> dict[str, Object] | None:
-        """What is there, by name; None where this person may not read definitions, which are the whole cluster's."""
+        """What is there, by name; None where the credentials may not read CRDs, which are the whole cluster's."""
         key = "crds"
         if key not in work.facts:
             names = [name_of(crd) for crd in self.crds]
@@ -133,7 +133,7 @@ class Crds:
 
 
 def stranger(crd: Object, work: Work) -> str:
-    """Who else a definition belongs to, in words; empty where it is ours or that of a release here."""
+    """Who else a CRD belongs to, in words; empty where it is ours or that of a release here."""
     annotations = meta_of(crd).get("annotations") or {}
     for key, words in _OWNERS.items():
         if key in annotations:
@@ -145,13 +145,13 @@ def stranger(crd: Object, work: Work) -> str:
     if any(one.get("manager") == FIELD_MANAGER for one in managers):
         return ""
     # Only dask-gateway has this group. The chart's `crds/` carry no sign of their release, so by hand or by Helm,
-    # an earlier installation of it brought the definition.
+    # an earlier installation of it brought the CRD.
     if spec_of(crd).get("group") == _GATEWAY_GROUP:
         return ""
     names = {str(one.get("manager")) for one in managers}
     if "helm" in names and _has_gateway_release(work):
         return ""
-    return f"made by {listed(sorted(names))}" if names else "nobody knows whose"
+    return f"made by {listed(sorted(names))}" if names else "its owner is not known"
 
 
 def _has_gateway_release(work: Work) -> bool:
@@ -164,7 +164,7 @@ def _has_gateway_release(work: Work) -> bool:
 
 
 def _tell_of_old_groups(work: Work, crds: Iterable[Object]) -> None:
-    """The definitions of a group that the charts no longer bring stay; whoever has objects of it should know."""
+    """The CRDs of a group that the charts no longer bring stay; whoever has objects of it should know."""
     groups = {str(spec_of(crd).get("group")) for crd in crds}
     if "traefik.io" not in groups:
         return
@@ -172,7 +172,7 @@ def _tell_of_old_groups(work: Work, crds: Iterable[Object]) -> None:
     left = [one for one in old if spec_of(one).get("group") == "traefik.containo.us"]
     if left:
         work.notes.append(
-            f"{counted(len(left), 'definition')} of the former group traefik.containo.us stay: objects of it may be "
+            f"{counted(len(left), 'CRD')} of the former group traefik.containo.us stay: objects of it may be "
             "anybody's; `tidehub uninstall --delete-crds` or kubectl removes them when nobody needs them"
         )
 
@@ -219,7 +219,7 @@ def _stored_and_gone(wanted: Object, live: Object) -> list[str]:
 
 
 def has_objects(work: Work, crd: Object) -> bool:
-    """Whether any object of a definition lives anywhere in the cluster. Raises `ClusterProblem`."""
+    """Whether any object of a CRD lives anywhere in the cluster. Raises `ClusterProblem`."""
     spec = spec_of(crd)
     for version in spec.get("versions") or []:
         if not version.get("served"):

@@ -19,7 +19,7 @@ DIGEST = "tidehub/digest"
 
 @dataclass(frozen=True)
 class OwnObjects:
-    """Applies them, and removes those of an earlier deployment that are wanted no more."""
+    """Applies them, and removes those of an earlier deployment that are no longer wanted."""
 
     objects: tuple[Object, ...] = field(repr=False)
     name: str = "objects"
@@ -44,7 +44,7 @@ class OwnObjects:
         ]
         if strangers:
             raise Refused(
-                f"{listed(map(str, strangers))} {'is' if len(strangers) == 1 else 'are'} there already and not ours",
+                f"{listed(map(str, strangers))} exist{'s' if len(strangers) == 1 else ''} already, not made by tidehub",
                 expected=f"nothing of these names, or the label {MANAGED_BY}: tidehub",
                 fix="remove them, or take them over: "
                 + " ".join(f"--adopt {id.kind}/{id.name}" for id in strangers[:3]),
@@ -78,7 +78,7 @@ class OwnObjects:
         return live
 
     def _gone(self, work: Work) -> list[ObjectId]:
-        """Objects of earlier deployments, by the record, that are still there, ours, and wanted no more."""
+        """Objects of earlier deployments, by the record, that are still there, ours, and no longer wanted."""
         if "objects to go" not in work.facts:
             wanted = {identify(obj, work.namespace) for obj in self.objects}
             before = {

@@ -1,4 +1,4 @@
-"""Objects in a release's record whose API the cluster serves no more.
+"""Objects in a release's record whose API the cluster no longer serves.
 
 Helm builds every object of the last revision before it upgrades, and refuses where it cannot: a hub that was
 installed when `policy/v1beta1` was served cannot be upgraded after the cluster was. The objects themselves went on,

@@ -1,4 +1,4 @@
-"""Whose an object is by Helm's books, and how it becomes a release's."""
+"""The owner of an object by Helm's records, and how a release takes it over."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Owner:
 
 
 @dataclass(frozen=True)
-class Claimed:
-    """An object that is there already, and is not the release's."""
+class Foreign:
+    """An object that exists already and does not belong to the release."""
 
     id: ObjectId
     owner: Owner | None
     may: bool
-    """Whether it may be taken over: it was named, or who had it is no more."""
+    """Whether it may be taken over: it was named, or its owner no longer exists."""
 
 
 def owner_of(live: Object) -> Owner | None:
@@ -47,7 +47,7 @@ def owner_of(live: Object) -> Owner | None:
     return Owner(annotations[RELEASE_NAME], annotations.get(RELEASE_NAMESPACE, ""))
 
 
-def claimed(work: Work, release: str, objects: Iterable[Object]) -> list[Claimed]:
+def foreign_objects(work: Work, release: str, objects: Iterable[Object]) -> list[Foreign]:
     """Those of a release's objects that Helm would refuse to import. Only what is new to the release is asked for."""
     live = live_release(work, release)
     known = {identify(one, work.namespace) for one in read_manifest(live.manifest)} if live else set()
@@ -59,21 +59,23 @@ def claimed(work: Work, release: str, objects: Iterable[Object]) -> list[Claimed
         if (id.group, id.kind, id.namespace, id.name) not in known_names
     ]
     ours = Owner(release, work.namespace)
-    found: list[Claimed] = []
+    found: list[Foreign] = []
     with ThreadPoolExecutor(max_workers=8) as pool:
         for id, one in zip(ids, pool.map(lambda id: _get(work, id), ids), strict=True):
             if one is not None and (owner := owner_of(one)) != ours:
-                found.append(Claimed(id, owner, _may(work, id, owner)))
+                found.append(Foreign(id, owner, _may(work, id, owner)))
     return found
 
 
-def refuse_claimed(work: Work, release: str, found: Iterable[Claimed]) -> None:
+def refuse_foreign(work: Work, release: str, found: Iterable[Foreign]) -> None:
     """Raises `Refused` for what may not be taken over."""
     left = [one for one in found if not one.may]
     if not left:
         return
     first = left[0]
-    whose = str(first.owner) if first.owner else "no release: somebody made it by hand or with another tool"
+    owner_words = (
+        str(first.owner) if first.owner else "no release: somebody created it by hand or with another tool"
+    )
     names = " ".join(f"--adopt {one.id.kind}/{one.id.name}" for one in left[:4])
     elsewhere = first.owner is not None and first.owner.namespace != work.namespace
     more = (
@@ -82,7 +84,7 @@ def refuse_claimed(work: Work, release: str, found: Iterable[Claimed]) -> None:
         else ""
     )
     raise Refused(
-        f"{first.id} is there already and belongs to {whose}{more}",
+        f"{first.id} already exists and belongs to {owner_words}{more}",
         expected=f"no objects of these names, or objects of the release {release}",
         fix=(
             "the chart names what counts for the whole cluster after the release, so there can be one such release "
@@ -93,7 +95,7 @@ def refuse_claimed(work: Work, release: str, found: Iterable[Claimed]) -> None:
     )
 
 
-def take_over(work: Work, release: str, found: Iterable[Claimed]) -> None:
+def take_over(work: Work, release: str, found: Iterable[Foreign]) -> None:
     """Makes them the release's, so that Helm imports them."""
     for one in found:
         work.cluster.patch(
@@ -133,7 +135,7 @@ def _may(work: Work, id: ObjectId, owner: Owner | None) -> bool:
 
 
 def _is_gone(work: Work, namespace: str) -> bool:
-    """Whether a namespace is no more, or about to be: its releases went with it, cluster-wide objects did not."""
+    """Whether a namespace is gone, or about to be: its releases went with it, cluster-wide objects did not."""
     key = f"namespace {namespace} is gone"
     if key not in work.facts:
         try:

@@ -38,7 +38,7 @@ class Readiness:
     title: str = "Public address"
 
     def needed(self, work: Work) -> bool:
-        """Whether anything was changed by this operation: otherwise the address is somebody else's matter."""
+        """Whether anything was changed by this operation: otherwise the address is not asked."""
         journal = work.record.journal
         if journal is None or journal.finished or not work.options.check:
             return False
@@ -57,14 +57,14 @@ class Readiness:
             if state == "silent" and waited > SILENCE:
                 work.notes.append(
                     f"{self.address} does not answer from here ({said}); when it should, `tidehub check` goes "
-                    "a person's path through it"
+                    "a user's path through it"
                 )
                 return "does not answer from here"
             if state == "wrong" and waited > PATIENCE:
                 raise WrongAnswer(
                     f"{self.address} answers, but not as the hub does: {said}",
                     expected=f"status 200 at {url}",
-                    fix="everything is deployed; `tidehub preflight` looks at the exposure (ingress class, name, "
+                    fix="everything is deployed; `tidehub preflight` looks at the exposure (IngressClass, name, "
                     "certificate), and --no-check leaves this out",
                 )
             work.ensure()

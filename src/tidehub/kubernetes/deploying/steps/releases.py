@@ -14,7 +14,7 @@ from tidehub.kubernetes.deploying.observing import WaitFailed, is_done, wait_unt
 from tidehub.kubernetes.deploying.record import ReleaseState, digest, without_secrets
 from tidehub.kubernetes.deploying.running import Work
 from tidehub.kubernetes.deploying.steps.outdated import bring_up_to_date
-from tidehub.kubernetes.deploying.steps.ownership import claimed, refuse_claimed, take_over
+from tidehub.kubernetes.deploying.steps.ownership import foreign_objects, refuse_foreign, take_over
 from tidehub.kubernetes.deploying.stored import Live, free, live_release, without_nulls
 from tidehub.kubernetes.deploying.waiting import Wanted
 from tidehub.kubernetes.deploying.words import Refused
@@ -53,7 +53,7 @@ class HelmRelease:
         release = self.rendered.release
         refuse_strangers(work, (self,))
         if self.needed(work):
-            refuse_claimed(work, release.name, claimed(work, release.name, self.rendered.objects))
+            refuse_foreign(work, release.name, foreign_objects(work, release.name, self.rendered.objects))
 
     def stranger(self, work: Work) -> Live | None:
         """The release as it is there where tidehub did not make it."""
@@ -73,7 +73,7 @@ class HelmRelease:
         work.write(work.record.with_release(started))
         for change in bring_up_to_date(work, release.name):
             work.say.note(f"Helm's record of {release.name}: {change}")
-        take_over(work, release.name, claimed(work, release.name, self.rendered.objects))
+        take_over(work, release.name, foreign_objects(work, release.name, self.rendered.objects))
         work.ensure()
         revision = self._helm(work)
         work.write(work.record.with_release(replace(wanted_state(self.rendered), revision=revision)))
@@ -129,7 +129,7 @@ def refuse_strangers(work: Work, releases: Sequence[HelmRelease]) -> None:
     words = " and ".join(f"{name} ({found[name].full_chart})" for name in unnamed)
     one = len(unnamed) == 1
     raise Refused(
-        f"the release{'' if one else 's'} {words} {'is' if one else 'are'} there already and tidehub did not make "
+        f"the release{'' if one else 's'} {words} {'exists' if one else 'exist'} already, and tidehub did not make "
         f"{'it' if one else 'them'}",
         expected="no release of that name, or one that tidehub made",
         fix="`tidehub plan` shows what would change; take over with "
@@ -185,9 +185,11 @@ def values_of(rendered: RenderedRelease) -> dict[str, Any]:
 
 
 def _unowned(conflict: OwnershipConflict, namespace: str) -> TidehubError:
-    whose = f"the release {conflict.owner}" if conflict.owner else "no release: somebody made it by hand"
+    owner_words = (
+        f"the release {conflict.owner}" if conflict.owner else "no release: somebody created it by hand"
+    )
     return TidehubError(
-        f"{conflict.kind} {conflict.name} is there already and belongs to {whose}",
+        f"{conflict.kind} {conflict.name} already exists and belongs to {owner_words}",
         expected="no object of that name, or one of this release",
         fix=f"remove it (kubectl -n {namespace} delete {conflict.kind.lower()} {conflict.name}), or take it over: "
         f"--adopt {conflict.kind}/{conflict.name}",

@@ -23,9 +23,9 @@ from tidehub.kubernetes.deploying.words import listed
 from tidehub.kubernetes.objects import Object, identify, read_manifest, write_manifest
 
 POLICY = "helm.sh/resource-policy"
-DATABASE_CLAIM = "hub-db-dir"
+DATABASE_PVC = "hub-db-dir"
 HUB_SECRET = "hub"
-PROTECTED = (("PersistentVolumeClaim", DATABASE_CLAIM), ("Secret", HUB_SECRET))
+PROTECTED = (("PersistentVolumeClaim", DATABASE_PVC), ("Secret", HUB_SECRET))
 """The hub's database, and the keys without which parts of it cannot be read."""
 
 

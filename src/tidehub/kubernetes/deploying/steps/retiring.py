@@ -1,4 +1,4 @@
-"""Releases that belong to the site no more, such as the gateway of a site that gave it up."""
+"""Releases that no longer belong to the site, such as the gateway of a site that gave it up."""
 
 from __future__ import annotations
 

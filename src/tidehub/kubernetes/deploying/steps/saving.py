@@ -61,7 +61,7 @@ class Save:
                 raise TidehubError(
                     f"the hub's database cannot be copied, and this changes it for good: {error.what}",
                     expected="a copy to go back to",
-                    fix="see why; --no-backup goes on without a way back",
+                    fix="find out why; --no-backup continues without a copy to go back to",
                 ) from error
             work.say.warn(f"The hub's database is not in the copy: {error.what}")
             said = self.back_up(work, path, False)

@@ -1,4 +1,4 @@
-"""Custom resource definitions that the charts bring, against those that are there."""
+"""CustomResourceDefinitions that the charts bring, against those that are there."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _OLD_GROUPS = {"traefik.containo.us": "traefik.io"}
 """Groups of older charts and what took their place: both stay side by side after an upgrade."""
 
 
-def definitions(context: Context) -> list[Finding]:
-    """Each definition that comes along: whether it is new, the same, of another version, or somebody else's."""
+def crds(context: Context) -> list[Finding]:
+    """Each CRD that comes along: whether it is new, the same, of another version, or somebody else's."""
     wanted = context.objects.crds
     if not wanted:
         return []
@@ -34,8 +34,8 @@ def definitions(context: Context) -> list[Finding]:
     if new or same:
         parts = [f"{len(new)} come with the deployment"] * bool(new)
         parts += [f"{len(same)} are there"] * bool(same)
-        what = f"of {len(wanted)} definitions, {' and '.join(parts)}"
-        findings.insert(0, Finding("definitions", "ok", what, evidence=(*new, *same)))
+        what = f"of {len(wanted)} CRDs, {' and '.join(parts)}"
+        findings.insert(0, Finding("crds", "ok", what, evidence=(*new, *same)))
     return findings
 
 
@@ -44,10 +44,10 @@ def _judged(wanted: Object, live: Object) -> Iterator[Finding]:
     owner = owner_of(live) or "owner unknown"
     if live["metadata"].get("deletionTimestamp"):
         yield Finding(
-            "definition-deleting",
+            "crd-deleting",
             "problem",
-            f"the definition {name} is being deleted, and all its objects with it",
-            "wait until it is gone; a finalizer whose controller is gone may keep it for ever",
+            f"the CRD {name} is being deleted, and all its objects with it",
+            "wait until it is gone; a finalizer whose controller is gone may keep it forever",
             (f"finalizers: {', '.join(live['metadata'].get('finalizers') or ['none'])}",),
         )
         return
@@ -58,26 +58,26 @@ def _judged(wanted: Object, live: Object) -> Iterator[Finding]:
     unserved = [version for version in want if version not in have]
     if stored - _all_versions(wanted):
         yield Finding(
-            "definition-stored",
+            "crd-stored",
             "problem",
-            f"objects of {name} are stored as {', '.join(sorted(stored))}, which the chart's definition does not have",
-            "have the stored objects rewritten in a version that both have, before the definition is replaced",
+            f"objects of {name} are stored as {', '.join(sorted(stored))}, which the chart's CRD does not have",
+            "have the stored objects rewritten in a version that both have, before the CRD is replaced",
             said,
         )
     elif unserved:
         yield Finding(
-            "definition-version",
+            "crd-version",
             "warning",
-            f"the definition {name} is of another version and does not serve {', '.join(unserved)}; it is replaced",
+            f"the CRD {name} is of another version and does not serve {', '.join(unserved)}; it is replaced",
             "nothing, where no other platform needs the old one",
             said,
         )
     elif set(have) - set(want):
         gone = ", ".join(sorted(set(have) - set(want)))
         yield Finding(
-            "definition-version",
+            "crd-version",
             "warning",
-            f"the definition {name} also serves {gone}; the deployment replaces it by one that does not",
+            f"the CRD {name} also serves {gone}; the deployment replaces it by one that does not",
             "see that nobody uses that version any more",
             said,
         )
@@ -86,10 +86,10 @@ def _judged(wanted: Object, live: Object) -> Iterator[Finding]:
         "managed by Helm",
     ):
         yield Finding(
-            "definition-owner",
+            "crd-owner",
             "warning",
-            f"the definition {name} belongs to somebody else: {owner}",
-            "agree with them: there is one definition in a cluster, and the deployment applies the chart's",
+            f"the CRD {name} belongs to somebody else: {owner}",
+            "agree with its owner: a Kubernetes cluster has one CRD of a name, and the deployment applies the chart's",
             said,
         )
 
@@ -100,10 +100,10 @@ def _unestablished(name: str, live: Object) -> Iterator[Finding]:
         condition = conditions.get(kind)
         if condition is not None and condition.get("status") != "True":
             yield Finding(
-                "definition-established",
+                "crd-established",
                 "problem",
-                f"the definition {name} is not served: {condition.get('message') or kind}",
-                "another definition has its names: find it with `kubectl get crd`, and remove what is not needed",
+                f"the CRD {name} is not served: {condition.get('message') or kind}",
+                "another CRD has its names: find it with `kubectl get crd`, and remove what is not needed",
             )
             return
 
@@ -120,9 +120,9 @@ def _left_behind(context: Context, wanted: tuple[Object, ...]) -> Iterator[Findi
         ]
         if there:
             yield Finding(
-                "definition-group",
+                "crd-group",
                 "warning",
-                f"definitions of {old} are there, from an older chart; this one uses {new}",
+                f"CRDs of {old} are there, from an older chart; this one uses {new}",
                 "nothing for the deployment; remove them later, if no other platform uses them",
                 tuple(there),
             )

@@ -1,4 +1,4 @@
-"""The way in by Ingress or load balancer, and the name that leads there."""
+"""Exposure by Ingress or load balancer, and the DNS name that leads there."""
 
 from __future__ import annotations
 
@@ -23,28 +23,26 @@ def ingress_class(context: Context) -> Finding:
     """Whether the class that serves the site is there."""
     _only(context, "ingress")
     classes = {str(one["metadata"]["name"]): one for one in context.there.all(_INGRESS, "IngressClass")}
-    names = tuple(f"there is {name}" for name in sorted(classes)) or ("the cluster has no ingress class",)
+    names = tuple(f"there is {name}" for name in sorted(classes)) or ("the cluster has no IngressClass",)
     wanted = exposure_values.exposure_of(context.site).class_name
     if wanted is None:
         name = addresses.ingress_class_name(context)
         if name is None:
-            what = (
-                "the site names no ingress class, and none is the default one: nobody would serve the Ingress"
-            )
+            what = "the site names no IngressClass, and none is the default one: no controller would serve the Ingress"
             return Finding("ingress-class", "problem", what, "write kubernetes.exposure.class", names)
-        return _class_found(name, classes[name], "the default ingress class")
+        return _class_found(name, classes[name], "the default IngressClass")
     if wanted in classes:
-        return _class_found(wanted, classes[wanted], "the ingress class")
+        return _class_found(wanted, classes[wanted], "the IngressClass")
     if _by_annotation(context):
         return Finding(
             "ingress-class",
             "warning",
-            f"there is no ingress class {wanted}; this chart names it in an annotation, as some controllers read it",
-            "see whether the cluster's controller goes by the annotation, or name a class that is there",
+            f"the IngressClass {wanted} was not found; this chart names it in an annotation only",
+            "see whether the cluster's controller goes by the annotation, or name a class that exists",
             names,
         )
     fix = "write one of those as kubernetes.exposure.class, or have an ingress controller installed"
-    return Finding("ingress-class", "problem", f"there is no ingress class {wanted}", fix, names)
+    return Finding("ingress-class", "problem", f"the IngressClass {wanted} was not found", fix, names)
 
 
 def ingress_address(context: Context) -> Finding:
@@ -68,7 +66,7 @@ def ingress_address(context: Context) -> Finding:
             "ingress-address",
             "problem",
             f"the controller's load balancer {waiting[0]} has no address",
-            "have the cloud's load balancers looked at (quota, controller): nobody reaches the ingress without one",
+            "have the cloud's load balancers checked (quota, controller): the Ingress is not reachable without one",
             tuple(waiting),
         )
     if ingresses:
@@ -77,15 +75,15 @@ def ingress_address(context: Context) -> Finding:
             "ingress-address",
             "problem",
             f"no Ingress of the class {name} has an address: its controller does not run, or publishes none",
-            "have the ingress controller looked at",
+            "have the ingress controller checked",
             tuple(named[:8]),
         )
-    found = addresses.way_in(context)
+    found = addresses.exposure(context)
     if found:
         return Finding("ingress-address", "ok", f"web traffic comes in at {', '.join(found)}")
     raise NotKnown(
         f"no Ingress of the class {name} is there yet, so its address is not known",
-        "see after the deployment: `tidehub check` goes the way in",
+        "see after the deployment: `tidehub check` opens the public address",
     )
 
 
@@ -160,7 +158,9 @@ def dns(context: Context) -> Finding:
         raise Skip
     if addresses.is_ip(host):
         return Finding(
-            "dns", "warning", f"the site's address is the number {host}, and certificates are for names"
+            "dns",
+            "warning",
+            f"the site's address is the IP address {host}, and certificates are for DNS names",
         )
     try:
         found = context.network.addresses(host)
@@ -171,12 +171,12 @@ def dns(context: Context) -> Finding:
             "dns",
             "problem",
             f"the name {host} does not exist",
-            "make it point at the address of the way in; certificates by Let's Encrypt need it too",
+            "point it to the address of the Ingress, Gateway or load balancer; Let's Encrypt needs it too",
         )
     there = _numbers(context)
     if not there:
         return Finding(
-            "dns", "ok", f"{host} is {', '.join(found)}; whether that is the way in is not known yet"
+            "dns", "ok", f"{host} is {', '.join(found)}; the address of the exposure is not known yet"
         )
     if set(found) & set(there):
         return Finding("dns", "ok", f"{host} is {', '.join(found)}, where the platform's traffic comes in")
@@ -184,17 +184,17 @@ def dns(context: Context) -> Finding:
     return Finding(
         "dns",
         "warning" if private else "problem",
-        f"{host} is {', '.join(found)}, and the way in is at {', '.join(there)}",
+        f"{host} is {', '.join(found)}, and the exposure has {', '.join(there)}",
         "see that the public address leads on to that one" if private else f"make {host} point there",
     )
 
 
 def _numbers(context: Context) -> list[str]:
-    """The way in as IP addresses."""
+    """Addresses of the exposure, as IP addresses."""
     if context.look is None:
         return []
     try:
-        found = addresses.way_in(context)
+        found = addresses.exposure(context)
     except ClusterProblem:
         return []
     numbers: list[str] = []

@@ -1,4 +1,4 @@
-"""Preflight against a real API server: the way in and its certificate. Each test makes one defect."""
+"""Preflight against a real API server: the exposure and its certificate. Each test makes one defect."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def test_an_ingress_class_that_is_not_there(ready: ReadySite) -> None:  # noqa: 
     troubles = ready.troubles()
     assert set(troubles) == {"ingress-class", "ingress-address"}
     assert troubles["ingress-class"].state == "problem"
-    assert "there is no ingress class no-such-class" in troubles["ingress-class"].what
+    assert "the IngressClass no-such-class was not found" in troubles["ingress-class"].what
     assert f"there is {INGRESS}" in troubles["ingress-class"].evidence
 
 
 def test_no_ingress_class_named_and_none_by_default(ready: ReadySite) -> None:  # noqa: F811
     del ready.values["kubernetes"]["exposure"]["class"]
-    ready.only("ingress-class", "problem", "names no ingress class, and none is the default one")
+    ready.only("ingress-class", "problem", "names no IngressClass, and none is the default one")
 
 
 def test_an_old_chart_names_the_class_in_an_annotation(ready: ReadySite) -> None:  # noqa: F811
     ready.values["kubernetes"]["exposure"]["class"] = "by-annotation"
     del ready.object("Ingress")["spec"]["ingressClassName"]
     found = ready.troubles()["ingress-class"]
-    assert (found.state, "as some controllers read it" in found.what) == ("warning", True)
+    assert (found.state, "names it in an annotation only" in found.what) == ("warning", True)
 
 
 def test_a_controller_that_gives_no_addresses(ready: ReadySite) -> None:  # noqa: F811
@@ -83,7 +83,7 @@ def test_a_name_that_does_not_exist(ready: ReadySite) -> None:  # noqa: F811
 
 def test_a_name_that_points_elsewhere(ready: ReadySite) -> None:  # noqa: F811
     ready.network._names[HOST] = ("198.51.100.7",)
-    ready.only("dns", "problem", "198.51.100.7", f"the way in is at {ADDRESS}", "point there")
+    ready.only("dns", "problem", "198.51.100.7", f"the exposure has {ADDRESS}", "point there")
 
 
 def test_no_cert_manager(ready: ReadySite) -> None:  # noqa: F811
@@ -96,7 +96,9 @@ def test_no_cert_manager(ready: ReadySite) -> None:  # noqa: F811
 
 def test_an_issuer_that_is_not_there(ready: ReadySite) -> None:  # noqa: F811
     ready.values["kubernetes"]["exposure"]["issuer"] = "letsencrypt"
-    ready.only("issuer", "problem", "there is no cluster issuer letsencrypt", "there is preflight-issuer")
+    ready.only(
+        "issuer", "problem", "the ClusterIssuer letsencrypt was not found", "there is preflight-issuer"
+    )
 
 
 def test_an_issuer_that_is_not_ready(ready: ReadySite) -> None:  # noqa: F811
@@ -111,7 +113,9 @@ def test_an_issuer_that_is_not_ready(ready: ReadySite) -> None:  # noqa: F811
 
 def test_no_certificate_and_nobody_to_make_one(ready: ReadySite) -> None:  # noqa: F811
     _own_certificate(ready)
-    ready.only("tls-secret", "problem", "there is no Secret site-tls", "kubectl create secret tls site-tls")
+    ready.only(
+        "tls-secret", "problem", "the Secret site-tls was not found", "kubectl create secret tls site-tls"
+    )
 
 
 def test_a_certificate_for_another_name(ready: ReadySite) -> None:  # noqa: F811
@@ -172,7 +176,7 @@ def test_load_balancers_that_get_one(ready: ReadySite) -> None:  # noqa: F811
 
 def test_a_gateway_that_is_not_there(ready: ReadySite) -> None:  # noqa: F811
     _by_gateway(ready, make=False)
-    ready.only("gateway", "problem", "the Gateway shared", "is not there", "kubernetes.exposure.gateway")
+    ready.only("gateway", "problem", "the Gateway shared", "was not found", "kubernetes.exposure.gateway")
 
 
 def test_a_gateway_that_works(ready: ReadySite) -> None:  # noqa: F811
@@ -225,7 +229,7 @@ def test_a_gateway_class_that_nobody_takes_up(ready: ReadySite) -> None:  # noqa
     ready.values["kubernetes"]["exposure"] = {"kind": "gateway-api", "class": name, "tls_secret": "site-tls"}
     ready.create(made("v1", "Secret", "site-tls", data=_certificate(HOST)))
     ready.only(
-        "gateway-class", "problem", f"no controller takes up the gateway class {name}", "example.org/gone"
+        "gateway-class", "problem", f"no controller accepts the GatewayClass {name}", "example.org/gone"
     )
 
 

@@ -19,26 +19,26 @@ _OWNERS = {
     "kustomize.toolkit.fluxcd.io/name": "Flux:",
     "operatorframework.io/installed-alongside": "an operator:",
 }
-"""Annotations by which those who bring definitions mark them, and what they are called."""
+"""Annotations by which those who bring CRDs mark them, and what they are called."""
 _GATEWAY_GROUP = "gateway.dask.org"
-"""Only dask-gateway has it, so an earlier installation of it brought the definition."""
-DEFINITION = "CustomResourceDefinition"
+"""Only dask-gateway has it, so an earlier installation of it brought the CRD."""
+CRD = "CustomResourceDefinition"
 
 
 def findings(facts: Facts) -> Iterator[Finding]:
     """All of them, in no order."""
-    ours = [one for one in facts.of_kind(DEFINITION) if one.subject.part == "crd"]
+    ours = [one for one in facts.of_kind(CRD) if one.subject.part == "crd"]
     missing = [one.subject.id for one in ours if one.live is None and one.refusal is None]
     if missing:
         yield Finding(
-            "crd", "notice", f"{len(missing)} {_definitions(len(missing))} not in the cluster yet.",
+            "crd", "notice", f"{len(missing)} {_crds(len(missing))} not in the cluster yet.",
             "Helm never updates what is in a chart's crds/: the deployment applies them first.",
             objects=tuple(missing),
         )  # fmt: skip
     changed = [one for one in ours if one.live is not None and one.changes]
     if changed:
         yield Finding(
-            "crd", "notice", f"{len(changed)} {_definitions(len(changed))} in the cluster in another version.",
+            "crd", "notice", f"{len(changed)} {_crds(len(changed))} in the cluster in another version.",
             "They are the whole cluster's: other installations of the same kinds see the change, too.",
             objects=tuple(one.subject.id for one in changed),
         )  # fmt: skip
@@ -48,7 +48,7 @@ def findings(facts: Facts) -> Iterator[Finding]:
         if owner := _owner(one.live or {}, facts):
             name = one.subject.id.name
             yield Finding(
-                "conflict", "refusal", f"The definition {name} {owner}, and would be changed.",
+                "conflict", "refusal", f"The CRD {name} {owner}, and would be changed.",
                 "What it was brought for may not work with the other version.",
                 f"where nobody needs it as it is: tidehub deploy --adopt {name}", (one.subject.id,),
             )  # fmt: skip
@@ -56,19 +56,19 @@ def findings(facts: Facts) -> Iterator[Finding]:
 
 
 def _older(changed: list[Observation]) -> Iterator[Finding]:
-    """Definitions in the cluster that something newer brought."""
+    """CRDs in the cluster that something newer brought."""
     older = [one for one in changed if _generator(one.subject.new) < _generator(one.live)]
     if older:
         yield Finding(
             "crd", "danger",
-            f"{len(older)} {_definitions(len(older))} in the cluster in a newer version, and would go back.",
+            f"{len(older)} {_crds(len(older))} in the cluster in a newer version, and would go back.",
             "Something newer uses them, in this or another namespace: fields that it needs may be dropped.",
             "see who uses them; with charts of the same age nothing goes back", tuple(one.subject.id for one in older),
         )  # fmt: skip
 
 
 def _generator(crd: Object | None) -> tuple[int, ...]:
-    """Version of the program that wrote a definition (controller-gen), which goes up with its project; else empty."""
+    """Version of the program that wrote a CRD (controller-gen), which goes up with its project; else empty."""
     annotations = ((crd or {}).get("metadata") or {}).get("annotations") or {}
     return parts(str(annotations.get("controller-gen.kubebuilder.io/version", "")).removeprefix("v"))
 
@@ -84,7 +84,7 @@ def _versions(one: Observation) -> Iterator[Finding]:
     if gone:
         yield Finding(
             "crd", "danger", f"{one.subject.id.name} would no longer be served as {', '.join(gone)}.",
-            "Programs that use these versions find the objects no more.",
+            "Programs that use these versions no longer find the objects.",
             "move the objects to the new version first", (one.subject.id,),
         )  # fmt: skip
 
@@ -119,12 +119,12 @@ def _groups(facts: Facts) -> Iterator[Finding]:
             "crd", "danger", f"The routes of the gateway ({', '.join(kinds)}) move from the group {old} to {new}.",
             f"{running}Routes of running Dask clusters are in the old group, which the new proxy does not read: their "
             "notebooks lose them.",
-            "have people stop their Dask clusters before",
+            "have users stop their Dask clusters before",
         )  # fmt: skip
 
 
 def _owner(crd: Object, facts: Facts) -> str:
-    """Who else has the definition, in words; empty where it is ours, or a release's of this namespace.
+    """Who else has the CRD, in words; empty where it is ours, or a release's of this namespace.
 
     As `deploying.steps.crds.stranger` decides: a deployment does not change what others brought.
     """
@@ -150,5 +150,5 @@ def _spec(obj: Object | None) -> dict[str, Any]:
     return (obj or {}).get("spec") or {}
 
 
-def _definitions(count: int) -> str:
-    return "custom resource definition is" if count == 1 else "custom resource definitions are"
+def _crds(count: int) -> str:
+    return "CustomResourceDefinition is" if count == 1 else "CustomResourceDefinitions are"

@@ -1,4 +1,4 @@
-"""The way in by the Gateway API.
+"""Exposure by the Gateway API.
 
 What a Gateway promises is in its status: https://gateway-api.sigs.k8s.io/reference/spec/
 """
@@ -14,7 +14,7 @@ from tidehub.kubernetes.preflight.model import Context, Finding, Skip
 from tidehub.kubernetes.preflight.selecting import selects
 from tidehub.site.destinations import exposure as exposure_values
 
-_DEFINITIONS = "have the Gateway API's definitions installed (gateway-api.sigs.k8s.io), with a controller"
+_CRDS = "have the Gateway API's CRDs installed (gateway-api.sigs.k8s.io), with a controller"
 
 
 def gateway(context: Context) -> list[Finding]:
@@ -29,7 +29,7 @@ def gateway(context: Context) -> list[Finding]:
             if older
             else "the cluster has no Gateway API"
         )
-        return [Finding("gateway-api", "problem", what, _DEFINITIONS)]
+        return [Finding("gateway-api", "problem", what, _CRDS)]
     if exposure_values.exposure_of(context.site).gateway is None:
         return _class(context)
     return _given(context)
@@ -41,10 +41,10 @@ def _class(context: Context) -> list[Finding]:
     classes = {
         str(one["metadata"]["name"]): one for one in context.there.all(addresses.GATEWAY_API, "GatewayClass")
     }
-    names = tuple(f"there is {one}" for one in sorted(classes)) or ("the cluster has no gateway class",)
+    names = tuple(f"there is {one}" for one in sorted(classes)) or ("the cluster has no GatewayClass",)
     if name not in classes:
         fix = "write one of those as kubernetes.exposure.class, or have a gateway controller installed"
-        return [Finding("gateway-class", "problem", f"there is no gateway class {name}", fix, names)]
+        return [Finding("gateway-class", "problem", f"the GatewayClass {name} was not found", fix, names)]
     accepted = _condition(classes[name].get("status"), "Accepted")
     controller = str((classes[name].get("spec") or {}).get("controllerName"))
     if accepted.get("status") != "True":
@@ -52,12 +52,12 @@ def _class(context: Context) -> list[Finding]:
             Finding(
                 "gateway-class",
                 "problem",
-                f"no controller takes up the gateway class {name}",
-                "have the gateway controller looked at",
+                f"no controller accepts the GatewayClass {name}",
+                "have the gateway controller checked",
                 (f"controller {controller}", *_message(accepted)),
             )
         ]
-    return [Finding("gateway-class", "ok", f"the gateway class {name} is served by {controller}")]
+    return [Finding("gateway-class", "ok", f"the GatewayClass {name} is served by {controller}")]
 
 
 def _given(context: Context) -> list[Finding]:
@@ -73,7 +73,7 @@ def _given(context: Context) -> list[Finding]:
             for one in context.there.all(addresses.GATEWAY_API, "Gateway")
         ]
         fix = "write its name and namespace below kubernetes.exposure.gateway, or have it made"
-        return [Finding("gateway", "problem", f"{called} is not there", fix, tuple(there))]
+        return [Finding("gateway", "problem", f"{called} was not found", fix, tuple(there))]
     findings = [
         one
         for one in (
@@ -95,8 +95,8 @@ def _programmed(found: Object, called: str) -> Finding | None:
         "gateway-programmed",
         "problem",
         f"{called} is not programmed: its controller has not put it to work",
-        "have the gateway controller looked at",
-        _message(state) or ("no controller has said anything about it",),
+        "have the gateway controller checked",
+        _message(state) or ("no controller has reported a status for it",),
     )
 
 
@@ -107,7 +107,7 @@ def _address(found: Object, called: str) -> Finding | None:
         "gateway-address",
         "problem",
         f"{called} has no address",
-        "have the load balancer behind it looked at: nobody reaches it without one",
+        "have the load balancer behind it checked: the Gateway is not reachable without one",
     )
 
 
@@ -173,7 +173,7 @@ def _redirect(found: Object, called: str, name: str | None) -> Finding | None:
     return Finding(
         "gateway-redirect",
         "problem",
-        f"{called} has no listener {name} to send people on from",
+        f"{called} has no listener {name} to send users on from",
         "write one that it has as kubernetes.exposure.gateway.redirect_listener, or none",
     )
 

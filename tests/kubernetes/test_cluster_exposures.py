@@ -162,7 +162,7 @@ def test_in_a_pod_the_service_account_is_used(
 
 
 def _who(found: Connection) -> str:
-    """The person that the server takes this connection for."""
+    """The user that the server takes this connection for."""
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview", "metadata": {"name": ""}}
     return str(found.create(review)["status"]["userInfo"]["username"])
 
