@@ -38,12 +38,12 @@ def ledger(tmp_path: Path) -> Ledger:
 def test_asks_waits_and_goes_when_the_one_before_is_released(ledger: Ledger) -> None:
     ledger.ask(claim("a", 8))
     ledger.ask(claim("b", 4))
-    assert ledger.turn("a") == Admitted()
-    verdict = ledger.turn("b")
+    assert ledger.turns(["a"])["a"] == Admitted()
+    verdict = ledger.turns(["b"])["b"]
     assert isinstance(verdict, Waiting)
     assert verdict.place == 1
     ledger.release("a")
-    assert ledger.turn("b") == Admitted()
+    assert ledger.turns(["b"])["b"] == Admitted()
     assert ledger.usage().memory == 4
 
 
@@ -53,7 +53,7 @@ def test_the_place_is_kept_when_the_same_claim_is_asked_again(ledger: Ledger) ->
     ledger.ask(claim("b", 8))
     places = []
     for name in ("a", "b", "c"):
-        verdict = ledger.turn(name)
+        verdict = ledger.turns([name])[name]
         places.append(verdict.place if isinstance(verdict, Waiting) else 0)
     assert places == [0, 1, 2]
     assert [(c.id, w.place) for c, w in ledger.queue()] == [("b", 1), ("c", 2)]
@@ -62,28 +62,28 @@ def test_the_place_is_kept_when_the_same_claim_is_asked_again(ledger: Ledger) ->
 def test_a_start_slot_is_free_again_when_the_process_is_ready(ledger: Ledger) -> None:
     for n in range(4):
         ledger.ask(claim(f"n{n}", 1, NOTEBOOK))
-        ledger.turn(f"n{n}")
-    verdict = ledger.turn("n3")
+        ledger.turns([f"n{n}"])
+    verdict = ledger.turns(["n3"])["n3"]
     assert isinstance(verdict, Waiting)
     assert verdict.reason.startswith("waiting to start: 3 processes are starting")
     ledger.launched("n0", {"pid": 1})
-    assert isinstance(ledger.turn("n3"), Waiting)
+    assert isinstance(ledger.turns(["n3"])["n3"], Waiting)
     ledger.started("n0", {"pid": 1})
-    assert ledger.turn("n3") == Admitted()
+    assert ledger.turns(["n3"])["n3"] == Admitted()
 
 
 def test_claims_survive_a_restart_of_whoever_holds_the_ledger(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     first = Ledger(path, CAPACITY)
     first.ask(claim("a", 8))
-    first.turn("a")
+    first.turns(["a"])
     first.started("a", {"pid": 7, "started": 1})
     second = Ledger(path, CAPACITY)
     second.ask(claim("b", 4))
-    assert isinstance(second.turn("b"), Waiting)
+    assert isinstance(second.turns(["b"])["b"], Waiting)
     assert second.reconcile(lambda state: state == {"pid": 7, "started": 1}) == []
     assert second.reconcile(lambda state: False) == ["a"]
-    assert second.turn("b") == Admitted()
+    assert second.turns(["b"])["b"] == Admitted()
 
 
 def test_an_admission_whose_asker_died_is_dropped(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_an_admission_whose_asker_died_is_dropped(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from tidehub.capacity.ledger import Ledger;"
         "from tidehub.capacity.queue import Capacity, Claim;"
         "l = Ledger(Path(sys.argv[1]), Capacity(10, 2, 3));"
-        "l.ask(Claim('gone', 'worker', 'ada', 9, 1.0)); print(l.turn('gone'))"
+        "l.ask(Claim('gone', 'worker', 'ada', 9, 1.0)); print(l.turns(['gone'])['gone'])"
     )
     source = str(Path(__file__).parents[3] / "src")
     said = subprocess.run(
@@ -105,22 +105,22 @@ def test_an_admission_whose_asker_died_is_dropped(tmp_path: Path) -> None:
     assert "Admitted" in said.stdout
     ledger = Ledger(path, CAPACITY)
     ledger.ask(claim("mine", 2))
-    assert isinstance(ledger.turn("mine"), Waiting)
+    assert isinstance(ledger.turns(["mine"])["mine"], Waiting)
     assert ledger.reconcile(lambda state: True) == ["gone"]
-    assert ledger.turn("mine") == Admitted()
+    assert ledger.turns(["mine"])["mine"] == Admitted()
 
 
 def test_a_waiting_claim_nobody_asks_about_is_passed_over_and_later_forgotten(tmp_path: Path) -> None:
     clock = Clock()
     ledger = Ledger(tmp_path / "ledger.sqlite", CAPACITY, clock=clock)
     ledger.ask(claim("running", 6))
-    ledger.turn("running")
+    ledger.turns(["running"])
     ledger.started("running", {"pid": 1})
     ledger.ask(claim("absent", 9))
     ledger.ask(claim("small", 2))
-    assert isinstance(ledger.turn("small"), Waiting)
+    assert isinstance(ledger.turns(["small"])["small"], Waiting)
     clock.now += ABSENT_AFTER + 1
-    assert ledger.turn("small") == Admitted()
+    assert ledger.turns(["small"])["small"] == Admitted()
     assert ledger.reconcile(lambda state: True) == []
     clock.now += FORGOTTEN_AFTER
     # "small" was admitted by this very process, which lives.
@@ -132,7 +132,7 @@ def test_what_runs_already_is_entered_even_beyond_the_capacity(ledger: Ledger) -
     ledger.adopt(claim("b", 9), {"pid": 2})
     assert ledger.usage().memory == 18
     ledger.ask(claim("c", 1))
-    assert isinstance(ledger.turn("c"), Waiting)
+    assert isinstance(ledger.turns(["c"])["c"], Waiting)
 
 
 def test_adopting_what_waits_makes_it_running(ledger: Ledger) -> None:
@@ -145,7 +145,7 @@ def test_adopting_what_waits_makes_it_running(ledger: Ledger) -> None:
 def test_usage_by_owner(ledger: Ledger) -> None:
     for name, owner, kind in (("a", "ada", SCHEDULER), ("b", "ada", WORKER), ("c", "bob", WORKER)):
         ledger.ask(claim(name, 2, kind, owner))
-        ledger.turn(name)
+        ledger.turns([name])
     usage = ledger.usage("ada")
     assert (usage.memory, usage.cores, dict(usage.kinds)) == (4, 2.0, {SCHEDULER: 1, WORKER: 1})
 
@@ -157,8 +157,9 @@ def test_what_never_fits_is_refused_with_the_numbers(ledger: Ledger) -> None:
 
 
 def test_a_turn_for_an_unknown_claim_says_so(ledger: Ledger) -> None:
+    assert ledger.turns(["nobody"]) == {}
     with pytest.raises(UnknownClaim, match="not in the ledger"):
-        ledger.turn("nobody")
+        ledger.started("nobody", {"pid": 1})
     ledger.release("nobody")
 
 
@@ -181,7 +182,7 @@ def _contend(path: str, name: str, rounds: int, results: Any) -> None:
     for n in range(rounds):
         claim_id = f"{name}-{n}"
         ledger.ask(Claim(claim_id, WORKER, name, 4, 1.0, False))
-        while not isinstance(ledger.turn(claim_id), Admitted):
+        while not isinstance(ledger.turns([claim_id])[claim_id], Admitted):
             pass
         admitted += 1
         most = max(most, ledger.usage().memory)

@@ -12,18 +12,18 @@ def test_a_paused_ledger_admits_nobody_until_it_is_resumed(tmp_path: Path) -> No
     ledger = Ledger(tmp_path / "ledger.sqlite", Capacity(memory=100, cores=2, starts=2))
     ledger.ask(Claim("a", NOTEBOOK, "alice", 10, 1))
     ledger.pause()
-    verdict = Ledger(ledger.path, ledger.capacity).turn("a")
+    verdict = Ledger(ledger.path, ledger.capacity).turns(["a"])["a"]
     assert isinstance(verdict, Waiting)
     assert "being stopped" in verdict.reason
     ledger.resume()
-    assert ledger.turn("a") == Admitted()
+    assert ledger.turns(["a"])["a"] == Admitted()
 
 
 def test_processes_are_found_by_claim(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite", Capacity(memory=100, cores=2, starts=2))
     ledger.ask(Claim("a", NOTEBOOK, "alice", 10, 1))
     assert ledger.process("a") is None
-    ledger.turn("a")
+    ledger.turns(["a"])
     ledger.launched("a", {"pid": 7})
     assert ledger.process("a") == {"pid": 7}
     assert ledger.processes() == {"a": {"pid": 7}}

@@ -83,7 +83,7 @@ def test_the_ledger(tmp_path: Path) -> None:
     ledger = Ledger(path, CAPACITY)
     for name in ("a", "b", "c"):
         ledger.ask(Claim(name, WORKER, "ada", 100, 1.0))
-        assert ledger.turn(name) == Admitted()
+        assert ledger.turns([name])[name] == Admitted()
         ledger.started(name, {"pid": 7, "started": 1, "boot": boot_id()})
     closed(path)
     tried = 0
@@ -95,7 +95,7 @@ def test_the_ledger(tmp_path: Path) -> None:
         again.reconcile(lambda state: ProcessHandle.from_state(state).pid == 7)
         again.queue()
         again.ask(Claim("new", WORKER, "bob", 1, 1.0))
-        assert again.turn("new") == Admitted()
+        assert again.turns(["new"])["new"] == Admitted()
         assert len(kept) <= 1
         closed(path)
         tried += 1
@@ -109,7 +109,7 @@ def test_a_jump_of_the_clock_drops_nothing_and_a_reboot_does(
 
     ledger = Ledger(tmp_path / "ledger.sqlite", Capacity(10, 2, 3))
     ledger.ask(Claim("runs", WORKER, "ada", 10, 1.0))
-    ledger.turn("runs")
+    ledger.turns(["runs"])
     ledger.ask(Claim("waits", WORKER, "ada", 5, 1.0))
     ledger.ask(Claim("behind", WORKER, "bob", 5, 1.0))
     now = time.time()
@@ -117,7 +117,7 @@ def test_a_jump_of_the_clock_drops_nothing_and_a_reboot_does(
         monkeypatch.setattr(time, "time", lambda jump=jump: now + jump)
         assert ledger.reconcile(lambda state: True) == []
         assert [claim.id for claim, _ in ledger.queue()] == ["waits", "behind"]
-    monkeypatch.setattr("tidehub.capacity.ledger._boot_id", lambda: "another")
+    monkeypatch.setattr("tidehub.capacity.ledger_rows.boot_id", lambda: "another")
     assert ledger.reconcile(lambda state: True) == ["runs", "waits", "behind"], (
         "nobody of that boot asks any more"
     )

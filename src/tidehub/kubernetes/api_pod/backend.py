@@ -29,6 +29,7 @@ from tidehub.login.entitled import Entitled, entitled
 
 CLUSTER_ROUTE = "/api/v1/clusters/{cluster_name}"
 ACTIVE = ("Pending", "Running")
+DASHBOARD = 8787
 UNSEEN = 60.0
 """Seconds for which a cluster is counted that was made and that the informer does not show."""
 WORKERS = "app.kubernetes.io/component=dask-worker,gateway.dask.org/cluster={name}"
@@ -92,6 +93,11 @@ class SiteBackend(KubeBackend):  # type: ignore[misc]
     def limits_of(self, username: str) -> Any:
         """A user's limits; everybody's for clusters that are about to be ended."""
         return self.entitled(username).dask or self.site.dask
+
+    def dashboard_to_ask(self, cluster: Held) -> tuple[str, dict[str, str]]:
+        """Where a cluster says whether it is used: the service that upstream's controller makes."""
+        namespace, name = cluster.name.split(".")
+        return f"http://dask-{name}.{namespace}:{DASHBOARD}", {}
 
     def clusters_of(self, username: str) -> list[Held]:
         """The clusters of a user that run, start or were asked for a moment ago."""

@@ -127,8 +127,8 @@ def _gateway_policies(site: Site) -> list[Object]:
             ingress=[
                 # Clients and dashboards, both through the proxy.
                 {"from": [traefik], "ports": _ports(SCHEDULER, DASHBOARD)},
-                # The server tells a scheduler how many workers it may have.
-                {"from": [api], "ports": _ports(SCHEDULER_API)},
+                # The server tells a scheduler how many workers it may have, and asks whether it is used.
+                {"from": [api], "ports": _ports(SCHEDULER_API, DASHBOARD)},
             ],
         ),
         # Only what its own cluster's policy opens: no notebook server and no other cluster comes here.

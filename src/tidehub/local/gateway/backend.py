@@ -23,14 +23,14 @@ from dask_gateway_server.utils import timestamp
 from traitlets import Any as AnyTrait
 from traitlets import Float, List, Unicode
 
+from tidehub.capacity.admission import Admission, Entry
 from tidehub.capacity.ledger import Ledger
 from tidehub.capacity.queue import never_fits
 from tidehub.errors import TidehubError
 from tidehub.gateway import reaper, totals
 from tidehub.local.databases import ledger_damage
 from tidehub.local.gateway import api, for_gate, processes, records, watching, workdirs
-from tidehub.local.gateway.admission import Admission, Entry
-from tidehub.local.gateway.config import GatewaySettings, dashboard_key
+from tidehub.local.gateway.config import KEY_HEADER, GatewaySettings, dashboard_key
 from tidehub.local.gateway.notices import Notices
 from tidehub.local.isolation import Ending, Isolation, ProcessHandle, choose_isolation
 from tidehub.local.places import Places
@@ -139,6 +139,13 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
         chosen = str(cluster.config.get("profile", ""))
         known = self.settings.environments
         return chosen if chosen in known else self.settings.site.notebooks.default_profile.slug
+
+    def dashboard_to_ask(self, cluster: Cluster) -> tuple[str, dict[str, str]] | None:
+        """Where a cluster says whether it is used; None until its scheduler has told its addresses."""
+        if cluster.status != JobStatus.RUNNING:
+            return None
+        key = {KEY_HEADER: dashboard_key(self.key_secret, cluster.name)}
+        return for_gate.dashboard_of(cluster.dashboard_address), key
 
     def why(self, cluster: Cluster) -> str:
         """Why the cluster failed, or waits, in words; empty when there is nothing to tell."""
@@ -269,7 +276,8 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
         if self.admission.admitted(claim.id):
             return True
         wanted = functools.partial(_still_wanted, item)
-        self.admission.join(Entry(claim, wanted, limit, functools.partial(self.queue.put, item)))
+        ready = functools.partial(self.queue.put, item)
+        self.admission.join(Entry(claim, ready=ready, wanted=wanted, limit=limit))
         return False
 
     async def _worker_to_stopped(self, worker: Worker) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from tornado.httpclient import AsyncHTTPClient
 
+from tidehub.capacity.admission import Admission
 from tidehub.capacity.ledger import Ledger
 from tidehub.local.databases import ledger_damage
 from tidehub.local.hub.http_unix import UnixSocketHTTPClient, socket_url
@@ -75,15 +76,14 @@ c.SiteAuthenticator.oauth_callback_url = f"{settings.public_url}hub/oauth_callba
 c.SiteAuthenticator.signed_out_url = f"{settings.public_url}hub/login"
 
 # --- servers ----------------------------------------------------------------------------
+log = logging.getLogger("tidehub")
+ledger = Ledger(places.ledger, settings.capacity, on_damage=ledger_damage(places, log.warning))
 TidehubSpawner.context = HubContext(
     settings=settings,
     places=places,
     isolation=choose_isolation(places, require=settings.isolation),
-    ledger=Ledger(
-        places.ledger,
-        settings.capacity,
-        on_damage=ledger_damage(places, logging.getLogger("tidehub").warning),
-    ),
+    ledger=ledger,
+    admission=Admission(ledger, log),
 )
 c.JupyterHub.spawner_class = TidehubSpawner
 c.Spawner.server_token_scopes = lambda spawner: server_scopes(with_dask=spawner.entitled().dask is not None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,8 +18,9 @@ from typing import Any, ClassVar
 from jupyterhub.spawner import Spawner
 from traitlets import Set, Unicode
 
+from tidehub.capacity.admission import Admission
 from tidehub.capacity.ledger import Ledger
-from tidehub.capacity.queue import NOTEBOOK, Admitted, Claim
+from tidehub.capacity.queue import NOTEBOOK, Claim, Waiting
 from tidehub.errors import TidehubError
 from tidehub.local.hub.checked_input import BadInput
 from tidehub.local.hub.http_unix import connect, socket_url
@@ -38,8 +40,8 @@ from tidehub.local.places import Places
 from tidehub.login.entitled import Entitled, Server, entitled
 from tidehub.site.model import Profile
 
-QUEUE_POLL = 0.25
-"""Seconds between two looks at the queue while a server waits for its turn."""
+PROGRESS_BEAT = 5.0
+"""Seconds after which a page that watches a start looks by itself whether the start is over."""
 LONGEST_SLUG = 100
 """Characters of a profile's short name that are looked up at all."""
 READY_POLL = 0.02
@@ -58,6 +60,7 @@ class HubContext:
     places: Places
     isolation: Isolation
     ledger: Ledger
+    admission: Admission
     last_words: dict[str, str] = field(default_factory=dict)
     """Why servers ended, by claim, until they start again: the hub throws a spawner away when its server ends."""
 
@@ -108,6 +111,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.handle: ProcessHandle | None = None
         self._news = "Server requested"
+        self._told = asyncio.Event()
         preselected = self.entitled().default
         if preselected is not None:
             self._apply_sizes(preselected)
@@ -184,18 +188,16 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         self.context.last_words.pop(self.claim_id, None)
         await self._end_leftover()
         context = self.context
-        context.ledger.ask(
-            Claim(
-                id=self.claim_id,
-                kind=NOTEBOOK,
-                owner=self.user.name,
-                memory=self.mem_guarantee,
-                cores=self.cpu_guarantee,
-                start_slot=True,
-            )
+        claim = Claim(
+            id=self.claim_id,
+            kind=NOTEBOOK,
+            owner=self.user.name,
+            memory=self.mem_guarantee,
+            cores=self.cpu_guarantee,
+            start_slot=True,
         )
         try:
-            await self._wait_for_turn()
+            await context.admission.turn(claim, self._tell_waiting)
             self._tell(f"Starting {profile.name}")
             place = self._place()
             await asyncio.to_thread(
@@ -203,7 +205,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
             )
             self.handle = await context.isolation.start(self._launch_spec(profile, place))
             # The hub saves state only after start() returns; killed before that, `_end_leftover` finds it here.
-            context.ledger.launched(self.claim_id, self.handle)
+            await asyncio.to_thread(context.ledger.launched, self.claim_id, self.handle)
             await self._wait_until_ready(place, profile)
         except BaseException as error:
             await self._clear_up()
@@ -211,13 +213,8 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
                 # Foreseen, so it has words; the hub would show "unhandled error" instead.
                 raise StartFailed(failure_words(error)) from error
             raise
-        context.ledger.started(self.claim_id, self.handle)
+        await asyncio.to_thread(context.ledger.started, self.claim_id, self.handle)
         return socket_url(str(place.url_path))
-
-    async def _wait_for_turn(self) -> None:
-        while not isinstance(turn := self.context.ledger.turn(self.claim_id), Admitted):
-            self._tell(turn.reason[:1].upper() + turn.reason[1:])
-            await asyncio.sleep(QUEUE_POLL)
 
     async def _wait_until_ready(self, place: ServerPlace, profile: Profile) -> None:
         assert self.handle is not None
@@ -246,7 +243,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
             self.context.last_words[self.claim_id] = words
         # Kernels outlive a server that died by itself; what is left of it goes before its memory is given away.
         await asyncio.to_thread(self.context.isolation.clean, self.handle)
-        self.context.ledger.release(self.claim_id)
+        await self.context.admission.leave(self.claim_id)
         return ending.status
 
     async def stop(self, now: bool = False) -> None:
@@ -258,18 +255,18 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         if self.handle is not None:
             await self.context.isolation.stop(self.handle, grace=1.0)
             await asyncio.to_thread(self.context.isolation.clean, self.handle)
-        self.context.ledger.release(self.claim_id)
+        await self.context.admission.leave(self.claim_id)
         self.handle = None
 
     async def _end_leftover(self) -> None:
         """Ends a server that a killed hub had started and not yet written down."""
-        state = self.context.ledger.process(self.claim_id)
+        state = await asyncio.to_thread(self.context.ledger.process, self.claim_id)
         if state is not None:
             leftover = ProcessHandle.from_state(state)
             if self.context.isolation.alive(leftover):
                 self.log.warning("%s: ending a server left by an interrupted start", self._log_name)
                 await self.context.isolation.stop(leftover, grace=2.0)
-        self.context.ledger.release(self.claim_id)
+        await self.context.admission.leave(self.claim_id)
 
     # --- what the hub remembers across restarts ---------------------------------------------
 
@@ -293,19 +290,32 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
 
     # --- progress ---------------------------------------------------------------------------
 
+    def _tell_waiting(self, waiting: Waiting) -> None:
+        # Not logged at each step: the places of all who wait change whenever one of them starts.
+        if not self._news.startswith("Waiting"):
+            self.log.info("%s: %s", self._log_name, waiting.reason)
+        self._show(waiting.reason[:1].upper() + waiting.reason[1:])
+
     def _tell(self, news: str) -> None:
-        if news != self._news:
-            self._news = news
-            self.log.info("%s: %s", self._log_name, news)
+        self.log.info("%s: %s", self._log_name, news)
+        self._show(news)
+
+    def _show(self, news: str) -> None:
+        """Wake every page that watches this start."""
+        self._news = news
+        told, self._told = self._told, asyncio.Event()
+        told.set()
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
-        told = ""
+        said = ""
         while self._spawn_pending:
-            if self._news != told:
-                told = self._news
-                waiting = told.startswith("Waiting")
-                yield {"progress": 10 if waiting else 50, "message": told}
-            await asyncio.sleep(QUEUE_POLL)
+            told = self._told
+            if self._news != said:
+                said = self._news
+                waiting = said.startswith("Waiting")
+                yield {"progress": 10 if waiting else 50, "message": said}
+            with suppress(TimeoutError):
+                await asyncio.wait_for(told.wait(), PROGRESS_BEAT)
 
     # --- the process ------------------------------------------------------------------------
 

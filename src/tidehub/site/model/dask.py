@@ -55,7 +55,8 @@ class Cluster(Section):
         default=1200.0, description="A cluster idle for this long is ended, or never."
     )
     orphan_grace: Seconds = Field(
-        default=600.0, description="A cluster whose owner has no running server is ended after this long."
+        default=600.0,
+        description="A cluster whose owner has no running server is ended after this long without client or work.",
     )
 
 

@@ -12,7 +12,7 @@ from tornado.httputil import HTTPHeaders
 
 from tidehub.gateway import totals
 from tidehub.gateway.choices import NoClusters, SiteOptions, cluster_options
-from tidehub.gateway.reaper import Orphans
+from tidehub.gateway.reaper import Orphans, in_use
 from tidehub.local.gateway import pages, processes, workdirs
 from tidehub.local.gateway.config import GUARD, KEY_HEADER, NOTICES, dashboard_key, derived
 from tidehub.local.gateway.forwarding import passed_on
@@ -208,31 +208,83 @@ def test_scaling_is_bound_by_what_the_other_clusters_leave(site: Site) -> None:
 # --- orphans --------------------------------------------------------------------------------------------
 
 
+BOTH = {"a1": "ada", "b1": "bob"}
+
+
 def test_clusters_end_after_the_grace_without_a_server() -> None:
     orphans = Orphans(grace=60)
-    assert orphans.due(["ada", "bob"], ["bob"], now=0) == set()
-    assert orphans.due(["ada", "bob"], ["bob"], now=59) == set()
-    assert orphans.due(["ada", "bob"], ["bob"], now=60) == {"ada"}
+    assert orphans.due(BOTH, ["bob"], (), now=0) == set()
+    assert orphans.due(BOTH, ["bob"], (), now=59) == set()
+    assert orphans.due(BOTH, ["bob"], (), now=60) == {"a1"}
 
 
 def test_coming_back_begins_the_grace_again() -> None:
     orphans = Orphans(grace=60)
-    orphans.due(["ada"], [], now=0)
-    orphans.due(["ada"], ["ada"], now=50)
-    assert orphans.due(["ada"], [], now=70) == set()
-    assert orphans.due(["ada"], [], now=130) == {"ada"}
+    orphans.due({"a1": "ada"}, [], (), now=0)
+    orphans.due({"a1": "ada"}, ["ada"], (), now=50)
+    assert orphans.due({"a1": "ada"}, [], (), now=109) == set()
+    assert orphans.due({"a1": "ada"}, [], (), now=110) == {"a1"}
 
 
-def test_a_hub_that_cannot_be_asked_ends_nothing_and_stops_the_clock() -> None:
+def test_a_new_cluster_has_a_grace_of_its_own() -> None:
+    """Of somebody who has been without a server for long, beside an older cluster of theirs that ends."""
     orphans = Orphans(grace=60)
-    orphans.due(["ada"], [], now=0)
-    assert orphans.due(["ada"], None, now=100) == set()
-    assert orphans.due(["ada"], [], now=101) == set()
-    assert orphans.due(["ada"], [], now=161) == {"ada"}
+    orphans.due({"old": "ada"}, [], (), now=0)
+    assert orphans.due({"old": "ada", "new": "ada"}, [], (), now=60) == {"old"}
+    assert orphans.due({"new": "ada"}, [], (), now=119) == set()
+    assert orphans.due({"new": "ada"}, [], (), now=120) == {"new"}
 
 
-def test_no_grace_ends_at_the_first_look() -> None:
-    assert Orphans(grace=0).due(["ada"], [], now=5) == {"ada"}
+def test_a_cluster_that_is_used_lives_and_its_grace_begins_with_the_last_sign() -> None:
+    orphans = Orphans(grace=60)
+    clusters = {"used": "ada", "idle": "ada"}
+    for now in range(0, 600, 50):
+        due = orphans.due(clusters, [], {"used"}, now=now)
+        assert due == ({"idle"} if now >= 60 else set())
+    assert orphans.due(clusters, [], (), now=609) == {"idle"}
+    assert orphans.due(clusters, [], (), now=610) == {"idle", "used"}
+
+
+def test_a_gateway_that_is_new_ends_nothing_at_once() -> None:
+    assert Orphans(grace=60).due(BOTH, [], (), now=1e9) == set()
+
+
+def test_a_hub_that_cannot_be_asked_ends_nothing_and_begins_the_grace_again() -> None:
+    orphans = Orphans(grace=60)
+    orphans.due({"a1": "ada"}, [], (), now=0)
+    assert orphans.due({"a1": "ada"}, None, (), now=100) == set()
+    assert orphans.due({"a1": "ada"}, [], (), now=101) == set()
+    assert orphans.due({"a1": "ada"}, [], (), now=160) == {"a1"}
+
+
+def test_no_grace_ends_at_the_first_look_what_is_not_used() -> None:
+    assert Orphans(grace=0).due(BOTH, ["bob"], (), now=5) == {"a1"}
+    assert Orphans(grace=0).due(BOTH, ["bob"], {"a1"}, now=5) == set()
+
+
+def test_only_clusters_without_a_server_are_asked() -> None:
+    orphans = Orphans(grace=60)
+    assert orphans.alone(BOTH, ["bob"]) == {"a1"}
+    assert orphans.alone(BOTH, None) == set()
+
+
+@pytest.mark.parametrize(
+    ("counts", "used"),
+    [
+        ({}, False),
+        ({"clients": 1, "processing": 0, "tasks": 7, "memory": 7, "workers": 2, "desired_workers": 2}, False),
+        ({"clients": 2}, True),
+        ({"clients": 1, "processing": 3}, True),
+        ({"clients": 1, "waiting": 3}, True),
+        ({"clients": 1, "unrunnable": 1}, True),
+        ({"clients": 1, "workers": 0, "desired_workers": 1}, True),
+        ({"clients": "many", "processing": [1]}, False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_what_a_scheduler_says_of_its_use(counts: Any, used: bool) -> None:
+    assert in_use(counts) is used
 
 
 # --- processes ------------------------------------------------------------------------------------------

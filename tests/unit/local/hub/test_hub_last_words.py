@@ -27,8 +27,11 @@ def test_the_reason_of_an_end_outlives_the_spawner_which_the_hub_throws_away() -
     isolation = SimpleNamespace(
         alive=lambda handle: False, ending=lambda handle: killed, clean=lambda handle: None
     )
-    ledger = SimpleNamespace(release=lambda claim: None)
-    context = SimpleNamespace(isolation=isolation, ledger=ledger, last_words={})
+
+    async def leave(claim_id: str) -> None:
+        pass
+
+    context = SimpleNamespace(isolation=isolation, admission=SimpleNamespace(leave=leave), last_words={})
     spawner: Any = Stopped(context)
     assert asyncio.run(TidehubSpawner.poll(spawner)) not in (None, 0)
     next_one = Stopped(context)
