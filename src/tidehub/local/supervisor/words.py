@@ -31,11 +31,24 @@ def status_lines(status: Mapping[str, object], *, now: float | None = None) -> l
     ]
     lines += _table(_rows(status.get("parts")), at)
     lines += _people(status)
+    lines += _disk(status)
     lines += _set_aside(status)
     gaps = _texts(status.get("gaps"))
     if gaps:
         lines += ["", "not enforced on this machine:", *(f"  {gap}" for gap in gaps)]
     return lines
+
+
+def _disk(status: Mapping[str, object]) -> list[str]:
+    disk = status.get("disk")
+    if not isinstance(disk, Mapping):
+        return []
+    lines = (
+        [f"free on the disk: {_size(disk.get('free'))} of {_size(disk.get('total'))}"]
+        if "free" in disk
+        else []
+    )
+    return lines + ([f"warning: {disk['problem']}"] if disk.get("problem") else [])
 
 
 def _set_aside(status: Mapping[str, object]) -> list[str]:
