@@ -207,7 +207,7 @@ def culler(setting: Setting) -> Component | None:
         argv=[
             sys.executable,
             "-m",
-            "jupyterhub_idle_culler",
+            "tidehub.local.hub.culler",
             f"--url={setting.hub_url}hub/api",
             f"--timeout={timeout}",
             f"--cull-every={every}",
