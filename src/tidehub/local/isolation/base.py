@@ -407,7 +407,9 @@ class Isolation(ABC):
             lines += self.ground.cgroups.gaps()
         if not able.cpu:
             lines.append(f"CPU limits and guarantees are not enforced{because}.")
-        lines.append("The size of home directories is not limited: no disk quota is set up for them.")
+        lines.append(
+            "The size of home directories is not limited: one user can fill the disk, and nothing new is started then."
+        )
         lines.append(
             "People's programs can reach every port on this machine's loopback address: what listens there must"
             " ask for a login."
