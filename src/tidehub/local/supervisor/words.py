@@ -11,9 +11,10 @@ _PHASES = {
     "none": "No platform was set up in {state_dir}. Start one: tidehub up",
     "stopped": "Nothing runs in {state_dir}. Start it: tidehub up",
     "crashed": "The supervisor of {state_dir} (process {pid}) is gone without a clean stop. "
-    "People's servers may still run: `tidehub up` takes them over.",
+    "Users' servers and clusters may still run: `tidehub up` takes them over, `tidehub down` ends them.",
     "rebooted": "Nothing runs in {state_dir}: the machine was started anew since. Start it: tidehub up",
-    "silent": "The supervisor of {state_dir} (process {pid}) does not answer. Its log: {logs}/supervisor.log",
+    "silent": "The supervisor of {state_dir} (process {pid}) does not answer. Its log: "
+    "{logs}/supervisor.log. `tidehub down` ends it, and all that it started.",
     "preparing": "The platform of {state_dir} is being prepared (process {pid}).",
 }
 
