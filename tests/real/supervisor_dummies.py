@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tidehub.local.supervisor.component import Component, Probe
@@ -105,7 +105,12 @@ def alive(pid: int) -> bool:
 
 def up(arguments: argparse.Namespace) -> int:
     """`tidehub up` of two services, through the same code as the command."""
+    from tidehub.capacity.ledger import Ledger
+    from tidehub.capacity.queue import Capacity
     from tidehub.cli.console import PlainSay, print_lines
+    from tidehub.local.isolation.base import Ground
+    from tidehub.local.isolation.single import SingleIsolation
+    from tidehub.local.people_on_machine import end_everybody
     from tidehub.local.places import Places
     from tidehub.local.secrets import Secret
     from tidehub.local.supervisor.detach import detach
@@ -114,7 +119,14 @@ def up(arguments: argparse.Namespace) -> int:
 
     places = Places.of(arguments.state).ensure(other_users=False)
 
+    ground = Ground(places.private, places.homes, places.run, places.logs, places.log_pipes)
+    ledger = Ledger(places.ledger, Capacity(2**30, 2.0, 4))
+    ledger.resume()
+
     async def before_stop(grace: float) -> None:
+        if arguments.table:
+            await end_everybody(ledger, SingleIsolation(ground))(grace)
+            return
         (places.state / "people-ended").write_text(f"{grace:g}")
         if arguments.slow_people and grace:
             await asyncio.sleep(1000)
@@ -140,7 +152,12 @@ def up(arguments: argparse.Namespace) -> int:
         )
 
     def body(say: Say, ready: Callable[[Platform], None]) -> int:
-        return run(places, prepare, say, ready)
+        def is_ready(platform: Platform) -> None:
+            ready(platform)
+            if arguments.hang:
+                asyncio.get_running_loop().call_soon(time.sleep, 1000)
+
+        return run(places, prepare, say, is_ready)
 
     from tidehub.errors import TidehubError
 
@@ -159,10 +176,12 @@ def up(arguments: argparse.Namespace) -> int:
 class Up:
     """A supervisor in a process of its own, and what it said."""
 
-    def __init__(self, state: Path, ports: tuple[int, int], *arguments: str) -> None:
+    def __init__(
+        self, state: Path, ports: tuple[int, int], *arguments: str, under: Sequence[str] = ()
+    ) -> None:
         self.state = state
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE), "up", str(state), *map(str, ports), *arguments],
+            [*under, sys.executable, str(HERE), "up", str(state), *map(str, ports), *arguments],
             env=environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -205,6 +224,8 @@ def main() -> int:
     upping.add_argument("port", type=int)
     upping.add_argument("other_port", type=int)
     upping.add_argument("--detach", action="store_true")
+    upping.add_argument("--table", action="store_true", help="end what the table of launches says")
+    upping.add_argument("--hang", action="store_true")
     upping.add_argument("--slow-people", action="store_true")
     upping.add_argument("--prepare", type=float, default=0.0)
     upping.add_argument("--extra")

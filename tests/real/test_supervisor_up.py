@@ -6,14 +6,19 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from supervisor_dummies import Up, alive, environment, two_free_ports, until
 
-from tidehub.errors import TidehubError
+from tidehub.local.isolation.base import Ground
+from tidehub.local.isolation.launches import Launches
+from tidehub.local.isolation.model import LaunchSpec, Limits, Person
+from tidehub.local.isolation.people import People
+from tidehub.local.isolation.process import ProcessHandle, boot_id, read_stat
 from tidehub.local.places import Places
 from tidehub.local.supervisor.client import platform_status, stop_platform
 from tidehub.local.supervisor.lock import Locked, hold, holder
@@ -29,13 +34,13 @@ class Ups:
         self.ports = two_free_ports()
         self._started: list[Up] = []
 
-    def __call__(self, *arguments: str) -> Up:
-        started = Up(self.state, self.ports, *arguments)
+    def __call__(self, *arguments: str, under: Sequence[str] = ()) -> Up:
+        started = Up(self.state, self.ports, *arguments, under=under)
         self._started.append(started)
         return started
 
-    def running(self, *arguments: str) -> Up:
-        started = self(*arguments)
+    def running(self, *arguments: str, under: Sequence[str] = ()) -> Up:
+        started = self(*arguments, under=under)
         started.until_said("all is ready")
         return started
 
@@ -171,14 +176,121 @@ async def test_kill_9_of_the_supervisor_takes_the_parts_but_not_people(up: Ups, 
     try:
         places = Places.of(up.state)
         assert platform_status(places)["state"] == "crashed"
-        with pytest.raises(TidehubError, match="without a clean stop"):
-            stop_platform(places, lambda text: None)
         again = up.running()
         assert platform_status(places)["healthy"] is True
         interrupt(again)
         assert again.end() == 0
     finally:
         os.kill(orphan, signal.SIGKILL)
+
+
+def start_of_user(up: Ups) -> subprocess.Popen[bytes]:
+    """A process as a server of a user: in the table of launches, of a session of its own."""
+    process = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    places = Places.of(up.state)
+    ground = Ground(places.private, places.homes, places.run, places.logs, places.log_pipes)
+    found = read_stat(process.pid)
+    assert found is not None
+    Launches(People(ground.people_file, homes=places.homes)).record(
+        LaunchSpec(name="s", person=Person("ana", 0, 0, places.homes / "ana"), argv=["sleep"], env={},
+                   cwd=places.homes, log=places.logs / "x.log", limits=Limits(), parent="servers"),
+        ProcessHandle(process.pid, found.started, boot=boot_id()),
+    )  # fmt: skip
+    return process
+
+
+@pytest.mark.parametrize("now", [False, True])
+def test_down_after_a_crash_ends_what_still_runs_without_a_new_start(up: Ups, now: bool) -> None:
+    started = up.running()
+    users = start_of_user(up)
+    started.process.kill()
+    started.end()
+    said: list[str] = []
+    places = Places.of(up.state)
+    assert platform_status(places)["state"] == "crashed"
+    assert stop_platform(places, said.append, now=now) == 0
+    assert users.wait(5) in (-signal.SIGTERM, -signal.SIGKILL)
+    assert "gone without a clean stop" in said[0]
+    assert platform_status(places)["state"] == "stopped"
+
+
+@pytest.mark.parametrize("now", [False, True])
+def test_down_ends_a_supervisor_that_is_stopped(up: Ups, now: bool) -> None:
+    started = up.running()
+    parts, users = started.parts(), start_of_user(up)
+    started.process.send_signal(signal.SIGSTOP)
+    said: list[str] = []
+    begun = time.monotonic()
+    places = Places.of(up.state)
+    code = stop_platform(places, said.append, now=now)
+    took = time.monotonic() - begun
+    assert "does not answer" in said[0]
+    assert started.process.wait(5) == (-signal.SIGKILL if now else 0)
+    assert code == (1 if now else 0)
+    assert took < (10 if now else 25)
+    assert not any(alive(pid) for pid in parts.values())
+    # One that wakes up ends users' processes itself, by its hook, which these dummies only write down.
+    assert now or (up.state / "people-ended").read_text() == "10"
+    if not now:
+        users.kill()
+    assert users.wait(5) < 0
+    assert platform_status(places)["state"] == "stopped"
+
+
+def test_down_kills_a_supervisor_whose_loop_hangs(up: Ups) -> None:
+    started = up.running("--hang")
+    parts, users = started.parts(), start_of_user(up)
+    said: list[str] = []
+    begun = time.monotonic()
+    assert stop_platform(Places.of(up.state), said.append) == 1
+    assert time.monotonic() - begun < 40
+    assert any("is killed" in text for text in said)
+    assert started.process.wait(5) == -signal.SIGKILL
+    assert not any(alive(pid) for pid in parts.values())
+    assert users.wait(5) in (-signal.SIGTERM, -signal.SIGKILL)
+
+
+def test_a_supervisor_that_freezes_while_it_stops_is_ended(up: Ups) -> None:
+    started = up.running("--slow-people")
+    said: list[str] = []
+
+    def freeze(text: str) -> None:
+        said.append(text)
+        if "stopping" in text:
+            started.process.send_signal(signal.SIGSTOP)
+
+    begun = time.monotonic()
+    assert stop_platform(Places.of(up.state), freeze) == 1
+    assert time.monotonic() - begun < 40
+    assert any("does not answer any more" in text for text in said)
+    assert started.process.wait(5) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("command", [["nohup"], ["sh", "-c", 'trap \'\' HUP; exec "$0" "$@"']])
+def test_an_ignored_sighup_stays_ignored(up: Ups, command: list[str]) -> None:
+    started = up.running(under=command)
+    started.process.send_signal(signal.SIGHUP)
+    places = Places.of(up.state)
+    # It answers twice after the signal, so it has had it.
+    assert platform_status(places)["state"] == platform_status(places)["state"] == "running"
+    assert stop_platform(places, lambda text: None) == 0
+
+
+def test_without_nohup_a_sighup_ends_it_cleanly(up: Ups) -> None:
+    started = up.running()
+    started.process.send_signal(signal.SIGHUP)
+    assert started.end() == 0
+
+
+def test_a_daemon_never_ends_by_sighup(up: Ups) -> None:
+    started = up("--detach")
+    assert started.end() == 0
+    places = Places.of(up.state)
+    daemon = platform_status(places)["pid"]
+    assert isinstance(daemon, int)
+    os.kill(daemon, signal.SIGHUP)
+    assert platform_status(places)["state"] == platform_status(places)["state"] == "running"
+    assert stop_platform(places, lambda text: None) == 0
 
 
 def test_detach_returns_when_ready_and_the_platform_goes_on(up: Ups) -> None:
@@ -261,3 +373,33 @@ def test_the_lock_of_a_process_that_ended_is_free(tmp_path: Path) -> None:
             with hold(lock):
                 pass
     assert holder(lock) is None
+
+
+def test_asking_who_holds_the_lock_never_refuses_a_start(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    lock.touch()
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            holder(lock)
+
+    asking = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in asking:
+        thread.start()
+    try:
+        for _ in range(300):
+            with hold(lock):
+                assert holder(lock) == os.getpid()
+    finally:
+        over.set()
+        for thread in asking:
+            thread.join()
+
+
+def test_who_holds_the_lock_is_found_without_its_number(tmp_path: Path) -> None:
+    """On a full disk the file stays empty."""
+    lock = tmp_path / "lock"
+    with hold(lock):
+        os.truncate(lock, 0)
+        assert holder(lock) == os.getpid()

@@ -27,6 +27,7 @@ POSTGRES = "postgres/hub.dump"
 MADE_AGAIN = frozenset(
     {
         "private/lock",
+        "private/reserve",
         "private/control.sock",
         "private/holder.sock",
         "private/platform.json",

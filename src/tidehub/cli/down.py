@@ -18,10 +18,10 @@ def down(
 ) -> None:
     """Stop the platform: people's servers and clusters, then its parts. Files, accounts and databases stay."""
     from tidehub.local.places import Places
-    from tidehub.local.supervisor.client import is_running, platform_status, stop_platform
+    from tidehub.local.supervisor.client import anything_to_stop, stop_platform
 
     places = Places.of(state)
-    ran = is_running(platform_status(places))
+    ran = anything_to_stop(places)
     say = make_say()
     try:
         code = stop_platform(places, say.step if ran else say.note, now=now)

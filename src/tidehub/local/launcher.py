@@ -203,6 +203,13 @@ def _prepare(order: dict[str, Any]) -> None:
             pass  # a hint to the kernel, not a promise to anybody
     for name, value in order["rlimits"].items():
         _limit(name, value)
+    if order["open_files"] is not None:
+        # The soft limit of a shell, 1,024, is for programs that use select(2). A hub, a proxy or a Dask scheduler
+        # holds more connections than that.
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = order["open_files"] if hard == resource.RLIM_INFINITY else min(order["open_files"], hard)
+        if soft != resource.RLIM_INFINITY and most > soft:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     os.umask(0o077)
     _steps.append("becoming its user")
     if order["uid"] is not None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+OPEN_FILES = 65_536
 LAUNCHER = Path(__file__).with_name("launcher.py")
 
 
@@ -35,6 +36,8 @@ class Order:
     groups: Sequence[str] = ()
     """Directories of the control groups to join."""
     rlimits: Mapping[str, int] = field(default_factory=dict)
+    open_files: int | None = OPEN_FILES
+    """Descriptors that the program may have open, as far as its hard limit allows; None: as many as we."""
     uid: int | None = None
     gid: int | None = None
     capabilities: Sequence[int] = ()

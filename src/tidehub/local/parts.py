@@ -108,6 +108,8 @@ def base_environment(setting: Setting) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": str(setting.places.private),
         "PYTHONUNBUFFERED": "1",
+        # Whatever the operator's locale: what parts read and write is UTF-8.
+        "PYTHONUTF8": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
 
@@ -205,7 +207,7 @@ def culler(setting: Setting) -> Component | None:
         argv=[
             sys.executable,
             "-m",
-            "jupyterhub_idle_culler",
+            "tidehub.local.hub.culler",
             f"--url={setting.hub_url}hub/api",
             f"--timeout={timeout}",
             f"--cull-every={every}",

@@ -6,13 +6,13 @@ import contextlib
 import os
 import re
 import secrets
-import shutil
 import stat
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 from tidehub.errors import TidehubError
+from tidehub.local.room import require_room
 from tidehub.system import trash
 from tidehub.system.directories import refuse_strange
 from tidehub.system.files import (
@@ -27,9 +27,6 @@ from tidehub.system.files import (
 LONGEST_RUN_DIRECTORY = 32
 """Bytes. A Unix socket's path holds 107 (unix(7), sun_path less the final zero), and 75 of them are for the
 longest name below: `/u/70000/SERVER-NAME1/rt/kernel-UUID-ipc-NN`, a kernel's channel as jupyter_client names it."""
-
-ROOM_NEEDED = 64 * 2**20
-"""Bytes. With less free on the disk of the state a start is refused: databases and logs would fail soon."""
 
 _UNMAPPED = 65534
 """The owner of directories from outside a user namespace (user_namespaces(7)): nobody in it can act as that user."""
@@ -84,6 +81,8 @@ class Places:
         self.control = self.private / "control.sock"
         self.holder = self.private / "holder.sock"
         self.ports = self.private / "ports.json"
+        self.reserve = self.private / "reserve"
+        """Room that is given back when the disk is full; see `room.py`."""
         self.id_file = self.private / "platform-id"
 
         self.service_config = self.services / "config"
@@ -177,7 +176,7 @@ class Places:
             self.require_own_parents()
             self._require_passable_parents()
         make_directory(self.state, PASSABLE_DIRECTORY)
-        self._require_room()
+        require_room(self)
         make_directory(self.private, PRIVATE_DIRECTORY)
         for path in (self.homes, self.services, self.service_config):
             make_directory(path, PASSABLE_DIRECTORY)
@@ -270,15 +269,6 @@ class Places:
                     expected="every directory above the state to be passable (o+x)",
                     fix=f"choose a place such as /var/lib/tidehub with --state, or run: chmod o+x {parent}",
                 )
-
-    def _require_room(self) -> None:
-        free = shutil.disk_usage(self.state).free
-        if free < ROOM_NEEDED:
-            raise TidehubError(
-                f"the disk of {self.state} is full: {free // 2**20} MiB are free",
-                expected=f"at least {ROOM_NEEDED // 2**20} MiB",
-                fix="make room, or choose a directory on another disk with --state",
-            )
 
     def _ensure_run(self) -> None:
         parent = self.run.parent

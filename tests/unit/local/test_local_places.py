@@ -4,12 +4,12 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from tidehub.errors import TidehubError
 from tidehub.local import places as module
+from tidehub.local import room
 from tidehub.local.places import LONGEST_RUN_DIRECTORY, Places, default_state_dir
 from tidehub.system import trash
 
@@ -138,7 +138,7 @@ def test_a_parent_that_lets_nobody_through_is_named_in_root_mode(tmp_path: Path)
 
 
 def test_a_full_disk_is_said_with_what_is_free(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: SimpleNamespace(free=5 * 2**20))
+    monkeypatch.setattr(room, "room", lambda places: room.Room(2**30, 5 * 2**20, 0))
     with pytest.raises(TidehubError, match="5 MiB are free"):
         made(state)
 

@@ -31,9 +31,11 @@ from tidehub.gateway import reaper, totals
 from tidehub.local.databases import ledger_damage
 from tidehub.local.gateway import api, for_gate, processes, records, watching, workdirs
 from tidehub.local.gateway.config import KEY_HEADER, GatewaySettings, dashboard_key
+from tidehub.local.gateway.deadlines import Deadlines
 from tidehub.local.gateway.notices import Notices
 from tidehub.local.isolation import Ending, Isolation, ProcessHandle, choose_isolation
 from tidehub.local.places import Places
+from tidehub.local.room import shortage
 from tidehub.login.entitled import Entitled, entitled
 from tidehub.site.model.dask import Dask
 
@@ -82,6 +84,10 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
             places.ledger, settings.capacity, on_damage=ledger_damage(places, self.log.warning)
         )
         self.admission = Admission(self.ledger, self.log)
+        self.places = places
+        self.deadlines = Deadlines(
+            self._pid, least=self.cluster_start_timeout, grant=3 * self.check_timeouts_period
+        )
         self.notices = Notices(self.session, self.key_secret, self.log)
         self.last_fault: dict[str, str] = {}
         self.memberships: dict[str, tuple[str, ...]] = {}
@@ -122,6 +128,14 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
         """The process of a cluster's scheduler, or of a worker."""
         state = (item.state or {}).get("process")
         return ProcessHandle.from_state(state) if state else None
+
+    def _pid(self, item: Cluster | Worker) -> int | None:
+        handle = self.handle(item)
+        return None if handle is None else handle.pid
+
+    async def _check_timeouts(self) -> None:
+        self.deadlines.put_right(self.db)
+        await super()._check_timeouts()
 
     def state_alive(self, state: dict[str, Any]) -> bool:
         """Whether a process written down in the ledger still runs."""
@@ -248,7 +262,7 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
     # --- waiting, which upstream's deadlines must not count -------------------------------------------
 
     async def _cluster_to_submitted(self, cluster: Cluster) -> None:
-        if self._may_start(cluster, lambda: None):
+        if self._may_start(cluster, lambda: shortage(self.places) or None):
             self.db.update_cluster(cluster, start_time=timestamp())
             await super()._cluster_to_submitted(cluster)
 
@@ -256,7 +270,7 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
         cluster = worker.cluster
 
         def limit() -> str | None:
-            return totals.refused_worker(
+            return shortage(self.places) or totals.refused_worker(
                 self.limits_of(cluster.username),
                 self.clusters_of(cluster.username),
                 worker,

@@ -58,6 +58,7 @@ def environment(
     root = settings.environments[profile]
     return {
         "LANG": "C.UTF-8",
+        "PYTHONUTF8": "1",
         **upstream,
         "PATH": f"{root / 'bin'}:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(person.home),

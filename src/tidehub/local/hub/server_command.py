@@ -121,6 +121,8 @@ def server_environment(
     base = settings.base_path
     env = {
         "LANG": "C.UTF-8",
+        # The operator's locale, which `hub_env` may pass on, need not be UTF-8; Python's files and pipes are.
+        "PYTHONUTF8": "1",
         **hub_env,
         "PATH": f"{environment.bin}:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(person.home),

@@ -62,4 +62,5 @@ class HubSettings(_Frozen):
     isolation: str
     capacity: Capacity
     ready_timeout: float = 120.0
-    """Seconds a notebook server may take from its start to its first answer; waiting in the queue is not counted."""
+    """Seconds a notebook server may take from its start to its first answer, and longer while it makes progress;
+    waiting in the queue is not counted."""

@@ -8,7 +8,6 @@ hub's own first look at it succeeds.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from tidehub.local.hub.settings import HubSettings
 from tidehub.local.hub.spawn_page import FIELD, find_server, nothing_to_start, options_form, read_form
 from tidehub.local.hub.spawner_words import (
     MayNotStart,
+    NoRoom,
     StartFailed,
     failure_words,
     memory_words,
@@ -37,6 +37,8 @@ from tidehub.local.hub.spawner_words import (
 )
 from tidehub.local.isolation import Isolation, LaunchSpec, Limits, ProcessHandle
 from tidehub.local.places import Places
+from tidehub.local.room import shortage
+from tidehub.local.supervisor.pace import Patience
 from tidehub.login.entitled import Entitled, Server, entitled
 from tidehub.site.model import Profile
 
@@ -136,6 +138,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         person = self.entitled()
         if not person.servers:
             raise MayNotStart(nothing_to_start(self.context.settings.site))
+        self._require_room()
         return options_form(person, (self.user_options or {}).get(FIELD))
 
     def options_from_form(self, form: dict[str, list[str]]) -> dict[str, Any]:
@@ -181,8 +184,14 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         """Why the server ended, for the pages where its owner meets that; empty when there is nothing to say."""
         return self.context.last_words.get(self.claim_id, "")
 
+    def _require_room(self) -> None:
+        """Raise `NoRoom` while the disk has too little room for anything new."""
+        if problem := shortage(self.context.places):
+            raise NoRoom(f"{problem[:1].upper()}{problem[1:]}.")
+
     async def start(self) -> str:
         chosen = self._chosen()
+        self._require_room()
         profile = chosen.profile
         self._apply_sizes(chosen)
         self.context.last_words.pop(self.claim_id, None)
@@ -218,16 +227,17 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
 
     async def _wait_until_ready(self, place: ServerPlace, profile: Profile) -> None:
         assert self.handle is not None
-        deadline = time.monotonic() + self.context.settings.ready_timeout
+        patience = Patience(self.handle.pid, self.context.settings.ready_timeout)
         while not await _answers(place.socket):
             if not self.context.isolation.alive(self.handle):
                 ending = self.context.isolation.ending(self.handle)
                 tail = await self.context.isolation.log_tail(place.log, LOG_LINES)
                 raise StartFailed(not_started(profile.name, ending, self.mem_limit, tail))
-            if time.monotonic() > deadline:
-                seconds = self.context.settings.ready_timeout
+            if patience.spent():
                 tail = await self.context.isolation.log_tail(place.log, LOG_LINES)
-                raise StartFailed(not_answering(profile.name, seconds, tail))
+                raise StartFailed(not_answering(profile.name, patience.elapsed, tail))
+            if patience.beyond and patience.why:
+                self._tell(f"Starting {profile.name}: this machine is slow, and {patience.why}")
             await asyncio.sleep(READY_POLL)
 
     async def poll(self) -> int | None:

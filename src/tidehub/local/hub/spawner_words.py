@@ -30,6 +30,14 @@ class MayNotStart(web.HTTPError):
         self.jupyterhub_message = message
 
 
+class NoRoom(web.HTTPError):
+    """The disk has too little room for anything new. Words for the user; 507 is Insufficient Storage (RFC 4918)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(507, "%s", message)
+        self.jupyterhub_message = message
+
+
 def failure_words(error: TidehubError) -> str:
     """What kept a server from starting, in one line for the person who waits."""
     parts = (error.what, f"Expected: {error.expected}" if error.expected else "", error.fix or "")

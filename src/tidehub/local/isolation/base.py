@@ -302,7 +302,13 @@ class Isolation(ABC):
 
     async def stop_all(self, parent: str | None = None, *, grace: float = 10.0) -> None:
         """`stop` everything that was ever recorded and not cleaned."""
-        await asyncio.gather(*(self.stop(line.handle, grace) for line in self._launches.all(parent)))
+        lines = self._launches.all(parent)
+        ends = await asyncio.gather(
+            *(self.stop(line.handle, grace) for line in lines), return_exceptions=True
+        )
+        # One that does not end keeps none of the others from being waited for.
+        for failed in (end for end in ends if isinstance(end, BaseException)):
+            raise failed
 
     async def tidy(self, parent: str, keep: Collection[ProcessHandle], *, grace: float = 10.0) -> list[str]:
         """End every tree of this family that is not in `keep`: started for a caller who died before it could
@@ -359,7 +365,10 @@ class Isolation(ABC):
                 child.wait(_COLLECT_SECONDS)
         if handle.cgroup:
             self._groups.remove(group)
-        self._launches.forget(handle)
+        # Ending never needs to write (a full disk): a line that stays tells of nothing that runs, and the next start of
+        # this program, or the next end of all, takes it out.
+        with contextlib.suppress(TidehubError):
+            self._launches.forget(handle)
 
     def _exit(self, handle: ProcessHandle) -> tuple[int | None, int | None]:
         """Exit code and signal, if this process is the parent."""
@@ -398,7 +407,9 @@ class Isolation(ABC):
             lines += self.ground.cgroups.gaps()
         if not able.cpu:
             lines.append(f"CPU limits and guarantees are not enforced{because}.")
-        lines.append("The size of home directories is not limited: no disk quota is set up for them.")
+        lines.append(
+            "The size of home directories is not limited: one user can fill the disk, and nothing new is started then."
+        )
         lines.append(
             "People's programs can reach every port on this machine's loopback address: what listens there must"
             " ask for a login."

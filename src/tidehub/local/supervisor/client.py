@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -13,11 +11,23 @@ from tidehub.errors import FAILED, TidehubError
 from tidehub.local.places import Places
 from tidehub.local.set_aside import files_set_aside
 from tidehub.local.supervisor.control import ask_supervisor
+from tidehub.local.supervisor.ending import (
+    SIGTERM_GRACE,
+    answers,
+    end_remains,
+    kill_supervisor,
+    wake_and_ask,
+)
 from tidehub.local.supervisor.lock import holder
 from tidehub.local.supervisor.state import PlatformState, forget_state, read_state, start_ticks
 
 STOP_TIMEOUT = 120.0
-"""Seconds without a word from a supervisor that stops, after which `down` gives up waiting."""
+"""Seconds that a supervisor gets which stops and answers: longer than all of its own deadlines together."""
+HURRIED_TIMEOUT = 20.0
+"""The same with `--now`."""
+SILENCE = 10.0
+"""Seconds without a word after which it is asked whether it is still there; see `session.HEARTBEAT`."""
+_LEAVING = 5.0
 _RELEASE_TIMEOUT = 15.0
 _POLL = 0.1
 
@@ -64,72 +74,123 @@ def _kept(left: PlatformState) -> dict[str, object]:
 
 
 def stop_platform(places: Places, said: Callable[[str], None], *, now: bool = False) -> int:
-    """Stop what runs on this state and wait for its end; returns the exit code.
+    """Stop what runs on this state and wait for its end; returns the exit code: 0, or 1 when something of the
+    platform had to be killed.
 
-    Nothing running is success. `now` kills instead of waiting for people's processes to end. Raises `TidehubError`
-    when it cannot be stopped, or when a crashed run left processes that only a new start can find.
+    Nothing running is success. A supervisor that does not answer is ended, and what a dead one left is ended without
+    it. `now` kills instead of waiting for users' processes to end. Raises `TidehubError` when it cannot be stopped.
     """
-    status = platform_status(places)
-    match status["state"]:
-        case "none" | "stopped":
-            said(f"Nothing runs in {places.state}.")
-            return 0
-        case "rebooted":
-            forget_state(places.platform)
-            said(f"Nothing runs in {places.state}: the machine was started anew since.")
-            return 0
-        case "crashed":
-            raise TidehubError(
-                f"the supervisor of {places.state} (process {status['pid']}) is gone without a clean stop",
-                fix="servers and clusters of people may still run: `tidehub up` takes them over, "
-                "and then `tidehub down` ends them",
-            )
-        case "preparing" | "silent":
-            return _stop_by_signal(places, said)
-        case _:
-            return _stop_by_request(places, said, now=now)
-
-
-def _stop_by_request(places: Places, said: Callable[[str], None], *, now: bool) -> int:
-    clean, pid = False, holder(places.lock)
-    try:
-        for answer in ask_supervisor(places.control, {"do": "stop", "hurry": now}, timeout=STOP_TIMEOUT):
-            if "said" in answer:
-                said(str(answer["said"]))
-            clean = clean or bool(answer.get("clean"))
-    except ConnectionError:
-        pass
-    except TimeoutError as error:
-        raise TidehubError(
-            f"the platform did not end in {STOP_TIMEOUT:g} s", fix="kill what is left: tidehub down --now"
-        ) from error
-    _await_release(places, pid, _RELEASE_TIMEOUT)
-    return 0 if clean else FAILED
-
-
-def _stop_by_signal(places: Places, said: Callable[[str], None]) -> int:
-    pid = holder(places.lock)
-    if not pid:
+    if not _visible(places):
+        said(f"Nothing runs in {places.state}.")
         return 0
-    said(f"the supervisor (process {pid}) does not answer; it gets SIGTERM")
-    with contextlib.suppress(ProcessLookupError):
+    pid, willing = holder(places.lock), True
+    if pid is not None:
+        willing = _stop_supervisor(places, pid, said, now=now)
+    left = _record(places)
+    if left is not None and left.before_reboot:
+        forget_state(places.platform)
+        said(f"Nothing runs in {places.state}: the machine was started anew since.")
+    elif left is not None or not willing:
+        if pid is None and left is not None:
+            said(f"the supervisor (process {left.pid}) is gone without a clean stop")
+        end_remains(places, left, said, now=now)
+    elif pid is None:
+        said(f"Nothing runs in {places.state}.")
+    return 0 if willing else FAILED
+
+
+def _record(places: Places) -> PlatformState | None:
+    try:
+        return read_state(places.platform)
+    except TidehubError:
+        # Damaged: something was running when it was written. Users' processes are found without it.
+        return PlatformState(pid=0, started=0, since=0.0, state="damaged")
+
+
+def _stop_supervisor(places: Places, pid: int, said: Callable[[str], None], *, now: bool) -> bool:
+    """End the process that holds the state; whether it ended by itself, with all that it had started."""
+    if not pid:
+        raise TidehubError(
+            f"{places.state} is in use by a process that cannot be seen from here",
+            expected="to be run where the platform was started (the same container)",
+            fix="run it there",
+        )
+    try:
+        if answers(places, pid):
+            return _stop_by_request(places, pid, said, now=now)
+    except ConnectionError:
+        # It is being prepared, or about to end: then it does not listen.
+        found = _record(places)
+        if (found is None or found.state != "preparing") and _released(places, pid, 0.0 if now else _LEAVING):
+            return True
+    said(f"the supervisor (process {pid}) does not answer")
+    if now:
+        return _kill(places, pid, said)
+    said("it gets SIGTERM")
+    wake_and_ask(pid)
+    if _released(places, pid, SIGTERM_GRACE):
+        return True
+    try:
+        if answers(places, pid):
+            return _stop_by_request(places, pid, said, now=False)
+    except ConnectionError:
+        if _released(places, pid, _RELEASE_TIMEOUT):
+            return True
+    return _kill(places, pid, said)
+
+
+def _stop_by_request(places: Places, pid: int, said: Callable[[str], None], *, now: bool) -> bool:
+    until = time.monotonic() + (HURRIED_TIMEOUT if now else STOP_TIMEOUT)
+    clean, done, hurry = False, False, now
+    while not done and time.monotonic() < until:
         try:
-            os.kill(pid, signal.SIGTERM)
-        except PermissionError as error:
-            raise TidehubError(f"process {pid} belongs to another user", fix="run as that user") from error
-    _await_release(places, pid, STOP_TIMEOUT)
-    return FAILED if read_state(places.platform) else 0
+            for answer in ask_supervisor(places.control, {"do": "stop", "hurry": hurry}, timeout=SILENCE):
+                if "said" in answer:
+                    said(str(answer["said"]))
+                clean, done = clean or bool(answer.get("clean")), done or bool(answer.get("done"))
+                if time.monotonic() > until:
+                    break
+            else:
+                break  # it closed
+        except ConnectionError:
+            break
+        except TimeoutError:
+            if not _still_answers(places, pid):
+                said(f"the supervisor (process {pid}) does not answer any more")
+                return _kill(places, pid, said)
+        hurry = False  # a second one would be the order to hurry
+    if _released(places, pid, _RELEASE_TIMEOUT):
+        return clean
+    said(f"the supervisor (process {pid}) did not end in time")
+    return _kill(places, pid, said)
 
 
-def _await_release(places: Places, pid: int | None, patience: float) -> None:
-    """Wait until the lock is free and the process that held it is gone."""
+def _still_answers(places: Places, pid: int) -> bool:
+    try:
+        return answers(places, pid)
+    except ConnectionError:
+        return True  # it has closed the socket: it is ending
+
+
+def _kill(places: Places, pid: int, said: Callable[[str], None]) -> bool:
+    said(f"the supervisor (process {pid}) is killed")
+    kill_supervisor(pid)
+    if not _released(places, pid, _RELEASE_TIMEOUT):
+        raise TidehubError(
+            f"{places.lock} is still held after the end of process {pid}",
+            fix=f"look for other processes of tidehub, and into {places.supervisor_log}",
+        )
+    return False
+
+
+def _released(places: Places, pid: int, patience: float) -> bool:
+    """Whether the lock is free, and the process that held it gone, within so many seconds."""
     deadline = time.monotonic() + patience
-    while holder(places.lock) is not None or (pid and start_ticks(pid) is not None):
+    while holder(places.lock) is not None or start_ticks(pid) is not None:
         if time.monotonic() > deadline:
-            raise TidehubError(
-                f"process {pid} did not end in {patience:g} s", fix=f"look into {places.supervisor_log}"
-            )
+            return False
         time.sleep(_POLL)
+    return True
 
 
 def _visible(places: Places) -> bool:
@@ -153,6 +214,11 @@ def _visible(places: Places) -> bool:
         expected="the user who started the platform",
         fix="run as that user, or name another state with --state",
     )
+
+
+def anything_to_stop(places: Places) -> bool:
+    """Whether a supervisor is at work, or one is gone and left something. Raises as `platform_status` does."""
+    return _visible(places) and (holder(places.lock) is not None or places.platform.exists())
 
 
 def is_running(status: Mapping[str, object]) -> bool:

@@ -14,7 +14,7 @@ from tidehub.errors import TidehubError
 from tidehub.local.supervisor.backoff import Backoff
 from tidehub.local.supervisor.component import Check, Component, Ready
 from tidehub.local.supervisor.log import RotatingLog, lines_that_matter
-from tidehub.local.supervisor.pace import Look, Pace, judge
+from tidehub.local.supervisor.pace import Look, Pace, Patience, judge
 from tidehub.local.supervisor.process import Process
 
 READINESS_INTERVAL = 0.1
@@ -152,17 +152,22 @@ class Keeper:
             self._own.pop(process.pid, None)
 
     async def _until_ready(self, process: Process) -> str | None:
-        ready, timeout = self.component.ready, self.component.start_timeout
+        ready = self.component.ready
         ended = asyncio.create_task(process.ended())
-        deadline = time.monotonic() + timeout
+        patience, told = Patience(process.pid, self.component.start_timeout), False
         answer = Ready(False, "no answer yet")
         try:
             while not ended.done():
                 answer = await ask_while_it_runs(ended, ready, READINESS_TIMEOUT)
                 if answer.ok and not ended.done():
                     return None
-                if time.monotonic() > deadline:
-                    return f"not ready after {timeout:g} s: {answer.why}"
+                if patience.spent():
+                    return f"not ready after {patience.elapsed:.0f} s: {answer.why}"
+                if patience.beyond and patience.why:
+                    self._note(f"still starting: {patience.why}")
+                    if not told:
+                        told = True
+                        self._tell(f"{self.component.name}: starts slowly, and is waited for: {patience.why}")
                 await asyncio.wait({ended}, timeout=READINESS_INTERVAL)
             return ended.result()
         finally:

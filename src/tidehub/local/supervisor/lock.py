@@ -6,11 +6,16 @@ import contextlib
 import errno
 import fcntl
 import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 from tidehub.errors import TidehubError
 from tidehub.system.files import os_fault
+
+_LOCK = struct.Struct("@hhqqi4x")
+"""`struct flock` of fcntl(2) on 64-bit Linux, for locks of the open file description: type, whence, start, length
+(0: all), pid (always 0)."""
 
 
 class Locked(TidehubError):
@@ -33,8 +38,10 @@ def hold(path: Path) -> Iterator[None]:
     descriptor = _open(path)
     try:
         _take(descriptor, path)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        # A full disk has no room for the pid either; then who holds the lock has no number, and is held all the same.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         # The file stays: removing it would let two processes lock two files of one name.
@@ -42,7 +49,10 @@ def hold(path: Path) -> Iterator[None]:
 
 
 def holder(path: Path) -> int | None:
-    """The pid that holds the lock now; None when nobody does; 0 when it could not be read."""
+    """The pid that holds the lock now; None when nobody does; 0 when it could not be read.
+
+    Only asks: a lock taken for a moment to find out would refuse an `up` that comes at that moment.
+    """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -50,12 +60,12 @@ def holder(path: Path) -> int | None:
     except OSError as error:
         raise os_fault(error, path, "open") from error
     try:
-        _take(descriptor, path)
-    except Locked as error:
-        return error.pid or 0
+        answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        return None if _LOCK.unpack(answer)[0] == fcntl.F_UNLCK else _written(descriptor) or 0
+    except OSError as error:
+        raise os_fault(error, path, "ask for the lock on") from error
     finally:
         os.close(descriptor)
-    return None
 
 
 def _open(path: Path) -> int:
@@ -67,9 +77,27 @@ def _open(path: Path) -> int:
 
 def _take(descriptor: int, path: Path) -> None:
     try:
+        # The first is what earlier versions of tidehub take and ask for.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
     except OSError as error:
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
             raise os_fault(error, path, "lock") from error
-        text = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-        raise Locked(path, int(text) if text.isascii() and text.isdigit() else None) from error
+        raise Locked(path, _written(descriptor)) from error
+
+
+def _written(descriptor: int) -> int | None:
+    text = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+    return int(text) if text.isascii() and text.isdigit() else _known_to_the_kernel(descriptor)
+
+
+def _known_to_the_kernel(descriptor: int) -> int | None:
+    """Who took the flock of this file by proc_locks(5), where a full disk left no room for the number in it."""
+    found = os.fstat(descriptor)
+    file = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            words = line.split()
+            if words[1] == "FLOCK" and words[5] == file:
+                return int(words[4]) or None
+    return None

@@ -20,6 +20,13 @@ WORKING_SHARE = 0.5
 FAULTS_A_SECOND = 50
 """Page faults that had to wait for the disk."""
 
+PROGRESS_SHARE = 0.1
+"""Of the time between two looks, spent on a processor: then a start goes on. Answering our questions takes less."""
+PROGRESS_LOOK = 5.0
+"""Seconds between two looks at a start."""
+LONGEST_START = 15 * 60.0
+"""Seconds after which a start is given up, whatever it does."""
+
 
 class Pace(enum.Enum):
     """What a part did while it did not answer."""
@@ -60,6 +67,51 @@ class Look:
                 words = (task / "schedstat").read_text().split()
                 running, waiting = running + int(words[0]) / 1e9, waiting + int(words[1]) / 1e9
         return cls(at, state, running, waiting, faults)
+
+
+class Patience:
+    """How long a start is waited for: `least` seconds, and for as long as it makes progress, up to `most`.
+
+    A clock alone would end every start on a machine that is slow enough. What hangs uses no processor and no disk.
+    """
+
+    def __init__(self, pid: int, least: float, *, most: float = LONGEST_START) -> None:
+        self.why = ""
+        """What it was busy with, in words, at the last look; empty for nothing."""
+        self._pid = pid
+        self._least, self._most = least, max(least, most)
+        self._before = Look.at_process(pid)
+        self._begun = self._before.at
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._begun
+
+    @property
+    def beyond(self) -> bool:
+        """Whether it takes longer than a start takes on most machines."""
+        return self.elapsed > self._least
+
+    def spent(self) -> bool:
+        """Whether it is to be given up. Ask often; it looks by itself from time to time."""
+        if time.monotonic() - self._before.at < min(PROGRESS_LOOK, self._least / 2):
+            return False
+        after = Look.at_process(self._pid)
+        self.why = progress(self._before, after)
+        self._before = after
+        return self.elapsed > self._most or (self.beyond and not self.why)
+
+
+def progress(before: Look, after: Look) -> str:
+    """What a starting process did between two looks, in words; empty when it stood still."""
+    pace, why = judge(before, after)
+    if pace in (Pace.STARVED, Pace.WORKS):
+        return why
+    lasted, ran = max(after.at - before.at, 1e-3), after.running - before.running
+    if pace is Pace.STOPPED or ran / lasted < PROGRESS_SHARE:
+        return ""
+    return f"it used a processor for {ran:.1f} of {lasted:.1f} s"
 
 
 def judge(before: Look, after: Look, *, late: float = 0.0) -> tuple[Pace, str]:

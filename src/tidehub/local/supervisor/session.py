@@ -2,6 +2,8 @@
 
 Exit codes: 0 after a clean stop of a running platform, however it was asked for (Ctrl-C, SIGTERM, `down`);
 130 when it was asked for before all was ready; 1 when something had to be killed or could not be ended.
+
+A SIGHUP that was ignored when tidehub was started stays ignored (`nohup`, and `up --detach` always).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from types import FrameType
 from tidehub import __version__
 from tidehub.errors import FAILED, INTERRUPTED, TidehubError
 from tidehub.local.places import Places
+from tidehub.local.room import give_reserve_back, keep_reserve, room, shortage
 from tidehub.local.supervisor.control import Answer, ControlServer
 from tidehub.local.supervisor.lock import hold
 from tidehub.local.supervisor.log import RotatingLog, outputs_to
@@ -34,9 +37,19 @@ PEOPLE_GRACE = 10.0
 PEOPLE_DEADLINE = 30.0
 """Seconds after which their end is no longer waited for."""
 OBSERVE_TIMEOUT = 5.0
-LOG_LOOK = 10.0
+LOOK = 5.0
+"""Seconds between two looks at the size of the own log and at the disk."""
 
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_NOT_SHOWN = ("extra", "started", "groups")
+
+HEARTBEAT = 2.0
+"""Seconds after which whoever waits for the stop is told at the latest that the supervisor still works on it."""
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """What asks this process to stop."""
+    hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    return (signal.SIGINT, signal.SIGTERM, *hangup)
 
 
 def run(places: Places, prepare: Prepare, say: Say, on_ready: Callable[[Platform], None]) -> int:
@@ -64,6 +77,8 @@ class _Session:
     def run(self, prepare: Prepare) -> int:
         before = self._state_before()
         self._tell_log(f"tidehub {__version__} starts")
+        with contextlib.suppress(TidehubError):
+            keep_reserve(self._places)
         self._write_state()
         try:
             with _stop_signals_interrupt():
@@ -101,13 +116,13 @@ class _Session:
         control = ControlServer(self._places.control, self._answer)
         await control.open()
         loop = asyncio.get_running_loop()
-        for number in _STOP_SIGNALS:
+        for number in stop_signals():
             loop.add_signal_handler(number, self._ask_to_stop)
         self._phase = "starting"
         self._changed()
         asked = asyncio.create_task(self._asked.wait(), name="asked to stop")
         start = asyncio.create_task(supervisor.start(self._progress), name="start")
-        bound = asyncio.create_task(self._bound_log(), name="bound the log")
+        watch = asyncio.create_task(self._watch(), name="watch the log and the disk")
         try:
             await asyncio.wait({start, asked}, return_when=asyncio.FIRST_COMPLETED)
             if self._asked.is_set():
@@ -129,14 +144,23 @@ class _Session:
             return 0 if clean else FAILED
         finally:
             asked.cancel()
-            bound.cancel()
+            watch.cancel()
             await control.close()
 
-    async def _bound_log(self) -> None:
-        """A daemon's own output goes to the same file, past `_log`, which rotates it by its real size."""
+    async def _watch(self) -> None:
+        short = ""
         while True:
+            # A daemon's own output goes to the same file, past `_log`, which rotates it by its real size.
             self._log.write(b"")
-            await asyncio.sleep(LOG_LOOK)
+            with contextlib.suppress(TidehubError):
+                had = self._places.reserve.exists()
+                if not keep_reserve(self._places) and had:
+                    self._tell("the disk is full: the reserve is given back")
+                now = shortage(self._places)
+                if bool(now) != bool(short):
+                    self._tell(now or "the disk has room again: servers and clusters can be started")
+                short = now
+            await asyncio.sleep(LOOK)
 
     def _running(self, platform: Platform) -> None:
         self._phase = "running"
@@ -150,6 +174,8 @@ class _Session:
         self._changed()
         self._stop_step("stopping people's servers and clusters")
         self._nothing_runs = clean = await self._end_people(platform)
+        if give_reserve_back(self._places):
+            self._tell("the disk is full: the reserve is given back")
         self._stop_step("stopping the parts")
         clean = await supervisor.stop() and clean
         if clean:
@@ -195,14 +221,21 @@ class _Session:
         match request.get("do"):
             case "status":
                 yield {"ok": True, "status": await self._status()}
+            case "ping":
+                yield {"ok": True}
             case "stop":
                 queue: asyncio.Queue[Answer] = asyncio.Queue()
                 self._listeners.add(queue)
-                if not self._asked.is_set() or request.get("hurry"):
+                if not self._asked.is_set():
+                    self._ask_to_stop()
+                if request.get("hurry"):
                     self._ask_to_stop()
                 try:
                     while True:
-                        answer = await queue.get()
+                        try:
+                            answer = await asyncio.wait_for(queue.get(), HEARTBEAT)
+                        except TimeoutError:
+                            answer = {"ok": True}
                         yield answer
                         if answer.get("done"):
                             return
@@ -221,12 +254,26 @@ class _Session:
             except Exception as error:
                 observed = {"not_observed": str(error) or type(error).__name__}
         return {
-            **{name: value for name, value in content.__dict__.items() if name not in ("extra", "started")},
+            **{name: value for name, value in content.__dict__.items() if name not in _NOT_SHOWN},
             "uptime": uptime(self._since),
             "state_dir": str(self._places.state),
+            "disk": self._disk(),
             "logs": str(self._places.logs),
             "healthy": self._phase == "running" and supervisor is not None and supervisor.all_ready,
             **observed,
+        }
+
+    def _disk(self) -> dict[str, object]:
+        try:
+            now = room(self._places)
+        except TidehubError as error:
+            return {"problem": error.what}
+        return {
+            "total": now.total,
+            "free": now.users,
+            "minimum": now.minimum,
+            "reserve": self._places.reserve.exists(),
+            "problem": shortage(self._places),
         }
 
     def _state_now(self) -> PlatformState:
@@ -237,6 +284,7 @@ class _Session:
             address=platform.address if platform else "",
             gaps=tuple(platform.gaps) if platform else (),
             parts=tuple(part.to_json() for part in supervisor.parts()) if supervisor else (),
+            groups=tuple(one.groups for one in platform.components if one.groups) if platform else (),
             run=str(self._places.run),
         )
 
@@ -312,7 +360,7 @@ def _stop_signals_interrupt() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in _STOP_SIGNALS}
+    before = {number: signal.signal(number, interrupt) for number in stop_signals()}
     try:
         yield
     finally:

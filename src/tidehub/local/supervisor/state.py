@@ -27,6 +27,8 @@ class PlatformState:
     version: str = __version__
     parts: Sequence[dict[str, object]] = ()
     gaps: Sequence[str] = ()
+    groups: Sequence[Sequence[str]] = ()
+    """The control groups of the parts, each by its directories."""
     run: str = ""
     boot: str = ""
     """The kernel's boot id; empty in what an earlier version wrote."""

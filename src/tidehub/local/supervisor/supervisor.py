@@ -19,6 +19,7 @@ from tidehub.local.supervisor.backoff import Backoff
 from tidehub.local.supervisor.component import Component
 from tidehub.local.supervisor.keeper import Keeper, PartState
 from tidehub.local.supervisor.log import Redactor
+from tidehub.local.supervisor.state import start_ticks
 
 _REAP_INTERVAL = 5.0
 
@@ -30,6 +31,8 @@ class PartStatus:
     name: str
     state: str
     pid: int | None
+    started: int | None
+    """The start of `pid` in clock ticks since boot."""
     restarts: int
     since: float
     why: str
@@ -79,6 +82,7 @@ class Supervisor:
                 name=name,
                 state=keeper.state.value,
                 pid=keeper.pid,
+                started=None if keeper.pid is None else start_ticks(keeper.pid),
                 restarts=keeper.restarts,
                 since=keeper.since,
                 why=keeper.why,

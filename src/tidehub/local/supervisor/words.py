@@ -11,9 +11,10 @@ _PHASES = {
     "none": "No platform was set up in {state_dir}. Start one: tidehub up",
     "stopped": "Nothing runs in {state_dir}. Start it: tidehub up",
     "crashed": "The supervisor of {state_dir} (process {pid}) is gone without a clean stop. "
-    "People's servers may still run: `tidehub up` takes them over.",
+    "Users' servers and clusters may still run: `tidehub up` takes them over, `tidehub down` ends them.",
     "rebooted": "Nothing runs in {state_dir}: the machine was started anew since. Start it: tidehub up",
-    "silent": "The supervisor of {state_dir} (process {pid}) does not answer. Its log: {logs}/supervisor.log",
+    "silent": "The supervisor of {state_dir} (process {pid}) does not answer. Its log: "
+    "{logs}/supervisor.log. `tidehub down` ends it, and all that it started.",
     "preparing": "The platform of {state_dir} is being prepared (process {pid}).",
 }
 
@@ -31,11 +32,24 @@ def status_lines(status: Mapping[str, object], *, now: float | None = None) -> l
     ]
     lines += _table(_rows(status.get("parts")), at)
     lines += _people(status)
+    lines += _disk(status)
     lines += _set_aside(status)
     gaps = _texts(status.get("gaps"))
     if gaps:
         lines += ["", "not enforced on this machine:", *(f"  {gap}" for gap in gaps)]
     return lines
+
+
+def _disk(status: Mapping[str, object]) -> list[str]:
+    disk = status.get("disk")
+    if not isinstance(disk, Mapping):
+        return []
+    lines = (
+        [f"free on the disk: {_size(disk.get('free'))} of {_size(disk.get('total'))}"]
+        if "free" in disk
+        else []
+    )
+    return lines + ([f"warning: {disk['problem']}"] if disk.get("problem") else [])
 
 
 def _set_aside(status: Mapping[str, object]) -> list[str]:

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from tidehub.local.supervisor.component import Probe
-from tidehub.local.supervisor.pace import Look, Pace, judge
+from tidehub.local.supervisor.pace import Look, Pace, Patience, judge
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,32 @@ def test_a_process_that_gets_no_processor_is_starved() -> None:
         for process in (*crowd, poor):
             process.kill()
             process.wait()
+
+
+def test_a_start_is_waited_for_while_it_works_and_given_up_when_it_stands_still() -> None:
+    """A real process: it works for 3 s and then sleeps, and had 1 s to be ready."""
+    code = "import time\nend = time.time() + 3\nwhile time.time() < end: pass\ntime.sleep(1000)"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        patience = Patience(process.pid, 1.0)
+        while not patience.spent():
+            assert patience.elapsed < 60
+            time.sleep(0.05)
+        assert patience.elapsed > 3
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_start_that_works_for_ever_is_given_up_too() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        patience = Patience(process.pid, 0.5, most=2.0)
+        while not patience.spent():
+            assert patience.elapsed < 60
+            time.sleep(0.05)
+        assert patience.elapsed > 2
+        assert patience.why
+    finally:
+        process.kill()
+        process.wait()

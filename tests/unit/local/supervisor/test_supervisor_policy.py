@@ -235,3 +235,18 @@ def test_status_in_words() -> None:
 def test_each_state_without_a_running_platform_has_its_words(state: str) -> None:
     (line,) = status_lines({"state": state, "state_dir": "/state", "logs": "/state/logs", "pid": 5})
     assert "/state" in line
+
+
+def test_status_names_a_full_disk() -> None:
+    disk = {
+        "total": 10 * 2**30,
+        "free": 2**20,
+        "problem": "the disk of this platform is full: 1 MiB are free",
+    }
+    lines = status_lines({"state": "running", "disk": disk})
+    assert "free on the disk: 1 MiB of 10 GiB" in lines
+    assert "warning: the disk of this platform is full: 1 MiB are free" in lines
+    assert (
+        status_lines({"state": "running", "disk": {"problem": "cannot be seen"}})[-1]
+        == "warning: cannot be seen"
+    )
