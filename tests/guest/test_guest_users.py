@@ -57,6 +57,12 @@ class TestWithoutLingering:
             platform.command("down", check=False)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def software(guest: Guest) -> None:
+    """Root made the software that ordinary users share; what comes from the checkout was not on the disk."""
+    guest.python("root", "make_software.py")
+
+
 @pytest.fixture(scope="module")
 def platform(guest: Guest) -> Iterator[GuestPlatform]:
     """ada's, started in a scope as docs/explanation/isolation.md says; she lingers and is not logged in."""
