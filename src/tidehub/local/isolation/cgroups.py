@@ -315,11 +315,11 @@ class Cgroups:
             before = sums
 
     def _scopes(self, bases: Iterable[Path]) -> list[Group]:
-        """The scopes that systemd made for us, and the slice above them: what is promised inside must hold there."""
+        """Scopes and units of ours in our slice, and the slice above them: what is promised inside must hold there."""
         return [
             Group((path,), self.tree)
             for base in bases
-            if base.parent.name == SLICE and base.name.endswith(".scope")
+            if base.parent.name == SLICE and base.name.endswith((".scope", ".service"))
             for path in (base, base.parent)
         ]
 
