@@ -467,13 +467,13 @@ def _prepare_v2(base: Path, machine: Machine, *, ours: bool) -> str:
         if machine.root or not machine.owned(base):
             return (
                 f"systemd has delegated no control group to this {'process' if machine.root else 'user'}"
-                f" (start with: systemd-run {'' if machine.root else '--user '}--scope -p Delegate=yes tidehub up)"
+                f" (a service has one: tidehub service install{'' if machine.root else ' --user'})"
             )
         made_for_us = base.name.endswith(".scope") and base.name.startswith(("run-", "tidehub-"))
         if not made_for_us and (strangers := sorted(set(inside) - machine.family())):
             return (
                 f"other programs (process {strangers[0]}) share the control group {base}"
-                " (start with: systemd-run --user --scope -p Delegate=yes tidehub up)"
+                " (a service has one of its own: tidehub service install --user)"
             )
     if not machine.writable(base):
         return f"the control group {base} may not be changed by this user"
