@@ -123,7 +123,9 @@ def _attached(places: Places, options: UpOptions, say: ConsoleSay) -> int:
     run(places, prepare(places, options), ToldToManager(say), ready)
     # It was asked to stop. A manager takes a start that ends before it is ready, and an exit code of 1 because
     # something had to be killed, for failures, and would start anew what was stopped by `tidehub down`.
-    notify(READY, STOPPING)
+    # Two messages: of one, systemd takes the last word alone.
+    notify(READY)
+    notify(STOPPING)
     return 0
 
 
