@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -120,7 +122,10 @@ def _attached(places: Places, options: UpOptions, say: ConsoleSay) -> int:
 
     if not is_awaited():
         return run(places, prepare(places, options), say, ready)
-    run(places, prepare(places, options), ToldToManager(say), ready)
+    # In the moments in which the session has no handler of its own, too, SIGTERM asks for the end and is none.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        run(places, prepare(places, options), ToldToManager(say), ready)
     # It was asked to stop. A manager takes a start that ends before it is ready, and an exit code of 1 because
     # something had to be killed, for failures, and would start anew what was stopped by `tidehub down`.
     # Two messages: of one, systemd takes the last word alone.
