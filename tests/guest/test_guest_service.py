@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -54,6 +55,20 @@ class TestStartAndLimits:
         self, running: Service, platform: GuestPlatform
     ) -> None:
         assert platform.limits_missing() == []
+        # The unit is in a slice of ours, so what it is promised holds against the rest of the machine too.
+        assert platform.status()["gaps"] == []
+        guarded = (
+            "/sys/fs/cgroup/tidehub.slice/memory.low /sys/fs/cgroup/tidehub.slice/tidehub.service/memory.low"
+        )
+        lows = running.guest.run("root", f"cat {guarded}").stdout.split()
+        assert all(int(low) >= 1 << 30 for low in lows), lows
+
+    def test_the_journal_keeps_no_password(self, running: Service) -> None:
+        journal = running.guest.run("root", "journalctl --unit tidehub --no-pager --output cat").stdout
+        assert "/var/lib/tidehub/services/identity/demo-accounts.json" in journal, journal
+        kept = running.guest.run("root", "cat /var/lib/tidehub/services/identity/demo-accounts.json").stdout
+        passwords = json.loads(kept)["passwords"].values()
+        assert passwords and not [one for one in passwords if one in journal]
 
     def test_many_children_share_their_servers_limit(self, running: Service, platform: GuestPlatform) -> None:
         many_children_share_the_limit(platform)

@@ -122,7 +122,7 @@ def _attached(places: Places, options: UpOptions, say: ConsoleSay) -> int:
 
     if not is_awaited():
         return run(places, prepare(places, options), say, ready)
-    # In the moments in which the session has no handler of its own, too, SIGTERM asks for the end and is none.
+    # SIGTERM is a request to stop also in the moments in which the session has no handler of its own.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         run(places, prepare(places, options), ToldToManager(say), ready)
