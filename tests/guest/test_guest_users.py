@@ -56,12 +56,6 @@ class TestWithoutLingering:
         finally:
             platform.command("down", check=False)
 
-
-@pytest.fixture(scope="module", autouse=True)
-def software(guest: Guest) -> None:
-    """Root made the software that ordinary users share; what comes from the checkout was not on the disk."""
-    guest.python("root", "make_software.py")
-
     def test_a_service_of_ones_own_says_so_too(self, guest: Guest) -> None:
         linger(guest, "ada", False)
         service = Service(guest, "ada")
@@ -80,6 +74,12 @@ def software(guest: Guest) -> None:
         su = guest.run("root", f"su bob -c '{TIDEHUB} service install --user'", check=False)
         assert su.returncode == 1 and "loginctl enable-linger bob" in su.stderr, said(su)
         assert "Traceback" not in su.stderr, said(su)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def software(guest: Guest) -> None:
+    """Root made the software that ordinary users share; what comes from the checkout was not on the disk."""
+    guest.python("root", "make_software.py")
 
 
 @pytest.fixture(scope="module")
