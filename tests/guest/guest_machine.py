@@ -142,8 +142,10 @@ class Guest:
     def python(self, user: str, program: str, *words: str, timeout: float = 120) -> Any:
         """The JSON that a program of `tests/guest/inside` prints, run by the platform's own Python."""
         inside = f"{CHECKOUT}/tests/guest/inside/{program}"
-        paths = ":".join(f"{CHECKOUT}/{place}" for place in ("src", "tests/real"))
-        command = f"PYTHONPATH={paths} $(echo /opt/tidehub/control/*/bin/python) {inside} {shlex.join(words)}"
+        # The newest version that this user's own start has installed: it is that of the checkout.
+        root = "/opt/tidehub" if user == "root" else "~/.local/share/tidehub"
+        installed = f"$(ls --directory --sort=time {root}/tidehub/*/bin/python | head -n 1)"
+        command = f"PYTHONPATH={CHECKOUT}/tests/real {installed} {inside} {shlex.join(words)}"
         done = self.run(user, command, timeout=timeout)
         return json.loads(done.stdout.splitlines()[-1])
 

@@ -1,15 +1,11 @@
-"""The service of the docs in a guest: installed as docs/how-to/service.md says, asked with systemctl."""
+"""The service of docs/how-to/service.md in a guest: installed by the command, asked with systemctl."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-from guest_image import CHECKOUT as HERE
 from guest_machine import TIDEHUB, Done, Guest
-
-PAGE = HERE / "docs" / "how-to" / "service.md"
-COMMAND = "tidehub service install"
+from guest_platform import UP_SECONDS
 
 
 @dataclass(frozen=True)
@@ -23,21 +19,16 @@ class Service:
     def _of_user(self) -> str:
         return "" if self.account == "root" else "--user "
 
-    def install(self) -> None:
-        """Install it by the command that the page names, or write the unit that it shows; it is not started."""
-        page = PAGE.read_text(encoding="utf-8")
-        if COMMAND in page:
-            self.guest.run(self.account, f"{TIDEHUB} service install {self._of_user}")
-            return
-        assert self.account == "root", f"{PAGE.name} does not say how an ordinary user gets a service"
-        unit = re.search(r"```ini\n(.*?)```", page, re.DOTALL)
-        assert unit is not None, f"{PAGE.name} shows no unit"
-        text = re.sub(r"(?m)^ExecStart=.*$", f"ExecStart={TIDEHUB} up", unit[1])
-        self.guest.run(
-            "root", "cat > /etc/systemd/system/tidehub.service && systemctl daemon-reload", given=text
-        )
+    def install(self, *words: str) -> Done:
+        """Write the unit; without a terminal it is not started."""
+        return self.tidehub("install", *words)
 
-    def ctl(self, command: str, *, timeout: float = 240, check: bool = True) -> Done:
+    def tidehub(self, command: str, *words: str, check: bool = True) -> Done:
+        """`tidehub service COMMAND`, of the manager that this is."""
+        line = f"{TIDEHUB} service {command} {self._of_user}{' '.join(words)}"
+        return self.guest.run(self.account, line, timeout=UP_SECONDS, check=check)
+
+    def ctl(self, command: str, *, timeout: float = UP_SECONDS, check: bool = True) -> Done:
         """`systemctl COMMAND tidehub`; a login gives an ordinary user's manager its address."""
         return self.guest.run(
             self.account, f"systemctl {self._of_user}{command} tidehub", timeout=timeout, check=check

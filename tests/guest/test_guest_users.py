@@ -56,6 +56,25 @@ class TestWithoutLingering:
         finally:
             platform.command("down", check=False)
 
+    def test_a_service_of_ones_own_says_so_too(self, guest: Guest) -> None:
+        linger(guest, "ada", False)
+        service = Service(guest, "ada")
+        told = service.install()
+        assert "loginctl enable-linger ada" in told.stdout + told.stderr, said(told)
+        assert "/home/ada/.config/systemd/user/tidehub.service" in told.stdout, said(told)
+        assert "Type=notify" in service.tidehub("show").stdout
+        service.tidehub("remove")
+        assert service.tidehub("show", check=False).returncode == 1
+
+    def test_who_cannot_have_one_is_told_why(self, guest: Guest) -> None:
+        system = guest.run("ada", f"{TIDEHUB} service install", check=False)
+        assert system.returncode == 2 and "only root" in system.stderr, said(system)
+        # bob is not logged in, so no manager of his runs.
+        linger(guest, "bob", False)
+        su = guest.run("root", f"su bob -c '{TIDEHUB} service install --user'", check=False)
+        assert su.returncode == 1 and "loginctl enable-linger bob" in su.stderr, said(su)
+        assert "Traceback" not in su.stderr, said(su)
+
 
 @pytest.fixture(scope="module", autouse=True)
 def software(guest: Guest) -> None:
@@ -85,6 +104,8 @@ class TestDelegatedScope(LimitsHold):
         assert status["healthy"] and status["isolation"] == "bubblewrap", status
         assert platform.limits_missing() == []
 
+
+KERNELS = "pgrep --uid ada --full ipykernel_launcher"
 
 LOOK = """
 import json, os
@@ -149,18 +170,30 @@ class TestTheUsersService:
         platform.down()
         guest = platform.guest
         service = Service(guest, "ada")
-        service.install()
-        service.ctl("start")
-        assert platform.is_healthy()
-        before = service.show("MainPID")
+        told = service.install("--enable")
+        assert "linger" not in told.stderr, f"ada lingers: {said(told)}"
+        assert platform.is_healthy(), "it is ready when the command returns"
+        assert platform.limits_missing() == []
+        platform.users({"bob": ["start", "minimal"]}, {"bob": ["cell", "pass"]})
+        before, kernels = service.show("MainPID"), guest.run("root", KERNELS).stdout
+        assert kernels
         guest.run("ada", f"kill -9 {before}")
         guest.wait(
             lambda: service.show("MainPID") not in ("0", before), within=60, saying="it is started again"
         )
         platform.wait_until_healthy()
+        assert platform.users_at_work() == ["bob"]
+        assert guest.run("root", KERNELS).stdout == kernels, "the crash ended a user's kernel"
+        guest.reboot()
+        guest.wait(
+            lambda: "(running)" in service.ctl("status", check=False).stdout,
+            within=UP_SECONDS,
+            saying="the service of a user who lingers runs after a reboot",
+        )
+        assert platform.is_healthy()
         service.ctl("stop")
         assert service.ctl("is-active", check=False).stdout.strip() == "inactive"
         assert service.show("Result") == "success"
         assert platform.processes() == {}
-        guest.run("ada", f"{TIDEHUB} service remove --user")
+        service.tidehub("remove")
         assert service.ctl("cat", check=False).returncode != 0

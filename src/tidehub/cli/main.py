@@ -30,6 +30,7 @@ class _Commands(LazyGroup):
         "status": "tidehub.cli.status:status",
         "logs": "tidehub.cli.logs:logs",
         "down": "tidehub.cli.down:down",
+        "service": "tidehub.cli.service:app",
         "render": "tidehub.cli.render:render",
         "plan": "tidehub.cli.plan:plan",
         "deploy": "tidehub.cli.deploy:deploy",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -76,7 +78,7 @@ def up(
         fit=fit,
         settings=changed,
     )
-    from tidehub.local.isolation.systemd import enter_scope
+    from tidehub.local.isolation.systemd import ends_with_logout, enter_scope
 
     places = Places.of(state)
     # Read before anything is made, so that a wrong one leaves nothing behind.
@@ -90,6 +92,13 @@ def up(
     places.ensure()
     enter_scope(places.platform_id)
     say = make_say()
+    if ends_with_logout():
+        from tidehub.local.service.manager import user_name
+
+        say.warn(
+            "this platform runs below a systemd of your own, which ends about 10 s after your last logout, and"
+            f" everybody's servers with it, unless you run: loginctl enable-linger {user_name()}"
+        )
     for part in gone:
         say.warn(f"{part.name} is missing and made anew: {part.meaning}")
     for warning in loaded.warnings:
@@ -104,12 +113,25 @@ def up(
 def _attached(places: Places, options: UpOptions, say: ConsoleSay) -> int:
     from tidehub.local.platform import prepare
     from tidehub.local.supervisor.session import run
+    from tidehub.system.notify import READY, STOPPING, ToldToManager, is_awaited, notify, status
 
     def ready(platform: Platform) -> None:
         say.rest()
         print_lines([*platform.closing_lines(), "or with Ctrl-C here."])
+        notify(READY, status(f"serves {platform.address}"))
 
-    return run(places, prepare(places, options), say, ready)
+    if not is_awaited():
+        return run(places, prepare(places, options), say, ready)
+    # SIGTERM is a request to stop also in the moments in which the session has no handler of its own.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        run(places, prepare(places, options), ToldToManager(say), ready)
+    # It was asked to stop. A manager takes a start that ends before it is ready, and an exit code of 1 because
+    # something had to be killed, for failures, and would start anew what was stopped by `tidehub down`.
+    # Two messages: of one, systemd takes the last word alone.
+    notify(READY)
+    notify(STOPPING)
+    return 0
 
 
 def _detached(places: Places, options: UpOptions, say: ConsoleSay) -> int:

@@ -294,12 +294,13 @@ def _run_parents() -> list[Path]:
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     shared = Path(f"/tmp/tidehub-{uid}")
     # logind removes /run/user/UID at the last logout unless the user lingers, and a detached platform stays.
-    if runtime.startswith("/") and _lingers():
+    if runtime.startswith("/") and lingers():
         return [Path(runtime) / "tidehub", shared]
     return [shared]
 
 
-def _lingers() -> bool:
+def lingers() -> bool:
+    """Whether this user's systemd outlives their last logout (loginctl(1), enable-linger)."""
     with contextlib.suppress(OSError, KeyError):
         import pwd
 

@@ -11,6 +11,7 @@ from tidehub.capacity.fit import capacity as memory_to_give
 from tidehub.capacity.fit import fit, impossible
 from tidehub.capacity.queue import Capacity, capacity_of, reservations
 from tidehub.errors import TidehubError, UsageError
+from tidehub.identity.demo_accounts import FILE_NAME
 from tidehub.local import notebook_side, parts
 from tidehub.local.addresses import (
     FRONT,
@@ -35,7 +36,7 @@ from tidehub.local.hub.settings import HubSettings, LoginEndpoints, ProfileEnvir
 from tidehub.local.identity_part import DemoLogin, prepare_identity
 from tidehub.local.isolation import Isolation, choose_isolation
 from tidehub.local.isolation.people import proxy_uid, services_uid
-from tidehub.local.isolation.systemd import ensure_users_scope
+from tidehub.local.isolation.systemd import ensure_users_scope, move_to_users_scope
 from tidehub.local.machine import machine_cores, machine_memory
 from tidehub.local.people_on_machine import end_betrayed, end_everybody, observe
 from tidehub.local.places import Places
@@ -53,6 +54,7 @@ from tidehub.secrets.site_secrets import require
 from tidehub.site.model import Site
 from tidehub.site.reading.load import load_preset, load_site
 from tidehub.system.files import write_private
+from tidehub.system.notify import writes_to_journal
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
     door = _door(site, front, options)
     for warning in door.check():
         say.warn(warning)
-    listeners = Listeners(places)
+    listeners = Listeners(places, lambda pid: move_to_users_scope(places.platform_id, pid))
     listeners.recover()
     try:
         return _assemble(site, places, options, say, listeners, front, door)
@@ -121,6 +123,7 @@ def _assemble(
     if site.machine.database_url:
         check_hub_database(site.machine.database_url)
     prepared = _prepare(site, places, options, say)
+    listeners.shelter()
     mend_people(places, prepared.isolation, say.warn)
     site = prepared.site
     setting = parts.Setting(
@@ -324,7 +327,12 @@ def _hub_database(setting: parts.Setting) -> str:
 def closing_lines(setting: parts.Setting, login: DemoLogin | None, gaps: Sequence[str]) -> list[str]:
     """What the person who ran `up` reads in the end."""
     lines = [f"{setting.site.site.name} is at {setting.front.public_url}"]
-    if login:
+    if login and writes_to_journal():
+        lines += [
+            "",
+            f"The accounts for trying out and their passwords: {setting.places.identity / FILE_NAME}",
+        ]
+    elif login:
         width = max(len(name) for name in login.passwords)
         lines += ["", "Accounts of this machine, for trying out:"]
         lines += [

@@ -253,7 +253,7 @@ def test_each_cluster_is_closed_off_from_the_others(ask: Ask) -> None:
 def test_a_cluster_that_cannot_be_closed_off_does_not_stay(ask: Ask) -> None:
     answer = ask(SITE, {"do": "start"}, refuses=["network"])
     assert answer["said"][0]["kind"] == "PublicException"
-    assert "could not be closed off from other people's: Forbidden" in answer["said"][0]["refused"]
+    assert "could not be closed off from other users': Forbidden" in answer["said"][0]["refused"]
     assert [one["spec"]["active"] for one in answer["objects"].values()] == [False]
 
 

@@ -315,11 +315,11 @@ class Cgroups:
             before = sums
 
     def _scopes(self, bases: Iterable[Path]) -> list[Group]:
-        """The scopes that systemd made for us, and the slice above them: what is promised inside must hold there."""
+        """Scopes and units of ours in our slice, and the slice above them: what is promised inside must hold there."""
         return [
             Group((path,), self.tree)
             for base in bases
-            if base.parent.name == SLICE and base.name.endswith(".scope")
+            if base.parent.name == SLICE and base.name.endswith((".scope", ".service"))
             for path in (base, base.parent)
         ]
 
@@ -467,13 +467,13 @@ def _prepare_v2(base: Path, machine: Machine, *, ours: bool) -> str:
         if machine.root or not machine.owned(base):
             return (
                 f"systemd has delegated no control group to this {'process' if machine.root else 'user'}"
-                f" (start with: systemd-run {'' if machine.root else '--user '}--scope -p Delegate=yes tidehub up)"
+                f" (a service has one: tidehub service install{'' if machine.root else ' --user'})"
             )
         made_for_us = base.name.endswith(".scope") and base.name.startswith(("run-", "tidehub-"))
         if not made_for_us and (strangers := sorted(set(inside) - machine.family())):
             return (
                 f"other programs (process {strangers[0]}) share the control group {base}"
-                " (start with: systemd-run --user --scope -p Delegate=yes tidehub up)"
+                " (a service has one of its own: tidehub service install --user)"
             )
     if not machine.writable(base):
         return f"the control group {base} may not be changed by this user"

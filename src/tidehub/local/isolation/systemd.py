@@ -8,6 +8,7 @@ Through `systemd-run`, which every systemd has, and not through D-Bus, for which
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -15,12 +16,15 @@ import sys
 import time
 from pathlib import Path
 
-from .cgroup_files import PLATFORM_WEIGHT, USERS_WEIGHT
+from tidehub.local.places import lingers
+
+from .cgroup_files import PLATFORM_WEIGHT, USERS_WEIGHT, Tree
 from .cgroups import SLICE, Hierarchy, Machine, base_of, group_name, hierarchies, users_scope
 
 ASKED = "TIDEHUB_SCOPE"
 """Set for the program that was started anew in a scope, so that this happens once."""
 SECONDS = 15.0
+HOLDER_LEAF = "tidehub-holder"
 _PROPERTIES = ("Delegate=yes", "TasksMax=infinity")
 
 
@@ -43,10 +47,9 @@ def enter_scope(platform: str) -> None:
 def ensure_users_scope(platform: str) -> None:
     """Have the scope for users' groups made, if systemd runs and will; it may be there from before a crash."""
     machine = Machine.here()
-    own = _hierarchy(machine)
-    if not machine.systemd or own is None or shutil.which("systemd-run") is None:
+    scope = _users_scope(machine, platform)
+    if scope is None or shutil.which("systemd-run") is None:
         return
-    scope = users_scope(own.mount, own.own, group_name(platform))
     if scope.is_dir() or not (machine.root or scope.parents[1].name.startswith("user@")):
         return
     keeper = subprocess.Popen(
@@ -67,13 +70,48 @@ def ensure_users_scope(platform: str) -> None:
     keeper.wait()
 
 
+def move_to_users_scope(platform: str, pid: int) -> bool:
+    """Move a process of ours beside users' programs, where the end of the platform's unit does not reach it.
+
+    False where there is no such scope: nothing of users runs in one then.
+    """
+    scope = _users_scope(Machine.here(), platform)
+    if scope is None or not scope.is_dir():
+        return False
+    try:
+        # A leaf of its own: a divided group holds no processes, and users' groups may all go before it does.
+        with contextlib.suppress(FileExistsError):
+            Tree().make(scope / HOLDER_LEAF)
+        Tree().write(scope / HOLDER_LEAF / "cgroup.procs", str(pid))
+    except OSError:
+        return False
+    return True
+
+
+def ends_with_logout(machine: Machine | None = None) -> bool:
+    """Whether this process belongs to a user's own systemd, which ends about 10 s after the user's last logout."""
+    own = _hierarchy(machine or Machine.here())
+    return (
+        own is not None and any(path.name.startswith("user@") for path in own.own.parents) and not lingers()
+    )
+
+
+def _users_scope(machine: Machine, platform: str) -> Path | None:
+    own = _hierarchy(machine)
+    if not machine.systemd or own is None:
+        return None
+    return users_scope(own.mount, own.own, group_name(platform))
+
+
 def _stands_elsewhere(machine: Machine, platform: str) -> bool:
     own = _hierarchy(machine)
     if not machine.systemd or own is None or shutil.which("systemd-run") is None:
         return False
     group = base_of(own.own, group_name(platform))
     if group.name.endswith(".service") and not group.name.startswith("user@"):
-        return False  # a unit of its own: systemd watches its main process there
+        # A unit of its own: systemd watches its main process there. Not so what cron or a container's sshd start in
+        # their group; to those the unit's variables are not passed on (systemd.exec(5)).
+        return "INVOCATION_ID" not in os.environ and not machine.delegated(group)
     return not machine.delegated(group) and not (
         machine.owned(group) and group.name.startswith(("run-", "tidehub-"))
     )

@@ -8,6 +8,7 @@ import json
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tidehub.errors import TidehubError
@@ -27,8 +28,10 @@ _PAUSE = 0.5
 class Listeners:
     """Sockets by name. `keep` before any part starts; `leave` when all parts have ended."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, shelter: Callable[[int], bool] = lambda pid: False) -> None:
+        """`shelter` takes the holder's pid and moves it to where the end of the platform's unit does not reach it."""
         self._places = places
+        self._shelter = shelter
         self._sockets: dict[str, socket.socket] = {}
         self._before: socket.socket | None = None
         self._line: socket.socket | None = None
@@ -98,12 +101,17 @@ class Listeners:
                 fresh.chmod(0o600)
                 door.listen(8)
                 self._process = self._start(fresh.lstat().st_ino, theirs, door)
+                self.shelter()
                 # Only now is it the holder to ask: at every moment there is one, whenever we are killed.
                 fresh.rename(path)
         except OSError as error:
             raise os_fault(error, path, "listen on") from error
         self._say(self._before, holder.END)
         self._before = None
+
+    def shelter(self) -> bool:
+        """Move the holder to where users' programs live, once that is there; whether it was."""
+        return self._process is not None and self._shelter(self._process.pid)
 
     async def stay_kept(self) -> None:
         """Start another holder whenever it is lost (memory was short, somebody killed it), until cancelled."""

@@ -31,6 +31,7 @@ from tidehub.local.supervisor.state import (
     write_state,
 )
 from tidehub.local.supervisor.supervisor import Supervisor, uptime
+from tidehub.system.notify import STOPPING, notify
 
 PEOPLE_GRACE = 10.0
 """Seconds that people's servers and clusters get to end by themselves."""
@@ -172,6 +173,7 @@ class _Session:
     async def _end(self, platform: Platform, supervisor: Supervisor) -> bool:
         self._phase = "stopping"
         self._changed()
+        notify(STOPPING)
         self._stop_step("stopping people's servers and clusters")
         self._nothing_runs = clean = await self._end_people(platform)
         if give_reserve_back(self._places):

@@ -242,7 +242,7 @@ def test_v2_root_never_touches_what_is_systemds(tmp_path: Path) -> None:
     tree = FakeV2(tmp_path / "cg")
     tree.make(tree.root / "session")
     groups, why = find_cgroups("p", v2_machine(tree, "/session", systemd=True))
-    assert groups is None and "systemd-run --scope -p Delegate=yes" in why and tree.writes == []
+    assert groups is None and "tidehub service install)" in why and tree.writes == []
 
 
 def test_v2_of_others_is_never_rearranged(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_v2_of_others_is_never_rearranged(tmp_path: Path) -> None:
     tree.make(tree.root / "session")
     (tree.root / "session" / "cgroup.procs").write_text("11")
     groups, why = find_cgroups("p", v2_machine(tree, "/session", root=False, systemd=True))
-    assert groups is None and "systemd-run --user --scope -p Delegate=yes" in why
+    assert groups is None and "tidehub service install --user)" in why
     assert (tree.root / "session" / "cgroup.procs").read_text() == "11"
 
 

@@ -75,10 +75,54 @@ def test_a_session_is_left_for_a_scope_of_our_own(
 def test_who_stands_in_a_group_of_their_own_stays(
     tmp_path: Path, fake_run: Path, monkeypatch: pytest.MonkeyPatch, group: str, more: dict[str, object]
 ) -> None:
+    monkeypatch.setenv("INVOCATION_ID", "5f0c")
     here(monkeypatch, v2_machine(tree(tmp_path, group), f"/{group}", systemd=True, **more))  # type: ignore[arg-type]
     monkeypatch.setattr(os, "execvp", lambda *argv: pytest.fail("started anew"))
     systemd.enter_scope("p")
     assert not fake_run.exists()
+
+
+def test_a_job_in_the_group_of_cron_leaves_it(
+    tmp_path: Path, fake_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cron starts does not have the variables that systemd gave to cron."""
+    monkeypatch.delenv("INVOCATION_ID", raising=False)
+    here(monkeypatch, v2_machine(tree(tmp_path, "cron.service"), "/cron.service", systemd=True))
+    started: list[list[str]] = []
+    monkeypatch.setattr(os, "execvp", lambda program, argv: started.append(argv))
+    systemd.enter_scope("p")
+    assert len(started) == 1 and "--scope" in started[0]
+
+
+def test_a_process_is_moved_beside_users_programs(
+    tmp_path: Path, fake_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tree(tmp_path, "tidehub.slice", "tidehub.slice/tidehub.service")
+    here(monkeypatch, v2_machine(made, "/tidehub.slice/tidehub.service", systemd=True))
+    assert not systemd.move_to_users_scope("p", os.getpid()), "there is no scope yet, and nobody in it"
+    scope = made.root / "tidehub.slice" / "tidehub-p-users.scope"
+    made.make(scope)
+    # The fake's files appear by its own `make` alone.
+    made.make(scope / systemd.HOLDER_LEAF)
+    assert systemd.move_to_users_scope("p", 4711)
+    assert (scope / systemd.HOLDER_LEAF / "cgroup.procs").read_text().split()[-1] == "4711"
+
+
+@pytest.mark.parametrize(
+    ("group", "lingering", "ends"),
+    [
+        ("user.slice/user-1000.slice/user@1000.service/app.slice/one.scope", False, True),
+        ("user.slice/user-1000.slice/user@1000.service/app.slice/one.scope", True, False),
+        ("user.slice/user-1000.slice/session-1.scope", False, False),
+        ("system.slice/tidehub.service", False, False),
+    ],
+)
+def test_what_a_logout_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str, lingering: bool, ends: bool
+) -> None:
+    monkeypatch.setattr(systemd, "lingers", lambda: lingering)
+    machine = v2_machine(tree(tmp_path), f"/{group}", systemd=True, root=False)
+    assert systemd.ends_with_logout(machine) is ends
 
 
 def test_a_systemd_that_refuses_is_no_obstacle(
