@@ -122,6 +122,9 @@ def judge(before: Look, after: Look, *, late: float = 0.0) -> tuple[Pace, str]:
     ran, waited = after.running - before.running, after.waiting - before.waiting
     if waited / lasted >= WAITING_SHARE and waited > ran:
         return Pace.STARVED, f"it waited for a processor for {waited:.1f} of {lasted:.1f} s"
+    if before.state == after.state == "R" and ran / lasted < WAITING_SHARE:
+        # The kernel counts the wait when it ends: who got no processor in all that time has waited for nothing yet.
+        return Pace.STARVED, f"it waited for a processor for {lasted - ran:.1f} of {lasted:.1f} s"
     if after.state == "D" or (after.faults - before.faults) / lasted >= FAULTS_A_SECOND:
         return Pace.STARVED, "it waits for memory or the disk"
     if late >= max(1.0, lasted / 4):

@@ -33,6 +33,13 @@ def test_the_judgement(after: Look, late: float, pace: Pace) -> None:
     assert judge(Look(0, "S"), after, late=late)[0] is pace
 
 
+def test_who_is_ready_to_run_and_got_no_processor_at_all_is_starved() -> None:
+    """The kernel adds a wait to its sum when it ends, so the sum stands still too."""
+    pace, words = judge(Look(0, "R"), Look(10, "R", running=0.0, waiting=0.0))
+    assert pace is Pace.STARVED and words == "it waited for a processor for 10.0 of 10.0 s"
+    assert judge(Look(0, "R"), Look(10, "R", running=9.0))[0] is Pace.WORKS
+
+
 def test_a_stopped_part_is_found_within_fifteen_seconds() -> None:
     probe = Probe()
     assert probe.most(Pace.STOPPED) * (probe.interval + probe.timeout) < 15
