@@ -165,13 +165,19 @@ def _below_private(root: Path, path: Path) -> bool:
     return len(path.relative_to(root).parts) > 1
 
 
+_PASSABLE = {"parent": 0o755, ".": 0o711, "homes": 0o711, "services": 0o711, "services/config": 0o711}
+
+
 def wrong_state(state: Path) -> list[str]:
     found = []
     for path in [state.parent, state, *state.rglob("*")]:
         info = path.lstat()
         mode = stat.S_IMODE(info.st_mode)
         name = path.relative_to(state).as_posix() if path.is_relative_to(state) else "parent"
-        wanted = {"parent": 0o755, ".": 0o711, "homes": 0o711, "services": 0o711}.get(name)
+        wanted = _PASSABLE.get(name)
+        if name.startswith("services/config/"):
+            # For the group of its part; where parts run as the operator, for nobody else.
+            wanted = 0o640 if info.st_gid in (services_uid(), proxy_uid()) else 0o600
         if stat.S_ISLNK(info.st_mode) or stat.S_ISSOCK(info.st_mode) or name.startswith("homes/"):
             continue
         if wanted is None and mode & 0o077:
@@ -207,7 +213,7 @@ def parts_as_planned(machine: Machine) -> None:
     told = machine.run(REPOSITORY / "tidehub", "status", "--json", "--state", machine.state)
     parts = {part["name"]: part["pid"] for part in json.loads(told)["parts"]}
     own = machine.uid or os.geteuid()
-    planned = dict.fromkeys(("hub", "gateway"), own)
+    planned = dict.fromkeys(("hub", "gateway", "logs"), own)
     planned |= dict.fromkeys(("identity", "gateway-proxy", "dashboards", "culler"), own or services_uid())
     planned["proxy"] = own or proxy_uid()
     found = {}
