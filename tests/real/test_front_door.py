@@ -273,6 +273,23 @@ async def test_half_sent_headers_are_cut_off_and_slow_bodies_and_websockets_are_
         talk.close()
 
 
+async def test_a_path_that_cannot_be_decoded_is_the_askers_fault(
+    program: list[str], places: Places, hub: str
+) -> None:
+    door = FrontDoor("127.0.0.1", free_port())
+    async with open_door(door, program, places, hub):
+        for path, status in (
+            ("/%ff", b"400"),
+            ("/a/%E0%A4%A", b"400"),
+            ("/%", b"400"),
+            ("/%C3%A4?x=%ff", b"200"),
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+            writer.write(b"GET " + path.encode() + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 " + status), path
+            writer.close()
+
+
 async def test_what_connects_while_the_proxy_is_away_is_served_by_the_next_one(
     program: list[str], places: Places, hub: str
 ) -> None:

@@ -125,12 +125,25 @@ function hideServers(response) {
 
 const REFUSAL = "This address speaks plain HTTP to its reverse proxy only. Use the site's public address.\n";
 
-function refuse(event, target) {
+const UNREADABLE = "This address cannot be read: a % in its path is not followed by the code of a character.\n";
+
+// Whether the path can be decoded; the proxy looks it up decoded, and answers 500 where that fails.
+function readable(url) {
+  try {
+    decodeURIComponent(String(url).split("?", 1)[0]);
+    return true;
+  } catch (error) {
+    return false;
+  }
+}
+
+function refuse(event, target, status, text) {
   const headers = { "Content-Type": "text/plain; charset=utf-8", Connection: "close" };
   if (event === "request") {
-    target.writeHead(403, headers).end(REFUSAL);
+    target.writeHead(status, headers).end(text);
   } else {
-    target.end(`HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+    const line = `HTTP/1.1 ${status} ${http.STATUS_CODES[status]}`;
+    target.end(`${line}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
   }
 }
 
@@ -139,8 +152,9 @@ for (const Server of [http.Server, https.Server]) {
   Server.prototype.emit = function (event, ...values) {
     if (event === "request" || event === "upgrade") {
       const [request, target] = values;
-      if (!admit(request)) {
-        refuse(event, target);
+      const refusal = !admit(request) ? [403, REFUSAL] : !readable(request.url) ? [400, UNREADABLE] : null;
+      if (refusal) {
+        refuse(event, target, ...refusal);
         return true;
       }
       if (event === "request") hideServers(target);
