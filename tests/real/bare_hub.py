@@ -7,13 +7,13 @@ import os
 import secrets
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+import jupyterhub
 from identity_process import free_port
 
 from tidehub.login.endpoints import Endpoints, discovered
@@ -86,7 +86,8 @@ class BareHub:
     login: dict[str, Any] = field(default_factory=dict)
     base: str = "/"
     port: int = field(default_factory=free_port)
-    python: str = sys.executable
+    python: str = str(Path(jupyterhub.__file__).parents[4] / "bin" / "python")
+    """Of the locked environment: the one in which the tests run has tidehub on top of it."""
     more: str = ""
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     process: subprocess.Popen[bytes] | None = None

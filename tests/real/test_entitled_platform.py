@@ -95,7 +95,7 @@ async def _scopes(person: Person) -> list[str]:
 
 async def _start(person: Person) -> None:
     """What the site promises this person decides whether there is a form."""
-    person.journey.is_person(await person.record())
+    person.journey.is_user(await person.record())
     await person.start()
 
 
@@ -152,7 +152,7 @@ async def test_a_group_has_its_profile_its_sizes_and_dask_until_it_loses_them(
         page = await olga.open("hub/spawn")
         assert _profiles(olga, page.html) == ["main", "large"]
         assert "up to 3 GiB memory" in page.html
-        olga.journey.is_person(await olga.record())
+        olga.journey.is_user(await olga.record())
         await olga.start("large")
         found = (await olga.run(_ASKED)).value()
         assert found["memory"] == str(3 * 2**30)

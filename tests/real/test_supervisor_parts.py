@@ -173,7 +173,7 @@ async def test_a_first_start_that_fails_says_why_with_the_lines_that_matter(tmp_
 
 async def test_a_part_that_never_answers_fails_the_start(tmp_path: Path) -> None:
     slow = service("slow", free_port(), "--delay", "1000", start_timeout=0.5)
-    with pytest.raises(StartFailed, match=r"not ready after 0\.5 s"):
+    with pytest.raises(StartFailed, match=r"not ready after \d+ s"):
         async with running([slow], tmp_path):
             pass
 
