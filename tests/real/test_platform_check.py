@@ -43,7 +43,9 @@ def test_check_says_what_was_wrong_with_the_wish(platform: RealPlatform) -> None
     code, report = platform.check("--profile", "golden")
     assert code == 1
     failed = [phase for phase in report["phases"] if phase["state"] == "failed"]
-    assert [phase["why"] for phase in failed] == ["the profile golden does not exist; possible: standard, minimal"]
+    assert [phase["why"] for phase in failed] == [
+        "the profile golden does not exist; possible: standard, minimal"
+    ]
 
 
 async def test_check_by_a_persons_token_leaves_out_only_the_login(platform: RealPlatform) -> None:

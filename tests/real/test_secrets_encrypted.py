@@ -155,7 +155,7 @@ def test_made_and_rotated_inside(desk: Desk, kind: str) -> None:
 def test_age_does_not_tell_for_whom_it_encrypts(desk: Desk) -> None:
     path = desk.age()
     before = path.read_bytes()
-    with pytest.raises(UsageError, match="for whom"):
+    with pytest.raises(UsageError, match="the recipients of the age file are not known"):
         create(desk.site, WANTED, desk.environ)
     assert path.read_bytes() == before
 
