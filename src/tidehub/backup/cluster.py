@@ -38,7 +38,7 @@ class ClusterMade:
     path: Path
     namespace: str
     releases: tuple[str, ...]
-    claims: int
+    pvcs: int
     database: bool
     warnings: tuple[str, ...] = ()
 

@@ -104,7 +104,7 @@ def _of_cluster(
         "target": "kubernetes",
         "namespace": made.namespace,
         "releases": list(made.releases),
-        "claims": made.claims,
+        "pvcs": made.pvcs,
         "database": made.database,
         "warnings": list(made.warnings),
     }
@@ -125,11 +125,11 @@ def _site_files(site: Path | None) -> tuple[Path, ...]:
 def _line(facts: dict[str, Any]) -> str:
     if facts["target"] == "machine":
         count = facts["people"]
-        who = "1 person" if count == 1 else f"{count} people"
+        who = "1 user" if count == 1 else f"{count} users"
         what = f"{who} {'with' if facts['homes'] else 'without'} their files"
     else:
-        claims = facts["claims"]
+        pvcs = facts["pvcs"]
         database = "the hub's database" if facts["database"] else "no database"
-        what = f"{', '.join(facts['releases'])}; {database}; {claims} claim{'' if claims == 1 else 's'}"
+        what = f"{', '.join(facts['releases'])}; {database}; {pvcs} PVC{'' if pvcs == 1 else 's'}"
     size = facts["size"] / 2**20
     return f"{facts['file']}: {size:.1f} MiB, {what}. It holds secrets: keep it as private as the platform."
