@@ -6,7 +6,6 @@ import pytest
 
 from tidehub.local.software import index
 
-ROOT = Path("/software")
 MIRROR = "https://mirror.example.org/simple"
 
 
@@ -23,7 +22,7 @@ def write_config(home: Path, text: str) -> None:
 
 def test_uv_learns_what_pips_file_says(home: Path) -> None:
     write_config(home, f"[global]\nindex-url = {MIRROR}\ncert = /site/ca.pem\nproxy = http://proxy:3128\n")
-    env = index.uv_environment(ROOT, {"HOME": str(home)})
+    env = index.uv_environment(home / "software", {"HOME": str(home)})
     assert env["UV_DEFAULT_INDEX"] == MIRROR
     assert env["SSL_CERT_FILE"] == "/site/ca.pem"
     assert env["HTTPS_PROXY"] == "http://proxy:3128"
@@ -32,8 +31,8 @@ def test_uv_learns_what_pips_file_says(home: Path) -> None:
 def test_variables_win_over_files_and_uvs_own_over_pips(home: Path) -> None:
     write_config(home, "[global]\nindex-url = https://file.example.org\n")
     environ = {"HOME": str(home), "PIP_INDEX_URL": MIRROR}
-    assert index.uv_environment(ROOT, environ)["UV_DEFAULT_INDEX"] == MIRROR
-    own = index.uv_environment(ROOT, {**environ, "UV_INDEX_URL": "https://uv.example.org"})
+    assert index.uv_environment(home / "software", environ)["UV_DEFAULT_INDEX"] == MIRROR
+    own = index.uv_environment(home / "software", {**environ, "UV_INDEX_URL": "https://uv.example.org"})
     assert "UV_DEFAULT_INDEX" not in own
     assert own["UV_INDEX_URL"] == "https://uv.example.org"
 
@@ -59,11 +58,11 @@ def test_the_shells_environment_does_not_change_what_is_installed(home: Path) ->
         "PYTHONPATH": "/p",
         "UV_SYSTEM_PYTHON": "1",
     }
-    env = index.uv_environment(ROOT, environ)
+    env = index.uv_environment(home / "software", environ)
     assert not set(env) & {"VIRTUAL_ENV", "UV_PYTHON", "PYTHONPATH", "UV_SYSTEM_PYTHON"}
     assert env["UV_PYTHON_DOWNLOADS"] == "never"
-    assert env["UV_CACHE_DIR"] == "/software/cache/uv"
-    assert index.uv_environment(ROOT, {"UV_CACHE_DIR": "/c"})["UV_CACHE_DIR"] == "/c"
+    assert env["UV_CACHE_DIR"] == str(home / "software/cache/uv")
+    assert index.uv_environment(home / "software", {"UV_CACHE_DIR": "/c"})["UV_CACHE_DIR"] == "/c"
 
 
 def test_a_cache_that_others_can_enter_is_closed(tmp_path: Path) -> None:
