@@ -45,6 +45,8 @@ def enter(kind: str, arguments: list[str]) -> NoReturn:
         print("\ntidehub: interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(INTERRUPTED)
     program = ["-m", "tidehub"] if kind == "control" else [str(CHECKOUT / "tools" / "run_tests.py")]
+    # Checkouts of the same version share the environment, which so cannot know by whose program it was entered.
+    os.environ[own.CHECKOUT] = str(CHECKOUT)
     # Isolated: neither the directory where the person stands nor their PYTHONPATH holds modules of ours.
     os.execv(python, [str(python), "-I", *program, *arguments])
 

@@ -13,7 +13,7 @@ from tidehub.errors import TidehubError, UsageError
 from tidehub.local.places import Places, default_state_dir, lingers
 from tidehub.local.service.manager import STOP_SECONDS, Manager, user_name
 from tidehub.local.service.unit import Unit, state_of, unit_name
-from tidehub.local.software import directories
+from tidehub.local.software import own
 from tidehub.system.files import make_parents, os_fault, read_private, write_private
 
 _CARRIED = ("TIDEHUB_SOFTWARE", "TIDEHUB_PYTHON")
@@ -128,14 +128,13 @@ def program() -> list[str]:
 
     Never this process' Python: a checkout's changes with every version.
     """
-    source = directories.facts(Path(sys.prefix)).get("from")
-    if source is not None:
-        checkout = Path(source).parent.parent / "tidehub"
+    if own.dependencies() is not None:
+        checkout = Path(os.environ.get(own.CHECKOUT, "/nonexistent")) / "tidehub"
         if os.access(checkout, os.X_OK):
             return [str(checkout)]
         raise UsageError(
-            f"{checkout} is gone, from which this tidehub was installed",
-            fix="run the tidehub of the checkout that the service should use",
+            "the service would not find this tidehub again: it was not started by the program of its checkout",
+            fix="run ./tidehub in the checkout that the service should use",
         )
     installed = Path(sys.prefix) / "bin" / "tidehub"
     if os.access(installed, os.X_OK):

@@ -38,6 +38,10 @@ _KEPT = 12
 _IN_USE = "in-use-"
 
 
+CHECKOUT = "TIDEHUB_CHECKOUT"
+"""The environment variable in which a checkout's program says which checkout that is."""
+
+
 def source_files(package: Path) -> dict[str, bytes]:
     """The package's files by their path below it, in a fixed order, without compiled and hidden ones."""
     found: dict[str, bytes] = {}
@@ -118,7 +122,7 @@ def _install(
         )
         _write_package(place / package.name, files, _earlier(directory, site.name, package.name))
         _write_metadata(place, package, files)
-        return {"from": str(package), "dependencies": str(environment)}
+        return {"dependencies": str(environment)}
 
     directories.build_once(root, directory, build, progress=Silent(), usable=runs)
     _clear(root, directory)
@@ -249,6 +253,14 @@ def _clear(root: Path, directory: Path) -> None:
             os.close(descriptor)
 
 
+def dependencies() -> Path | None:
+    """The locked environment below this process' own; None where tidehub was not installed from a checkout by us."""
+    from tidehub.local.software import directories
+
+    found = directories.facts(Path(sys.prefix)).get("dependencies")
+    return None if found is None else Path(found)
+
+
 def damaged(error: Exception) -> TidehubError:
     """What to say when tidehub's own modules, or what they depend on, cannot be imported.
 
@@ -257,10 +269,10 @@ def damaged(error: Exception) -> TidehubError:
     from tidehub.local.software import directories
 
     what = f"tidehub's own software is damaged or incomplete: {type(error).__name__}: {error}"
-    dependencies = directories.facts(Path(sys.prefix)).get("dependencies")
-    if dependencies is None:
+    below = dependencies()
+    if below is None:
         return TidehubError(what, fix=f"install tidehub again, with its dependencies, for {sys.executable}")
-    directories.suspect(Path(dependencies))
+    directories.suspect(below)
     return TidehubError(what, fix="run ./tidehub again: it checks every file and makes anew what is damaged")
 
 

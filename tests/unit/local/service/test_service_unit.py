@@ -12,10 +12,11 @@ import pytest
 
 from tidehub.errors import TidehubError, UsageError
 from tidehub.local.places import Places
-from tidehub.local.service import installing, manager
+from tidehub.local.service import manager
 from tidehub.local.service.installing import Service, program
 from tidehub.local.service.manager import Manager
 from tidehub.local.service.unit import Unit, quoted, state_of, unit_name
+from tidehub.local.software import own
 
 STATE = Path("/var/lib/tidehub")
 
@@ -160,15 +161,15 @@ def test_a_unit_of_another_is_left_alone(service: Service, text: str) -> None:
 
 def test_a_checkouts_program_is_named_not_its_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkout = tmp_path / "checkout"
-    (checkout / "src" / "tidehub").mkdir(parents=True)
-    noted = {"from": str(checkout / "src" / "tidehub")}
-    monkeypatch.setattr(installing.directories, "facts", lambda directory: noted)
-    with pytest.raises(UsageError, match="is gone"):
+    checkout.mkdir()
+    monkeypatch.setenv(own.CHECKOUT, str(checkout))
+    monkeypatch.setattr(own, "dependencies", lambda: tmp_path)
+    with pytest.raises(UsageError, match="not started by the program of its checkout"):
         program()
     (checkout / "tidehub").write_text("#!/bin/sh\n")
     (checkout / "tidehub").chmod(0o755)
     assert program() == [str(checkout / "tidehub")]
-    noted.clear()
+    monkeypatch.setattr(own, "dependencies", lambda: None)
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     assert program() == [sys.executable, "-I", "-m", "tidehub"]
     (tmp_path / "bin").mkdir()
