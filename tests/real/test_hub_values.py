@@ -59,7 +59,8 @@ VERIFIER = "the-tests-own-verifier-which-is-the-same-for-everybody-here"
 _HASH = hashlib.sha256(VERIFIER.encode()).digest()
 CHALLENGE = base64.urlsafe_b64encode(_HASH).decode().rstrip("=")
 PKCE = f"""
-# The embedded provider asks for PKCE, which oauthenticator has from 17 on.
+# The embedded provider asks for PKCE, which oauthenticator has from 17 on, and for the secret in the header.
+c.GenericOAuthenticator.basic_auth = True
 challenge = {{"code_challenge": "{CHALLENGE}", "code_challenge_method": "S256"}}
 c.GenericOAuthenticator.extra_authorize_params = challenge
 c.GenericOAuthenticator.%s = {{"code_verifier": "{VERIFIER}"}}

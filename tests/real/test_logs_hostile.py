@@ -18,9 +18,9 @@ import pytest
 from isolation_programs import MIB, UIDS, appears, ended, holds, spec
 
 from tidehub.local.isolation import LaunchSpec, ProcessHandle, choose_isolation
-from tidehub.local.isolation.process import read_stat
 from tidehub.local.logs.policy import LogLimits
 from tidehub.local.places import Places
+from tidehub.system.processes import read_stat
 
 pytestmark = [
     pytest.mark.real,

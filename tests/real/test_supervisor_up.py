@@ -18,10 +18,11 @@ from tidehub.local.isolation.base import Ground
 from tidehub.local.isolation.launches import Launches
 from tidehub.local.isolation.model import LaunchSpec, Limits, Person
 from tidehub.local.isolation.people import People
-from tidehub.local.isolation.process import ProcessHandle, boot_id, read_stat
+from tidehub.local.isolation.process import ProcessHandle
 from tidehub.local.places import Places
 from tidehub.local.supervisor.client import platform_status, stop_platform
 from tidehub.local.supervisor.lock import Locked, hold, holder
+from tidehub.system.processes import boot_id, read_stat
 
 pytestmark = pytest.mark.real
 

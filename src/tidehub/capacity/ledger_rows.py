@@ -7,11 +7,10 @@ import os
 import re
 import sqlite3
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 from typing import Any, Protocol
 
 from tidehub.capacity.queue import Claim
+from tidehub.system.processes import boot_id, start_ticks
 
 WAITING, STARTING, RUNNING = "waiting", "starting", "running"
 MOST_MEMORY = 2**50
@@ -58,15 +57,6 @@ def of_this_boot(asker: str) -> bool:
     return asker_parts(asker)[0] == boot_id()
 
 
-@cache
-def boot_id() -> str:
-    """Names the current run of the kernel (random(4)); empty where /proc does not tell."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
 def text_or_bytes(raw: bytes) -> str | bytes:
     """Text that is not UTF-8 must not end the look at all other rows."""
     try:
@@ -111,16 +101,3 @@ def _is_process(text: object) -> bool:
         and isinstance(paths, list)
         and all(isinstance(path, str) for path in paths)
     )
-
-
-def start_ticks(pid: int) -> int:
-    """The kernel's start time of a process in clock ticks (field 22 of proc_pid_stat(5));
-
-    -1 when it is gone.
-    """
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return -1
-    fields = text[text.rindex(")") + 2 :].split()
-    return -1 if fields[0] in "ZX" else int(fields[19])

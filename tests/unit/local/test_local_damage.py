@@ -20,11 +20,12 @@ from tidehub.errors import TidehubError
 from tidehub.identity.accounts import Account, AccountStore
 from tidehub.local.isolation.launches import Launches
 from tidehub.local.isolation.people import People
-from tidehub.local.isolation.process import ProcessHandle, boot_id
+from tidehub.local.isolation.process import ProcessHandle
 from tidehub.local.missing import missing_parts, refuse_missing
 from tidehub.local.places import Places
 from tidehub.local.set_aside import files_set_aside, set_aside
 from tidehub.local.supervisor import state as platform_state
+from tidehub.system.processes import boot_id
 
 GARBAGE: list[Any] = [
     "garbage",

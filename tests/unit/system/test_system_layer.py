@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
+import tidehub
 import tidehub.system
 
 
@@ -22,3 +24,16 @@ def test_only_the_errors_are_below() -> None:
 def test_the_sweeper_needs_nothing_of_ours() -> None:
     text = (Path(tidehub.system.__file__).parent / "sweeper.py").read_text(encoding="utf-8")
     assert "import tidehub" not in text and "from ." not in text and "from tidehub" not in text
+
+
+def test_processes_and_the_boot_are_read_in_one_place() -> None:
+    """A pid is reused, and a start time means nothing after another boot: only one module may forget that."""
+    # The holder runs by path with the standard library alone; `layout` serves the quick start of ./tidehub.
+    allowed = {"system/processes.py", "local/supervisor/holder.py", "local/software/layout.py"}
+    package = Path(tidehub.__file__).parent
+    readers = {
+        str(file.relative_to(package))
+        for file in package.rglob("*.py")
+        if re.search(r"random/boot_id|/stat\"|, \"stat\"|/ \"stat\"", file.read_text(encoding="utf-8"))
+    }
+    assert readers == allowed

@@ -9,6 +9,8 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from tidehub.system.processes import boot_id, start_ticks
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -52,18 +54,13 @@ def this_process() -> Holder:
 
 def _machine() -> str:
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         # Two containers may share a boot and a name, but not the numbers of processes.
         namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return ""
-    return hashlib.sha256(f"{boot} {namespace}".encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{boot_id()} {namespace}".encode()).hexdigest()[:12] if boot_id() else ""
 
 
 def _started(process: int) -> str:
     """Empty for a process that is gone, and for a zombie: it does nothing any more."""
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in ("Z", "X") else fields[19]
+    return str(start_ticks(process) or "")

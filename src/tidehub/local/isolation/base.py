@@ -23,6 +23,7 @@ from tidehub.errors import TidehubError
 from tidehub.local.logs.lines import tail
 from tidehub.local.logs.pipes import HeldPipes, open_pipe, settle
 from tidehub.system.files import PASSABLE_DIRECTORY, make_directory
+from tidehub.system.processes import boot_id, read_stat, send, wait_end
 
 from . import sweep
 from .cgroup_files import Group
@@ -31,7 +32,7 @@ from .homes import make_home, make_server_directory, make_temporary, run_directo
 from .launches import Launched, Launches
 from .model import Ending, LaunchSpec, Person, Usage
 from .people import DEFAULT_UIDS, Entry, People, proxy_uid
-from .process import ProcessHandle, boot_id, handle_alive, read_stat, send, wait_end
+from .process import ProcessHandle, handle_alive
 from .spawning import Gate, StartError
 from .uid_claims import UidClaims
 

@@ -18,12 +18,12 @@ from tidehub.local.logs.lines import last_lines
 from tidehub.local.logs.pipes import settle
 from tidehub.printable import printable
 from tidehub.system.files import PASSABLE_DIRECTORY, make_directory
+from tidehub.system.processes import children_of, read_stat, send
 
 from .base import Ground, Isolation
 from .cgroup_files import Group
 from .homes import USERS
 from .model import LaunchSpec
-from .process import children_of, read_stat, send
 from .sandbox import GROUP, INFO, PASSWD, View, passwd_lines, sandbox_argv, trial_argv, visible
 from .spawning import Gate, StartError, open_gate
 

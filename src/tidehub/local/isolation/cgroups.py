@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tidehub.errors import Place, TidehubError
+from tidehub.system.processes import all_stats
 
 from .cgroup_files import (
     PLATFORM_MEMORY,
@@ -37,7 +38,6 @@ from .cgroup_files import (
 )
 from .model import Limits
 from .people import safe_slug
-from .process import all_stats
 from .sweep import related
 
 WANTED = ("memory", "cpu", "cpuacct", "pids")

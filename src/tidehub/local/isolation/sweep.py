@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 
 from tidehub.errors import TidehubError
+from tidehub.system.processes import PROC, Stat, all_stats, boot_id, is_alive, send
 
 from .model import Usage
-from .process import PROC, ProcessHandle, Stat, all_stats, boot_id, is_alive, send
+from .process import ProcessHandle
 
 MARK_VARIABLE = "TIDEHUB_PROCESS"
 KILL_SECONDS = 10.0

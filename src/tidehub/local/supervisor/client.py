@@ -19,7 +19,8 @@ from tidehub.local.supervisor.ending import (
     wake_and_ask,
 )
 from tidehub.local.supervisor.lock import holder
-from tidehub.local.supervisor.state import PlatformState, forget_state, read_state, start_ticks
+from tidehub.local.supervisor.state import PlatformState, forget_state, read_state
+from tidehub.system.processes import start_ticks
 
 STOP_TIMEOUT = 120.0
 """Seconds that a supervisor gets which stops and answers: longer than all of its own deadlines together."""

@@ -18,7 +18,6 @@ from pathlib import Path
 from tidehub.errors import TidehubError
 from tidehub.local.isolation.base import Ground
 from tidehub.local.isolation.cgroup_files import Group, Tree, subgroups
-from tidehub.local.isolation.process import all_stats, is_alive, send
 from tidehub.local.isolation.single import SingleIsolation
 from tidehub.local.places import Places
 from tidehub.local.room import give_reserve_back
@@ -26,7 +25,8 @@ from tidehub.local.supervisor import holder
 from tidehub.local.supervisor.control import ask_supervisor, reachable
 from tidehub.local.supervisor.lock import hold
 from tidehub.local.supervisor.pace import Look, Pace, judge
-from tidehub.local.supervisor.state import PlatformState, forget_state, start_ticks
+from tidehub.local.supervisor.state import PlatformState, forget_state
+from tidehub.system.processes import all_stats, is_alive, send, start_ticks
 
 ANSWER = 3.0
 """Seconds in which a supervisor answers that is not held up: it only has to say that it is there."""

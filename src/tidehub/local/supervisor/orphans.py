@@ -6,8 +6,9 @@ import contextlib
 import ctypes
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from subprocess import Popen
+
+from tidehub.system.processes import children_of
 
 _SET_CHILD_SUBREAPER = 36
 """linux/prctl.h"""
@@ -38,24 +39,13 @@ def reap(own: Mapping[int, Popen[bytes]]) -> list[int]:
 
 
 def _ended_children() -> list[int]:
-    """Pids of children of this process that ended and wait to be collected (proc_pid_stat(5), fields 3 and 4)."""
+    """Pids of children of this process that ended and wait to be collected."""
     try:
         if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return []
     except ChildProcessError:
         return []
-    me, ended = str(os.getpid()), []
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
-            continue
-        try:
-            text = Path(entry.path, "stat").read_text(errors="replace")
-        except OSError:
-            continue
-        state, parent = text[text.rindex(")") + 2 :].split()[:2]
-        if state == "Z" and parent == me:
-            ended.append(int(entry.name))
-    return ended
+    return [child.pid for child in children_of(os.getpid()) if child.state == "Z"]
 
 
 def _is_of_our_session(pid: int) -> bool:

@@ -10,9 +10,9 @@ import contextlib
 import enum
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
-PROC = Path("/proc")
+from tidehub.system.processes import PROC, read_stat
+
 WAITING_SHARE = 0.3
 """Of the time between two looks, spent ready to run but without a processor: then it is starved."""
 WORKING_SHARE = 0.5
@@ -54,11 +54,11 @@ class Look:
         """How `pid` stands now; nothing but the time if it is gone."""
         at = time.monotonic()
         try:
-            stat = (PROC / str(pid) / "stat").read_text(errors="replace")
-            fields = stat[stat.rindex(")") + 2 :].split()
-            state, faults = fields[0], int(fields[9])
-            tasks = [Path(entry) for entry in (PROC / str(pid) / "task").iterdir()]
-        except (OSError, ValueError, IndexError):
+            tasks = list((PROC / str(pid) / "task").iterdir())
+        except OSError:
+            return cls(at)
+        stat = read_stat(pid)
+        if stat is None:
             return cls(at)
         running = waiting = 0.0
         for task in tasks:
@@ -66,7 +66,7 @@ class Look:
             with contextlib.suppress(OSError, ValueError, IndexError):
                 words = (task / "schedstat").read_text().split()
                 running, waiting = running + int(words[0]) / 1e9, waiting + int(words[1]) / 1e9
-        return cls(at, state, running, waiting, faults)
+        return cls(at, stat.state, running, waiting, stat.faults)
 
 
 class Patience:

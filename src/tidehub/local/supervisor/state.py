@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tidehub import __version__
 from tidehub.errors import TidehubError
-from tidehub.local.isolation.process import boot_id
 from tidehub.system.files import read_private, write_private
+from tidehub.system.processes import boot_id, start_ticks
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,6 @@ class PlatformState:
     def before_reboot(self) -> bool:
         """Whether the machine was started anew since: then no process of that run is left."""
         return bool(self.boot and boot_id() and self.boot != boot_id())
-
-
-def start_ticks(pid: int) -> int | None:
-    """When `pid` started, in clock ticks since boot; None without such a process. Source: proc(5), stat."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    after_name = text.rpartition(")")[2].split()
-    return None if after_name[0] in "ZX" else int(after_name[19])
 
 
 def own_state(*, state: str, since: float | None = None, **more: object) -> PlatformState:

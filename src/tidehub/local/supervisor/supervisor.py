@@ -19,7 +19,7 @@ from tidehub.local.supervisor.backoff import Backoff
 from tidehub.local.supervisor.component import Component
 from tidehub.local.supervisor.keeper import Keeper, PartState
 from tidehub.local.supervisor.log import Redactor
-from tidehub.local.supervisor.state import start_ticks
+from tidehub.system.processes import start_ticks
 
 _REAP_INTERVAL = 5.0
 

@@ -12,18 +12,9 @@ from dataclasses import replace
 import pytest
 
 from tidehub.errors import TidehubError
-from tidehub.local.isolation.process import (
-    ProcessHandle,
-    Stat,
-    boot_id,
-    handle_alive,
-    is_alive,
-    parse_stat,
-    read_stat,
-    send,
-    wait_end,
-)
+from tidehub.local.isolation.process import ProcessHandle, handle_alive
 from tidehub.local.isolation.sweep import kill_all, members, related
+from tidehub.system.processes import Stat, boot_id, is_alive, parse_stat, read_stat, send, wait_end
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
@@ -31,7 +22,13 @@ SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 def test_a_command_with_parentheses_and_spaces() -> None:
     line = "77 (a) R 1 (b c) S 5 6 7 0 -1 4194304 1 2 3 4 250 150 0 0 20 0 1 0 987654 10 20"
     assert parse_stat(line) == Stat(
-        pid=77, state="S", parent=5, session=7, cpu_seconds=400 / os.sysconf("SC_CLK_TCK"), started=987654
+        pid=77,
+        state="S",
+        parent=5,
+        session=7,
+        cpu_seconds=400 / os.sysconf("SC_CLK_TCK"),
+        faults=3,
+        started=987654,
     )
 
 
@@ -78,7 +75,7 @@ def test_damaged_state_is_said(state: dict[str, object]) -> None:
 
 
 def stat(pid: int, parent: int, session: int) -> Stat:
-    return Stat(pid=pid, state="S", parent=parent, session=session, cpu_seconds=0.0, started=pid)
+    return Stat(pid=pid, state="S", parent=parent, session=session, cpu_seconds=0.0, faults=0, started=pid)
 
 
 def test_relatives_are_descendants_and_their_sessions() -> None:

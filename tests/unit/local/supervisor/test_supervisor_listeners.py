@@ -23,7 +23,7 @@ import pytest
 from tidehub.errors import TidehubError
 from tidehub.local.front.ports import PortTaken, has_listener, listen_on, listeners
 from tidehub.local.isolation.people import People
-from tidehub.local.isolation.process import ProcessHandle, boot_id, read_stat
+from tidehub.local.isolation.process import ProcessHandle
 from tidehub.local.places import Places
 from tidehub.local.running import refuse_strangers
 from tidehub.local.supervisor import holder
@@ -33,6 +33,7 @@ from tidehub.local.supervisor.listeners import Listeners
 from tidehub.local.supervisor.readiness import http_check, listened_by
 from tidehub.local.supervisor.state import own_state, write_state
 from tidehub.local.supervisor.supervisor import Supervisor
+from tidehub.system.processes import boot_id, read_stat
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

@@ -15,7 +15,7 @@ def run(script: str) -> None:
 
 BEGIN = """
 import os, subprocess, sys
-from tidehub.local.isolation.process import children_of
+from tidehub.system.processes import children_of
 from tidehub.local.supervisor.orphans import become_subreaper, reap
 ended = os.WEXITED | os.WNOWAIT
 middle = '''import subprocess, sys

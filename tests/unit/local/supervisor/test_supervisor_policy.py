@@ -15,9 +15,10 @@ from tidehub.local.supervisor.backoff import Backoff
 from tidehub.local.supervisor.component import Component, Ready
 from tidehub.local.supervisor.log import LineCutter, LogPipe, Redactor, RotatingLog, lines_that_matter
 from tidehub.local.supervisor.process import how_it_ended
-from tidehub.local.supervisor.state import own_state, read_state, start_ticks, write_state
+from tidehub.local.supervisor.state import own_state, read_state, write_state
 from tidehub.local.supervisor.supervisor import check_order
 from tidehub.local.supervisor.words import duration, status_lines
+from tidehub.system.processes import start_ticks
 
 
 def test_backoff_doubles_to_its_most_and_starts_over_after_a_stable_run() -> None:
