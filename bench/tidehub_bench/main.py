@@ -12,7 +12,8 @@ import signal
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -38,10 +39,21 @@ class Plan:
     rounds_at_once: int
     clusters: int
     idle_servers: int
+    crowd: int
+    rounds_of_crowds: int = 1
 
 
-FULL = Plan(starts=4, spawns=20, people=20, rounds_at_once=1, clusters=5, idle_servers=4)
-QUICK = Plan(starts=2, spawns=6, people=8, rounds_at_once=1, clusters=2, idle_servers=2)
+FULL = Plan(starts=4, spawns=20, people=20, rounds_at_once=1, clusters=5, idle_servers=4, crowd=40)
+QUICK = Plan(starts=2, spawns=6, people=8, rounds_at_once=1, clusters=2, idle_servers=2, crowd=12)
+PARTS = {
+    "starts": ("starts",),
+    "spawns": ("spawns",),
+    "clusters": ("clusters",),
+    "memory": ("idle_servers",),
+    "together": ("rounds_at_once",),
+    "crowd": ("rounds_of_crowds",),
+}
+"""What of a plan each part of a run is; a part with none of it is left out."""
 
 
 def main() -> None:
@@ -51,7 +63,16 @@ def main() -> None:
         description="Measure tidehub and the plain upstream programs side by side on this machine.",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="fewer samples and 8 instead of 20 people at once"
+        "--quick",
+        action="store_true",
+        help="fewer samples, 8 instead of 20 people and a crowd of 12 instead of 40",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=sorted(PARTS),
+        metavar="PART",
+        help=f"only this part, can be given several times: {', '.join(PARTS)}",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every sample to FILE")
     parser.add_argument("--keep", action="store_true", help="keep the states and logs for looking into them")
@@ -62,7 +83,8 @@ def main() -> None:
             raise UsageError(
                 f"{options.json.absolute().parent} is no directory", fix="make it, or name another FILE"
             )
-        code = run(QUICK if options.quick else FULL, options.json, keep=options.keep)
+        plan = only(QUICK if options.quick else FULL, options.only)
+        code = run(plan, options.json, keep=options.keep)
     except TidehubError as error:
         print(f"bench: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -70,6 +92,12 @@ def main() -> None:
         print("bench: interrupted; nothing was written", file=sys.stderr)
         sys.exit(INTERRUPTED)
     sys.exit(code)
+
+
+def only(plan: Plan, parts: Collection[str] | None) -> Plan:
+    """The plan with these parts alone; None: all of it."""
+    left_out = [field for part, fields in PARTS.items() if parts and part not in parts for field in fields]
+    return replace(plan, **dict.fromkeys(left_out, 0))
 
 
 def run(plan: Plan, json_file: Path | None, *, keep: bool) -> int:
@@ -123,13 +151,17 @@ async def _measure(bench: Bench, plan: Plan, python: Path) -> None:
     try:
         for side in bench.sides:
             bench.say(f"first start of {side.name}, not counted")
-            await side.prepare(run_name, plan.people)
+            await side.prepare(run_name, max(plan.people, plan.crowd if plan.rounds_of_crowds else 0))
         await bench.starts(plan.starts)
-        await bench.log_everybody_in()
-        await bench.spawns(plan.spawns)
-        await bench.clusters(python, plan.clusters)
-        await bench.idle_memory(plan.idle_servers)
-        await bench.people_at_once(plan.rounds_at_once)
+        await bench.log_everybody_in(plan.people)
+        if plan.spawns:
+            await bench.spawns(plan.spawns, plan.people)
+        if plan.clusters:
+            await bench.clusters(python, plan.clusters)
+        if plan.idle_servers:
+            await bench.idle_memory(plan.idle_servers)
+        await bench.people_at_once(plan.rounds_at_once, plan.people)
+        await bench.crowds(plan.rounds_of_crowds, plan.crowd)
     finally:
         for side in bench.sides:
             await side.hub.close()

@@ -12,9 +12,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tidehub.checks.target import Account
 from tidehub.errors import TidehubError
 from tidehub_bench import memory
+from tidehub_bench.crowd import Crowd, crowd
 from tidehub_bench.side import Side, clean_environment
+from tidehub_bench.statistics import percentile
 
 DASK_CLIENT = Path(__file__).with_name("dask_client.py")
 CLUSTER_PATIENCE = 180.0
@@ -48,6 +51,7 @@ class Results:
     spawn: list[float] = field(default_factory=list)
     spawn_failures: list[str] = field(default_factory=list)
     together: list[Together] = field(default_factory=list)
+    crowd: list[Crowd] = field(default_factory=list)
     memory: list[memory.Memory] = field(default_factory=list)
     cluster: list[dict[str, float]] = field(default_factory=list)
     cluster_failures: list[str] = field(default_factory=list)
@@ -80,17 +84,17 @@ class Bench:
             await side.start()
             side.hub.tokens[WATCHER] = side.watcher_token()
 
-    async def log_everybody_in(self) -> None:
-        """Everybody logs in before anything more is timed."""
+    async def log_everybody_in(self, people: int) -> None:
+        """So many log in before anything more is timed."""
         for side in self.sides:
-            for person in side.people:
+            for person in side.people[:people]:
                 await side.hub.log_in(person)
 
-    async def spawns(self, rounds: int) -> None:
+    async def spawns(self, rounds: int, people: int) -> None:
         """One server after the other, the sides in turn. The first of each side is not counted: it fills caches."""
         for number in range(rounds + 1):
             for side in self._order(number):
-                name = side.people[number % len(side.people)].name
+                name = side.people[number % min(people, len(side.people))].name
                 start = await side.hub.start(name)
                 results = self.results[side.name]
                 if start.seconds is None:
@@ -114,11 +118,25 @@ class Bench:
             shown = ", ".join(f"{one.pss / 2**20:.0f} MiB" for one in found)
             self.say(f"idle servers, {side.name}: PSS {shown}")
 
-    async def people_at_once(self, rounds: int) -> None:
+    async def crowds(self, rounds: int, users: int) -> None:
+        """From the login page to the first cell, all at once, while a stranger looks at the login page."""
+        for number in range(rounds):
+            for side in self._order(number):
+                accounts = [Account(person.name, person.password) for person in side.people[-users:]]
+                came = await crowd(side.target(), accounts, side.small_profile)
+                self.results[side.name].crowd.append(came)
+                last = f"{came.times('cell')[-1]:.1f} s" if came.served else "-"
+                page = f"{percentile(came.login_page, 0.95):.2f} s" if came.login_page else "-"
+                self.say(
+                    f"crowd of {users}, {side.name}: {len(came.served)} served, the last after {last}; "
+                    f"login page meanwhile, p95 {page}"
+                )
+
+    async def people_at_once(self, rounds: int, people: int) -> None:
         """All at once, with default time limits."""
         for number in range(rounds):
             for side in self._order(number):
-                names = [person.name for person in side.people]
+                names = [person.name for person in side.people[:people]]
                 load = os.getloadavg()[0]
                 started = await side.hub.start_together(names, WATCHER)
                 seconds = sorted(start.seconds for start in started.values() if start.seconds is not None)

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tidehub.checks.local_target import local_target
+from tidehub.checks.target import Target
 from tidehub.errors import TidehubError
 from tidehub.identity.accounts import Account, AccountStore
 from tidehub.identity.demo_accounts import PEOPLE
@@ -27,6 +29,7 @@ class Ours(Side):
     """The built-in site with its embedded identity provider."""
 
     name = "tidehub"
+    small_profile = "minimal"
 
     def __init__(self, programs: Programs, state: Path) -> None:
         super().__init__(programs)
@@ -84,6 +87,9 @@ class Ours(Side):
     def isolation(self) -> str:
         """How people's processes are kept apart here: root, bubblewrap or single."""
         return str(self._hub_settings()["isolation"])
+
+    def target(self) -> Target:
+        return local_target(self.places)
 
     def watcher_token(self) -> str:
         return load_secrets(self.places.secrets).operator_token.reveal()

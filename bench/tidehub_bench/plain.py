@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tidehub.checks.target import Target
 from tidehub_bench.hub_client import Hub, Person
 from tidehub_bench.processes import Programs, descendants
 from tidehub_bench.side import Side, clean_environment, free_ports
@@ -92,6 +93,10 @@ class Plain(Side):
 
     def gateway_health(self) -> str:
         return f"{self._told['gateway_address']}/api/health"
+
+    def target(self) -> Target:
+        # One profile: the spawn page starts the server without a question.
+        return Target(self.address, profiles=("",), workers=0)
 
     def watcher_token(self) -> str:
         return str(self._told["watcher_token"])

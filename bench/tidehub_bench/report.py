@@ -45,6 +45,12 @@ def rows(ours: Results, plain: Results) -> list[Row]:
         row("all at once, wall until the last that came", "s", _walls, median),
         row("all at once, p50 of those that came", "s", _together, median),
         row("all at once, p95 of those that came", "s", _together, _p95),
+        _crowd(ours, plain),
+        row("crowd, from the login page to a cell, p50", "s", _cells_of_crowd, median),
+        row("crowd, from the login page to a cell, the last", "s", _cells_of_crowd, max),
+        row("crowd, login page meanwhile, p50", "s", _login_page_of_crowd, median),
+        row("crowd, login page meanwhile, p95", "s", _login_page_of_crowd, _p95),
+        row("crowd, login page meanwhile, the slowest", "s", _login_page_of_crowd, max),
         row("idle server, PSS", "MiB", lambda r: [one.pss / MIB for one in r.memory], _mean),
         row("idle server, private memory", "MiB", lambda r: [one.private / MIB for one in r.memory], _mean),
         row("cluster with two workers to first result, p50", "s", _clusters, median),
@@ -81,6 +87,7 @@ def failures(results: Results) -> list[str]:
         *(f"a spawn failed: {failure}" for failure in results.spawn_failures),
         *together,
         *(f"a cluster failed: {failure}" for failure in results.cluster_failures),
+        *(f"in the crowd: {failure}" for came in results.crowd for failure in came.failures),
     ]
 
 
@@ -124,6 +131,20 @@ def _success(ours: Results, plain: Results) -> Row:
     counts = [sum(round_.succeeded for round_ in side.together) for side in (ours, plain)]
     asked = [sum(round_.asked for round_ in side.together) for side in (ours, plain)]
     return Row("all at once, servers that came", counts[0], counts[1], "", f"{asked[0]} / {asked[1]}")
+
+
+def _crowd(ours: Results, plain: Results) -> Row:
+    served = [sum(len(came.served) for came in side.crowd) for side in (ours, plain)]
+    users = [sum(len(came.users) for came in side.crowd) for side in (ours, plain)]
+    return Row("crowd, users served", served[0], served[1], "", f"{users[0]} / {users[1]}")
+
+
+def _cells_of_crowd(results: Results) -> list[float]:
+    return [seconds for came in results.crowd for seconds in came.times("cell")]
+
+
+def _login_page_of_crowd(results: Results) -> list[float]:
+    return [seconds for came in results.crowd for seconds in came.login_page]
 
 
 def _cells(line: Row) -> tuple[str, ...]:

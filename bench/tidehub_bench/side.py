@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tidehub.checks.target import Target
 from tidehub_bench.hub_client import Hub, Person, answers
 from tidehub_bench.processes import Programs
 
@@ -33,6 +34,8 @@ class Side(abc.ABC):
     name: str
     address: str
     hub: Hub
+    small_profile: str | None = None
+    """The profile of whose servers most fit, where there is a choice."""
 
     def __init__(self, programs: Programs) -> None:
         self.programs = programs
@@ -54,6 +57,10 @@ class Side(abc.ABC):
     @abc.abstractmethod
     def gateway_health(self) -> str:
         """Address of Dask Gateway's health page; known once the login page answers."""
+
+    @abc.abstractmethod
+    def target(self) -> Target:
+        """What a browser must know of it."""
 
     @abc.abstractmethod
     def watcher_token(self) -> str:

@@ -12,9 +12,7 @@ import socket
 import ssl
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +21,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from front_parts import TOKEN, client, open_door, proxy_places
 from supervisor_dummies import alive, free_port, until
 from tornado.httpclient import HTTPRequest
 from tornado.httpserver import HTTPServer
@@ -37,16 +36,12 @@ from tidehub.local.front.proxy import FrontDoor, front_door
 from tidehub.local.front.tls import TlsFiles
 from tidehub.local.hub.http_unix import socket_url
 from tidehub.local.places import Places
-from tidehub.local.secrets import Secret
 from tidehub.local.software import Software
-from tidehub.local.supervisor.backoff import Backoff
-from tidehub.local.supervisor.supervisor import Supervisor
 
 pytestmark = pytest.mark.real
 
 PROXY_UID = 64124
 OTHER_UID = 64125
-TOKEN = Secret("0123456789abcdef" * 4)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
@@ -57,12 +52,8 @@ def program() -> list[str]:
 
 @pytest.fixture
 def places() -> Iterator[Places]:
-    # Not in pytest's own directory, which lets no other user through.
-    with tempfile.TemporaryDirectory(prefix="front-") as directory:
-        Path(directory).chmod(0o711)
-        made = Places.of(Path(directory) / "state").ensure()
+    with proxy_places() as made:
         yield made
-        made.remove_run()
 
 
 class Headers(RequestHandler):
@@ -91,53 +82,6 @@ async def hub() -> AsyncIterator[str]:
     yield f"http://127.0.0.1:{port}"
     server.stop()
     await server.close_all_connections()
-
-
-@asynccontextmanager
-async def open_door(
-    door: FrontDoor,
-    program: list[str],
-    places: Places,
-    hub: str,
-    *,
-    uid: int | None = None,
-    told: list[str] | None = None,
-    headers_timeout: float = 20.0,
-) -> AsyncIterator[tuple[Supervisor, list[str]]]:
-    restored: list[str] = []
-
-    async def restore() -> None:
-        restored.append("restored")
-
-    listener = listen_on(door.address, door.port)
-    component = front_door(
-        door,
-        program=program,
-        places=places,
-        listener=listener,
-        token=TOKEN,
-        hub_target=hub,
-        hub_path="/hub/",
-        restore=restore,
-        uid=uid,
-        gid=uid,
-        tls_interval=0.2,
-        headers_timeout=headers_timeout,
-        tell=(lambda text: None) if told is None else told.append,
-    )
-    supervisor = Supervisor(
-        [component], logs=places.logs, secrets=[TOKEN], backoff=lambda: Backoff(first=0.05, most=0.2)
-    )
-    try:
-        await supervisor.start()
-        yield supervisor, restored
-    finally:
-        await supervisor.stop()
-        listener.close()
-
-
-def client(**more: object) -> httpx.AsyncClient:
-    return httpx.AsyncClient(trust_env=False, timeout=10, **more)  # type: ignore[arg-type]
 
 
 async def seen(url: str, headers: Mapping[str, str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 from real_person import Person, eventually, login
 from real_platform import RealPlatform, running_platform
+from tidehub_bench.crowd import crowd
+from tidehub_bench.statistics import percentile
 
+from tidehub.checks.target import Account as Trial
 from tidehub.identity.accounts import Account, AccountStore
 from tidehub.identity.passwords import generate_password, hash_password
 from tidehub.local.machine import machine_memory
@@ -21,6 +24,8 @@ pytestmark = pytest.mark.real
 
 GROUP = "urn:mace:egi.eu:group:vo.tide.example:role=member#aai.tide.example"
 MANY = 20
+LOGIN_PAGE = 0.5
+"""Seconds within which the login page must answer 19 of 20 times."""
 _SITE = """
 site: {{name: Small machine}}
 login:
@@ -94,23 +99,23 @@ async def small_machine_cancel(person: Person, waiting: asyncio.Task[None]) -> N
         await waiting
 
 
-async def test_twenty_people_at_once_all_get_their_server(small_machine: RealPlatform) -> None:
+async def test_a_class_signs_in_at_once_and_the_login_page_answers_meanwhile(
+    small_machine: RealPlatform,
+) -> None:
+    """As `bench/run` does with forty: each signs in, starts a server and runs a cell."""
     passwords = _enrol(small_machine.places.identity, MANY)
-    began = time.monotonic()
-
-    async def one(stack: AsyncExitStack, name: str) -> Person:
-        person = await stack.enter_async_context(login(small_machine, name, passwords[name]))
-        await person.start("small")
-        return person
-
-    async with AsyncExitStack() as stack:
-        people = await asyncio.gather(*(one(stack, name) for name in passwords))
-        seconds = time.monotonic() - began
-        print(f"{MANY} people at once: all have their server after {seconds:.1f} s")
-        assert len(small_machine.status()["servers"]) == MANY
-        assert len({person.name for person in people}) == MANY
-        last = people[-1]
-        assert (await last.run("import getpass, os; print(os.environ['USER'])")).stdout.strip() == last.name
+    accounts = [Trial(name, password) for name, password in passwords.items()]
+    came = await crowd(small_machine.target, accounts, "small")
+    assert came.failures == []
+    assert len(came.served) == MANY
+    page = percentile(came.login_page, 0.95)
+    print(
+        f"{MANY} users at once: the last ran a cell after {came.times('cell')[-1]:.1f} s; login page meanwhile: "
+        f"p95 {page:.2f} s of {len(came.login_page)} looks"
+    )
+    if os.geteuid() == 0:
+        # Without control groups of its own, the platform shares the processors with whatever else runs here.
+        assert page < LOGIN_PAGE
     assert small_machine.status()["servers"] == []
 
 

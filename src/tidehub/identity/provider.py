@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import ipaddress
+import os
 import secrets
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +29,8 @@ from tidehub.identity.sessions import Session, Sessions
 from tidehub.identity.throttle import Throttle
 
 _FORM_SECRET = "form-secret"
+HASHING_NICE = 10
+"""Niceness of the threads that check passwords."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Provider:
         self.form_cookie = f"{secure}tidehub-identity-form-{mark}"
         self._form_secret = self._load_form_secret()
         self._nobody = hash_password(secrets.token_urlsafe(16))
-        self._hashing = ThreadPoolExecutor(max_workers=2, thread_name_prefix="scrypt")
+        self._hashing = ThreadPoolExecutor(max_workers=2, thread_name_prefix="scrypt", initializer=_give_way)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def now(self) -> float:
@@ -184,3 +189,10 @@ class Provider:
         if not path.exists():
             write_private(path, secrets.token_hex(32))
         return read_private(path, "The secret of the sign-in form").encode()
+
+
+def _give_way() -> None:
+    """Let everything else of the platform go before the thread that calls this: a class that signs in at once keeps
+    two processors busy for half a minute. Niceness belongs to a thread on Linux (setpriority(2), notes)."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), HASHING_NICE)

@@ -26,6 +26,11 @@ from tidehub.system.files import (
 
 _EXTENSION = Path(__file__).with_name("front.cjs")
 
+KEEP_ALIVE = 130.0
+"""Seconds for which a client may keep a connection without a request, as the answers tell it. Whoever keeps one for
+longer than we loses the request that it sends in the moment in which we close it, so: longer than reverse proxies do
+(nginx 60 s, Traefik 90 s, Caddy 120 s) and Firefox (115 s)."""
+
 
 @dataclass(frozen=True)
 class FrontDoor:
@@ -98,6 +103,7 @@ def front_door(
     argv += ["--default-target", hub_target, "--error-target", f"{hub_target}{hub_path}error"]
     # The extension sets them, knowing whom to believe.
     argv += ["--no-x-forward"]
+    argv += ["--keep-alive-timeout", str(int(KEEP_ALIVE * 1000))]
     if hand_over is not None:
         argv += ["--ssl-cert", str(hand_over.files.certificate), "--ssl-key", str(hand_over.files.key)]
 

@@ -109,6 +109,23 @@ class CheckedHandler(web.RequestHandler):
                 check_options(options)
         return await super().spawn_single_user(user, server_name, options=options)  # type: ignore[misc]
 
+    async def refresh_auth(self, user: Any, force: bool = False) -> Any:
+        """One request asks the provider about a user once, however often the hub wants to be sure (`force`)."""
+        if not force:
+            return await super().refresh_auth(user, force=force)  # type: ignore[misc]
+        asked: dict[str, Any] = self.__dict__.setdefault("_asked", {})
+        if user.name not in asked:
+            asked[user.name] = await super().refresh_auth(user, force=True)  # type: ignore[misc]
+        return asked[user.name]
+
+    async def _wrap_spawn_single_user(self, user: Any, *rest: Any, **more: Any) -> Any:
+        # JupyterHub 5.5 gives a start one second until it is pending, then sends the user to the page of a pending one.
+        # Asking the provider comes first in that second; where it takes longer nothing is pending yet, and the page
+        # says that the server is not running.
+        if self.authenticator.refresh_pre_spawn:  # type: ignore[attr-defined]
+            await self.refresh_auth(user, force=True)
+        return await super()._wrap_spawn_single_user(user, *rest, **more)  # type: ignore[misc]
+
     def write_error(self, status_code: int, **more: Any) -> None:
         error = (more.get("exc_info") or (None, None))[1]
         if isinstance(error, BadInput):

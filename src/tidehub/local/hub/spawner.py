@@ -208,7 +208,8 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         try:
             await context.admission.turn(claim, self._tell_waiting)
             self._tell(f"Starting {profile.name}")
-            place = self._place()
+            # In a thread: a new user's uid is claimed and written to the disk.
+            place = await asyncio.to_thread(self._place, self.user.name)
             await asyncio.to_thread(
                 context.isolation.make_server_directory, place.person, place.directory.name
             )
@@ -329,8 +330,8 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
 
     # --- the process ------------------------------------------------------------------------
 
-    def _place(self) -> ServerPlace:
-        person = self.context.isolation.person(self.user.name)
+    def _place(self, user: str) -> ServerPlace:
+        person = self.context.isolation.person(user)
         return ServerPlace.of(
             person=person,
             run_dir=self.context.isolation.run_directory(person),

@@ -154,8 +154,8 @@ class Isolation(ABC):
 
     def _clean_former(self, spec: LaunchSpec) -> None:
         """What a former program of this name left behind (a crashed server's kernels) must not live beside it."""
-        for line in self._launches.all(spec.parent):
-            same = (line.person, line.name) == (spec.person.name, spec.name)
+        for line in self._launches.of(spec.person.name):
+            same = (line.parent, line.name) == (spec.parent, spec.name)
             if same and not self.alive(line.handle):
                 self.clean(line.handle)
 
@@ -174,7 +174,7 @@ class Isolation(ABC):
                 keeper=keeper,
                 keeper_started=first.started if first else 0,
             )
-            self._launches.record(spec, handle, refuse=lambda lines: self._refuse(spec, lines))
+            self._launches.record(spec, handle, refuse=self._refusal(spec))
             try:
                 gate.go()
             except BaseException:
@@ -205,10 +205,12 @@ class Isolation(ABC):
         """A process at the gate; the pid of the program to be; that of its pid namespace's first process, or 0."""
 
     def _admit(self, spec: LaunchSpec) -> None:  # noqa: B027 - most isolations refuse nothing
-        """Refuse early what `_refuse` would refuse late, or what this isolation can never start."""
+        """Refuse early what `_refusal` would refuse late, or what this isolation can never start."""
 
-    def _refuse(self, spec: LaunchSpec, running: Sequence[Launched]) -> None:  # noqa: B027
-        """Raise `TidehubError` if `spec` may not run beside `running`."""
+    def _refusal(self, spec: LaunchSpec) -> Callable[[Sequence[Launched]], None] | None:
+        """What raises `TidehubError` if `spec` may not run beside everything that was launched; None: it always may."""
+        del spec
+        return None
 
     def _rlimits(self, spec: LaunchSpec) -> dict[str, int]:
         """Per-process stand-ins for limits that no cgroup holds here.
@@ -220,7 +222,7 @@ class Isolation(ABC):
 
     def _temporary(self, spec: LaunchSpec) -> Path:
         """The user's own /tmp; a new one where nothing of theirs runs."""
-        busy = any(line.person == spec.person.name for line in self.running())
+        busy = self._has_running(spec.person.name)
         directory = self.people.enrol(spec.person.name).directory
         uid, gid = spec.person.uid, spec.person.gid
         return make_temporary(self.ground.homes, directory, fresh=not busy, uid=uid, gid=gid)
@@ -261,6 +263,10 @@ class Isolation(ABC):
         Counts a kernel that was killed inside a server that lives on. 0 where no memory cgroup holds the tree.
         """
         return max(0, self._groups.group(handle.cgroup).memory_kills() - handle.kills_at_start)
+
+    def _has_running(self, person: str) -> bool:
+        """Whether something of this user runs; costs the same however many others there are."""
+        return any(self.alive(line.handle) for line in self._launches.of(person))
 
     def usage(self, handle: ProcessHandle) -> Usage:
         """What the tree uses now."""

@@ -138,13 +138,14 @@ class Group:
         """
         totals = []
         for path in self.dirs:
-            inner = _subdirectories(path)
-            for file, (least, most) in files.items():
-                if (path / file).exists():
-                    total = max(least, sum(_number(child / file) for child in inner))
-                    totals.append(total if most is None else min(most, total))
-                    with contextlib.suppress(OSError):
-                        self.tree.write(path / file, str(totals[-1]))
+            there = [name for name in files if (path / name).exists()]
+            inner = _subdirectories(path) if there else []
+            for file in there:
+                least, most = files[file]
+                total = max(least, sum(_number(child / file) for child in inner))
+                totals.append(total if most is None else min(most, total))
+                with contextlib.suppress(OSError):
+                    self.tree.write(path / file, str(totals[-1]))
         return tuple(totals)
 
     def bound(self) -> tuple[int | None, ...]:
@@ -248,7 +249,8 @@ def subgroups(dirs: Sequence[Path], tree: Tree) -> list[Group]:
 
 def _subdirectories(path: Path) -> list[Path]:
     try:
-        return [child for child in path.iterdir() if child.is_dir()]
+        with os.scandir(path) as found:  # tells directories without asking for each of the many files
+            return [path / entry.name for entry in found if entry.is_dir()]
     except OSError:
         return []
 

@@ -31,10 +31,16 @@ class Launches:
     def __init__(self, people: People) -> None:
         self._people = people
 
-    def record(self, spec: LaunchSpec, handle: ProcessHandle, *, refuse: object = None) -> None:
+    def record(
+        self,
+        spec: LaunchSpec,
+        handle: ProcessHandle,
+        *,
+        refuse: Callable[[list[Launched]], None] | None = None,
+    ) -> None:
         """Write a line. `refuse(lines)` may raise after seeing all others, in the same transaction."""
         with self._people.transaction() as db:
-            if callable(refuse):
+            if refuse is not None:
                 refuse(self._read(db))
             db.execute(
                 "INSERT OR REPLACE INTO launches (pid, started, boot, person, parent, name, handle)"
@@ -63,6 +69,21 @@ class Launches:
         with self._people.transaction(write=False) as db:
             return [line for line in self._read(db) if parent is None or line.parent == parent]
 
+    def of(self, person: str) -> list[Launched]:
+        """The lines of one user; costs the same however many others there are."""
+        with self._people.transaction(write=False) as db:
+            return self._read(db, "WHERE person = ?", (person,))
+
+    def find(self, handle: ProcessHandle) -> Launched | None:
+        """The line of one process, if it is there."""
+        with self._people.transaction(write=False) as db:
+            found = self._read(
+                db,
+                "WHERE pid = ? AND started = ? AND boot = ?",
+                (handle.pid, handle.started, handle.boot),
+            )
+        return found[0] if found else None
+
     def mend(self, keep: Callable[[list[dict[str, Any]]], None]) -> None:
         """Take out lines that tell nothing of a process any more; `keep` writes them down first.
 
@@ -77,8 +98,8 @@ class Launches:
                 db.executemany("DELETE FROM launches WHERE rowid = ?", [(row[0],) for row in hopeless])
 
     @staticmethod
-    def _read(db: sqlite3.Connection) -> list[Launched]:
-        lines = (_line(row) for row in db.execute(f"SELECT {_COLUMNS} FROM launches"))
+    def _read(db: sqlite3.Connection, which: str = "", values: tuple[object, ...] = ()) -> list[Launched]:
+        lines = (_line(row) for row in db.execute(f"SELECT {_COLUMNS} FROM launches {which}", values))
         return [line for line in lines if line is not None]
 
 

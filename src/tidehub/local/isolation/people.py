@@ -100,11 +100,15 @@ class People:
         Raises `TidehubError` for a name that nothing can hold, a full range or a damaged table.
         """
         _check_name(name)
-        with self.transaction() as db:
+        # Almost always known: then nothing is written, and nobody who writes is waited for.
+        with self.transaction(write=False) as db:
             known = self._find(db, name)
-            if known and self.claims:
+        if known is not None:
+            if self.claims:
                 self.claims.take(known.number)
-            return known or self._add(db, name)
+            return known
+        with self.transaction() as db:
+            return self._find(db, name) or self._add(db, name)
 
     def find(self, name: str) -> Entry | None:
         """The person's line if there is one."""
@@ -170,7 +174,7 @@ class People:
         # A name that is not UTF-8 must not end the look at all other rows.
         db.text_factory = lambda raw: raw.decode("utf-8", "backslashreplace")
         try:
-            ready = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'launches'").fetchone()
+            ready = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'launches_of'").fetchone()
             if not ready:
                 self._create(db)
         except BaseException:
@@ -193,6 +197,7 @@ class People:
             " boot TEXT NOT NULL, person TEXT NOT NULL, parent TEXT NOT NULL, name TEXT NOT NULL,"
             " handle TEXT NOT NULL, PRIMARY KEY (pid, started, boot))"
         )
+        db.execute("CREATE INDEX IF NOT EXISTS launches_of ON launches (person)")
         db.commit()
 
     def _first_free(self) -> int:

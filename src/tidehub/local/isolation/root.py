@@ -97,12 +97,10 @@ class RootIsolation(Isolation):
         return namespace_refusal(self.ground.private)
 
     def _end(self, handle: ProcessHandle, known: sweep.Known) -> None:
-        line = next((one for one in self._launches.all() if one.handle == handle), None)
+        line = self._launches.find(handle) if self._no_namespaces else None
         super()._end(handle, known)
-        if self._no_namespaces and line is not None:
-            uid = self.people.enrol(line.person).number
-            if not any(other.person == line.person for other in self.running()):
-                clear_shared_memory(uid)
+        if line is not None and not self._has_running(line.person):
+            clear_shared_memory(self.people.enrol(line.person).number)
 
     def gaps(self) -> list[str]:
         """See `Isolation.gaps`."""

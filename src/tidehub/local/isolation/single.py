@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from tidehub.errors import TidehubError
 from tidehub.local.launching import Order
@@ -30,8 +31,11 @@ class SingleIsolation(Isolation):
     def _admit(self, spec: LaunchSpec) -> None:
         self._refuse(spec, self._launches.all())
 
-    def _refuse(self, spec: LaunchSpec, running: Sequence[Launched]) -> None:
-        for line in running:
+    def _refusal(self, spec: LaunchSpec) -> Callable[[Sequence[Launched]], None]:
+        return partial(self._refuse, spec)
+
+    def _refuse(self, spec: LaunchSpec, launched: Sequence[Launched]) -> None:
+        for line in launched:
             if line.person != spec.person.name and self._lives(line):
                 raise TidehubError(
                     f"{line.person!r} is at work, and without sandboxes this machine serves one person at a time",

@@ -1,0 +1,177 @@
+"""Connections of the front door, to clients and to the servers behind: no request is lost because one is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from front_parts import client, open_door, proxy_places
+from supervisor_dummies import free_port
+
+from tidehub.local.front.proxy import KEEP_ALIVE, FrontDoor
+from tidehub.local.places import Places
+from tidehub.local.software import Software
+
+pytestmark = pytest.mark.real
+
+NODES_OWN = 6.0
+"""Seconds after which Node closes a connection without a request, if nobody says otherwise."""
+ROUNDS = 20
+TOGETHER = 16
+
+
+@pytest.fixture(scope="module")
+def program() -> list[str]:
+    return Software().proxy()
+
+
+@pytest.fixture
+def places() -> Iterator[Places]:
+    with proxy_places() as made:
+        yield made
+
+
+@dataclass
+class Fickle:
+    """A server that promises to keep each connection, and closes it shortly after the answer.
+
+    What every server does at the end of its patience; here so soon that a proxy which kept the connection sends its
+    next request in that moment again and again.
+    """
+
+    delays: tuple[float, ...] = (0.0, 0.0, 0.0005, 0.001, 0.002, 0.005)
+    said: str = "keep-alive"
+    taken: int = 0
+    answered: list[str] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.taken += 1
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            length = next(
+                (
+                    int(line.partition(":")[2])
+                    for line in head.lower().splitlines()
+                    if "content-length" in line
+                ),
+                0,
+            )
+            await reader.readexactly(length)
+            self.answered.append(head.split(" ", 1)[0])
+            writer.write(
+                f"HTTP/1.1 200 OK\r\nConnection: {self.said}\r\nKeep-Alive: timeout=3600\r\n"
+                "Content-Length: 2\r\n\r\nok".encode()
+            )
+            await writer.drain()
+            await asyncio.sleep(self.delays[self.taken % len(self.delays)])
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+async def fickle() -> AsyncIterator[tuple[Fickle, str]]:
+    server, port = Fickle(), free_port()
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", port)
+    async with listening:
+        yield server, f"http://127.0.0.1:{port}"
+
+
+async def test_no_request_is_lost_when_the_server_behind_closes_a_connection(
+    program: list[str], places: Places, fickle: tuple[Fickle, str]
+) -> None:
+    server, hub = fickle
+    door = FrontDoor("127.0.0.1", free_port())
+    async with open_door(door, program, places, hub), client() as http:
+
+        async def one(number: int) -> list[int]:
+            codes = []
+            for round_ in range(ROUNDS):
+                method = "GET" if (number + round_) % 2 else "POST"
+                body = {"content": b"x" * 100} if method == "POST" else {}
+                codes.append((await http.request(method, f"{door.local_url}/{number}", **body)).status_code)
+            return codes
+
+        found = await asyncio.gather(*(one(number) for number in range(TOGETHER)))
+    codes = [code for codes in found for code in codes]
+    assert codes == [200] * (ROUNDS * TOGETHER), f"{len(codes) - codes.count(200)} of {len(codes)} were lost"
+    # Each reached the server once: what cannot be lost needs no second try, which a POST must not get.
+    asked = [method for method in server.answered if method in ("GET", "POST")]
+    assert asked.count("POST") == ROUNDS * TOGETHER // 2
+
+
+async def test_a_client_keeps_its_connection_whatever_the_server_behind_says_of_its_own(
+    program: list[str], places: Places, fickle: tuple[Fickle, str]
+) -> None:
+    server, hub = fickle
+    server.said = "close"
+    door = FrontDoor("127.0.0.1", free_port())
+    async with open_door(door, program, places, hub):
+        with socket.create_connection(("127.0.0.1", door.port), timeout=20) as connection:
+            for method in ("GET", "HEAD", "GET"):
+                head = await asyncio.to_thread(ask, connection, method)
+                assert "\r\nconnection: keep-alive\r\n" in head, head
+                assert f"\r\nkeep-alive: timeout={KEEP_ALIVE:.0f}\r\n" in head, head
+            head = await asyncio.to_thread(ask, connection, "GET", "Connection: close\r\n")
+            assert "\r\nconnection: close\r\n" in head and "\r\nkeep-alive:" not in head, head
+            assert await asyncio.to_thread(connection.recv, 1) == b""
+
+
+async def test_a_client_finds_its_connection_open_for_longer_than_it_is_told(
+    program: list[str], places: Places, fickle: tuple[Fickle, str]
+) -> None:
+    _, hub = fickle
+    door = FrontDoor("127.0.0.1", free_port())
+    async with open_door(door, program, places, hub):
+        with socket.create_connection(("127.0.0.1", door.port), timeout=NODES_OWN + 2) as connection:
+            await asyncio.to_thread(ask, connection, "GET")
+            with pytest.raises(TimeoutError):
+                assert await asyncio.to_thread(connection.recv, 1) != b"", (
+                    "closed while the client was silent"
+                )
+            await asyncio.to_thread(ask, connection, "GET")
+    assert KEEP_ALIVE > 120, "reverse proxies keep connections for up to two minutes"
+
+
+async def test_a_body_that_nobody_reads_ends_the_connection(program: list[str], places: Places) -> None:
+    """A server that answers before the body is there, and closes: the rest of the body is no next request."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    port = free_port()
+    async with await asyncio.start_server(refuse, "127.0.0.1", port):
+        door = FrontDoor("127.0.0.1", free_port())
+        async with open_door(door, program, places, f"http://127.0.0.1:{port}"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\nbeginning")
+            head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).decode().lower()
+            assert head.startswith("http/1.1 413"), head
+            assert "\r\nconnection: close\r\n" in head, head
+            with contextlib.suppress(ConnectionError):  # what was not read is reset
+                assert await asyncio.wait_for(reader.read(), 10) == b""
+            writer.close()
+
+
+def ask(connection: socket.socket, method: str, more: str = "") -> str:
+    """One request; the headers of its answer, in small letters."""
+    connection.sendall(f"{method} / HTTP/1.1\r\nHost: x\r\n{more}\r\n".encode())
+    said = b""
+    while b"\r\n\r\n" not in said:
+        piece = connection.recv(4096)
+        assert piece, f"closed: {said!r}"
+        said += piece
+    head, _, body = said.partition(b"\r\n\r\n")
+    while method != "HEAD" and body != b"ok":
+        piece = connection.recv(4096)
+        assert piece, "closed within the body"
+        body += piece
+    return head.decode().lower() + "\r\n"
