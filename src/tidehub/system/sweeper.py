@@ -237,7 +237,7 @@ def _keep_only(seen: int, held: int) -> tuple[int, int]:
     return seen, held
 
 
-def _step_back() -> None:
+def step_back() -> None:
     """Nobody who works shall notice: the lowest priorities for processor and disk."""
     with contextlib.suppress(OSError):
         os.nice(19)
@@ -261,7 +261,7 @@ def _left(trash: int, turns: dict[str, int]) -> list[str]:
 
 def main() -> int:
     """Sweep until nothing is left that can be removed."""
-    _step_back()
+    step_back()
     trash = int(sys.argv[1])
     os.set_inheritable(trash, False)
     found = os.fstat(trash)

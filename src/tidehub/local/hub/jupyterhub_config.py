@@ -17,6 +17,7 @@ from tornado.httpclient import AsyncHTTPClient
 from tidehub.capacity.admission import Admission
 from tidehub.capacity.ledger import Ledger
 from tidehub.local.databases import ledger_damage
+from tidehub.local.hub.disk_watch import DiskWatch
 from tidehub.local.hub.http_unix import UnixSocketHTTPClient, socket_url
 from tidehub.local.hub.roles import roles, server_scopes, services
 from tidehub.local.hub.server_command import activity_interval
@@ -78,12 +79,14 @@ c.SiteAuthenticator.signed_out_url = f"{settings.public_url}hub/login"
 # --- servers ----------------------------------------------------------------------------
 log = logging.getLogger("tidehub")
 ledger = Ledger(places.ledger, settings.capacity, on_damage=ledger_damage(places, log.warning))
+isolation = choose_isolation(places, require=settings.isolation)
 TidehubSpawner.context = HubContext(
     settings=settings,
     places=places,
-    isolation=choose_isolation(places, require=settings.isolation),
+    isolation=isolation,
     ledger=ledger,
     admission=Admission(ledger, log),
+    disk_watch=DiskWatch(places, isolation, site.notebooks.home.size, log),
 )
 c.JupyterHub.spawner_class = TidehubSpawner
 c.Spawner.server_token_scopes = lambda spawner: server_scopes(with_dask=spawner.entitled().dask is not None)
