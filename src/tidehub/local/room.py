@@ -80,7 +80,10 @@ def room(places: RoomPlaces) -> Room:
     except OSError as error:
         raise TidehubError(f"cannot see how full the disk of {places.state} is: {error.strerror}") from error
     size = found.f_frsize
-    free = found.f_bfree if os.geteuid() == 0 else found.f_bavail
+    # What ext4 keeps for itself counts as free, and root cannot write it either: up to 2 %, at most 4096 blocks
+    # (fs/ext4/super.c, ext4_calculate_resv_clusters).
+    roots = found.f_bfree - min(found.f_blocks // 50, 4096)
+    free = max(found.f_bavail, roots) if os.geteuid() == 0 else found.f_bavail
     return Room(found.f_blocks * size, free * size, found.f_bavail * size, found.f_favail, found.f_files)
 
 
@@ -99,6 +102,21 @@ def shortage(places: RoomPlaces) -> str:
         f"the disk of this platform ({disk_name(places.state)}) is full: {lack}. "
         "Delete files that are not needed, or ask the operator for room"
     )
+
+
+FULL_FOR_USERS = (
+    "The disk of this hub is full, so nobody can sign in or start a server until there is room again. "
+    "Your files are safe. The operator of this hub is told in its status and its log."
+)
+"""For pages of the hub."""
+
+
+def notice(places: RoomPlaces) -> str:
+    """What everybody reads on the hub's pages while the hub cannot be relied on to write; "" else. Never fails."""
+    with contextlib.suppress(TidehubError):
+        if room(places).full:
+            return FULL_FOR_USERS
+    return ""
 
 
 def disk_name(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:

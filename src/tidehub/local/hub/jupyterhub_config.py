@@ -25,6 +25,7 @@ from tidehub.local.hub.settings import HubSettings
 from tidehub.local.hub.spawner import HubContext, TidehubSpawner
 from tidehub.local.isolation import choose_isolation
 from tidehub.local.places import Places
+from tidehub.local.room import notice
 from tidehub.local.secrets import load_secrets
 from tidehub.login import log_scrub
 from tidehub.login.authenticator import SiteAuthenticator
@@ -99,7 +100,11 @@ c.JupyterHub.last_activity_interval = activity_interval(site.notebooks.idle_time
 c.JupyterHub.load_roles = roles(site)
 c.JupyterHub.services = services(settings, secrets)
 c.JupyterHub.template_paths = [str(Path(__file__).with_name("templates"))]
-c.JupyterHub.template_vars = {"site_name": site.site.name, "site_contact": site.site.contact}
+c.JupyterHub.template_vars = {
+    "site_name": site.site.name,
+    "site_contact": site.site.contact,
+    "disk_full": lambda user: notice(places),
+}
 c.JupyterHub.load_groups = {}
 
 # --- the site's own words ---------------------------------------------------------------
