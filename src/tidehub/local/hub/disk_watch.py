@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from prometheus_client import Gauge
 
 from tidehub.capacity.disk import DiskUse, Verdict, judge, refusal, words
 from tidehub.errors import TidehubError
+from tidehub.local.disk_quota import DiskQuota
 from tidehub.local.disk_use import Question, measure, read_uses, write_uses
 from tidehub.local.isolation import Isolation
 from tidehub.local.isolation.homes import TEMPORARY
@@ -49,6 +51,7 @@ class DiskWatch:
         self._uses = read_uses(places.disk_use) if limit is not None else {}
         self._soon: set[str] = set()
         self._asked = asyncio.Event()
+        self._quota = DiskQuota.of(places.homes) if limit is not None else None
         self._measured: dict[str, asyncio.Event] = {}
 
     async def go(self) -> None:
@@ -58,6 +61,12 @@ class DiskWatch:
     def words(self, user: str) -> str:
         """What the user is told, see `capacity.disk.words`."""
         return words(self._uses.get(user), self.limit)
+
+    async def set_quota(self, user: str) -> None:
+        """Have the kernel hold the user to the limit, where it can. Raises `TidehubError`."""
+        entry = await asyncio.to_thread(self._isolation.people.enrol, user)
+        if self._quota is not None and self.limit is not None:
+            await asyncio.to_thread(self._quota.set_limit, entry.number, self.limit)
 
     def look_at(self, user: str) -> None:
         """Measure this user's files soon. Waits for nothing."""
@@ -101,10 +110,13 @@ class DiskWatch:
         """Measure the files of `users`; None: of those whose programs run, or of all if `whole`."""
         if self.limit is None:
             return
-        shield = services_uid() if os.geteuid() == 0 else os.geteuid()
         try:
             questions = await asyncio.to_thread(self._questions, users, whole)
-            async with contextlib.aclosing(measure(questions, shield=shield)) as found:
+            counted = await asyncio.to_thread(self._by_quota, questions)
+            for user, use in counted.items():
+                self._enter(user, use)
+            left = [one for one in questions if one.user not in counted]
+            async with contextlib.aclosing(measure(left, shield=_shield())) as found:
                 async for user, use in found:
                     self._enter(user, use)
                     if waiting and user in waiting:
@@ -123,6 +135,17 @@ class DiskWatch:
             _FREE.set(now.users)
             _MINIMUM.set(now.minimum)
         _OVER.set(sum(judge(use, self.limit) is Verdict.OVER for use in self._uses.values()))
+
+    def _by_quota(self, questions: Iterable[Question]) -> dict[str, DiskUse]:
+        """What the kernel has counted, and every limit set anew: the site's may have changed."""
+        counted: dict[str, DiskUse] = {}
+        if self._quota is None or self.limit is None:
+            return counted
+        for one in questions:
+            with contextlib.suppress(OSError, TidehubError):  # then it is counted by looking
+                self._quota.set_limit(one.uid, self.limit)
+                counted[one.user] = DiskUse(self._quota.used(one.uid))
+        return counted
 
     def _enter(self, user: str, use: DiskUse) -> None:
         before = judge(self._uses.get(user), self.limit)
@@ -146,6 +169,10 @@ class DiskWatch:
         homes = self._places.homes
         own = (homes / entry.directory, homes / TEMPORARY / entry.directory)
         return (*own, *clusters.get(entry.number, ()))
+
+
+def _shield() -> int:
+    return services_uid() if os.geteuid() == 0 else os.geteuid()
 
 
 def _by_owner(directory: Path) -> dict[int, list[Path]]:

@@ -235,6 +235,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         try:
             await context.admission.turn(claim, self._tell_waiting)
             self._tell(self._starting(profile))
+            await context.disk_watch.set_quota(self.user.name)
             place = self._place()
             await asyncio.to_thread(
                 context.isolation.make_server_directory, place.person, place.directory.name

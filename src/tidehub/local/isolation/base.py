@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tidehub.errors import TidehubError
+from tidehub.local.disk_quota import DiskQuota
 from tidehub.local.logs.lines import tail
 from tidehub.local.logs.pipes import HeldPipes, open_pipe, settle
 from tidehub.system.files import PASSABLE_DIRECTORY, make_directory
@@ -408,10 +409,11 @@ class Isolation(ABC):
             lines += self.ground.cgroups.gaps()
         if not able.cpu:
             lines.append(f"CPU limits and guarantees are not enforced{because}.")
-        lines.append(
-            "The kernel does not limit what a user writes to the disk: notebooks.home.size is looked at when a server"
-            " or cluster is asked for, and nothing new is started when the disk is nearly full."
-        )
+        if DiskQuota.of(self.ground.homes) is None:
+            lines.append(
+                "The kernel does not limit what a user writes to the disk: notebooks.home.size is looked at when a"
+                " server or cluster is asked for, and nothing new is started when the disk is nearly full."
+            )
         lines.append(
             "People's programs can reach every port on this machine's loopback address: what listens there must"
             " ask for a login."
