@@ -10,6 +10,10 @@ LIMIT = 2**30
 """Bytes: the memory limit of the profile "minimal", whose CPU limit is one core, all that a guest has."""
 
 HOG = "block = []\nwhile True: block.append(bytearray(b'x') * 2**24)"
+HOG_CHILD = f"""
+import subprocess, sys
+print(subprocess.run([sys.executable, "-c", {HOG!r}]).returncode)
+"""
 FORK_BOMB = """
 import json, os, signal, time
 children, refused = [], ""
@@ -87,6 +91,16 @@ class LimitsHold:
             platform.guest.run("root", "journalctl -k -b --grep 'Out of memory:'", check=False).returncode
             != 0
         ), "the whole machine ran out of memory"
+
+    def test_a_killed_child_of_a_kernel_is_told_in_its_cell(self, platform: GuestPlatform) -> None:
+        _, result, again = platform.tried(
+            {"bob": ["start", "minimal"]}, {"bob": ["cell", HOG_CHILD]}, {"bob": ["cell", "print(6 * 7)"]}
+        )
+        assert result["bob"]["stdout"] == "-9\n", result
+        assert result["bob"]["stderr"].count("A process was killed because this server used more") == 1, (
+            result
+        )
+        assert (again["bob"]["stdout"], again["bob"]["stderr"]) == ("42\n", ""), again
 
     def test_many_children_share_their_servers_limit(self, platform: GuestPlatform) -> None:
         many_children_share_the_limit(platform)

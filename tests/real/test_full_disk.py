@@ -170,3 +170,14 @@ def test_up_says_that_the_disk_is_full_and_what_helps(small: Path) -> None:
     assert "the disk of" in str(refused.value)
     assert "full" in str(refused.value)
     assert "ledger" not in str(refused.value)
+
+
+def test_the_reserve_is_given_back_while_the_platform_runs(small: Path) -> None:
+    """ext4 counts as free what nobody can write."""
+    started = running(small / "state")
+    places = Places.of(small / "state")
+    fill(small)
+    started.until_said("the reserve is given back")
+    assert not places.reserve.exists()
+    (places.private / "written").write_bytes(b"x" * 2**20)
+    assert stop_platform(places, lambda text: None) == 0

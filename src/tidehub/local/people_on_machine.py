@@ -7,9 +7,11 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from tidehub.capacity.disk import Verdict, judge
 from tidehub.capacity.ledger import Ledger
 from tidehub.errors import TidehubError
 from tidehub.local.addresses import Ports
+from tidehub.local.disk_use import read_uses
 from tidehub.local.front.ports import find_holder
 from tidehub.local.hub.forget_tokens import forget_server_tokens
 from tidehub.local.isolation import Isolation, ProcessHandle
@@ -96,6 +98,25 @@ def observe(
                 for claim, waiting in ledger.queue()
             ],
             "memory": {"guaranteed": total.memory, "capacity": ledger.capacity.memory},
+            "users_files": await asyncio.to_thread(_users_files, setting),
         }
 
     return look
+
+
+def _users_files(setting: Setting) -> Mapping[str, object]:
+    """What users' files take against `notebooks.home.size`; without that limit nothing is measured."""
+    limit = setting.site.notebooks.home.size
+    uses = {} if limit is None else read_uses(setting.places.disk_use)
+    return {
+        "limit": limit,
+        "users": [
+            {
+                "user": user,
+                "bytes": use.bytes,
+                "complete": use.complete,
+                "over": judge(use, limit) is Verdict.OVER,
+            }
+            for user, use in sorted(uses.items(), key=lambda one: -one[1].bytes)
+        ],
+    }

@@ -83,6 +83,8 @@ class Places:
         self.ports = self.private / "ports.json"
         self.reserve = self.private / "reserve"
         """Room that is given back when the disk is full; see `room.py`."""
+        self.disk_use = self.private / "disk-use.json"
+        """What users' files take, as measured last; see `disk_use.py`."""
         self.id_file = self.private / "platform-id"
 
         self.service_config = self.services / "config"

@@ -25,6 +25,10 @@ NEEDED = 64 * 2**20
 """Bytes. With less free, the reserve included, a start of the platform is refused: databases would fail soon."""
 NEW_PROGRAMS = 512 * 2**20
 """Bytes that must be free for a new server or cluster; of a small disk a twentieth, and never under `NEEDED`."""
+NEW_FILES = 20_000
+"""Files that it must be possible to make for the same; of a small file system a twentieth of all."""
+ENTRY = 8 * 2**20
+"""Bytes that the platform must be able to write to start a server for freeing space."""
 
 
 class RoomPlaces(Protocol):
@@ -38,11 +42,15 @@ class RoomPlaces(Protocol):
 
 @dataclass(frozen=True)
 class Room:
-    """A disk at one moment, in bytes. `free`: for this process; `users`: for those who are not root."""
+    """A disk at one moment, in bytes. `free`: for this process; `users`: for those who are not root. `files`: how many
+    more these can make, of `all_files`, where the file system counts them (0 of 0 where it does not).
+    """
 
     total: int
     free: int
     users: int
+    files: int = 0
+    all_files: int = 0
 
     @property
     def minimum(self) -> int:
@@ -50,9 +58,19 @@ class Room:
         return max(NEEDED, min(NEW_PROGRAMS, self.total // 20))
 
     @property
+    def minimum_files(self) -> int:
+        """How many more files it must be possible to make for it."""
+        return min(NEW_FILES, self.all_files // 20)
+
+    @property
     def short(self) -> bool:
-        """Whether nothing new is started."""
-        return self.users < self.minimum
+        """Whether nothing new is started, but servers for freeing space."""
+        return self.users < self.minimum or self.files < self.minimum_files
+
+    @property
+    def full(self) -> bool:
+        """Whether not even those are: the platform itself could not write down that it started one."""
+        return self.free < ENTRY
 
 
 def room(places: RoomPlaces) -> Room:
@@ -62,8 +80,11 @@ def room(places: RoomPlaces) -> Room:
     except OSError as error:
         raise TidehubError(f"cannot see how full the disk of {places.state} is: {error.strerror}") from error
     size = found.f_frsize
-    free = found.f_bfree if os.geteuid() == 0 else found.f_bavail
-    return Room(found.f_blocks * size, free * size, found.f_bavail * size)
+    # What ext4 keeps for itself counts as free, and root cannot write it either: up to 2 %, at most 4096 blocks
+    # (fs/ext4/super.c, ext4_calculate_resv_clusters).
+    roots = found.f_bfree - min(found.f_blocks // 50, 4096)
+    free = max(found.f_bavail, roots) if os.geteuid() == 0 else found.f_bavail
+    return Room(found.f_blocks * size, free * size, found.f_bavail * size, found.f_favail, found.f_files)
 
 
 def shortage(places: RoomPlaces) -> str:
@@ -71,10 +92,43 @@ def shortage(places: RoomPlaces) -> str:
     now = room(places)
     if not now.short:
         return ""
+    if now.users < now.minimum:
+        lack = (
+            f"{about_size(now.users)} are free, and a new server or cluster needs {about_size(now.minimum)}"
+        )
+    else:
+        lack = f"{now.files} more files can be made, and a new server or cluster needs {now.minimum_files}"
     return (
-        f"the disk of this platform is full: {about_size(now.users)} are free, and a new server or cluster needs "
-        f"{about_size(now.minimum)}. Delete files that are not needed, or ask the operator for room"
+        f"the disk of this platform ({disk_name(places.state)}) is full: {lack}. "
+        "Delete files that are not needed, or ask the operator for room"
     )
+
+
+FULL_FOR_USERS = (
+    "The disk of this hub is full, so nobody can sign in or start a server until there is room again. "
+    "Your files are safe. The operator of this hub is told in its status and its log."
+)
+"""For pages of the hub."""
+
+
+def notice(places: RoomPlaces) -> str:
+    """What everybody reads on the hub's pages while the hub cannot be relied on to write; "" else. Never fails."""
+    with contextlib.suppress(TidehubError):
+        if room(places).full:
+            return FULL_FOR_USERS
+    return ""
+
+
+def disk_name(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """`path`, and what is mounted there where that can be seen (proc(5)): `/srv/hub on /dev/sdb1`."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        device = path.stat().st_dev
+        wanted = f"{os.major(device)}:{os.minor(device)}"
+        for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
+            front, _, back = line.partition(" - ")
+            if front.split()[2] == wanted and back.split()[1].startswith("/"):
+                return f"{path} on {back.split()[1]}"
+    return str(path)
 
 
 def require_room(places: RoomPlaces) -> None:
@@ -82,7 +136,7 @@ def require_room(places: RoomPlaces) -> None:
     free = room(places).free + _held(places)
     if free < NEEDED:
         raise TidehubError(
-            f"the disk of {places.state} is full: {about_size(free)} are free",
+            f"the disk of {disk_name(places.state)} is full: {about_size(free)} are free",
             expected=f"at least {about_size(NEEDED)}",
             fix="make room (what users keep is in homes/, logs are in logs/; `tidehub down` works on a full disk), or "
             "choose a directory on another disk with --state. No file of the platform has to be removed for it",

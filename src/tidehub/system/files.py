@@ -17,6 +17,7 @@ OPEN_DIRECTORY = 0o755
 PASSABLE_DIRECTORY = 0o711
 """Others may walk through to what they know by name, and see nothing listed."""
 
+_SQLITE_FULL = 13
 _MODE_BITS = 0o7777
 
 
@@ -34,6 +35,27 @@ def os_fault(error: OSError, path: Path, doing: str) -> TidehubError:
     }
     reason = os.strerror(error.errno) if error.errno else str(error)
     return TidehubError(f"cannot {doing} {path}: {reason}", fix=remedies.get(error.errno or 0))
+
+
+def is_full_disk(error: BaseException | None) -> bool:
+    """Whether `error` came of a full disk or quota: itself, or what it was raised from; sqlite's faults too, also
+    where another library wrapped them (`orig`).
+
+    Source: sqlite.org/rescode.html; an error code's low byte is its kind.
+    """
+    seen: list[BaseException | None] = []
+    waiting = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or one in seen:
+            continue
+        seen.append(one)
+        if isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if getattr(one, "sqlite_errorcode", 0) & 0xFF == _SQLITE_FULL:
+            return True
+        waiting += [one.__cause__, one.__context__, getattr(one, "orig", None)]
+    return False
 
 
 def make_parents(path: Path) -> None:

@@ -242,7 +242,7 @@ def _keep_only(seen: int, held: int) -> tuple[int, int]:
     return seen, held
 
 
-def _step_back() -> None:
+def step_back() -> None:
     """Nobody who works shall notice: the lowest priorities for processor and disk."""
     with contextlib.suppress(OSError):
         os.nice(19)
@@ -269,7 +269,7 @@ def main() -> int:
     trash = int(sys.argv[1])
     if sys.argv[2:] == ["own"]:
         return Emptying(trash, time.monotonic() + ROUND).run()
-    _step_back()
+    step_back()
     os.set_inheritable(trash, False)
     found = os.fstat(trash)
     if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -190,3 +191,28 @@ def test_root_keeps_no_state_where_others_can_exchange_it(
     if uid == 0:
         Places(above / "state").require_own_parents()
     assert not (above / "state").exists()
+
+
+def test_a_disk_without_files_left_is_short_too(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty files take no bytes, and a file system holds only so many."""
+    roomy = room.Room(2**40, 2**39, 2**39, files=10**6, all_files=10**7)
+    for now, told in (
+        (roomy, ""),
+        (replace(roomy, files=19_999), "19999 more files can be made"),
+        (replace(roomy, files=0, all_files=0), ""),  # btrfs counts none
+        (replace(roomy, users=2**20), "1 MiB are free, and a new server or cluster needs 512 MiB"),
+    ):
+        monkeypatch.setattr(room, "room", lambda places, now=now: now)
+        said = room.shortage(made(state))
+        assert told in said and bool(told) == bool(said)
+        assert not said or str(state) in said
+
+
+def test_a_disk_is_named_with_what_is_mounted(tmp_path: Path) -> None:
+    device = tmp_path.stat().st_dev
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        f"20 1 {os.major(device)}:{os.minor(device)} / /srv rw - ext4 /dev/sdb1 rw\n20 1 0:0 / / rw - x /dev/x\n"
+    )
+    assert room.disk_name(tmp_path, mounts) == f"{tmp_path} on /dev/sdb1"
+    assert room.disk_name(tmp_path, tmp_path / "absent") == str(tmp_path)

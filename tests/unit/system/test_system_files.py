@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,33 @@ def test_reading_nothing_and_reading_nonsense(tmp_path: Path) -> None:
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     with pytest.raises(TidehubError, match="damaged"):
         read_private(tmp_path / "bytes")
+
+
+class TestFullDisk:
+    def test_a_write_of_sqlite_and_what_wraps_it(self, tmp_path: Path) -> None:
+        with closing(sqlite3.connect(tmp_path / "x.sqlite")) as database:
+            database.execute("PRAGMA max_page_count = 2")
+            with pytest.raises(sqlite3.OperationalError) as full:
+                database.execute("CREATE TABLE t AS SELECT zeroblob(100000) AS b")
+        assert files.is_full_disk(full.value)
+        wrapped = RuntimeError("sqlalchemy")
+        wrapped.orig = full.value  # type: ignore[attr-defined]
+        assert files.is_full_disk(wrapped)
+
+    def test_the_reason_of_a_reason_and_of_itself(self) -> None:
+        try:
+            try:
+                raise OSError(errno.EDQUOT, "Disk quota exceeded")
+            except OSError as error:
+                raise ValueError("cannot sign in") from error
+        except ValueError as error:
+            found = error
+        assert files.is_full_disk(found)
+        loop = ValueError("loop")
+        loop.__cause__ = loop
+        assert not files.is_full_disk(loop)
+
+    def test_other_faults_are_not(self) -> None:
+        assert not files.is_full_disk(None)
+        assert not files.is_full_disk(OSError(errno.EACCES, "no"))
+        assert not files.is_full_disk(sqlite3.OperationalError("database is locked"))

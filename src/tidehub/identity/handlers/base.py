@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -14,10 +14,18 @@ from tidehub.identity.addresses import client_address
 from tidehub.identity.pages import JSON_HEADERS, page_headers
 from tidehub.identity.protocol import parse_parameters
 from tidehub.identity.provider import Provider
+from tidehub.system.files import is_full_disk
 
 log = logging.getLogger("tidehub.identity")
 
+_FULL = "The disk of this hub is full, so nobody can sign in until there is room again."
 _FORM = "application/x-www-form-urlencoded"
+
+
+def _error_of(more: Mapping[str, Any]) -> BaseException | None:
+    """The exception that tornado hands to `write_error`."""
+    found: BaseException | None = (more.get("exc_info") or (None, None))[1]
+    return found
 
 
 class Endpoint(RequestHandler):
@@ -137,6 +145,9 @@ class Page(Endpoint):
         return self.request.headers.get("Origin", self.provider.config.origin) == self.provider.config.origin
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
+        if is_full_disk(_error_of(kwargs)):
+            self.show_error("The disk is full", f"{_FULL} Your files are safe.", status=507)
+            return
         titles = {404: "There is no such page", 405: "This address works differently"}
         messages = {
             400: "Your browser sent something that cannot be understood. Go back and start again.",
@@ -164,6 +175,9 @@ class Interface(Endpoint):
         self.finish(body)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
+        if is_full_disk(_error_of(kwargs)):
+            self.answer({"error": "server_error", "error_description": _FULL}, status=507)
+            return
         reason = http.client.responses.get(status_code, "Error")
         code = "server_error" if status_code >= 500 else "invalid_request"
         self.answer({"error": code, "error_description": reason}, status=status_code)

@@ -24,11 +24,13 @@ from traitlets import Any as AnyTrait
 from traitlets import Float, List, Unicode
 
 from tidehub.capacity.admission import Admission, Entry
+from tidehub.capacity.disk import refusal
 from tidehub.capacity.ledger import Ledger
 from tidehub.capacity.queue import never_fits
 from tidehub.errors import TidehubError
 from tidehub.gateway import reaper, totals
 from tidehub.local.databases import ledger_damage
+from tidehub.local.disk_use import read_uses
 from tidehub.local.gateway import api, for_gate, processes, records, watching, workdirs
 from tidehub.local.gateway.config import KEY_HEADER, GatewaySettings, dashboard_key
 from tidehub.local.gateway.deadlines import Deadlines
@@ -191,11 +193,19 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
             never = never_fits(self.settings.capacity, claim)
             if never:
                 raise PublicException(f"this cluster cannot be started: {never}. Choose smaller workers.")
-        refused = totals.refused_cluster(self.limits_of(user.name), self.clusters_of(user.name), config)
+        refused = totals.refused_cluster(
+            self.limits_of(user.name), self.clusters_of(user.name), config
+        ) or await asyncio.to_thread(self._no_room, user.name)
         if refused:
             raise PublicException(refused)
         name: str = await super().start_cluster(user, cluster_options)
         return name
+
+    def _no_room(self, username: str) -> str:
+        """Why the disk does not allow this user a new cluster; "" if it does."""
+        limit = self.settings.site.notebooks.home.size
+        uses = {} if limit is None else read_uses(self.places.disk_use)
+        return shortage(self.places) or refusal(uses.get(username), limit)
 
     async def get_cluster(self, cluster_name: str, wait: bool = False) -> Any:
         model = await super().get_cluster(cluster_name, wait=wait)

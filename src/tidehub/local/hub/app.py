@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from jupyterhub import orm
@@ -34,4 +35,7 @@ class TidehubHub(JupyterHub):  # type: ignore[misc]
             known = self.db.query(orm.Spawner).filter(orm.Spawner.server != None).all()  # noqa: E711  # SQL's NULL
             servers = [(one.user.name, one.name, one.state or {}) for one in known]
             await TidehubSpawner.context.settle(servers, self.log)
+            self._disk_watch = asyncio.create_task(
+                TidehubSpawner.context.disk_watch.go(), name="watch users' files"
+            )
         return await super().init_spawners()

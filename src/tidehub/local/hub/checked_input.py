@@ -20,7 +20,10 @@ from dateutil.parser import parse as parse_date  # type: ignore[import-untyped]
 from sqlalchemy import event
 from tornado import web
 
+from tidehub.local.hub.spawner_words import NoRoom
 from tidehub.local.json_input import LONGEST_NUMBER, fault_of, fault_of_text, read_json
+from tidehub.local.room import FULL_FOR_USERS
+from tidehub.system.files import is_full_disk
 
 MOST_BODY = 8 * 2**20
 """Bytes of any request that the hub reads at all."""
@@ -128,7 +131,14 @@ class CheckedHandler(web.RequestHandler):
 
     def write_error(self, status_code: int, **more: Any) -> None:
         error = (more.get("exc_info") or (None, None))[1]
-        if isinstance(error, BadInput):
+        if is_full_disk(error):
+            # The hub would say "500 : Internal Server Error", and go on with a session that cannot be used.
+            self.db.rollback()  # type: ignore[attr-defined]
+            self.log.error("%s: %s", FULL_FOR_USERS, error)  # type: ignore[attr-defined]
+            status_code, full = NoRoom.status, NoRoom(FULL_FOR_USERS)
+            self.set_status(status_code)
+            more["exc_info"] = (NoRoom, full, None)
+        elif isinstance(error, BadInput):
             # Raised by a column, the session may hold an object that is only half made.
             self.db.rollback()  # type: ignore[attr-defined]
         return super().write_error(status_code, **more)

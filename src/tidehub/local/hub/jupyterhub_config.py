@@ -17,6 +17,7 @@ from tornado.httpclient import AsyncHTTPClient
 from tidehub.capacity.admission import Admission
 from tidehub.capacity.ledger import Ledger
 from tidehub.local.databases import ledger_damage
+from tidehub.local.hub.disk_watch import DiskWatch
 from tidehub.local.hub.http_unix import UnixSocketHTTPClient, socket_url
 from tidehub.local.hub.roles import roles, server_scopes, services
 from tidehub.local.hub.server_command import activity_interval
@@ -24,6 +25,7 @@ from tidehub.local.hub.settings import HubSettings
 from tidehub.local.hub.spawner import HubContext, TidehubSpawner
 from tidehub.local.isolation import choose_isolation
 from tidehub.local.places import Places
+from tidehub.local.room import notice
 from tidehub.local.secrets import load_secrets
 from tidehub.login import log_scrub
 from tidehub.login.authenticator import SiteAuthenticator
@@ -78,12 +80,14 @@ c.SiteAuthenticator.signed_out_url = f"{settings.public_url}hub/login"
 # --- servers ----------------------------------------------------------------------------
 log = logging.getLogger("tidehub")
 ledger = Ledger(places.ledger, settings.capacity, on_damage=ledger_damage(places, log.warning))
+isolation = choose_isolation(places, require=settings.isolation)
 TidehubSpawner.context = HubContext(
     settings=settings,
     places=places,
-    isolation=choose_isolation(places, require=settings.isolation),
+    isolation=isolation,
     ledger=ledger,
     admission=Admission(ledger, log),
+    disk_watch=DiskWatch(places, isolation, site.notebooks.home.size, log),
 )
 c.JupyterHub.spawner_class = TidehubSpawner
 c.Spawner.server_token_scopes = lambda spawner: server_scopes(with_dask=spawner.entitled().dask is not None)
@@ -96,7 +100,11 @@ c.JupyterHub.last_activity_interval = activity_interval(site.notebooks.idle_time
 c.JupyterHub.load_roles = roles(site)
 c.JupyterHub.services = services(settings, secrets)
 c.JupyterHub.template_paths = [str(Path(__file__).with_name("templates"))]
-c.JupyterHub.template_vars = {"site_name": site.site.name, "site_contact": site.site.contact}
+c.JupyterHub.template_vars = {
+    "site_name": site.site.name,
+    "site_contact": site.site.contact,
+    "disk_full": lambda user: notice(places),
+}
 c.JupyterHub.load_groups = {}
 
 # --- the site's own words ---------------------------------------------------------------

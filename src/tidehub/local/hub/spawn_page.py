@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from tidehub.capacity.disk import CLEAN_UP, FREE_SPACE
 from tidehub.login.entitled import Entitled, Server
 from tidehub.site.model import Site
 from tidehub.site.units import format_size
@@ -49,9 +50,21 @@ def options_form(person: Entitled, chosen: str | None = None) -> str:
     is gone, which the hub would repeat.
     """
     gone = chosen is not None and person.server(chosen) is None
-    if len(person.servers) < 2 and not gone:
-        return ""
-    selected = find_server(person, None if gone else chosen)
+    return "" if len(person.servers) < 2 and not gone else _cards(person, None if gone else chosen)
+
+
+def clean_up_form(person: Entitled, refused: str, chosen: str | None = None) -> str:
+    """The same where no usual server may be started: why not, and that what is started is for freeing space."""
+    gone = chosen is not None and person.server(chosen) is None
+    return (
+        '<div class="alert alert-warning" role="alert" id="disk-words">'
+        f"<p>{escape(refused)}</p><p>{escape(CLEAN_UP)}</p></div>"
+        f'<input type="hidden" name="{FREE_SPACE}" value="yes">{_cards(person, None if gone else chosen)}'
+    )
+
+
+def _cards(person: Entitled, chosen: str | None) -> str:
+    selected = find_server(person, chosen)
     cards = "\n".join(_card(server, server == selected) for server in person.servers)
     return f'<fieldset class="profiles"><legend class="visually-hidden">Environment</legend>\n{cards}\n</fieldset>'
 
@@ -74,4 +87,5 @@ def _card(server: Server, selected: bool) -> str:
 def read_form(form: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """The hub's `user_options` from the submitted form; nothing chosen means the default profile."""
     values = form.get(FIELD, [])
-    return {FIELD: values[0]} if values and values[0] else {}
+    profile: dict[str, Any] = {FIELD: values[0]} if values and values[0] else {}
+    return profile | ({FREE_SPACE: True} if form.get(FREE_SPACE) else {})

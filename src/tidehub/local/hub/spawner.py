@@ -17,15 +17,24 @@ from typing import Any, ClassVar
 from jupyterhub.spawner import Spawner
 from traitlets import Set, Unicode
 
+from tidehub.capacity import disk
 from tidehub.capacity.admission import Admission
 from tidehub.capacity.ledger import Ledger
 from tidehub.capacity.queue import NOTEBOOK, Claim, Waiting
 from tidehub.errors import TidehubError
 from tidehub.local.hub.checked_input import BadInput
+from tidehub.local.hub.disk_watch import DiskWatch
 from tidehub.local.hub.http_unix import connect, socket_url
 from tidehub.local.hub.server_command import ServerPlace, server_argv, server_environment
 from tidehub.local.hub.settings import HubSettings
-from tidehub.local.hub.spawn_page import FIELD, find_server, nothing_to_start, options_form, read_form
+from tidehub.local.hub.spawn_page import (
+    FIELD,
+    clean_up_form,
+    find_server,
+    nothing_to_start,
+    options_form,
+    read_form,
+)
 from tidehub.local.hub.spawner_words import (
     MayNotStart,
     NoRoom,
@@ -37,7 +46,7 @@ from tidehub.local.hub.spawner_words import (
 )
 from tidehub.local.isolation import Isolation, LaunchSpec, Limits, ProcessHandle
 from tidehub.local.places import Places
-from tidehub.local.room import shortage
+from tidehub.local.room import room, shortage
 from tidehub.local.supervisor.pace import Patience
 from tidehub.login.entitled import Entitled, Server, entitled
 from tidehub.site.model import Profile
@@ -63,6 +72,7 @@ class HubContext:
     isolation: Isolation
     ledger: Ledger
     admission: Admission
+    disk_watch: DiskWatch
     last_words: dict[str, str] = field(default_factory=dict)
     """Why servers ended, by claim, until they start again: the hub throws a spawner away when its server ends."""
 
@@ -112,6 +122,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.handle: ProcessHandle | None = None
+        self._clean_up = False
         self._news = "Server requested"
         self._told = asyncio.Event()
         preselected = self.entitled().default
@@ -134,21 +145,26 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
     def _options_form_default(self) -> Any:
         return TidehubSpawner._choices
 
-    def _choices(self) -> str:
+    async def _choices(self) -> str:
         person = self.entitled()
         if not person.servers:
             raise MayNotStart(nothing_to_start(self.context.settings.site))
-        self._require_room()
-        return options_form(person, (self.user_options or {}).get(FIELD))
+        chosen = (self.user_options or {}).get(FIELD)
+        refused = await self._refusal()
+        return clean_up_form(person, refused, chosen) if refused else options_form(person, chosen)
 
     def options_from_form(self, form: dict[str, list[str]]) -> dict[str, Any]:
         return read_form(form)
 
     def check_options(self, options: dict[str, Any]) -> None:
         """Raise `BadInput` or `MayNotStart` for options that no form of ours sends, before the hub stores them."""
-        unknown = sorted(set(options) - {FIELD} - self.more_options)
+        unknown = sorted(set(options) - {FIELD, disk.FREE_SPACE} - self.more_options)
         if unknown:
-            raise BadInput(f"there is no option {unknown[0][:60]!r} of a server; possible: {FIELD}")
+            raise BadInput(
+                f"there is no option {unknown[0][:60]!r} of a server; possible: {FIELD}, {disk.FREE_SPACE}"
+            )
+        if not isinstance(options.get(disk.FREE_SPACE, True), bool):
+            raise BadInput(f"{disk.FREE_SPACE} must be true or false")
         slug = options.get(FIELD)
         if slug is not None and (not isinstance(slug, str) or len(slug) > LONGEST_SLUG):
             raise BadInput(f"{FIELD} must be the name of a profile, such as {self._a_slug()!r}")
@@ -184,14 +200,25 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         """Why the server ended, for the pages where its owner meets that; empty when there is nothing to say."""
         return self.context.last_words.get(self.claim_id, "")
 
-    def _require_room(self) -> None:
-        """Raise `NoRoom` while the disk has too little room for anything new."""
-        if problem := shortage(self.context.places):
-            raise NoRoom(f"{problem[:1].upper()}{problem[1:]}.")
+    @property
+    def disk_words(self) -> str:
+        """That the owner's files take too much of the disk, or soon will; empty when there is nothing to say."""
+        return self.context.disk_watch.words(self.user.name)
+
+    async def _refusal(self) -> str:
+        """Why no usual server may be started now, in sentences, or "". Raises `NoRoom` while none at all may be."""
+        problem = shortage(self.context.places)
+        if problem and room(self.context.places).full:
+            raise NoRoom(f"{problem[:1].upper()}{problem[1:]}. Your files are safe, and what runs goes on.")
+        if problem:
+            return f"{problem[:1].upper()}{problem[1:]}."
+        return await self.context.disk_watch.refusal(self.user.name)
 
     async def start(self) -> str:
         chosen = self._chosen()
-        self._require_room()
+        self._clean_up = bool(refused := await self._refusal())
+        if refused and not (self.user_options or {}).get(disk.FREE_SPACE):
+            raise NoRoom(f"{refused} {disk.CLEAN_UP}")
         profile = chosen.profile
         self._apply_sizes(chosen)
         self.context.last_words.pop(self.claim_id, None)
@@ -207,7 +234,8 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         )
         try:
             await context.admission.turn(claim, self._tell_waiting)
-            self._tell(f"Starting {profile.name}")
+            self._tell(self._starting(profile))
+            await context.disk_watch.set_quota(self.user.name)
             # In a thread: a new user's uid is claimed and written to the disk.
             place = await asyncio.to_thread(self._place, self.user.name)
             await asyncio.to_thread(
@@ -224,6 +252,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
                 raise StartFailed(failure_words(error)) from error
             raise
         await asyncio.to_thread(context.ledger.started, self.claim_id, self.handle)
+        context.disk_watch.look_at(self.user.name)
         return socket_url(str(place.url_path))
 
     async def _wait_until_ready(self, place: ServerPlace, profile: Profile) -> None:
@@ -241,6 +270,11 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
                 self._tell(f"Starting {profile.name}: this machine is slow, and {patience.why}")
             await asyncio.sleep(READY_POLL)
 
+    def _starting(self, profile: Profile) -> str:
+        if self._clean_up:
+            return f"Starting {profile.name} for freeing space: files can be deleted, large ones cannot be written"
+        return f"Starting {profile.name}" + (f". {self.disk_words}" if self.disk_words else "")
+
     async def poll(self) -> int | None:
         if self.handle is None:
             return 0
@@ -255,6 +289,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         # Kernels outlive a server that died by itself; what is left of it goes before its memory is given away.
         await asyncio.to_thread(self.context.isolation.clean, self.handle)
         await self.context.admission.leave(self.claim_id)
+        self.context.disk_watch.look_at(self.user.name)
         return ending.status
 
     async def stop(self, now: bool = False) -> None:
@@ -268,6 +303,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
             await asyncio.to_thread(self.context.isolation.clean, self.handle)
         await self.context.admission.leave(self.claim_id)
         self.handle = None
+        self.context.disk_watch.look_at(self.user.name)
 
     async def _end_leftover(self) -> None:
         """Ends a server that a killed hub had started and not yet written down."""
@@ -358,6 +394,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
                 cores=self.cpu_limit,
                 cores_guarantee=self.cpu_guarantee,
                 processes=settings.site.notebooks.max_processes,
+                file_size=disk.LARGEST_FILE if self._clean_up else None,
             ),
             readable=settings.readable,
             writable=(place.directory,),

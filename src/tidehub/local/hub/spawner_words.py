@@ -33,8 +33,10 @@ class MayNotStart(web.HTTPError):
 class NoRoom(web.HTTPError):
     """The disk has too little room for anything new. Words for the user; 507 is Insufficient Storage (RFC 4918)."""
 
+    status = 507
+
     def __init__(self, message: str) -> None:
-        super().__init__(507, "%s", message)
+        super().__init__(self.status, "%s", message)
         self.jupyterhub_message = message
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tidehub.errors import TidehubError
+from tidehub.local.disk_quota import DiskQuota
 from tidehub.local.logs.lines import tail
 from tidehub.local.logs.pipes import HeldPipes, open_pipe, settle
 from tidehub.system.files import PASSABLE_DIRECTORY, make_directory
@@ -217,8 +218,9 @@ class Isolation(ABC):
 
         RLIMIT_DATA counts private writable memory (getrlimit(2), since Linux 4.7), so big arrays too.
         """
-        memory = spec.limits.memory
-        return {} if self.capabilities.memory or memory is None else {"RLIMIT_DATA": memory}
+        memory, file_size = spec.limits.memory, spec.limits.file_size
+        limits = {} if self.capabilities.memory or memory is None else {"RLIMIT_DATA": memory}
+        return limits | ({} if file_size is None else {"RLIMIT_FSIZE": file_size})
 
     def _temporary(self, spec: LaunchSpec) -> Path:
         """The user's own /tmp; a new one where nothing of theirs runs."""
@@ -414,9 +416,11 @@ class Isolation(ABC):
             lines += self.ground.cgroups.gaps()
         if not able.cpu:
             lines.append(f"CPU limits and guarantees are not enforced{because}.")
-        lines.append(
-            "The size of home directories is not limited: one user can fill the disk, and nothing new is started then."
-        )
+        if DiskQuota.of(self.ground.homes) is None:
+            lines.append(
+                "The kernel does not limit what a user writes to the disk: notebooks.home.size is looked at when a"
+                " server or cluster is asked for, and nothing new is started when the disk is nearly full."
+            )
         lines.append(
             "People's programs can reach every port on this machine's loopback address: what listens there must"
             " ask for a login."

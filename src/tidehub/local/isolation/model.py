@@ -30,6 +30,8 @@ class Limits:
     cores_guarantee: float | None = None
     processes: int | None = None
     """Processes and threads together, as the kernel counts tasks."""
+    file_size: int | None = None
+    """Bytes that a file may have which a program writes (getrlimit(2), RLIMIT_FSIZE)."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from types import FrameType
 from tidehub import __version__
 from tidehub.errors import FAILED, INTERRUPTED, TidehubError
 from tidehub.local.places import Places
-from tidehub.local.room import give_reserve_back, keep_reserve, room, shortage
+from tidehub.local.room import disk_name, give_reserve_back, keep_reserve, room, shortage
 from tidehub.local.supervisor.control import Answer, ControlServer
 from tidehub.local.supervisor.lock import hold
 from tidehub.local.supervisor.log import RotatingLog, outputs_to
@@ -271,6 +271,7 @@ class _Session:
         except TidehubError as error:
             return {"problem": error.what}
         return {
+            "name": disk_name(self._places.state),
             "total": now.total,
             "free": now.users,
             "minimum": now.minimum,

@@ -33,6 +33,7 @@ def status_lines(status: Mapping[str, object], *, now: float | None = None) -> l
     lines += _table(_rows(status.get("parts")), at)
     lines += _people(status)
     lines += _disk(status)
+    lines += _users_files(status)
     lines += _set_aside(status)
     gaps = _texts(status.get("gaps"))
     if gaps:
@@ -45,11 +46,30 @@ def _disk(status: Mapping[str, object]) -> list[str]:
     if not isinstance(disk, Mapping):
         return []
     lines = (
-        [f"free on the disk: {_size(disk.get('free'))} of {_size(disk.get('total'))}"]
+        [
+            f"free on the disk ({disk.get('name', '')}): {_size(disk.get('free'))} of {_size(disk.get('total'))}"
+        ]
         if "free" in disk
         else []
     )
     return lines + ([f"warning: {disk['problem']}"] if disk.get("problem") else [])
+
+
+def _users_files(status: Mapping[str, object]) -> list[str]:
+    files = status.get("users_files")
+    if not isinstance(files, Mapping) or not isinstance(files.get("limit"), int):
+        return []
+    rows = _rows(files.get("users"))
+    over = [
+        f"  {row.get('user')}: {'' if row.get('complete') else 'at least '}{_size(row.get('bytes'))}"
+        for row in rows
+        if row.get("over")
+    ]
+    unseen = [str(row.get("user")) for row in rows if not row.get("complete") and not row.get("over")]
+    lines = [f"users above notebooks.home.size ({_size(files['limit'])}):", *over] if over else []
+    if unseen:
+        lines.append(f"users whose files could not all be counted: {', '.join(unseen)}")
+    return lines
 
 
 def _set_aside(status: Mapping[str, object]) -> list[str]:

@@ -58,7 +58,11 @@ def _image(site: Site, value: str | None, path: KeyPath) -> Iterable[Destination
 
 def _home(site: Site, value: int | None, path: KeyPath) -> Iterable[Destination]:
     if value is not None:
-        yield destination.machine("(not enforced)", None, "homes share the state directory's file system")
+        yield destination.machine(
+            "limit of a user's files",
+            value,
+            "home, /tmp and clusters' directories; above it nothing new is started",
+        )
 
 
 def _address(site: Site, value: Any, path: KeyPath) -> Iterable[Destination]:

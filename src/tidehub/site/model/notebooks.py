@@ -31,7 +31,10 @@ class Bytes(Section):
 class Home(Section):
     """A user's home directory."""
 
-    size: Size | None = Field(default=None, description="Size of the volume; none means no limit of its own.")
+    size: Size | None = Field(
+        default=None,
+        description="What a user's files may take: the volume's size, on one machine a limit. None: no limit.",
+    )
     storage_class: Line | None = Field(default=None, description="Kubernetes storage class of the volume.")
 
 

@@ -20,6 +20,7 @@ class Stopped:
         self.mem_limit = 2**30
         self.log = SimpleNamespace(warning=lambda *_: None)
         self._log_name = "alice"
+        self.user = SimpleNamespace(name="alice")
 
 
 def test_the_reason_of_an_end_outlives_the_spawner_which_the_hub_throws_away() -> None:
@@ -31,7 +32,12 @@ def test_the_reason_of_an_end_outlives_the_spawner_which_the_hub_throws_away() -
     async def leave(claim_id: str) -> None:
         pass
 
-    context = SimpleNamespace(isolation=isolation, admission=SimpleNamespace(leave=leave), last_words={})
+    context = SimpleNamespace(
+        isolation=isolation,
+        admission=SimpleNamespace(leave=leave),
+        disk_watch=SimpleNamespace(look_at=lambda user: None),
+        last_words={},
+    )
     spawner: Any = Stopped(context)
     assert asyncio.run(TidehubSpawner.poll(spawner)) not in (None, 0)
     next_one = Stopped(context)

@@ -8,7 +8,13 @@ import pytest
 from tidehub.errors import TidehubError
 from tidehub.local.hub.roles import server_scopes
 from tidehub.local.hub.server_command import ServerPlace, activity_interval, server_directory_name
-from tidehub.local.hub.spawn_page import find_server, nothing_to_start, options_form, read_form
+from tidehub.local.hub.spawn_page import (
+    clean_up_form,
+    find_server,
+    nothing_to_start,
+    options_form,
+    read_form,
+)
 from tidehub.local.hub.spawner_words import failure_words
 from tidehub.local.isolation import Person
 from tidehub.login.entitled import entitled
@@ -55,6 +61,19 @@ def test_one_profile_needs_no_form() -> None:
     assert options_form(entitled(one, "ann", [])) == ""
     # The hub would start the last choice again, which is refused: the form must ask anew.
     assert 'value="main" checked' in options_form(entitled(one, "ann", []), "develop")
+
+
+def test_who_is_refused_gets_a_form_for_freeing_space_also_where_there_is_nothing_to_choose() -> None:
+    one = SITE.model_copy(
+        update={"notebooks": SITE.notebooks.model_copy(update={"profiles": SITE.notebooks.profiles[:1]})}
+    )
+    html = clean_up_form(entitled(one, "ann", []), "Your files take <11> GiB.")
+    assert (
+        "&lt;11&gt;" in html and "Start a server for freeing space" in html and 'value="main" checked' in html
+    )
+    assert '<input type="hidden" name="free_space" value="yes">' in html
+    assert read_form({"profile": ["main"], "free_space": ["yes"]}) == {"profile": "main", "free_space": True}
+    assert "free_space" not in read_form({"profile": ["main"]})
 
 
 def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:

@@ -11,13 +11,34 @@ import pytest
 from tidehub.local import notebook_side
 
 
+class Connection:
+    """jupyter_server's, as far as ours builds on it: who it speaks to, and what it says."""
+
+    def __init__(self, kernel_id: str, *, state: str = "idle", code: int | None = None) -> None:
+        self.kernel_id = kernel_id
+        process = types.SimpleNamespace(poll=lambda: code)
+        provisioner = types.SimpleNamespace(process=process)
+        self.kernel_manager = types.SimpleNamespace(provisioner=provisioner, execution_state=state)
+        self.log = types.SimpleNamespace(warning=lambda *words: None, debug=lambda *words, **more: None)
+        self.said: list[tuple[str, Any]] = []
+
+    def write_stderr(self, text: str, cell: Any) -> None:
+        self.said.append((text, cell))
+
+    def handle_outgoing_message(self, stream: Any, message: list[bytes]) -> None:
+        self.said.append(("passed on", None))
+
+    def on_kernel_restarted(self) -> None:
+        self.said.append(("restarted", None))
+
+
 @pytest.fixture
 def kernel_words(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The module, with stand-ins for jupyter_server, which lives in the notebook's environment only."""
     base = types.ModuleType("base")
     base.deserialize_msg_from_ws_v1 = lambda message: message  # type: ignore[attr-defined]
     channels = types.ModuleType("channels")
-    channels.ZMQChannelsWebsocketConnection = object  # type: ignore[attr-defined]
+    channels.ZMQChannelsWebsocketConnection = Connection  # type: ignore[attr-defined]
     prefix = "jupyter_server.services.kernels.connection"
     for name in ("jupyter_server", "jupyter_server.services", "jupyter_server.services.kernels", prefix):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
@@ -82,3 +103,85 @@ def test_the_words_name_the_limit(kernel_words: Any) -> None:
 )
 def test_the_memory_limit_is_said_as_a_person_would(kernel_words: Any, limit: int, said: str) -> None:
     assert f"memory limit {said}." in kernel_words.words(str(limit))
+
+
+def idle(cell: dict[str, str]) -> list[bytes]:
+    return [
+        b"sign",
+        b"{}",
+        b'{"msg_id": "%s"}' % cell["msg_id"].encode(),
+        b"{}",
+        b'{"execution_state": "idle"}',
+    ]
+
+
+@pytest.fixture
+def counter(tmp_path: Path, kernel_words: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Sets how many kills the kernel has counted; no kill was told yet."""
+    file = tmp_path / "memory.events"
+    file.write_text("oom_kill 0\n")
+    monkeypatch.setenv("MEM_LIMIT", str(2**30))
+    kind = kernel_words.WordsOnMemoryKill
+    kind._events, kind._kills_told = file, 0
+    return lambda kills: file.write_text(f"oom_kill {kills}\n")
+
+
+def opened(kernel_words: Any, name: str, **more: Any) -> Any:
+    one = kernel_words.WordsOnMemoryKill(name, **more)
+    one._running_cell = {"msg_id": f"cell of {name}"}
+    one._open.add(one)
+    return one
+
+
+def test_a_killed_child_is_told_before_the_end_of_its_cell_and_once(kernel_words: Any, counter: Any) -> None:
+    one = opened(kernel_words, "a")
+    one.handle_outgoing_message("iopub", idle(one._running_cell))
+    counter(2)
+    one.handle_outgoing_message("iopub", idle({"msg_id": "another request"}))
+    one.handle_outgoing_message("iopub", [b"x" * 100] * 5)
+    one.handle_outgoing_message("iopub", idle(one._running_cell))
+    one.handle_outgoing_message("iopub", idle(one._running_cell))
+    told = [text for text, _ in one.said]
+    assert told[:3] == ["passed on"] * 3 and told[4:] == ["passed on"] * 2
+    assert "A process was killed" in told[3] and "of 1 GiB" in told[3]
+    assert one.said[3][1] is one._running_cell
+
+
+def test_a_cell_that_waits_is_told_and_one_that_is_over_is_not(kernel_words: Any, counter: Any) -> None:
+    waits, rests = opened(kernel_words, "a", state="busy"), opened(kernel_words, "b")
+    counter(1)
+    kernel_words.WordsOnMemoryKill._look()
+    kernel_words.WordsOnMemoryKill._look()
+    assert len(waits.said) == 1 and not rests.said
+
+
+def test_a_kill_while_no_cell_runs_is_told_in_the_next_one(kernel_words: Any, counter: Any) -> None:
+    one = opened(kernel_words, "a")
+    counter(1)
+    kernel_words.WordsOnMemoryKill._look()
+    assert not one.said
+    one.handle_outgoing_message("iopub", idle(one._running_cell))
+    assert "A process was killed" in one.said[0][0]
+
+
+def test_a_killed_kernel_is_told_by_its_restart_alone(kernel_words: Any, counter: Any) -> None:
+    died, other = opened(kernel_words, "a", state="busy", code=-9), opened(kernel_words, "b", state="busy")
+    counter(1)
+    kernel_words.WordsOnMemoryKill._look()
+    assert not died.said and not other.said
+    died.on_kernel_restarted()
+    died.kernel_manager.provisioner.process.poll = lambda: None
+    kernel_words.WordsOnMemoryKill._look()
+    other.handle_outgoing_message("iopub", idle(other._running_cell))
+    assert "The kernel was stopped" in died.said[0][0] and other.said == [("passed on", None)]
+
+
+def test_a_kernel_that_dies_of_something_else_is_not_blamed_on_an_older_kill(
+    kernel_words: Any, counter: Any
+) -> None:
+    one = opened(kernel_words, "a", state="busy")
+    one._kills_seen["a"] = 0
+    counter(1)
+    kernel_words.WordsOnMemoryKill._look()
+    one.on_kernel_restarted()
+    assert [text for text, _ in one.said if "kernel was stopped" in text] == []

@@ -240,14 +240,32 @@ def test_each_state_without_a_running_platform_has_its_words(state: str) -> None
 
 def test_status_names_a_full_disk() -> None:
     disk = {
+        "name": "/srv/hub on /dev/sdb1",
         "total": 10 * 2**30,
         "free": 2**20,
         "problem": "the disk of this platform is full: 1 MiB are free",
     }
     lines = status_lines({"state": "running", "disk": disk})
-    assert "free on the disk: 1 MiB of 10 GiB" in lines
+    assert "free on the disk (/srv/hub on /dev/sdb1): 1 MiB of 10 GiB" in lines
     assert "warning: the disk of this platform is full: 1 MiB are free" in lines
     assert (
         status_lines({"state": "running", "disk": {"problem": "cannot be seen"}})[-1]
         == "warning: cannot be seen"
+    )
+
+
+def test_status_names_users_above_their_limit_and_those_who_cannot_be_counted() -> None:
+    users = [
+        {"user": "bob", "bytes": 11 * 2**30, "complete": False, "over": True},
+        {"user": "eve", "bytes": 2**30, "complete": False, "over": False},
+        {"user": "ana", "bytes": 2**30, "complete": True, "over": False},
+    ]
+    lines = status_lines({"state": "running", "users_files": {"limit": 10 * 2**30, "users": users}})
+    assert lines[-3:] == [
+        "users above notebooks.home.size (10 GiB):",
+        "  bob: at least 11 GiB",
+        "users whose files could not all be counted: eve",
+    ]
+    assert "files" not in "".join(
+        status_lines({"state": "running", "users_files": {"limit": None, "users": []}})
     )

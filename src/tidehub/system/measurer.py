@@ -1,0 +1,240 @@
+"""Says how much of the disk users' directories take: `python -I -S measurer.py SHIELD`, with questions as JSON on
+standard input (`[{"uid": 70000, "trees": ["/...", ...]}, ...]`) and one line of JSON for each on standard output.
+
+What lies there was made by users, as in `sweeper.py`, and the same holds here: two open directories however deep a tree
+is, a bounded time and bounded memory for each user, nothing followed, nothing reached by a path, and as root a tree
+is only entered by a process that has become its owner. Nothing is changed: a directory that its owner has closed to
+themselves stays closed, and the answer says that it is not the whole (`complete`).
+
+Such a process has the rights of the user, and only its effective uid is theirs: the real and the saved one are SHIELD,
+a uid of the platform. So the user's own processes can neither stop nor kill nor trace it (kill(2), ptrace(2)).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+if __name__ == "__main__":
+    # As a program: the package that this file belongs to is found, and nothing else is added to the search.
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # noqa: PTH100, PTH120
+
+from tidehub.system.sweeper import step_back
+
+SECONDS = 60.0
+"""Of work on all trees of one user. What was counted until then is the answer."""
+PATIENCE = 10.0
+"""Seconds beyond them after which the process that counts is killed."""
+MEMORY = 256 * 2**20
+"""Bytes that it may allocate: names of directories that wait to be entered, numbers of files with several names."""
+MOST_LINKED = 200_000
+"""Files with several names that are remembered, to count each once. Beyond that, each name counts."""
+
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+Identity = tuple[int, int]
+
+
+class _Enough(Exception):
+    """Time is up."""
+
+
+class Count:
+    """The bytes and the files of some trees, each as far as it can be seen."""
+
+    def __init__(self, until: float) -> None:
+        self._until = until
+        self._linked: set[Identity] = set()
+        self.bytes = 0
+        self.files = 0
+        self.complete = True
+
+    def tree(self, top: int) -> None:
+        """Add what is in the open directory `top`, on its file system."""
+        try:
+            self._walk(top)
+        except (_Enough, OSError, MemoryError):
+            self.complete = False
+
+    def _walk(self, top: int) -> None:
+        here = os.open(".", _OPEN, dir_fd=top)
+        try:
+            device = self._add_directory(here)
+            # For each directory on the way: its name, who it is, the names in it that wait to be entered.
+            way = [("", _identity(here), self._directories(here, device))]
+            while way:
+                if way[-1][2]:
+                    inner = self._enter(here, way[-1][2].pop())
+                    if inner is None:
+                        continue
+                    name, descriptor = inner
+                    os.close(here)
+                    here = descriptor
+                    way.append((name, _identity(here), self._directories(here, device)))
+                else:
+                    way.pop()
+                    if way:
+                        here = self._back(here, way, top)
+        finally:
+            os.close(here)
+
+    def _add_directory(self, directory: int) -> int:
+        found = os.fstat(directory)
+        self._add(found)
+        return found.st_dev
+
+    def _directories(self, directory: int, device: int) -> list[str]:
+        """Add all that is in `directory`; the names of the directories in it."""
+        names = []
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if time.monotonic() > self._until:
+                    raise _Enough
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                except OSError:
+                    self.complete = False
+                    continue
+                if found.st_dev != device:
+                    continue
+                is_directory = entry.is_dir(follow_symlinks=False)
+                if is_directory:
+                    names.append(entry.name)
+                elif found.st_nlink > 1 and self._known((found.st_dev, found.st_ino)):
+                    continue
+                self._add(found)
+        return names
+
+    def _add(self, found: os.stat_result) -> None:
+        self.bytes += found.st_blocks * 512
+        self.files += 1
+
+    def _known(self, identity: Identity) -> bool:
+        if identity in self._linked:
+            return True
+        if len(self._linked) < MOST_LINKED:
+            self._linked.add(identity)
+        return False
+
+    def _enter(self, directory: int, name: str) -> tuple[str, int] | None:
+        try:
+            return name, os.open(name, _OPEN, dir_fd=directory)
+        except FileNotFoundError:
+            return None
+        except OSError:  # closed by its owner, or something else by now
+            self.complete = False
+            return None
+
+    def _back(self, here: int, way: list[tuple[str, Identity, list[str]]], top: int) -> int:
+        """The last directory of `way`, opened from the one below it; closes `here`. One that was moved meanwhile is
+        looked for from the top, and `way` ends where it cannot be found any more."""
+        try:
+            up = os.open("..", _OPEN, dir_fd=here)
+            if _identity(up) == way[-1][1]:
+                return up
+            os.close(up)
+        except OSError:
+            pass
+        finally:
+            os.close(here)
+        found = os.open(".", _OPEN, dir_fd=top)
+        for place, (name, identity, _) in enumerate(way[1:], start=1):
+            inner = self._enter(found, name)
+            if inner is None or _identity(inner[1]) != identity:
+                if inner is not None:
+                    os.close(inner[1])
+                self.complete = False
+                del way[place:]
+                break
+            os.close(found)
+            found = inner[1]
+        return found
+
+
+def _identity(descriptor: int) -> Identity:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
+
+
+def count(trees: list[str], uid: int, shield: int) -> Count:
+    """Count the trees, whose parents are ours, in a process that has become `uid` where that is another one."""
+    result = Count(time.monotonic() + SECONDS)
+    tops = []
+    for tree in trees:
+        try:
+            seen = os.open(tree, _LOOK)
+        except FileNotFoundError:
+            continue
+        if os.fstat(seen).st_uid == uid:
+            tops.append(seen)
+        else:
+            result.complete = False
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    if uid != os.geteuid():
+        os.setgroups([])
+        os.setresgid(shield, uid, shield)
+        os.setresuid(shield, uid, shield)
+    if os.geteuid() != uid or (uid != shield and 0 in os.getresuid()):
+        result.complete = False
+        return result
+    for top in tops:
+        result.tree(top)
+    return result
+
+
+def _answer(question: dict[str, object], shield: int) -> dict[str, object]:
+    uid, trees = question["uid"], question["trees"]
+    assert isinstance(uid, int) and isinstance(trees, list)
+
+    def work() -> bytes:
+        found = count([str(tree) for tree in trees], uid, shield)
+        return json.dumps({"bytes": found.bytes, "files": found.files, "complete": found.complete}).encode()
+
+    said = _in_child(work)
+    nothing: dict[str, object] = {"bytes": 0, "files": 0, "complete": False}
+    return {"uid": uid, **(json.loads(said) if said else nothing)}
+
+
+def _in_child(work: Callable[[], bytes]) -> bytes:
+    """What `work` returns in a process of its own; nothing if that fails or takes too long."""
+    listening, saying = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(listening)
+            os.write(saying, work())
+        finally:
+            os._exit(0)
+    os.close(saying)
+    try:
+        poll = select.poll()
+        poll.register(listening, select.POLLIN | select.POLLHUP)
+        if not poll.poll((SECONDS + PATIENCE) * 1000):
+            os.kill(child, signal.SIGKILL)
+            return b""
+        return os.read(listening, 4096)
+    finally:
+        os.close(listening)
+        os.waitpid(child, 0)
+
+
+def main() -> int:
+    """Answer the questions one after the other."""
+    step_back()
+    shield = int(sys.argv[1])
+    for question in json.loads(sys.stdin.buffer.read()):
+        print(json.dumps(_answer(question, shield)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""Quotas of the kernel on Debian 12: the state lies on an ext4 with user quotas, and notebooks.home.size is a wall."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from guest_machine import Guest
+from guest_platform import GuestPlatform
+
+SUITE = "bookworm"
+EXTRA_DISKS = (700,)
+FILL = """
+import errno, os
+def fill(path):
+    try:
+        with open(path, 'ab', buffering=0) as big:
+            for piece in (2**20, 4096):
+                try:
+                    while True:
+                        big.write(b'x' * piece)
+                except OSError as error:
+                    print(errno.errorcode[error.errno])
+    except OSError as error:
+        print(errno.errorcode[error.errno])
+fill('big')
+"""
+ESCAPE = """
+import array, fcntl, os
+# FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR (linux/fs.h): another project for the file, which its owner may choose.
+file = os.open('big', os.O_RDWR)
+value = bytearray(28)
+try:
+    fcntl.ioctl(file, 0x801c581f, value)
+    value[12:16] = (4711).to_bytes(4, 'little')
+    fcntl.ioctl(file, 0x401c5820, bytes(value))
+    print('another project')
+except OSError as error:
+    print('no project:', error.strerror)
+try:
+    os.chown('big', 70001 if os.getuid() != 70001 else 70002, -1)
+except OSError as error:
+    print('no other owner:', error.strerror)
+fill('big'); fill('more'); fill('/tmp/more')
+"""
+
+
+@pytest.fixture(scope="module")
+def platform(guest: Guest) -> Iterator[GuestPlatform]:
+    made = guest.run(
+        "root",
+        "mkfs.ext4 -q -m 0 -O quota,project -E quotatype=usrquota:prjquota /dev/ubdb && mkdir -p /srv/small && "
+        "mount -o usrquota /dev/ubdb /srv/small",
+        check=False,
+    )
+    if made.returncode:
+        pytest.skip(f"this kernel mounts no ext4 with quotas: {made.stderr}")
+    started = GuestPlatform(guest, "root", "/srv/small/tidehub")
+    started.up("--set", "notebooks.home.size='100 MiB'")
+    yield started
+    if guest.is_running:
+        started.down()
+
+
+class TestQuota:
+    """One platform: a user at the limit, and the others."""
+
+    def test_it_is_no_gap_any_more(self, platform: GuestPlatform) -> None:
+        assert not [line for line in platform.status()["gaps"] if "disk" in line]
+
+    def test_a_user_stops_at_the_limit_and_others_do_not(self, platform: GuestPlatform) -> None:
+        _, result, escape, other = platform.tried(
+            {"bob": ["start", "minimal"]},
+            {"bob": ["cell", FILL]},
+            {"bob": ["cell", ESCAPE]},
+            {"olga": ["start", "minimal"]},
+        )
+        assert "EDQUOT" in result["bob"]["stdout"] and "ENOSPC" not in result["bob"]["stdout"], result
+        print(escape["bob"]["stdout"])
+        assert "no other owner" in escape["bob"]["stdout"], escape
+        assert escape["bob"]["stdout"].count("EDQUOT") >= 3, escape
+        assert "started" in other["olga"], other
+        size = platform.guest.run("root", f"du -s -B1M {platform.state}/homes/bob").stdout
+        assert 90 <= int(size.split()[0]) <= 101, size
+        (wrote,) = platform.users({"olga": ["cell", "print(open('own', 'wb').write(bytes(50 * 2**20)))"]})
+        assert wrote["olga"]["stdout"] == f"{50 * 2**20}\n", wrote
+
+    def test_who_is_at_the_limit_gets_in_deletes_and_goes_on(self, platform: GuestPlatform) -> None:
+        *_, deleted, wrote = platform.users(
+            {"bob": ["stop"]},
+            {"bob": ["start", "minimal"]},
+            {"bob": ["cell", "import os; os.remove('big'); print('deleted')"]},
+            {"bob": ["cell", "print(open('again', 'wb').write(bytes(20 * 2**20)))"]},
+        )
+        assert deleted["bob"]["stdout"] == "deleted\n", deleted
+        assert wrote["bob"]["stdout"] == f"{20 * 2**20}\n", wrote
+
+    def test_the_operator_sees_what_the_kernel_counts(self, platform: GuestPlatform) -> None:
+        rows = {row["user"]: row for row in platform.status()["users_files"]["users"]}
+        assert rows["bob"]["complete"] and not rows["bob"]["over"], rows

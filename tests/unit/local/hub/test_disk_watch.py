@@ -1,0 +1,105 @@
+"""The watch over users' files, with real directories and the real program that counts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from tidehub.capacity.disk import DiskUse
+from tidehub.local.disk_quota import DiskQuota
+from tidehub.local.disk_use import read_uses, write_uses
+from tidehub.local.hub.disk_watch import DiskWatch
+from tidehub.local.isolation.people import Entry
+from tidehub.local.places import Places
+
+MIB = 2**20
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+    made = Places.of(tmp_path / "state").ensure(other_users=False)
+    # As an ordinary user: pytest's directories let nobody else through.
+    monkeypatch.setattr("tidehub.local.hub.disk_watch.os.geteuid", lambda: 61234)
+    monkeypatch.setattr(DiskWatch, "_uid", lambda self, entry: os.getuid())
+    monkeypatch.setattr("tidehub.local.hub.disk_watch._shield", os.getuid)
+    for name in ("ana", "bob"):
+        (made.homes / name).mkdir()
+    return made
+
+
+def watch(places: Places, limit: int | None, *, working: tuple[str, ...] = ()) -> DiskWatch:
+    entries = [Entry("ana", 70000, "ana"), Entry("bob", 70001, "bob")]
+    isolation: Any = SimpleNamespace(
+        running=lambda: [SimpleNamespace(person=name) for name in working],
+        people=SimpleNamespace(everyone=lambda: entries),
+    )
+    return DiskWatch(places, isolation, limit, logging.getLogger("test"))
+
+
+def gauge(name: str) -> float:
+    found = REGISTRY.get_sample_value(name)
+    assert found is not None
+    return found
+
+
+def test_all_are_measured_and_kept_and_who_works_is_measured_again(places: Places) -> None:
+    (places.homes / "ana" / "large").write_bytes(b"x" * 3 * MIB)
+    one = watch(places, 2 * MIB, working=("bob",))
+    asyncio.run(one._look(None, whole=True))
+    assert read_uses(places.disk_use)["ana"].bytes >= 3 * MIB > MIB > read_uses(places.disk_use)["bob"].bytes
+    assert "Your files take 3" in one.words("ana") and one.words("bob") == ""
+    (places.homes / "ana" / "large").unlink()
+    (places.homes / "bob" / "large").write_bytes(b"x" * 3 * MIB)
+    asyncio.run(one._look(None))
+    assert "Your files take 3" in one.words("ana"), "only those whose programs run were looked at"
+    assert "Your files take 3" in one.words("bob")
+    one._count_room()
+    assert gauge("tidehub_users_over_home_size") == 2
+    assert gauge("tidehub_disk_free_bytes") > 0 < gauge("tidehub_disk_minimum_bytes")
+    assert watch(places, 2 * MIB).words("bob"), "remembered by the next hub"
+
+
+def test_nobody_is_refused_for_what_is_no_longer_there(places: Places) -> None:
+    write_uses(places.disk_use, {"ana": DiskUse(9 * MIB), "bob": DiskUse(9 * MIB)})
+    (places.homes / "bob" / "large").write_bytes(b"x" * 3 * MIB)
+    one = watch(places, 2 * MIB)
+
+    async def ask() -> tuple[str, str]:
+        going = asyncio.create_task(one._those_who_ask())
+        answers = await one.refusal("ana"), await one.refusal("bob")
+        going.cancel()
+        return answers
+
+    ana, bob = asyncio.run(ask())
+    assert ana == "" and "Your files take 3" in bob
+
+
+def test_without_a_limit_nothing_is_measured(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*words: object, **more: object) -> None:
+        raise AssertionError("somebody was measured")
+
+    monkeypatch.setattr("tidehub.local.hub.disk_watch.measure", never)
+    one = watch(places, None)
+    one.look_at("ana")
+    asyncio.run(one._look(None, whole=True))
+    assert asyncio.run(one.refusal("ana")) == "" and not places.disk_use.exists()
+
+
+def test_a_measurement_that_fails_ends_nothing(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = watch(places, 2 * MIB)
+    monkeypatch.setattr(one, "_questions", lambda *words: 1 / 0)
+    asyncio.run(one._look(None, whole=True))
+    assert asyncio.run(one.refusal("ana")) == ""
+
+
+def test_a_file_system_without_quotas_has_none(tmp_path: Path) -> None:
+    """Asked of the kernel; /proc has no quotas anywhere."""
+    assert DiskQuota.of(Path("/proc")) is None
+    assert DiskQuota.of(tmp_path / "absent") is None
