@@ -14,6 +14,9 @@ from tidehub.errors import TidehubError
 from tidehub.local.isolation.process import boot_id
 from tidehub.system.files import read_private, write_private
 
+KEPT = "kept"
+"""What `state` says when the parts have been stopped and users' servers and clusters go on without them."""
+
 
 @dataclass(frozen=True)
 class PlatformState:

@@ -58,7 +58,7 @@ class Supervisor:
         check_order(components)
         self._own: dict[int, subprocess.Popen[bytes]] = {}
         self._tell = tell
-        redact = Redactor(secrets)
+        self._redact = redact = Redactor(secrets)
         self._keepers = {
             component.name: Keeper(
                 component,
@@ -122,6 +122,34 @@ class Supervisor:
         finally:
             for waiter in readiness:
                 waiter.cancel()
+
+    def changed_by(self, components: Sequence[Component], named: Iterable[str]) -> list[str]:
+        """The parts that start anew when the platform becomes `components`: those `named`, and those whose process
+        would be another one. In the order in which they start.
+        """
+        wanted, after = set(named), {one.name: set(one.after) for one in components}
+        wanted |= {one.name for one in components if one.starts_otherwise(self._keepers[one.name].component)}
+        return [name for name in TopologicalSorter(after).static_order() if name in wanted]
+
+    async def renew(
+        self,
+        components: Sequence[Component],
+        names: Sequence[str],
+        *,
+        secrets: Iterable[Secret] = (),
+        progress: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """Start the parts `names` anew by what `components` say of them, one after another; all others go on, and
+        their next start is by the new words. Raises `StartFailed` when one does not come up.
+        """
+        self._redact.add(secrets)
+        found = {one.name: one for one in components}
+        for name, keeper in self._keepers.items():
+            if name not in names:
+                keeper.component = found[name]
+        for name in names:
+            progress(name)
+            await self._keepers[name].renew(found[name])
 
     async def failed(self) -> None:
         """Wait for ever, unless the supervisor itself breaks; then raise what broke it."""

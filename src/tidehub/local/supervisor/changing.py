@@ -1,0 +1,113 @@
+"""Changing a platform that runs, as the supervisor does it: some parts start anew, or it becomes another program.
+
+Users' servers and clusters are no children of the parts, and their ports stay open meanwhile. `tidehub.local.applying`
+decides which of the two it takes; here it is carried out, and taken back where the new parts do not come up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tidehub.errors import TidehubError
+from tidehub.local.supervisor.platform import Platform
+from tidehub.local.supervisor.supervisor import Supervisor
+
+
+@dataclass(frozen=True)
+class Successor:
+    """The program that this process becomes when its parts have ended: `tidehub up` of the same state.
+
+    The process stays, and with it its number, its terminal or log, its unit of systemd, and the line to the holder.
+    """
+
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    """Variables that it gets beside ours."""
+
+    @classmethod
+    def of(cls, request: Mapping[str, Any]) -> Successor:
+        """Raises `TidehubError` for one that could not be started: then nothing may be stopped for it."""
+        argv, env = _texts(request.get("argv")), request.get("env")
+        if not argv or not isinstance(env, dict) or len(_texts([*env, *env.values()])) != 2 * len(env):
+            raise TidehubError("what should go on with the state is not a program with arguments")
+        if not os.access(argv[0], os.X_OK) or not Path(argv[0]).is_absolute():
+            raise TidehubError(f"{argv[0]} cannot be run, so nothing is stopped for it")
+        return cls(argv, env)
+
+    def become(self) -> NoReturn:
+        """Does not return. Raises `TidehubError` when the program cannot be started after all."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        try:
+            os.execve(self.argv[0], list(self.argv), {**os.environ, **self.env})
+        except OSError as error:
+            raise TidehubError(
+                f"{self.argv[0]} cannot be started: {error.strerror}",
+                expected="to go on with the state; the parts are stopped, users' servers and clusters are not",
+                fix="run: tidehub up",
+            ) from error
+
+
+def _texts(found: object) -> list[str]:
+    """A list of texts that execve(2) takes; empty for anything else."""
+    if not isinstance(found, list) or not all(isinstance(one, str) and "\0" not in one for one in found):
+        return []
+    return found
+
+
+class _Thread:
+    """What the composition says in its thread, said in the loop."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._tell = tell
+
+    def step(self, text: str) -> None: ...
+
+    def done(self, text: str) -> None: ...
+
+    def note(self, text: str) -> None:
+        self._loop.call_soon_threadsafe(self._tell, text)
+
+    def warn(self, text: str) -> None:
+        self.note(f"warning: {text}")
+
+
+async def change(
+    platform: Platform,
+    supervisor: Supervisor,
+    request: Mapping[str, Any],
+    *,
+    tell: Callable[[str], None],
+    progress: Callable[[str], None],
+) -> tuple[Platform, list[str]]:
+    """Serve what `request` says: `serves` (as `Platform.serves`) by restarting `parts` and those whose start differs.
+
+    Returns the platform that runs then and the parts that started anew. Raises `TidehubError` when it cannot be served;
+    then the parts have been told what they knew before, and those that had been stopped serve it again.
+    """
+    again, wanted, parts = platform.again, request.get("serves"), request.get("parts", [])
+    if again is None or not isinstance(wanted, dict) or not isinstance(parts, list):
+        raise TidehubError("this platform cannot be changed while it runs")
+    said = _Thread(tell)
+    names: list[str] = []
+    try:
+        changed = await asyncio.to_thread(again, wanted, said)
+        if {one.name for one in changed.components} != {part.name for part in supervisor.parts()}:
+            raise TidehubError(
+                "the changed platform has other parts", fix="run `tidehub down --keep`, then `up`"
+            )
+        names = supervisor.changed_by(changed.components, parts)
+        await supervisor.renew(changed.components, names, secrets=changed.secrets, progress=progress)
+        return changed, names
+    except TidehubError as error:
+        tell(f"not changed, and taken back: {error}")
+        former = await asyncio.to_thread(again, platform.serves, said)
+        await supervisor.renew(former.components, names, progress=progress)
+        raise
