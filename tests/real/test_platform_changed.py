@@ -119,7 +119,7 @@ async def test_limits_admins_and_a_profile_are_served_and_the_kernel_counts_on(w
     await work.goes_on()
     async with login(work.platform, "bob") as bob:
         assert (await bob.record())["admin"]
-        assert "Second" in (await bob.open("hub/spawn")).text
+        assert "Second" in (await bob.open("hub/spawn")).html
         await bob.start("minimal")
         found = await bob.run("import os; print(os.environ['MEM_LIMIT'])")
         assert int(found.stdout) == 1536 * 2**20
@@ -131,7 +131,7 @@ async def test_an_idle_time_restarts_the_culler_and_the_hub(work: AtWork) -> Non
     work.write(idle="2h")
     done = work.platform.command("reload")
     assert done.returncode == 0, done.stderr
-    assert "notebooks.idle_timeout: 1h -> 2h" in done.stderr
+    assert "notebooks.idle_timeout: 1 h -> 2 h" in done.stderr
     after = work.pids()
     assert {name for name in before if before[name] != after[name]} == {"culler", "hub"}
     assert any(b"--timeout=7200" in word for word in _words(after["culler"]))
@@ -140,7 +140,10 @@ async def test_an_idle_time_restarts_the_culler_and_the_hub(work: AtWork) -> Non
 
 async def test_a_site_with_a_mistake_changes_nothing(work: AtWork) -> None:
     before, text = work.pids(), work.site.read_text()
-    for wrong in (text + "nonsense: 1\n", text.replace("1536 MiB", "9999 GiB")):
+    for wrong in (
+        text + "nonsense: 1\n",
+        text.replace("guarantee: 256 MiB, limit: 1536 MiB", "guarantee: 8 TiB, limit: 8 TiB"),
+    ):
         work.site.write_text(wrong)
         for command in ("up", "reload"):
             done = work.platform.command(command)
@@ -172,7 +175,7 @@ async def test_another_port_starts_every_part_anew_in_the_same_supervisor(work: 
     assert status["healthy"] and status["pid"] == supervisor
     after = work.pids()
     assert not set(before.values()) & set(after.values())
-    assert "After" in (await work.alice.open("hub/login")).text
+    assert "After" in (await work.alice.open("hub/login")).html
     await work.goes_on(anew=True)
     assert "Nothing has changed" in work.platform.command("reload").stdout
 

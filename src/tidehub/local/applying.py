@@ -20,13 +20,15 @@ from tidehub.local.changes import Plan, Served, plan
 from tidehub.local.places import Places
 from tidehub.local.platform import served
 from tidehub.local.preparation import bring_software, fitted, front_door_of, site_of
-from tidehub.local.software import own
+from tidehub.local.software import own, pruning
+from tidehub.local.software.layout import default_root
 from tidehub.local.supervisor.client import platform_status
 from tidehub.local.supervisor.control import Answer, ask_supervisor
 from tidehub.local.supervisor.detach import DAEMON
 from tidehub.local.supervisor.lock import holder
 from tidehub.local.supervisor.platform import Say, UpOptions
 from tidehub.local.unsupported import refuse_unsupported
+from tidehub.site.model import Site
 
 SILENCE = 10.0
 """Seconds without a word after which a supervisor is no longer there; see `session.HEARTBEAT`."""
@@ -89,7 +91,10 @@ class Running:
         _, door = front_door_of(site, options)
         for warning in door.check():
             say.warn(warning)
-        site = fitted(site, options, say)
+        with pruning.choosing(default_root()):
+            return self._apply(fitted(site, options, say), options, say)
+
+    def _apply(self, site: Site, options: UpOptions, say: Say) -> Applied:
         wanted = served(site, options, bring_software(site, say))
         found = plan(self.serves, wanted, self._ids())
         if found.refused:
@@ -199,10 +204,6 @@ def _environment() -> dict[str, str]:
 def _list(found: Mapping[str, object], name: str) -> list[Any]:
     value = found.get(name)
     return value if isinstance(value, list) else []
-
-
-def _alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
 
 
 def _last_words(places: Places) -> str:

@@ -226,6 +226,12 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator
 def _differences(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
     if old == new:
         return
+    if not key.endswith("]"):
+        # A section that comes or goes is its keys; an entry of a list is one thing.
+        old, new = (
+            ({} if one is None and isinstance(other, Mapping) else one)
+            for one, other in ((old, new), (new, old))
+        )
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in sorted({*old, *new}):
             yield from _differences(f"{key}.{name}", old.get(name), new.get(name))

@@ -43,7 +43,8 @@ from tidehub.local.places import Places
 from tidehub.local.preparation import Brought, bring_software, fitted, front_door_of, site_of, with_demo
 from tidehub.local.secrets import load_secrets
 from tidehub.local.service_files import remove_older_layout
-from tidehub.local.software import Software
+from tidehub.local.software import Software, pruning
+from tidehub.local.software.layout import default_root
 from tidehub.local.software.own import check_startable, source_digest
 from tidehub.local.supervisor.listeners import Listeners
 from tidehub.local.supervisor.platform import Platform, Prepare, Say, UpOptions
@@ -110,13 +111,14 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
         site = fitted(site, options, say)
         places.ensure()
         remove_older_layout(places.services)
-        brought = bring_software(site, say)
-        ensure_users_scope(places.platform_id)
-        isolation = choose_isolation(places)
-        listeners.shelter()
-        mend_people(places, isolation, say.warn)
-        standing = _Standing(places, listeners, front, door, ports, isolation)
-        return _compose(standing, site, brought, options, say)
+        with pruning.choosing(default_root()):
+            brought = bring_software(site, say)
+            ensure_users_scope(places.platform_id)
+            isolation = choose_isolation(places)
+            listeners.shelter()
+            mend_people(places, isolation, say.warn)
+            standing = _Standing(places, listeners, front, door, ports, isolation)
+            return _compose(standing, site, brought, options, say)
     except BaseException:
         listeners.leave(nothing_runs=False)
         raise
@@ -128,7 +130,8 @@ def _again(standing: _Standing, wanted: Mapping[str, Any], say: Say) -> Platform
     options = UpOptions.from_json(wanted["options"])
     # Ports that were found stolen at the start have been dealt with.
     known = replace(standing, ports=Ports(standing.ports.of))
-    return _compose(known, site, bring_software(site, say), options, say)
+    with pruning.choosing(default_root()):
+        return _compose(known, site, bring_software(site, say), options, say)
 
 
 def _compose(standing: _Standing, site: Site, brought: Brought, options: UpOptions, say: Say) -> Platform:
@@ -139,6 +142,7 @@ def _compose(standing: _Standing, site: Site, brought: Brought, options: UpOptio
         standing.ports,
     )
     prepared = _Prepared(site, brought, isolation, _capacity(site))
+    pruning.write_down(brought.software.root, places.state, brought.used())
     setting = parts.Setting(
         site=site,
         places=places,
@@ -192,7 +196,16 @@ def _compose(standing: _Standing, site: Site, brought: Brought, options: UpOptio
         serves=served(site, options, brought).to_json(),
         again=partial(_again, standing),
         hand_over=listeners.hand_over,
+        tidy=partial(_tidy, brought.software.root, places, isolation),
     )
+
+
+def _tidy(root: Path, places: Places, isolation: Isolation) -> list[str]:
+    """Remove the software that nothing uses any more, and say which."""
+    running = [Path(one.handle.program) for one in isolation.running() if one.handle.program]
+    return [
+        f"removed {path}, which nothing uses any more" for path in pruning.prune(root, places.state, running)
+    ]
 
 
 def served(site: Site, options: UpOptions, brought: Brought) -> Served:

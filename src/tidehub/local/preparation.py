@@ -33,6 +33,10 @@ class Brought:
     """By the slug of the profile."""
     proxy: list[str]
 
+    def used(self) -> list[Path]:
+        """Every program of it, for `software.pruning.write_down`."""
+        return [*(one.python for one in self.environments.values()), *map(Path, self.proxy)]
+
 
 def site_of(options: UpOptions) -> Site:
     """The site that `up` serves: the file's or the built-in one, with the environment's and the options' values."""

@@ -111,6 +111,12 @@ def test_a_profile_that_comes_is_one_change() -> None:
     assert plan(served(("notebooks.profiles", profiles)), before).changes[0].after == "none"
 
 
+def test_a_section_that_comes_is_the_keys_in_it() -> None:
+    found = changed(("overrides.hub_config", "c.JupyterHub.log_level = 10"))
+    assert [(one.key, one.after) for one in found.changes] == [("overrides.hub_config", "(not shown)")]
+    assert (found.parts, found.whole) == (("hub",), ())
+
+
 def test_an_environment_that_changed_is_for_new_servers() -> None:
     before = served()
     slug = next(iter(before.environments))

@@ -7,8 +7,10 @@ decides which of the two it takes; here it is carried out, and taken back where 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +61,30 @@ def _texts(found: object) -> list[str]:
     if not isinstance(found, list) or not all(isinstance(one, str) and "\0" not in one for one in found):
         return []
     return found
+
+
+async def in_background(work: Callable[[], Sequence[str]]) -> Sequence[str]:
+    """The result of `work`, done in a thread of lowest priority that ends with the process, whatever it does then."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Sequence[str]] = loop.create_future()
+
+    def settle(result: Sequence[str] | None, error: Exception | None) -> None:
+        if not done.done():
+            done.set_result(result or ()) if error is None else done.set_exception(error)
+
+    def run() -> None:
+        # On Linux the "process" of setpriority(2) is a thread.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        found, error = None, None
+        try:
+            found = work()
+        except Exception as caught:
+            error = caught
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, found, error)
+
+    threading.Thread(target=run, name="tidy up", daemon=True).start()
+    return await done
 
 
 class _Thread:

@@ -130,6 +130,8 @@ class Platform:
     """Makes the same platform for something else to serve, while this one runs; called in another thread."""
     hand_over: Callable[[], None] = _nothing_to_hand_over
     """Called when the parts have ended, before this program becomes another one that goes on with the same state."""
+    tidy: Callable[[], Sequence[str]] = _say_nothing
+    """Removes what is of no use any more and says what that was; called in another thread, now and then."""
     closing_lines: Callable[[], Sequence[str]] = _say_nothing
     """What a person reads when all is ready: accounts with passwords, where the state lives, how to stop.
 

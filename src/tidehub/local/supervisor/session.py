@@ -15,7 +15,7 @@ from tidehub import __version__
 from tidehub.errors import FAILED, INTERRUPTED, TidehubError
 from tidehub.local.places import Places
 from tidehub.local.room import give_reserve_back, keep_reserve, room, shortage
-from tidehub.local.supervisor.changing import Successor, change
+from tidehub.local.supervisor.changing import Successor, change, in_background
 from tidehub.local.supervisor.control import Answer, ControlServer
 from tidehub.local.supervisor.holder import anything_runs
 from tidehub.local.supervisor.lock import hold
@@ -40,6 +40,9 @@ PEOPLE_DEADLINE = 30.0
 OBSERVE_TIMEOUT = 5.0
 LOOK = 5.0
 """Seconds between two looks at the size of the own log and at the disk."""
+
+TIDY = 3600.0
+"""Seconds between two looks for software that nothing uses any more; there is also one after each change."""
 
 _NOT_SHOWN = ("extra", "started", "groups")
 
@@ -109,6 +112,7 @@ class _Session:
                 self._log.close()
 
     async def _go(self, platform: Platform) -> int:
+        self._untidy = asyncio.Event()
         self._asked = asyncio.Event()
         self._hurried = asyncio.Event()
         self._supervisor = supervisor = Supervisor(
@@ -140,12 +144,14 @@ class _Session:
                 await supervisor.stop()
                 start.result()
             self._running(platform)
+            tidying = asyncio.create_task(self._tidy(), name="tidy up")
             broken = asyncio.create_task(supervisor.failed(), name="broken")
             await asyncio.wait({broken, asked}, return_when=asyncio.FIRST_COMPLETED)
             clean = await self._end(self._platform or platform, supervisor)
             if broken.done() and not self._asked.is_set():
                 broken.result()
             broken.cancel()
+            tidying.cancel()
             return 0 if clean else FAILED
         finally:
             asked.cancel()
@@ -166,6 +172,20 @@ class _Session:
                     self._tell(now or "the disk has room again: servers and clusters can be started")
                 short = now
             await asyncio.sleep(LOOK)
+
+    async def _tidy(self) -> None:
+        """In a thread of lowest priority, which the end of the platform does not wait for."""
+        while True:
+            platform = self._platform
+            assert platform is not None
+            self._untidy.clear()
+            try:
+                for text in await in_background(platform.tidy):
+                    self._tell_log(text)
+            except Exception as error:
+                self._tell_log(f"old software was not removed: {error!r}")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._untidy.wait(), TIDY)
 
     def _running(self, platform: Platform) -> None:
         self._phase = "running"
@@ -309,6 +329,7 @@ class _Session:
             )
             self._tell_log(f"changed: {', '.join(names) or 'no part'} started anew")
             self._publish({"changed": True, "parts": names})
+            self._untidy.set()
         except TidehubError as error:
             self._publish({"changed": False, "error": str(error)})
         except Exception as error:
