@@ -27,6 +27,7 @@ from tidehub.local.supervisor.control import Answer, ask_supervisor
 from tidehub.local.supervisor.detach import DAEMON
 from tidehub.local.supervisor.lock import holder
 from tidehub.local.supervisor.platform import Say, UpOptions
+from tidehub.local.supervisor.state import start_ticks
 from tidehub.local.unsupported import refuse_unsupported
 from tidehub.site.model import Site
 
@@ -137,11 +138,7 @@ class Running:
         said = ""
         while True:
             status = platform_status(self.places)
-            if (
-                status.get("pid") != self.pid
-                and holder(self.places.lock) != self.pid
-                and not _alive(self.pid)
-            ):
+            if start_ticks(self.pid) is None:
                 raise self._gone()
             if status["state"] == "running":
                 return
