@@ -12,6 +12,7 @@ import pytest_asyncio
 from real_person import Person, login
 from real_platform import running_platform
 
+from tidehub.checks.browser import Browser
 from tidehub.checks.kernel import Kernel
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
@@ -67,6 +68,12 @@ class AtWork:
     def pids(self) -> dict[str, int]:
         """Of the parts."""
         return {str(part["name"]): int(part["pid"]) for part in self.platform.status()["parts"]}
+
+    async def name(self) -> str | None:
+        """Of the site, as somebody reads it who is not signed in."""
+        async with Browser(self.platform.address) as stranger:
+            page = (await stranger.open("hub/login")).html
+        return next((name for name in ("Before", "After") if name in page), None)
 
     async def goes_on(self, *, anew: bool = False) -> None:
         """The kernel is the same and has counted on; `anew`: the page connects again, as JupyterLab does."""
@@ -175,8 +182,24 @@ async def test_another_port_starts_every_part_anew_in_the_same_supervisor(work: 
     assert status["healthy"] and status["pid"] == supervisor
     after = work.pids()
     assert not set(before.values()) & set(after.values())
-    assert "After" in (await work.alice.open("hub/login")).html
+    assert await work.name() == "After"
     await work.goes_on(anew=True)
+    assert "Nothing has changed" in work.platform.command("reload").stdout
+
+
+async def test_a_start_of_every_part_that_fails_is_taken_back_too(work: AtWork) -> None:
+    before, supervisor = work.content["rest"], work.platform.status()["pid"]
+    work.write(
+        rest="overrides: {hub_config: 'raise RuntimeError(\"nor with me\")'}\nmachine: {trusted_proxies: [127.0.0.2]}"
+    )
+    done = work.platform.command("up")
+    assert done.returncode == 1
+    assert "served before is served again" in done.stderr and "hub did not start" in done.stderr
+    status = work.platform.status()
+    assert status["healthy"] and status["pid"] == supervisor
+    assert await work.name() == "After"
+    await work.goes_on(anew=True)
+    work.write(rest=before)
     assert "Nothing has changed" in work.platform.command("reload").stdout
 
 

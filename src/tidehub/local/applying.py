@@ -108,7 +108,7 @@ class Running:
             say.note(line)
         if found.whole:
             say.step("stopping the parts; users' servers and clusters go on")
-            self._replace(options, say)
+            self._replace(wanted, options, say)
             parts = tuple(str(one["name"]) for one in _list(platform_status(self.places), "parts"))
         else:
             parts = self._change(wanted, found, say)
@@ -130,7 +130,17 @@ class Running:
                 )
         raise self._gone()
 
-    def _replace(self, options: UpOptions, say: Say) -> None:
+    def _require(self, wanted: Served) -> None:
+        """Raise `TidehubError` unless the program that came serves what it should, and not what was there before."""
+        serves = _one(self.places, {"do": "serves"}).get("serves")
+        if not isinstance(serves, dict) or Served.from_json(serves) != wanted:
+            raise TidehubError(
+                f"not changed: {_last_words(self.places)}",
+                expected="parts that start; what was served before is served again, and nobody's work has ended",
+                fix=f"correct it and run the same command again; the log: {self.places.supervisor_log}",
+            )
+
+    def _replace(self, wanted: Served, options: UpOptions, say: Say) -> None:
         request = {"do": "replace", "argv": _command(self.places, options), "env": _environment()}
         for _ in self._ask(request, say):
             pass
@@ -141,6 +151,7 @@ class Running:
             if start_ticks(self.pid) is None:
                 raise self._gone()
             if status["state"] == "running":
+                self._require(wanted)
                 return
             starting = [str(one["name"]) for one in _list(status, "parts") if one.get("state") == "starting"]
             step = f"starting {', '.join(starting)}" if starting else "starting"
@@ -206,7 +217,7 @@ def _list(found: Mapping[str, object], name: str) -> list[Any]:
 def _last_words(places: Places) -> str:
     """The last line of the supervisor's log that says why it was not started."""
     try:
-        lines = places.supervisor_log.read_text(errors="replace").splitlines()[-20:]
+        lines = places.supervisor_log.read_text(errors="replace").splitlines()[-60:]
     except OSError:
         return "its log cannot be read"
     return next((line for line in reversed(lines) if "not started" in line), "its log says nothing of it")

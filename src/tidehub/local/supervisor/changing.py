@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from tidehub.errors import TidehubError
+from tidehub.local.places import Places
 from tidehub.local.supervisor.platform import Platform
 from tidehub.local.supervisor.supervisor import Supervisor
+from tidehub.system.files import read_private, write_private
+
+SUCCEEDS = "TIDEHUB_SUCCEEDS"
+"""Set for a program that takes the place of a running platform's supervisor."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,25 @@ class Successor:
             raise TidehubError(f"{argv[0]} cannot be run, so nothing is stopped for it")
         return cls(argv, env)
 
+    @classmethod
+    def former(cls, places: Places) -> Successor | None:
+        """What runs again when this program, which took another one's place, cannot start; None where it did not."""
+        if os.environ.pop(SUCCEEDS, None) is None:
+            return None
+        try:
+            return cls.of(json.loads(read_private(places.former) or "{}"))
+        except (TidehubError, ValueError):
+            return None
+
+    def with_former(self, places: Places, serves: Mapping[str, Any]) -> Successor:
+        """The same, after what this process serves was written down, so that it can be gone back to. Raises
+        `TidehubError` when it cannot be written: then nothing may be stopped.
+        """
+        argv = [sys.executable, "-I", "-m", "tidehub.local.former", str(places.state)]
+        content = {"argv": argv, "env": {}, "serves": dict(serves)}
+        write_private(places.former, json.dumps(content, indent=1) + "\n")
+        return replace(self, env={**self.env, SUCCEEDS: "1"})
+
     def become(self) -> NoReturn:
         """Does not return. Raises `TidehubError` when the program cannot be started after all."""
         sys.stdout.flush()
@@ -54,6 +79,17 @@ class Successor:
                 expected="to go on with the state; the parts are stopped, users' servers and clusters are not",
                 fix="run: tidehub up",
             ) from error
+
+
+def read_former(places: Places) -> Mapping[str, Any]:
+    """What the program before this one served, as `Platform.serves`. Raises `TidehubError`."""
+    try:
+        found = json.loads(read_private(places.former) or "{}")["serves"]
+        return {"site": dict(found["site"]), "options": dict(found["options"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise TidehubError(
+            f"{places.former} does not say what was served: {error!r}", fix="run: tidehub up"
+        ) from error
 
 
 def _texts(found: object) -> list[str]:

@@ -55,9 +55,16 @@ def run(places: Places, prepare: Prepare, say: Say, on_ready: Callable[[Platform
 
     `places.ensure()` must have been called. Raises `Locked`, and `TidehubError` for everything foreseen.
     """
-    with hold(places.lock):
-        session = _Session(places, say, on_ready)
-        code = session.run(prepare)
+    former = Successor.former(places)
+    try:
+        with hold(places.lock):
+            session = _Session(places, say, on_ready)
+            code = session.run(prepare)
+    except TidehubError as error:
+        if former is None:
+            raise
+        say.warn(f"{error}; what was served before is served again")
+        former.become()
     if session.successor is not None:
         session.successor.become()
     return code
@@ -287,7 +294,8 @@ class _Session:
                     return
                 try:
                     if word == "replace":
-                        self.successor = Successor.of(request)
+                        serves = self._platform.serves if self._platform else {}
+                        self.successor = Successor.of(request).with_former(self._places, serves)
                         self._leaving = True
                         self._ask_to_stop()
                     else:
@@ -329,7 +337,6 @@ class _Session:
             )
             self._tell_log(f"changed: {', '.join(names) or 'no part'} started anew")
             self._publish({"changed": True, "parts": names})
-            self._untidy.set()
         except TidehubError as error:
             self._publish({"changed": False, "error": str(error)})
         except Exception as error:
@@ -337,6 +344,7 @@ class _Session:
             self._publish({"changed": False, "error": f"an unforeseen fault: {error!r}"})
         finally:
             self._changing = None
+            self._untidy.set()
             self._changed()
 
     async def _status(self) -> dict[str, object]:
