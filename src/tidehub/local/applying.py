@@ -32,7 +32,7 @@ from tidehub.local.unsupported import refuse_unsupported
 from tidehub.site.model import Site
 
 SILENCE = 10.0
-"""Seconds without a word after which a supervisor is no longer there; see `session.HEARTBEAT`."""
+"""Seconds without a word after which a supervisor is no longer there; see `control.HEARTBEAT`."""
 _POLL = 0.2
 _VARIABLES = ("TIDEHUB__", "TIDEHUB_SOFTWARE", "TIDEHUB_PYTHON", own.CHECKOUT)
 """Of this process' environment, what the program that goes on needs: keys of the site, and where software lies."""

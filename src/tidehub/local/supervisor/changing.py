@@ -23,6 +23,8 @@ from tidehub.local.supervisor.platform import Platform
 from tidehub.local.supervisor.supervisor import Supervisor
 from tidehub.system.files import read_private, write_private
 
+TIDY = 3600.0
+"""Seconds between two looks for what is of no use any more; there is also one after each change."""
 SUCCEEDS = "TIDEHUB_SUCCEEDS"
 """Set for a program that takes the place of a running platform's supervisor."""
 
@@ -99,7 +101,22 @@ def _texts(found: object) -> list[str]:
     return found
 
 
-async def in_background(work: Callable[[], Sequence[str]]) -> Sequence[str]:
+async def tidy_now_and_then(
+    platform: Callable[[], Platform], wake: asyncio.Event, tell: Callable[[str], None]
+) -> None:
+    """Remove what the platform has no use for, now, whenever `wake` is set, and every hour; until cancelled."""
+    while True:
+        wake.clear()
+        try:
+            for text in await _in_background(platform().tidy):
+                tell(text)
+        except Exception as error:
+            tell(f"old software was not removed: {error!r}")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(wake.wait(), TIDY)
+
+
+async def _in_background(work: Callable[[], Sequence[str]]) -> Sequence[str]:
     """The result of `work`, done in a thread of lowest priority that ends with the process, whatever it does then."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Sequence[str]] = loop.create_future()
@@ -160,7 +177,8 @@ async def change(
     said = _Thread(tell)
     names: list[str] = []
     try:
-        changed = await asyncio.to_thread(again, wanted, said)
+        with supervisor.leaving_children():
+            changed = await asyncio.to_thread(again, wanted, said)
         if {one.name for one in changed.components} != {part.name for part in supervisor.parts()}:
             raise TidehubError(
                 "the changed platform has other parts", fix="run `tidehub down --keep`, then `up`"
@@ -170,6 +188,7 @@ async def change(
         return changed, names
     except TidehubError as error:
         tell(f"not changed, and taken back: {error}")
-        former = await asyncio.to_thread(again, platform.serves, said)
+        with supervisor.leaving_children():
+            former = await asyncio.to_thread(again, platform.serves, said)
         await supervisor.renew(former.components, names, progress=progress)
         raise

@@ -26,7 +26,9 @@ STOP_TIMEOUT = 120.0
 HURRIED_TIMEOUT = 20.0
 """The same with `--now`."""
 SILENCE = 10.0
-"""Seconds without a word after which it is asked whether it is still there; see `session.HEARTBEAT`."""
+"""Seconds without a word after which it is asked whether it is still there; see `control.HEARTBEAT`."""
+LEAVE = "leave"
+"""The request to stop the parts alone: not `stop` with a word beside it, which an earlier tidehub would not look at."""
 _LEAVING = 5.0
 _RELEASE_TIMEOUT = 15.0
 _POLL = 0.1
@@ -110,7 +112,7 @@ def leave_platform(places: Places, said: Callable[[str], None]) -> int:
     require_seen(places, pid)
     try:
         if answers(places, pid):
-            return 0 if _talk(places, pid, said, {"do": "leave"}, STOP_TIMEOUT) else FAILED
+            return 0 if _talk(places, pid, said, {"do": LEAVE}, STOP_TIMEOUT) else FAILED
     except ConnectionError:
         found = _record(places)
         if (found is None or found.state != "preparing") and _released(places, pid, _LEAVING):

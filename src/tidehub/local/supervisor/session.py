@@ -14,9 +14,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from tidehub import __version__
 from tidehub.errors import FAILED, INTERRUPTED, TidehubError
 from tidehub.local.places import Places
-from tidehub.local.room import give_reserve_back, keep_reserve, room, shortage
-from tidehub.local.supervisor.changing import Successor, change, in_background
-from tidehub.local.supervisor.control import Answer, ControlServer
+from tidehub.local.room import give_reserve_back, keep_reserve, report, shortage
+from tidehub.local.supervisor.changing import Successor, change, tidy_now_and_then
+from tidehub.local.supervisor.control import Answer, ControlServer, Publisher
 from tidehub.local.supervisor.holder import anything_runs
 from tidehub.local.supervisor.lock import hold
 from tidehub.local.supervisor.log import LoggedSay, RotatingLog, outputs_to
@@ -41,13 +41,7 @@ OBSERVE_TIMEOUT = 5.0
 LOOK = 5.0
 """Seconds between two looks at the size of the own log and at the disk."""
 
-TIDY = 3600.0
-"""Seconds between two looks for software that nothing uses any more; there is also one after each change."""
-
 _NOT_SHOWN = ("extra", "started", "groups")
-
-HEARTBEAT = 2.0
-"""Seconds after which whoever waits for the stop is told at the latest that the supervisor still works on it."""
 
 
 def run(places: Places, prepare: Prepare, say: Say, on_ready: Callable[[Platform], None]) -> int:
@@ -80,7 +74,7 @@ class _Session:
         self._phase = "preparing"
         self._platform: Platform | None = None
         self._supervisor: Supervisor | None = None
-        self._listeners: set[asyncio.Queue[Answer]] = set()
+        self._published = Publisher()
         self._write_due = False
         self._leaving = False
         self._changing: asyncio.Task[None] | None = None
@@ -151,7 +145,10 @@ class _Session:
                 await supervisor.stop()
                 start.result()
             self._running(platform)
-            tidying = asyncio.create_task(self._tidy(), name="tidy up")
+            tidying = asyncio.create_task(
+                tidy_now_and_then(lambda: self._platform or platform, self._untidy, self._tell_log),
+                name="tidy up",
+            )
             broken = asyncio.create_task(supervisor.failed(), name="broken")
             await asyncio.wait({broken, asked}, return_when=asyncio.FIRST_COMPLETED)
             clean = await self._end(self._platform or platform, supervisor)
@@ -179,20 +176,6 @@ class _Session:
                     self._tell(now or "the disk has room again: servers and clusters can be started")
                 short = now
             await asyncio.sleep(LOOK)
-
-    async def _tidy(self) -> None:
-        """In a thread of lowest priority, which the end of the platform does not wait for."""
-        while True:
-            platform = self._platform
-            assert platform is not None
-            self._untidy.clear()
-            try:
-                for text in await in_background(platform.tidy):
-                    self._tell_log(text)
-            except Exception as error:
-                self._tell_log(f"old software was not removed: {error!r}")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._untidy.wait(), TIDY)
 
     def _running(self, platform: Platform) -> None:
         self._phase = "running"
@@ -227,7 +210,7 @@ class _Session:
         else:
             self._write_state()
         self._tell_log("stopped" if clean else "stopped, not cleanly")
-        self._publish({"done": True, "clean": clean})
+        self._published.publish({"done": True, "clean": clean})
         return clean
 
     async def _end_people(self, platform: Platform) -> bool:
@@ -282,7 +265,7 @@ class _Session:
                     self.successor = None
                 if request.get("hurry"):
                     self._ask_to_stop()
-                async for answer in self._follow("done"):
+                async for answer in self._published.follow("done"):
                     yield answer
             case "replace" | "apply" as word:
                 if self._phase != "running" or self._changing is not None:
@@ -303,26 +286,10 @@ class _Session:
                 except TidehubError as error:
                     yield {"ok": False, "error": str(error)}
                     return
-                async for answer in self._follow("done" if word == "replace" else "changed"):
+                async for answer in self._published.follow("done" if word == "replace" else "changed"):
                     yield answer
             case other:
                 yield {"ok": False, "error": f"unknown request {other!r}"}
-
-    async def _follow(self, last: str) -> AsyncIterator[Answer]:
-        """What is published from now on, to the answer with the key `last`; in silence, that we are there."""
-        queue: asyncio.Queue[Answer] = asyncio.Queue()
-        self._listeners.add(queue)
-        try:
-            while True:
-                try:
-                    answer = await asyncio.wait_for(queue.get(), HEARTBEAT)
-                except TimeoutError:
-                    answer = {"ok": True}
-                yield answer
-                if last in answer or "done" in answer:
-                    return
-        finally:
-            self._listeners.discard(queue)
 
     async def _change(self, request: Mapping[str, object]) -> None:
         """Goes on when whoever asked for it has gone."""
@@ -336,12 +303,12 @@ class _Session:
                 progress=lambda name: self._announce(f"restarting {name}"),
             )
             self._tell_log(f"changed: {', '.join(names) or 'no part'} started anew")
-            self._publish({"changed": True, "parts": names})
+            self._published.publish({"changed": True, "parts": names})
         except TidehubError as error:
-            self._publish({"changed": False, "error": str(error)})
+            self._published.publish({"changed": False, "error": str(error)})
         except Exception as error:
             self._tell_log(f"the change failed: {error!r}")
-            self._publish({"changed": False, "error": f"an unforeseen fault: {error!r}"})
+            self._published.publish({"changed": False, "error": f"an unforeseen fault: {error!r}"})
         finally:
             self._changing = None
             self._untidy.set()
@@ -360,23 +327,10 @@ class _Session:
             **{name: value for name, value in content.__dict__.items() if name not in _NOT_SHOWN},
             "uptime": uptime(self._since),
             "state_dir": str(self._places.state),
-            "disk": self._disk(),
+            "disk": report(self._places),
             "logs": str(self._places.logs),
             "healthy": self._phase == "running" and supervisor is not None and supervisor.all_ready,
             **observed,
-        }
-
-    def _disk(self) -> dict[str, object]:
-        try:
-            now = room(self._places)
-        except TidehubError as error:
-            return {"problem": error.what}
-        return {
-            "total": now.total,
-            "free": now.users,
-            "minimum": now.minimum,
-            "reserve": self._places.reserve.exists(),
-            "problem": shortage(self._places),
         }
 
     def _state_now(self) -> PlatformState:
@@ -422,16 +376,12 @@ class _Session:
 
     def _announce(self, text: str) -> None:
         self._say.step(text)
-        self._publish({"said": text})
-
-    def _publish(self, answer: Answer) -> None:
-        for queue in self._listeners:
-            queue.put_nowait(answer)
+        self._published.publish({"said": text})
 
     def _tell(self, text: str) -> None:
         self._tell_log(text)
         self._say.note(text)
-        self._publish({"said": text})
+        self._published.publish({"said": text})
 
     def _tell_log(self, text: str) -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

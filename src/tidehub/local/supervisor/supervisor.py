@@ -7,7 +7,7 @@ import contextlib
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -74,6 +74,7 @@ class Supervisor:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._reaper: asyncio.Task[None] | None = None
         self._hurried = False
+        self._left_alone = 0
 
     def parts(self) -> list[PartStatus]:
         """Every part, in the order given."""
@@ -194,21 +195,34 @@ class Supervisor:
                 await task
         return willing
 
+    @contextlib.contextmanager
+    def leaving_children(self) -> Iterator[None]:
+        """Collect no ended children that may be somebody else's: a thread runs programs meanwhile, and waits for them
+        itself. One that is collected here would seem to have ended well there.
+        """
+        self._left_alone += 1
+        try:
+            yield
+        finally:
+            self._left_alone -= 1
+            self._reap()
+
+    def _reap(self) -> None:
+        if not self._left_alone:
+            orphans.reap(self._own)
+
     def _begin_reaping(self) -> None:
         if not orphans.become_subreaper():
             self._tell("the kernel refuses to hand orphaned processes to the supervisor")
 
-        def reap() -> None:
-            orphans.reap(self._own)
-
         async def sometimes() -> None:
             while True:
                 await asyncio.sleep(_REAP_INTERVAL)
-                reap()
+                self._reap()
 
         # Outside the main thread no signal can be caught; then the timer alone does it.
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, reap)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
         self._reaper = asyncio.create_task(sometimes(), name="reap orphans")
 
 
