@@ -57,8 +57,8 @@ def prune(root: Path, state: Path, running: Iterable[Path] = ()) -> list[Path]:
     """Remove what no platform and no running program of the machine uses; returns the paths. `running`: programs of
     the users of `state`, which is this process' own.
 
-    Removes nothing when somebody is choosing software. Raises `OSError`, and `ValueError` when what a platform wrote
-    down cannot be read.
+    Waits until nobody is choosing software. Raises `OSError`, and `ValueError` when what a platform wrote down cannot
+    be read.
     """
     if not ours(root) or not (root / _USES).is_dir():
         return []
@@ -67,7 +67,7 @@ def prune(root: Path, state: Path, running: Iterable[Path] = ()) -> list[Path]:
         return []
     removed: list[Path] = []
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         # The last is what `tidehub up` starts to see whether the parts' user can.
         used = [*running, (root / "profiles" / "default").resolve()]
         kept = _written_down(root, state) | {name for path in used if (name := _name(root, path))}
@@ -83,8 +83,6 @@ def prune(root: Path, state: Path, running: Iterable[Path] = ()) -> list[Path]:
             removed.append(directory)
         if removed:
             _remove_links(root)
-    except BlockingIOError:
-        return removed
     finally:
         os.close(descriptor)
     return removed

@@ -125,19 +125,16 @@ def test_nothing_goes_while_somebody_chooses(place: Place) -> None:
     state, old, new = place.state("one"), place.made("old"), place.made("new")
     place.uses(state, old)
     place.uses(state, new)
-    begun, over = threading.Event(), threading.Event()
-
-    def choose() -> None:
-        with choosing(place.root), choosing(place.root):
-            begun.set()
-            over.wait(30)
-
-    thread = threading.Thread(target=choose)
-    thread.start()
-    begun.wait(30)
-    assert prune(place.root, state) == []
-    over.set()
-    thread.join()
+    removed: list[Path] = []
+    pruning = threading.Thread(target=lambda: removed.extend(prune(place.root, state)))
+    with choosing(place.root), choosing(place.root):
+        pruning.start()
+        pruning.join(0.5)
+        assert pruning.is_alive() and old.is_dir()
+        place.uses(state, new, old)
+    pruning.join(30)
+    assert removed == [], "it was chosen again meanwhile"
+    place.uses(state, new)
     assert prune(place.root, state) == [old]
 
 
