@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from real_person import Person, login
+from real_person import Person, eventually, login
 from real_platform import running_platform
 
 from tidehub.checks.browser import Browser
@@ -142,6 +144,23 @@ async def test_an_idle_time_restarts_the_culler_and_the_hub(work: AtWork) -> Non
     after = work.pids()
     assert {name for name in before if before[name] != after[name]} == {"culler", "hub"}
     assert any(b"--timeout=7200" in word for word in _words(after["culler"]))
+    await work.goes_on()
+
+
+async def test_a_command_that_is_killed_in_the_middle_leaves_the_change_to_the_platform(work: AtWork) -> None:
+    work.write(idle="3h")
+    words = [work.platform.python, "-I", "-m", "tidehub", "reload", "--state", str(work.platform.state)]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as asked:
+        assert asked.stderr is not None
+        assert any("restarting hub" in line for line in asked.stderr)
+        asked.kill()
+
+    async def nothing_is_left() -> bool:
+        return "Nothing has changed" in (await asyncio.to_thread(work.platform.command, "reload")).stdout
+
+    await eventually(nothing_is_left, within=60, every=1, saying="the platform has changed by itself")
+    assert b"--timeout=10800" in _words(work.pids()["culler"])
+    assert work.platform.status()["healthy"]
     await work.goes_on()
 
 

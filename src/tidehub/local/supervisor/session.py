@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 
@@ -15,7 +16,7 @@ from tidehub import __version__
 from tidehub.errors import FAILED, INTERRUPTED, TidehubError
 from tidehub.local.places import Places
 from tidehub.local.room import give_reserve_back, keep_reserve, report, shortage
-from tidehub.local.supervisor.changing import Successor, change, tidy_now_and_then
+from tidehub.local.supervisor.changing import SUCCEEDS, Successor, change, tidy_now_and_then
 from tidehub.local.supervisor.control import Answer, ControlServer, Publisher
 from tidehub.local.supervisor.holder import anything_runs
 from tidehub.local.supervisor.lock import hold
@@ -49,16 +50,9 @@ def run(places: Places, prepare: Prepare, say: Say, on_ready: Callable[[Platform
 
     `places.ensure()` must have been called. Raises `Locked`, and `TidehubError` for everything foreseen.
     """
-    former = Successor.former(places)
-    try:
-        with hold(places.lock):
-            session = _Session(places, say, on_ready)
-            code = session.run(prepare)
-    except TidehubError as error:
-        if former is None:
-            raise
-        say.warn(f"{error}; what was served before is served again")
-        former.become()
+    with hold(places.lock):
+        session = _Session(places, say, on_ready)
+        code = session.run(prepare)
     if session.successor is not None:
         session.successor.become()
     return code
@@ -178,6 +172,8 @@ class _Session:
             await asyncio.sleep(LOOK)
 
     def _running(self, platform: Platform) -> None:
+        # What fails from now on is no reason to go back to what another program served.
+        os.environ.pop(SUCCEEDS, None)
         self._phase = "running"
         self._since = time.time()
         self._changed()
