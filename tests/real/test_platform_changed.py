@@ -6,8 +6,10 @@ import asyncio
 import json
 import subprocess
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
@@ -71,6 +73,10 @@ class AtWork:
         """Of the parts."""
         return {str(part["name"]): int(part["pid"]) for part in self.platform.status()["parts"]}
 
+    def hub_port(self) -> int:
+        ports = json.loads((self.platform.places.private / "ports.json").read_text())
+        return int(ports["hub"])
+
     async def name(self) -> str | None:
         """Of the site, as somebody reads it who is not signed in."""
         async with Browser(self.platform.address) as stranger:
@@ -86,6 +92,28 @@ class AtWork:
         assert now["pid"] == self.pid
         assert now["counted"] > self.counted
         self.counted = now["counted"]
+
+
+@asynccontextmanager
+async def knocking(*ports: int | None) -> AsyncIterator[list[str]]:
+    """What was refused while somebody connected again and again."""
+    refused: list[str] = []
+
+    async def knock(port: int | None) -> None:
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+            except ConnectionRefusedError as error:
+                refused.append(str(error))
+            await asyncio.sleep(0.05)
+
+    tasks = [asyncio.create_task(knock(port)) for port in ports]
+    try:
+        yield refused
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -194,8 +222,10 @@ async def test_what_the_hub_does_not_start_with_is_taken_back(work: AtWork) -> N
 async def test_another_port_starts_every_part_anew_in_the_same_supervisor(work: AtWork) -> None:
     before, supervisor = work.pids(), work.platform.status()["pid"]
     work.write(name="After", rest="machine: {reserve_memory: 1100 MiB, trusted_proxies: [127.0.0.1]}")
-    done = work.platform.command("up", "--json")
+    async with knocking(urlsplit(work.platform.address).port, work.hub_port()) as refused:
+        done = await asyncio.to_thread(work.platform.command, "up", "--json")
     assert done.returncode == 0, done.stderr + work.platform.log_tails()
+    assert refused == [], "no port of the platform was free for a moment"
     assert json.loads(done.stdout)["every_part"] == ["machine.trusted_proxies"]
     status = work.platform.status()
     assert status["healthy"] and status["pid"] == supervisor
