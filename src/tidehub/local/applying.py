@@ -97,7 +97,9 @@ class Running:
 
     def _apply(self, site: Site, options: UpOptions, say: Say) -> Applied:
         wanted = served(site, options, bring_software(site, say))
-        found = plan(self.serves, wanted, self._ids())
+        status = platform_status(self.places)
+        running = [str(one["id"]) for name in ("servers", "clusters") for one in _list(status, name)]
+        found = plan(self.serves, wanted, running, [str(one["name"]) for one in _list(status, "parts")])
         if found.refused:
             raise TidehubError(
                 "nothing is changed: " + "; ".join(found.refused),
@@ -113,10 +115,6 @@ class Running:
         else:
             parts = self._change(wanted, found, say)
         return Applied(found, parts, self.pid)
-
-    def _ids(self) -> list[str]:
-        status = platform_status(self.places)
-        return [str(one["id"]) for name in ("servers", "clusters") for one in _list(status, name)]
 
     def _change(self, wanted: Served, found: Plan, say: Say) -> tuple[str, ...]:
         request = {"do": "apply", "serves": wanted.to_json(), "parts": list(found.parts)}

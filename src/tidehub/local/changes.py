@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -168,8 +168,13 @@ class Plan:
         return said
 
 
-def plan(before: Served, after: Served, running: Sequence[str] = ()) -> Plan:
-    """What turns `before` into `after` while `running` goes on (ids of servers and clusters, as `status` has them)."""
+def plan(
+    before: Served, after: Served, running: Sequence[str] = (), present: Collection[str] | None = None
+) -> Plan:
+    """What turns `before` into `after` while `running` goes on (ids of servers and clusters, as `status` has them).
+
+    `present`: the parts that this platform has; None for all that there are.
+    """
     changes, parts, whole = [], set(), []
     for key, old, new in differences(before.site, after.site):
         rule = rule_of(key) or Rule(Reach.NOW, whole=True)
@@ -209,7 +214,7 @@ def plan(before: Served, after: Served, running: Sequence[str] = ()) -> Plan:
         )
     return Plan(
         changes=tuple(changes),
-        parts=tuple(sorted(parts)),
+        parts=tuple(sorted(parts if present is None else parts & set(present))),
         whole=tuple(whole),
         restart=servers if Reach.SERVERS in reached else (),
         clusters=clusters if Reach.CLUSTERS in reached else (),

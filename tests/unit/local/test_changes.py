@@ -85,6 +85,11 @@ def test_a_key_restarts_the_parts_that_read_it(
     assert found.clusters == (("scheduler:1", "worker:1:1") if reach is Reach.CLUSTERS else ())
 
 
+def test_parts_that_this_platform_does_not_have_are_not_named() -> None:
+    after = served(("login.admins.users", ["zoe"]))
+    assert plan(served(), after, present=["hub", "proxy"]).parts == ("hub",)
+
+
 @pytest.mark.parametrize(
     "setting",
     [("machine.port", 8123), ("machine.scheduler_port", 8786), ("machine.trusted_proxies", ["127.0.0.1"])],
