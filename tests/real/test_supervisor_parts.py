@@ -327,7 +327,8 @@ async def test_what_a_thread_runs_is_not_collected_by_the_supervisor(tmp_path: P
 
     def fails() -> list[int]:
         run = [sys.executable, "-S", "-c", "raise SystemExit(3)"]
-        return [subprocess.run(run, start_new_session=True).returncode for _ in range(20)]
+        # With a timeout, as `local.process` waits: by looking again and again.
+        return [subprocess.run(run, start_new_session=True, timeout=30).returncode for _ in range(20)]
 
     async with running([service("one", free_port())], tmp_path) as supervisor:
         with supervisor.leaving_children():
