@@ -186,7 +186,7 @@ async def change(
         names = supervisor.changed_by(changed.components, parts)
         await supervisor.renew(changed.components, names, secrets=changed.secrets, progress=progress)
         return changed, names
-    except TidehubError as error:
+    except Exception as error:
         tell(f"not changed, and taken back: {error}")
         with supervisor.leaving_children():
             former = await asyncio.to_thread(again, platform.serves, said)

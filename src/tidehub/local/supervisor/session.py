@@ -121,7 +121,7 @@ class _Session:
         await control.open()
         loop = asyncio.get_running_loop()
         for number in stop_signals():
-            loop.add_signal_handler(number, self._ask_to_stop)
+            loop.add_signal_handler(number, self._signalled)
         self._phase = "starting"
         self._changed()
         asked = asyncio.create_task(self._asked.wait(), name="asked to stop")
@@ -228,6 +228,11 @@ class _Session:
             return False
         finally:
             hurried.cancel()
+
+    def _signalled(self) -> None:
+        # Whoever sends it wants the end of this process, whatever was to come after it.
+        self.successor = None
+        self._ask_to_stop()
 
     def _ask_to_stop(self) -> None:
         if not self._asked.is_set():
