@@ -286,3 +286,50 @@ async def test_the_work_alongside_goes_on_after_a_fault_and_ends_with_the_part(t
     task = rounds[-1]
     assert task is not None
     await until(task.done)
+
+
+async def test_a_renewed_part_starts_by_its_new_words_and_the_others_go_on(tmp_path: Path) -> None:
+    one, two = service("one", free_port()), service("two", free_port(), after=["one"])
+    told: list[str] = []
+    async with running([one, two], tmp_path, told=told) as supervisor:
+        before = {name: pid(supervisor, name) for name in ("one", "two")}
+        wordy = replace(one, argv=[*one.argv, "--told", "new words"])
+        names = supervisor.changed_by([wordy, two], [])
+        assert names == ["one"]
+        assert supervisor.changed_by([one, two], ["two"]) == ["two"]
+        await supervisor.renew([wordy, two], names)
+        assert part(supervisor, "one").state == "ready"
+        assert pid(supervisor, "one") != before["one"]
+        assert pid(supervisor, "two") == before["two"]
+        assert "new words" in (tmp_path / "one.log").read_text()
+        assert part(supervisor, "one").restarts == 0, "it was not a fault"
+        assert not [text for text in told if "starting again" in text]
+        # Whatever happens to it later, it stays what it is now.
+        os.kill(pid(supervisor, "one"), signal.SIGKILL)
+        await until_restarted(supervisor, "one")
+        assert (tmp_path / "one.log").read_text().count("new words") == 2
+
+
+async def test_a_renewed_part_that_does_not_come_up_is_said_and_can_be_renewed_again(tmp_path: Path) -> None:
+    one = service("one", free_port())
+    async with running([one], tmp_path) as supervisor:
+        broken = replace(one, argv=[*one.argv, "--fail", "no such option"])
+        with pytest.raises(StartFailed, match="no such option"):
+            await supervisor.renew([broken], ["one"])
+        # It is tried again and again meanwhile.
+        await until(lambda: part(supervisor, "one").restarts >= 1)
+        await supervisor.renew([one], ["one"])
+        assert part(supervisor, "one").state == "ready"
+
+
+async def test_what_a_thread_runs_is_not_collected_by_the_supervisor(tmp_path: Path) -> None:
+    """A program with a session of its own looks like an orphan; collected, it would seem to have ended well."""
+
+    def fails() -> list[int]:
+        run = [sys.executable, "-S", "-c", "raise SystemExit(3)"]
+        # With a timeout, as `local.process` waits: by looking again and again.
+        return [subprocess.run(run, start_new_session=True, timeout=30).returncode for _ in range(20)]
+
+    async with running([service("one", free_port())], tmp_path) as supervisor:
+        with supervisor.leaving_children():
+            assert await asyncio.to_thread(fails) == [3] * 20

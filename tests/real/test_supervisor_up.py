@@ -20,7 +20,7 @@ from tidehub.local.isolation.model import LaunchSpec, Limits, Person
 from tidehub.local.isolation.people import People
 from tidehub.local.isolation.process import ProcessHandle
 from tidehub.local.places import Places
-from tidehub.local.supervisor.client import platform_status, stop_platform
+from tidehub.local.supervisor.client import leave_platform, platform_status, stop_platform
 from tidehub.local.supervisor.lock import Locked, hold, holder
 from tidehub.system.processes import boot_id, read_stat
 
@@ -404,3 +404,53 @@ def test_who_holds_the_lock_is_found_without_its_number(tmp_path: Path) -> None:
     with hold(lock):
         os.truncate(lock, 0)
         assert holder(lock) == os.getpid()
+
+
+def test_leaving_stops_the_parts_and_nothing_of_the_users(up: Ups) -> None:
+    started = up.running("--table")
+    parts, users = started.parts(), start_of_user(up)
+    said: list[str] = []
+    places = Places.of(up.state)
+    assert leave_platform(places, said.append) == 0
+    assert started.end() == 0
+    assert not any(alive(pid) for pid in parts.values())
+    assert alive(users.pid)
+    assert platform_status(places)["state"] == "kept"
+    assert leave_platform(places, said.append) == 0
+    assert "No parts" in said[-1]
+    assert stop_platform(places, said.append) == 0
+    assert users.wait(5) < 0
+    assert platform_status(places)["state"] == "stopped"
+
+
+def test_leaving_a_supervisor_that_is_stopped_ends_nobody(up: Ups) -> None:
+    """It gets no SIGTERM, which would end everything once it is awake."""
+    started = up.running("--table")
+    parts, users = started.parts(), start_of_user(up)
+    started.process.send_signal(signal.SIGSTOP)
+    said: list[str] = []
+    assert leave_platform(Places.of(up.state), said.append) == 1
+    assert started.process.wait(5) == -signal.SIGKILL
+    assert any("does not answer" in text for text in said)
+    assert not any(alive(pid) for pid in parts.values())
+    assert alive(users.pid)
+    users.kill()
+    assert users.wait(5) < 0
+
+
+def test_a_supervisor_of_an_earlier_tidehub_is_left_by_killing_it(
+    up: Ups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not know the word, and must not be asked with another one that would end everybody's work."""
+    started = up.running("--table")
+    users = start_of_user(up)
+    from tidehub.local.supervisor import client
+
+    monkeypatch.setattr(client, "LEAVE", "depart")
+    said: list[str] = []
+    assert leave_platform(Places.of(up.state), said.append) == 1
+    assert any("earlier tidehub" in text for text in said)
+    assert started.process.wait(5) == -signal.SIGKILL
+    assert alive(users.pid)
+    users.kill()
+    assert users.wait(5) < 0

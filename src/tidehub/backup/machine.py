@@ -31,6 +31,7 @@ MADE_AGAIN = frozenset(
         "private/control.sock",
         "private/holder.sock",
         "private/platform.json",
+        "private/former.json",
         "private/hub.json",
         "private/gateway.json",
         "private/ledger.sqlite",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tidehub.cli.console import make_say, print_lines
 from tidehub.cli.options import State
+
+if TYPE_CHECKING:
+    from tidehub.local.places import Places
 
 
 def down(
@@ -15,19 +18,32 @@ def down(
     now: Annotated[
         bool, typer.Option("--now", help="Kill instead of waiting for people's processes.")
     ] = False,
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep",
+            help="Stop the parts alone: users' servers and clusters go on, and the next `up` takes them over.",
+        ),
+    ] = False,
 ) -> None:
     """Stop the platform: people's servers and clusters, then its parts. Files, accounts and databases stay."""
+    from tidehub.errors import UsageError
     from tidehub.local.places import Places
-    from tidehub.local.supervisor.client import anything_to_stop, stop_platform
+    from tidehub.local.supervisor.client import anything_to_stop, leave_platform, stop_platform
 
+    if keep and now:
+        raise UsageError("--keep and --now contradict each other", fix="leave one of them out")
     places = Places.of(state)
     ran = anything_to_stop(places)
     say = make_say()
+    tell = say.step if ran else say.note
     try:
-        code = stop_platform(places, say.step if ran else say.note, now=now)
+        code = leave_platform(places, tell) if keep else stop_platform(places, tell, now=now)
     finally:
         say.rest()
-    if ran and code == 0:
+    if keep and ran:
+        print_lines(_kept(places))
+    elif ran and code == 0:
         print_lines(
             [
                 "Stopped. What stays:",
@@ -36,6 +52,19 @@ def down(
                 f"  logs             {places.logs}",
             ]
         )
-    elif ran:
+    if ran and code != 0:
         print_lines([f"Stopped, but not everything ended by itself: see {places.supervisor_log}"])
     raise typer.Exit(code)
+
+
+def _kept(places: Places) -> list[str]:
+    from tidehub.local.supervisor.client import platform_status
+
+    if platform_status(places)["state"] == "stopped":
+        return ["The parts are stopped. Nothing of the users ran."]
+    return [
+        "The parts are stopped; users' servers and clusters go on. Until the next start nobody reaches them, Dask",
+        "clients lose their connection, and a program that prints more than 1 MiB waits.",
+        f"Start again, which takes them over: tidehub up --state {places.state}, with its options",
+        f"End them all: tidehub down --state {places.state}",
+    ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +16,10 @@ import typer
 from tidehub.cli.console import ConsoleSay, make_say, print_lines
 from tidehub.cli.options import Settings, State
 from tidehub.cli.site_options import load_site_or_builtin, settings_of
+from tidehub.errors import TidehubError
 
 if TYPE_CHECKING:
+    from tidehub.local.applying import Running
     from tidehub.local.places import Places
     from tidehub.local.supervisor.platform import Platform, Say, UpOptions
 
@@ -61,8 +65,15 @@ def up(
             help="Serve the demo accounts beyond this machine: whoever reads a password may enter.",
         ),
     ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object of what a running platform changed.")
+    ] = False,
 ) -> None:
-    """Start the platform on this machine; Ctrl-C stops it, a second Ctrl-C at once."""
+    """Start the platform on this machine; Ctrl-C stops it, a second Ctrl-C at once.
+
+    Where it runs already, it is changed to what the site and the options now say; options that are not given stay as
+    they are. Nobody's server or cluster ends by that.
+    """
     from tidehub.local.missing import refuse_missing
     from tidehub.local.places import Places
     from tidehub.local.supervisor.platform import UpOptions
@@ -79,45 +90,90 @@ def up(
         settings=changed,
     )
     from tidehub.local.isolation.systemd import ends_with_logout, enter_scope
+    from tidehub.local.supervisor.lock import holder
+    from tidehub.system.notify import is_awaited
 
     places = Places.of(state)
-    # Read before anything is made, so that a wrong one leaves nothing behind.
-    loaded = load_site_or_builtin(site, changed)
-    refuse_unsupported(loaded.site)
-    gone = refuse_missing(
-        places, accept_missing or (), own_hub_database=loaded.site.machine.database_url is None
-    )
-    # Whatever the caller's, and detached or not: nothing is open to others unless its mode says so.
-    os.umask(0o077)
-    places.ensure()
-    enter_scope(places.platform_id)
-    say = make_say()
-    if ends_with_logout():
-        from tidehub.local.service.manager import user_name
-
-        say.warn(
-            "this platform runs below a systemd of your own, which ends about 10 s after your last logout, and"
-            f" everybody's servers with it, unless you run: loginctl enable-linger {user_name()}"
+    with _going_back(places):
+        # Read before anything is made, so that a wrong one leaves nothing behind.
+        loaded = load_site_or_builtin(site, changed)
+        refuse_unsupported(loaded.site)
+        gone = refuse_missing(
+            places, accept_missing or (), own_hub_database=loaded.site.machine.database_url is None
         )
-    for part in gone:
-        say.warn(f"{part.name} is missing and made anew: {part.meaning}")
-    for warning in loaded.warnings:
-        say.warn(str(warning))
+        # Whatever the caller's, and detached or not: nothing is open to others unless its mode says so.
+        os.umask(0o077)
+        if places.exists and holder(places.lock) is not None and not is_awaited():
+            # Imported here alone: what it imports may start threads, and those do not survive the birth of a daemon.
+            from tidehub.local.applying import Running
+
+            if (running := Running.on(places)) is not None:
+                change(running, options, as_json=as_json)
+                return
+        places.ensure()
+        enter_scope(places.platform_id)
+        say = make_say()
+        if ends_with_logout():
+            from tidehub.local.service.manager import user_name
+
+            say.warn(
+                "this platform runs below a systemd of your own, which ends about 10 s after your last logout, and"
+                f" everybody's servers with it, unless you run: loginctl enable-linger {user_name()}"
+            )
+        for part in gone:
+            say.warn(f"{part.name} is missing and made anew: {part.meaning}")
+        for warning in loaded.warnings:
+            say.warn(str(warning))
+        try:
+            code = _detached(places, options, say) if detach else _attached(places, options, say)
+        finally:
+            say.rest()
+        raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def _going_back(places: Places) -> Iterator[None]:
+    """What took the place of a running platform, and cannot start, gives it back to what served before."""
     try:
-        code = _detached(places, options, say) if detach else _attached(places, options, say)
+        yield
+    except TidehubError as error:
+        from tidehub.local.supervisor.changing import Successor
+
+        former = Successor.former(places)
+        if former is None:
+            raise
+        print_lines([f"tidehub: {error}", "What was served before is served again."], sys.stderr)
+        former.become()
+
+
+def change(running: Running, options: UpOptions, *, as_json: bool) -> None:
+    """Change a platform that runs, and say what was changed."""
+    say = make_say()
+    try:
+        done = running.apply(options, say)
     finally:
         say.rest()
-    raise typer.Exit(code)
+    if as_json:
+        print_lines([json.dumps(done.to_json(), indent=2)])
+    elif done.plan.empty and not done.parts:
+        print_lines([f"Nothing has changed. The platform runs (process {done.pid})."])
+    else:
+        parts = ", ".join(done.parts) or "none"
+        print_lines(
+            [f"The platform is changed and goes on (process {done.pid}). Parts that started anew: {parts}."]
+        )
 
 
 def _attached(places: Places, options: UpOptions, say: ConsoleSay) -> int:
     from tidehub.local.platform import prepare
+    from tidehub.local.supervisor.detach import DAEMON
     from tidehub.local.supervisor.session import run
     from tidehub.system.notify import READY, STOPPING, ToldToManager, is_awaited, notify, status
 
     def ready(platform: Platform) -> None:
         say.rest()
-        print_lines([*platform.closing_lines(), "or with Ctrl-C here."])
+        if DAEMON not in os.environ:
+            print_lines([*platform.closing_lines(), "or with Ctrl-C here."])
         notify(READY, status(f"serves {platform.address}"))
 
     if not is_awaited():

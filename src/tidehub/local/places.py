@@ -78,6 +78,7 @@ class Places:
         self.secrets = self.private / "secrets.json"
         self.platform = self.private / "platform.json"
         self.lock = self.private / "lock"
+        self.former = self.private / "former.json"
         self.control = self.private / "control.sock"
         self.holder = self.private / "holder.sock"
         self.ports = self.private / "ports.json"

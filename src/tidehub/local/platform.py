@@ -5,23 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from tidehub import __version__
 from tidehub.capacity.fit import capacity as memory_to_give
-from tidehub.capacity.fit import fit, impossible
 from tidehub.capacity.queue import Capacity, capacity_of, reserves
-from tidehub.errors import TidehubError, UsageError
+from tidehub.errors import UsageError
 from tidehub.identity.demo_accounts import FILE_NAME
 from tidehub.local import notebook_side, parts
 from tidehub.local.addresses import (
     FRONT,
     Front,
-    free_ports,
-    front_of,
+    Ports,
     keep_ports,
-    on_this_machine,
     remember_ports,
 )
+from tidehub.local.changes import Served
 from tidehub.local.dask_parts import dask_parts
 from tidehub.local.databases import (
     check_databases,
@@ -31,8 +32,7 @@ from tidehub.local.databases import (
     open_ledger,
 )
 from tidehub.local.front.proxy import FrontDoor
-from tidehub.local.front.tls import TlsFiles
-from tidehub.local.hub.settings import HubSettings, LoginEndpoints, ProfileEnvironment
+from tidehub.local.hub.settings import HubSettings, LoginEndpoints
 from tidehub.local.identity_part import DemoLogin, prepare_identity
 from tidehub.local.isolation import Isolation, choose_isolation
 from tidehub.local.isolation.people import proxy_uid, services_uid
@@ -40,10 +40,12 @@ from tidehub.local.isolation.systemd import ensure_users_scope, move_to_users_sc
 from tidehub.local.machine import machine_cores, machine_memory
 from tidehub.local.people_on_machine import end_betrayed, end_everybody, observe
 from tidehub.local.places import Places
+from tidehub.local.preparation import Brought, bring_software, fitted, front_door_of, site_of, with_demo
 from tidehub.local.secrets import load_secrets
 from tidehub.local.service_files import remove_older_layout
-from tidehub.local.software import Software
-from tidehub.local.software.own import check_startable
+from tidehub.local.software import Software, pruning
+from tidehub.local.software.layout import default_root
+from tidehub.local.software.own import check_startable, source_digest
 from tidehub.local.supervisor.listeners import Listeners
 from tidehub.local.supervisor.platform import Platform, Prepare, Say, UpOptions
 from tidehub.local.unsupported import refuse_unsupported
@@ -52,19 +54,28 @@ from tidehub.login.entitled import largest_servers
 from tidehub.secrets.secret import Secret
 from tidehub.secrets.site_secrets import require
 from tidehub.site.model import Site
-from tidehub.site.reading.load import load_preset, load_site
 from tidehub.system.files import write_private
 from tidehub.system.notify import writes_to_journal
 
 
 @dataclass(frozen=True)
-class Prepared:
+class _Standing:
+    """What stays as it is while the site changes: sockets, ports, the address, how users' processes are kept apart."""
+
+    places: Places
+    listeners: Listeners
+    front: Front
+    door: FrontDoor
+    ports: Ports
+    isolation: Isolation
+
+
+@dataclass(frozen=True)
+class _Prepared:
     """What was brought and found before any configuration is rendered."""
 
     site: Site
-    software: Software
-    environments: Mapping[str, ProfileEnvironment]
-    proxy: list[str]
+    brought: Brought
     isolation: Isolation
     capacity: Capacity
 
@@ -80,79 +91,85 @@ def prepare(places: Places, options: UpOptions) -> Prepare:
     return work
 
 
-def site_of(options: UpOptions) -> Site:
-    """The site that `up` serves: the file's or the built-in one, with the environment's and the options' values."""
-    if options.site_file is None:
-        return load_preset("laptop", overrides=options.settings, environ=os.environ).site
-    return load_site(options.site_file, overrides=options.settings, environ=os.environ)
-
-
 def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platform:
     """The work of `tidehub up` before its parts start: brings software, renders configurations, names the parts.
 
     May take minutes at the first start. Raises `TidehubError`.
     """
-    demo = options.demo_login or site.login.provider == "demo"
-    front = _front(site, options, demo)
-    door = _door(site, front, options)
+    front, door = front_door_of(site, options)
     for warning in door.check():
         say.warn(warning)
     listeners = Listeners(places, lambda pid: move_to_users_scope(places.platform_id, pid))
     listeners.recover()
     try:
-        return _assemble(site, places, options, say, listeners, front, door)
+        listeners.open(FRONT, door.address, door.port)
+        ports = keep_ports(places.ports, listeners, low=os.geteuid() == 0)
+        listeners.keep()
+        check_databases(places)
+        if site.machine.database_url:
+            check_hub_database(site.machine.database_url)
+        site = fitted(site, options, say)
+        places.ensure()
+        remove_older_layout(places.services)
+        with pruning.choosing(default_root()):
+            brought = bring_software(site, say)
+            ensure_users_scope(places.platform_id)
+            isolation = choose_isolation(places)
+            listeners.shelter()
+            mend_people(places, isolation, say.warn)
+            standing = _Standing(places, listeners, front, door, ports, isolation)
+            return _compose(standing, site, brought, options, say)
     except BaseException:
         listeners.leave(nothing_runs=False)
         raise
 
 
-def _assemble(
-    site: Site,
-    places: Places,
-    options: UpOptions,
-    say: Say,
-    listeners: Listeners,
-    front: Front,
-    door: FrontDoor,
-) -> Platform:
-    demo = options.demo_login or site.login.provider == "demo"
-    listeners.open(FRONT, door.address, door.port)
-    ports = keep_ports(places.ports, listeners, low=os.geteuid() == 0)
-    listeners.keep()
-    check_databases(places)
-    if site.machine.database_url:
-        check_hub_database(site.machine.database_url)
-    prepared = _prepare(site, places, options, say)
-    listeners.shelter()
-    mend_people(places, prepared.isolation, say.warn)
-    site = prepared.site
+def _again(standing: _Standing, wanted: Mapping[str, Any], say: Say) -> Platform:
+    """The same platform for a changed site: `wanted` is `changes.Served` in JSON. The parts run meanwhile."""
+    site = Site.model_validate(wanted["site"])
+    options = UpOptions.from_json(wanted["options"])
+    # Ports that were found stolen at the start have been dealt with.
+    known = replace(standing, ports=Ports(standing.ports.of))
+    with pruning.choosing(default_root()):
+        return _compose(known, site, bring_software(site, say), options, say)
+
+
+def _compose(standing: _Standing, site: Site, brought: Brought, options: UpOptions, say: Say) -> Platform:
+    places, listeners, isolation, ports = (
+        standing.places,
+        standing.listeners,
+        standing.isolation,
+        standing.ports,
+    )
+    prepared = _Prepared(site, brought, isolation, _capacity(site))
+    pruning.write_down(brought.software.root, places.state, brought.used())
     setting = parts.Setting(
         site=site,
         places=places,
-        front=front,
-        door=door,
+        front=standing.front,
+        door=standing.door,
         secrets=load_secrets(places.secrets),
         ports=ports.of,
         listeners=listeners,
-        service=_service(prepared.software),
+        service=_service(brought.software),
     )
-    login = _demo_login(setting, options, demo)
+    login = _demo_login(setting, options, with_demo(site, options))
     endpoints, client_secret = _login(setting, login, options)
-    side = notebook_side.install(prepared.software.root / "notebook-side")
-    readable = (prepared.software.root,)
+    side = notebook_side.install(brought.software.root / "notebook-side")
+    readable = (brought.software.root,)
     _render_hub(setting, prepared, endpoints, side, readable, identity=login is not None)
     ledger = open_ledger(places, prepared.capacity, say.warn)
     if ports.stolen:
-        end_betrayed(ports, ledger, prepared.isolation, database=_hub_database(setting), say=say)
+        end_betrayed(ports, ledger, isolation, database=_hub_database(setting), say=say)
     # Only now: a start that fails before this must find the theft again.
     remember_ports(places.ports, ports)
     ledger.resume()
     own_uid = proxy_uid() if os.geteuid() == 0 else None
-    roots = {slug: environment.python.parent.parent for slug, environment in prepared.environments.items()}
+    roots = {slug: environment.python.parent.parent for slug, environment in brought.environments.items()}
     components = [
         parts.logs(setting, client_secret),
-        parts.proxy(setting, prepared.proxy, uid=own_uid, gid=own_uid, tell=say.warn),
-        *dask_parts(setting, roots, prepared.isolation.kind, prepared.capacity, readable),
+        parts.proxy(setting, brought.proxy, uid=own_uid, gid=own_uid, tell=say.warn),
+        *dask_parts(setting, roots, isolation.kind, prepared.capacity, readable),
         *([parts.identity(setting)] if login else []),
         parts.hub(
             setting,
@@ -161,80 +178,49 @@ def _assemble(
         ),
         *([culler] if (culler := parts.culler(setting)) else []),
     ]
-    secrets = (*setting.secrets, client_secret)
-    prepared.isolation.enter_platform()
+    isolation.enter_platform()
 
     def leave(nothing_runs: bool) -> None:
         listeners.leave(nothing_runs=nothing_runs)
-        prepared.isolation.leave_platform()
+        isolation.leave_platform()
 
     return Platform(
-        components=[replace(one, groups=prepared.isolation.part_groups(one.name)) for one in components],
-        address=front.public_url,
-        gaps=prepared.isolation.gaps(),
-        secrets=secrets,
-        before_stop=end_everybody(ledger, prepared.isolation),
-        observe=observe(setting, ledger, prepared.isolation),
+        components=[replace(one, groups=isolation.part_groups(one.name)) for one in components],
+        address=standing.front.public_url,
+        gaps=isolation.gaps(),
+        secrets=(*setting.secrets, client_secret),
+        before_stop=end_everybody(ledger, isolation),
+        observe=observe(setting, ledger, isolation),
         after_stop=leave,
-        closing_lines=lambda: closing_lines(setting, login, prepared.isolation.gaps()),
+        closing_lines=lambda: closing_lines(setting, login, isolation.gaps()),
+        serves=served(site, options, brought).to_json(),
+        again=partial(_again, standing),
+        hand_over=listeners.hand_over,
+        tidy=partial(_tidy, brought.software.root, places, isolation),
     )
 
 
-def _front(site: Site, options: UpOptions, demo: bool) -> Front:
-    front = front_of(
-        site,
-        port=options.port,
-        demo=demo,
-        demo_in_public=options.demo_login_on_public_address,
-        free_port=free_ports(1)[0],
+def _tidy(root: Path, places: Places, isolation: Isolation) -> list[str]:
+    """Remove the software that nothing uses any more, and say which."""
+    running = [Path(one.handle.program) for one in isolation.running() if one.handle.program]
+    return [
+        f"removed {path}, which nothing uses any more" for path in pruning.prune(root, places.state, running)
+    ]
+
+
+def served(site: Site, options: UpOptions, brought: Brought) -> Served:
+    """What a platform of these serves, to be compared with what it should serve; the source is that of this tidehub."""
+    return Served(
+        site=site.model_dump(mode="json", by_alias=True),
+        options=options.to_json(),
+        environments={slug: one.version for slug, one in brought.environments.items()},
+        program=source_digest(),
+        version=__version__,
     )
-    if (
-        demo
-        and site.login.provider == "demo"
-        and not on_this_machine(site)
-        and not options.demo_login_on_public_address
-    ):
-        raise UsageError(
-            f"the site's address is {site.site.url}, and its login is the embedded one for trying out",
-            expected="login.provider: egi-check-in or oidc for a public address",
-            fix="give the site a real provider; or remove site.url; or, if everybody who can reach the "
-            "address may try trial passwords, say --demo-login-on-public-address",
-        )
-    return front
 
 
-def _door(site: Site, front: Front, options: UpOptions) -> FrontDoor:
-    tls, beside = None, (options.site_file or Path("tidehub.yaml")).absolute().parent
-    if front.tls and site.machine.tls:
-        tls = TlsFiles(beside / site.machine.tls.certificate, beside / site.machine.tls.key)
-    return FrontDoor(front.listen, front.port, tls, site.machine.trusted_proxies)
-
-
-def _prepare(site: Site, places: Places, options: UpOptions, say: Say) -> Prepared:
+def _capacity(site: Site) -> Capacity:
     memory, cores = machine_memory(), machine_cores()
-    if options.fit:
-        site, notes = fit(site, memory, cores)
-        for note in notes:
-            say.note(note)
-    problems = impossible(site, memory, cores)
-    if problems:
-        raise TidehubError(
-            "this site does not fit this machine: " + "; ".join(problems),
-            fix="use a larger machine, smaller sizes in the site file, or try it out with --fit",
-        )
-    places.ensure()
-    remove_older_layout(places.services)
-    software = Software(progress=_Progress(say))
-    environments = {}
-    for profile in site.notebooks.profiles:
-        own = profile if profile.packages or profile.lock else None
-        made = software.environment(own)
-        environments[profile.slug] = ProfileEnvironment(
-            python=made.python, bin=made.bin, version=made.version
-        )
-    proxy = software.proxy()
-    ensure_users_scope(places.platform_id)
-    isolation = choose_isolation(places)
     given = memory_to_give(memory, site)
     largest = max(server.memory.guarantee for server in largest_servers(site))
     with_dask = site.dask.engine == "gateway"
@@ -244,9 +230,7 @@ def _prepare(site: Site, places: Places, options: UpOptions, say: Say) -> Prepar
         scheduler=site.dask.scheduler.memory if with_dask else 0,
         worker=site.dask.worker.memory.default if with_dask else 0,
     )
-    return Prepared(
-        site, software, environments, proxy, isolation, capacity_of(given, cores, reserved=reserved)
-    )
+    return capacity_of(given, cores, reserved=reserved)
 
 
 def _service(software: Software) -> parts.Service:
@@ -288,7 +272,7 @@ def _login(
 
 def _render_hub(
     setting: parts.Setting,
-    prepared: Prepared,
+    prepared: _Prepared,
     endpoints: LoginEndpoints,
     side: Path,
     readable: tuple[Path, ...],
@@ -310,7 +294,7 @@ def _render_hub(
         dashboards_url=setting.dashboards_url if with_dask else None,
         identity_url=setting.identity_url if identity else None,
         login=endpoints,
-        environments=dict(prepared.environments),
+        environments=dict(prepared.brought.environments),
         notebook_side=side,
         readable=readable,
         database_url=_hub_database(setting),
@@ -348,18 +332,3 @@ def closing_lines(setting: parts.Setting, login: DemoLogin | None, gaps: Sequenc
         f"Stop with: tidehub down --state {state}",
     ]
     return lines
-
-
-class _Progress:
-    """Software's progress, said in the supervisor's voice."""
-
-    def __init__(self, say: Say) -> None:
-        self._say = say
-
-    def step(self, text: str) -> None:
-        self._say.step(text)
-
-    def detail(self, text: str) -> None:
-        self._say.step(text)
-
-    def done(self) -> None: ...

@@ -182,3 +182,19 @@ def _make(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def report(places: RoomPlaces) -> dict[str, object]:
+    """The same for `status`, in JSON's types; `problem` is empty where there is none."""
+    try:
+        now = room(places)
+    except TidehubError as error:
+        return {"problem": error.what}
+    return {
+        "name": disk_name(places.state),
+        "total": now.total,
+        "free": now.users,
+        "minimum": now.minimum,
+        "reserve": places.reserve.exists(),
+        "problem": shortage(places),
+    }

@@ -14,6 +14,7 @@ from tidehub.local.places import Places
 from tidehub.local.secrets import change_secrets, load_secrets, made_at
 from tidehub.local.supervisor.client import is_running, platform_status
 from tidehub.local.supervisor.lock import hold
+from tidehub.local.supervisor.state import KEPT
 from tidehub.secrets.changes import Rotated, require_accepted
 from tidehub.secrets.declared import Declared, Kept, find, kept_by
 from tidehub.secrets.secret import Secret
@@ -88,10 +89,9 @@ def _require_stopped(places: Places, declared: Declared) -> None:
             expected="a stopped platform: a part that starts anew would have another value than the rest",
             fix=f"run: tidehub down --state {places.state}, rotate, then tidehub up",
         )
-    if status["state"] == "crashed":
+    if status["state"] in ("crashed", KEPT):
         raise TidehubError(
-            f"the platform in {places.state} ended without a clean stop; people's processes may still use "
-            f"{declared.name}",
+            f"users' servers and clusters of {places.state} may still run, and use {declared.name}",
             fix="run tidehub up, which takes them over, then tidehub down, then rotate",
         )
 

@@ -174,6 +174,7 @@ class Isolation(ABC):
                 mark=mark,
                 keeper=keeper,
                 keeper_started=first.started if first else 0,
+                program=spec.argv[0],
             )
             self._launches.record(spec, handle, refuse=self._refusal(spec))
             try:

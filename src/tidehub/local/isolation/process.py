@@ -28,6 +28,8 @@ class ProcessHandle:
     keeper: int = 0
     """The first process of the tree's own pid namespace, if it has one: all others end with it."""
     keeper_started: int = 0
+    program: str = ""
+    """What was started: it lies in the environment that must stay until the end of the tree."""
 
     def to_state(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -48,6 +50,7 @@ class ProcessHandle:
                 mark=str(state.get("mark", "")),
                 keeper=int(state.get("keeper", 0)),
                 keeper_started=int(state.get("keeper_started", 0)),
+                program=str(state.get("program", "")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise TidehubError(

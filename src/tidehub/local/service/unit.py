@@ -37,8 +37,7 @@ class Unit:
     def text(self) -> str:
         """The whole file."""
         words = [*self.command, "up", "--state", str(self.state), *self.arguments]
-        # Variables are expanded in a command's arguments, and nowhere else.
-        program = " ".join([quoted(words[0]), *(quoted(word).replace("$", "$$") for word in words[1:])])
+        again = [*self.command, "reload", "--state", str(self.state)]
         mounts = " ".join(quoted(str(path)) for path in (self.state, *self.paths))
         edit = f"systemctl {'--user ' if self.of_user else ''}edit"
         lines = [
@@ -59,7 +58,9 @@ class Unit:
             "Type=notify",
             "NotifyAccess=main",
             *(f"Environment={quoted(f'{name}={value}')}" for name, value in self.environment.items()),
-            f"ExecStart={program}",
+            f"ExecStart={_command_line(words)}",
+            "# Applies a changed site file or tidehub to the running platform; nobody's work ends.",
+            f"ExecReload={_command_line(again)}",
             "# A first start brings software, and says in the status how far it is.",
             "TimeoutStartSec=infinity",
             "# `up` alone gets the signal, and stops everything in order.",
@@ -83,6 +84,11 @@ class Unit:
             f"WantedBy={'default' if self.of_user else 'multi-user'}.target",
         ]
         return "\n".join(lines) + "\n"
+
+
+def _command_line(words: Sequence[str]) -> str:
+    # Variables are expanded in a command's arguments, and nowhere else.
+    return " ".join([quoted(words[0]), *(quoted(word).replace("$", "$$") for word in words[1:])])
 
 
 def unit_name(state: Path, default: Path) -> str:

@@ -61,6 +61,12 @@ def source_files(package: Path) -> dict[str, bytes]:
     return found
 
 
+def source_digest() -> str:
+    """The name of the running package's source: another one after every edit, wherever it lies."""
+    files = source_files(PACKAGE)
+    return digest(*(part for name, content in files.items() for part in (os.fsencode(name), content)))
+
+
 def root_for(root: Path) -> Path:
     """Where this user's tidehub goes: the software root, or one of the user's own where that is somebody else's."""
     if not root.exists() or ours(root):

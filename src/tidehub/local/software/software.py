@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
 from tidehub.local import process
@@ -75,20 +74,6 @@ class Software:
         """The Python that new environments get; as root one that every user can run."""
         self._prepare()
         return interpreter.choose(everyone=os.geteuid() == 0)
-
-    def prune(self, in_use: Iterable[str] = ()) -> list[Path]:
-        """Remove environments that are neither in `in_use` (versions) nor a profile's newest one; return
-        their paths.
-        """
-        kept = set(in_use)
-        kept |= {link.resolve().name for link in (self.root / "profiles").glob("*") if link.is_symlink()}
-        removed = []
-        for directory in sorted((self.root / "environments").glob("*-py*")):
-            if directory.is_dir() and directory.name not in kept:
-                with directories.locked(self.root, f"environments-{directory.name}", self._progress):
-                    directories.remove(directory)
-                removed.append(directory)
-        return removed
 
     def _made(self, kind: str, wish: environments.Wish) -> Environment:
         folder = self.root / kind

@@ -19,7 +19,7 @@ from tidehub.local.supervisor.ending import (
     wake_and_ask,
 )
 from tidehub.local.supervisor.lock import holder
-from tidehub.local.supervisor.state import PlatformState, forget_state, read_state
+from tidehub.local.supervisor.state import KEPT, PlatformState, forget_state, read_state
 from tidehub.system.processes import start_ticks
 
 STOP_TIMEOUT = 120.0
@@ -27,7 +27,9 @@ STOP_TIMEOUT = 120.0
 HURRIED_TIMEOUT = 20.0
 """The same with `--now`."""
 SILENCE = 10.0
-"""Seconds without a word after which it is asked whether it is still there; see `session.HEARTBEAT`."""
+"""Seconds without a word after which it is asked whether it is still there; see `control.HEARTBEAT`."""
+LEAVE = "leave"
+"""The request to stop the parts alone: not `stop` with a word beside it, which an earlier tidehub would not look at."""
 _LEAVING = 5.0
 _RELEASE_TIMEOUT = 15.0
 _POLL = 0.1
@@ -35,8 +37,9 @@ _POLL = 0.1
 
 def platform_status(places: Places) -> dict[str, object]:
     """What runs on this state; `state` is one of the supervisor's phases, or `none` (never set up), `stopped`,
-    `crashed` (the supervisor is gone without a clean stop), `rebooted` (so is it, with everything else, because the
-    machine was started anew), `preparing` or `silent` (it does not answer).
+    `kept` (the parts were stopped, users' servers and clusters were not), `crashed` (the supervisor is gone without a
+    clean stop), `rebooted` (so is it, with everything else, because the machine was started anew), `preparing` or
+    `silent` (it does not answer).
 
     `healthy` is true when all parts of a running platform are ready. Raises `TidehubError` when it cannot be seen.
     """
@@ -66,12 +69,9 @@ def _without_answer(places: Places) -> dict[str, object]:
         return {"state": "preparing" if preparing else "silent", "pid": pid or None}
     if left is None:
         return {"state": "stopped"}
-    return {"state": "rebooted" if left.before_reboot else "crashed", **_kept(left)}
-
-
-def _kept(left: PlatformState) -> dict[str, object]:
     content = asdict(left)
-    return {name: content[name] for name in ("pid", "since", "address", "version")}
+    known = {name: content[name] for name in ("pid", "since", "address", "version")}
+    return {"state": "rebooted" if left.before_reboot else KEPT if left.state == KEPT else "crashed", **known}
 
 
 def stop_platform(places: Places, said: Callable[[str], None], *, now: bool = False) -> int:
@@ -92,12 +92,36 @@ def stop_platform(places: Places, said: Callable[[str], None], *, now: bool = Fa
         forget_state(places.platform)
         said(f"Nothing runs in {places.state}: the machine was started anew since.")
     elif left is not None or not willing:
-        if pid is None and left is not None:
+        if pid is None and left is not None and left.state != KEPT:
             said(f"the supervisor (process {left.pid}) is gone without a clean stop")
         end_remains(places, left, said, now=now)
     elif pid is None:
         said(f"Nothing runs in {places.state}.")
     return 0 if willing else FAILED
+
+
+def leave_platform(places: Places, said: Callable[[str], None]) -> int:
+    """Stop the parts, and nothing of the users; returns the exit code as `stop_platform` does.
+
+    A supervisor that does not answer, or is of a tidehub that cannot do this, is killed: its parts end with it, and
+    users' servers and clusters, which are no children of theirs, do not. Raises `TidehubError` when it does not end.
+    """
+    pid = holder(places.lock) if _visible(places) else None
+    if pid is None:
+        said(f"No parts of a platform run in {places.state}.")
+        return 0
+    require_seen(places, pid)
+    try:
+        if answers(places, pid):
+            return 0 if _talk(places, pid, said, {"do": LEAVE}, STOP_TIMEOUT) else FAILED
+    except ConnectionError:
+        found = _record(places)
+        if (found is None or found.state != "preparing") and _released(places, pid, _LEAVING):
+            return 0
+    said(f"the supervisor (process {pid}) does not answer")
+    # Not SIGTERM: that asks for the end of everything.
+    _kill(places, pid, said)
+    return FAILED
 
 
 def _record(places: Places) -> PlatformState | None:
@@ -110,12 +134,7 @@ def _record(places: Places) -> PlatformState | None:
 
 def _stop_supervisor(places: Places, pid: int, said: Callable[[str], None], *, now: bool) -> bool:
     """End the process that holds the state; whether it ended by itself, with all that it had started."""
-    if not pid:
-        raise TidehubError(
-            f"{places.state} is in use by a process that cannot be seen from here",
-            expected="to be run where the platform was started (the same container)",
-            fix="run it there",
-        )
+    require_seen(places, pid)
     try:
         if answers(places, pid):
             return _stop_by_request(places, pid, said, now=now)
@@ -141,13 +160,24 @@ def _stop_supervisor(places: Places, pid: int, said: Callable[[str], None], *, n
 
 
 def _stop_by_request(places: Places, pid: int, said: Callable[[str], None], *, now: bool) -> bool:
-    until = time.monotonic() + (HURRIED_TIMEOUT if now else STOP_TIMEOUT)
-    clean, done, hurry = False, False, now
+    patience = HURRIED_TIMEOUT if now else STOP_TIMEOUT
+    return _talk(places, pid, said, {"do": "stop", "hurry": now}, patience)
+
+
+def _talk(
+    places: Places, pid: int, said: Callable[[str], None], request: dict[str, object], patience: float
+) -> bool:
+    """Ask the supervisor to end, and wait for that; whether all that it had started ended by itself."""
+    until = time.monotonic() + patience
+    clean, done = False, False
     while not done and time.monotonic() < until:
         try:
-            for answer in ask_supervisor(places.control, {"do": "stop", "hurry": hurry}, timeout=SILENCE):
+            for answer in ask_supervisor(places.control, request, timeout=SILENCE):
                 if "said" in answer:
                     said(str(answer["said"]))
+                if answer.get("ok") is False:
+                    said(f"the supervisor (process {pid}) is of an earlier tidehub: {answer.get('error')}")
+                    return _kill(places, pid, said)
                 clean, done = clean or bool(answer.get("clean")), done or bool(answer.get("done"))
                 if time.monotonic() > until:
                     break
@@ -159,11 +189,21 @@ def _stop_by_request(places: Places, pid: int, said: Callable[[str], None], *, n
             if not _still_answers(places, pid):
                 said(f"the supervisor (process {pid}) does not answer any more")
                 return _kill(places, pid, said)
-        hurry = False  # a second one would be the order to hurry
+        request = {**request, "hurry": False}  # a second one would be the order to hurry
     if _released(places, pid, _RELEASE_TIMEOUT):
         return clean
     said(f"the supervisor (process {pid}) did not end in time")
     return _kill(places, pid, said)
+
+
+def require_seen(places: Places, pid: int) -> None:
+    """Raise `TidehubError` when the process that holds the state has no number here (another container)."""
+    if not pid:
+        raise TidehubError(
+            f"{places.state} is in use by a process that cannot be seen from here",
+            expected="to be run where the platform was started (the same container)",
+            fix="run it there",
+        )
 
 
 def _still_answers(places: Places, pid: int) -> bool:
@@ -224,4 +264,4 @@ def anything_to_stop(places: Places) -> bool:
 
 def is_running(status: Mapping[str, object]) -> bool:
     """Whether a supervisor is at work, whatever its parts do."""
-    return status["state"] not in ("none", "stopped", "crashed", "rebooted")
+    return status["state"] not in ("none", "stopped", KEPT, "crashed", "rebooted")

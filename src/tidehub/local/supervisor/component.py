@@ -78,3 +78,18 @@ class Component:
     stop_timeout: float = 10.0
     """How long it may take to end before it is killed."""
     stop_signal: signal.Signals = signal.SIGTERM
+
+    def starts_otherwise(self, other: Component) -> bool:
+        """Whether its process would be another one than `other`'s: program, environment, rights, sockets."""
+        return any(one != two for one, two in zip(self._start(), other._start(), strict=True))
+
+    def _start(self) -> tuple[object, ...]:
+        return (
+            list(self.argv),
+            dict(self.env),
+            self.cwd,
+            (self.uid, self.gid),
+            list(self.groups),
+            list(self.capabilities),
+            {name: one.fileno() for name, one in self.sockets.items()},
+        )

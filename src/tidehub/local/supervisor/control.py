@@ -17,6 +17,9 @@ from tidehub.system.files import os_fault
 ANSWER_TIMEOUT = 15.0
 _PEER_CREDENTIALS = struct.Struct("3i")
 
+HEARTBEAT = 2.0
+"""Seconds after which whoever waits for an end is told at the latest that the supervisor still works on it."""
+
 Answer = Mapping[str, object]
 Handler = Callable[[Mapping[str, object]], AsyncIterator[Answer]]
 
@@ -89,6 +92,35 @@ class ControlServer:
         finally:
             self._talks.discard(talk)
             writer.close()
+
+
+class Publisher:
+    """What happens, told to everybody who waits for its end."""
+
+    def __init__(self) -> None:
+        self._queues: set[asyncio.Queue[Answer]] = set()
+
+    def publish(self, answer: Answer) -> None:
+        for queue in self._queues:
+            queue.put_nowait(answer)
+
+    async def follow(self, last: str) -> AsyncIterator[Answer]:
+        """What is published from now on, to an answer with the key `last`, or `done`, which is the end of everything;
+        in silence, that we are there.
+        """
+        queue: asyncio.Queue[Answer] = asyncio.Queue()
+        self._queues.add(queue)
+        try:
+            while True:
+                try:
+                    answer = await asyncio.wait_for(queue.get(), HEARTBEAT)
+                except TimeoutError:
+                    answer = {"ok": True}
+                yield answer
+                if last in answer or "done" in answer:
+                    return
+        finally:
+            self._queues.discard(queue)
 
 
 async def _send(writer: asyncio.StreamWriter, answer: Answer) -> None:

@@ -67,6 +67,9 @@ class Keeper:
         self._own = own
         self._process: Process | None = None
         self._stopping = False
+        self._renewal: asyncio.Future[None] | None = None
+        self._replaced: Process | None = None
+        """The process that `renew` ended: that it is over is no failure."""
 
     @property
     def pid(self) -> int | None:
@@ -84,6 +87,11 @@ class Keeper:
                 self.ready.clear()
                 if self._stopping:
                     return
+                if self._replaced is not None and self._replaced is self._process:
+                    self._replaced = None
+                    continue
+                if self._renewal is not None and not self._renewal.done():
+                    self._renewal.set_exception(self._start_failed(problem))
                 if not self.first_ready.is_set():
                     self._become(PartState.FAILED, problem)
                     raise self._start_failed(problem)
@@ -100,6 +108,26 @@ class Keeper:
     async def stop(self) -> bool:
         """End it: signal, deadline, kill. True when it ended by itself in time."""
         self._stopping = True
+        willing = await self._end()
+        self._become(PartState.STOPPED, "")
+        self._log.close()
+        return willing
+
+    async def renew(self, component: Component) -> None:
+        """Start it anew as `component` says, and return when it is ready. Raises `StartFailed` when the first start
+        does not succeed; further ones follow all the same.
+        """
+        self._renewal = asyncio.get_running_loop().create_future()
+        try:
+            # Before the end of the old process, after which the next one starts at once.
+            self.component = component
+            self._replaced = self._process if self.pid is not None else None
+            await self._end()
+            await self._renewal
+        finally:
+            self._renewal = None
+
+    async def _end(self) -> bool:
         self.ready.clear()
         process, willing = self._process, True
         if process is not None and process.running:
@@ -112,8 +140,6 @@ class Keeper:
                 self._tell(f"{self.component.name}: did not end in {self.component.stop_timeout:g} s; killed")
                 process.kill()
                 await process.ended()
-        self._become(PartState.STOPPED, "")
-        self._log.close()
         return willing
 
     def kill(self) -> None:
@@ -212,6 +238,8 @@ class Keeper:
         self._become(PartState.READY, "")
         self.ready.set()
         self.first_ready.set()
+        if self._renewal is not None and not self._renewal.done():
+            self._renewal.set_result(None)
         if again:
             self._tell(f"{self.component.name}: ready again")
             if self.component.on_restart is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -159,6 +160,14 @@ class Listeners:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_PATIENCE)
             self._places.holder.unlink(missing_ok=True)
+
+    def hand_over(self) -> None:
+        """Have the holder keep all of them for the program that this process is about to become: its line stays open
+        across execve(2). Call it before `leave`.
+        """
+        if self._line is not None:
+            os.set_inheritable(self._line.detach(), True)
+            self._line = None
 
     @staticmethod
     def _say(line: socket.socket | None, word: bytes) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from tidehub.local.logs.policy import Bucket
 from tidehub.local.logs.rotating import LineCutter, RotatingLog, outputs_to
+from tidehub.local.supervisor.platform import Say
 from tidehub.printable import printable
 from tidehub.secrets.redaction import Redactor
 
@@ -17,7 +18,7 @@ REMEMBERED_OF_A_LINE = 4096
 PART_RATE, PART_BURST = 2.0 * 2**20, 16.0 * 2**20
 """Bytes a second, and at once, that a part may print; one that prints more waits, and the supervisor does not."""
 
-__all__ = ["LineCutter", "LogPipe", "Redactor", "RotatingLog", "lines_that_matter", "outputs_to"]
+__all__ = ["LineCutter", "LogPipe", "LoggedSay", "Redactor", "RotatingLog", "lines_that_matter", "outputs_to"]
 
 _CAUSES = ("Traceback (most recent call last)", "critical", "fatal", "error", "cannot", "failed", "refused")
 
@@ -89,3 +90,21 @@ def lines_that_matter(lines: Sequence[str], most: int = 12) -> list[str]:
 
 
 _LOWERED = tuple(word.lower() for word in _CAUSES)
+
+
+class LoggedSay:
+    """What should be known or acted on goes to the supervisor's log too: a detached platform has no terminal."""
+
+    def __init__(self, say: Say, log: Callable[[str], None]) -> None:
+        self._log = log
+        self._said = say
+        self.step = say.step
+        self.done = say.done
+
+    def note(self, text: str) -> None:
+        self._log(text)
+        self._said.note(text)
+
+    def warn(self, text: str) -> None:
+        self._log(f"warning: {text}")
+        self._said.warn(text)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,6 +40,48 @@ class UpOptions:
     settings: tuple[tuple[str, Any], ...] = ()
     """Keys of the site and the values that replace the file's (`--set`)."""
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; see `from_json`."""
+        return {
+            **asdict(self),
+            "site_file": None if self.site_file is None else str(self.site_file),
+            "settings": [list(one) for one in self.settings],
+        }
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> UpOptions:
+        """What `to_json` gave. Raises `TypeError` for something else."""
+        file, settings = found.get("site_file"), found.get("settings", [])
+        return cls(
+            **{
+                **found,
+                "site_file": None if file is None else Path(file),
+                "settings": tuple((str(key), value) for key, value in settings),
+            }
+        )
+
+    def over(self, before: UpOptions) -> UpOptions:
+        """These options where they are given, and those of before where they are not."""
+        return UpOptions(
+            site_file=self.site_file or before.site_file,
+            port=before.port if self.port is None else self.port,
+            demo_login=self.demo_login or before.demo_login,
+            demo_login_on_public_address=self.demo_login_on_public_address
+            or before.demo_login_on_public_address,
+            fit=self.fit or before.fit,
+            settings=self.settings or before.settings,
+        )
+
+    def words(self) -> list[str]:
+        """The same on the command line of `tidehub up`."""
+        flags = ("demo_login", "demo_login_on_public_address", "fit")
+        return [
+            *(["--site", str(self.site_file)] if self.site_file else []),
+            *(["--port", str(self.port)] if self.port is not None else []),
+            *(f"--{name.replace('_', '-')}" for name in flags if getattr(self, name)),
+            *(word for key, value in self.settings for word in ("--set", f"{key}={json.dumps(value)}")),
+        ]
+
 
 async def _observe_nothing() -> Mapping[str, object]:
     return {}
@@ -49,6 +92,10 @@ async def _nothing_to_stop(grace: float) -> None:
 
 
 def _nothing_to_give_back(nothing_runs: bool) -> None:
+    return None
+
+
+def _nothing_to_hand_over() -> None:
     return None
 
 
@@ -77,6 +124,14 @@ class Platform:
     """Called when all parts have ended, also after a failed start; true when nothing of the users runs any more."""
     observe: Callable[[], Awaitable[Mapping[str, object]]] = _observe_nothing
     """For `status`: JSON-able keys such as `servers` and `clusters`."""
+    serves: Mapping[str, Any] = field(default_factory=dict)
+    """What it serves, in JSON's types: `changes.Served`. Empty where it cannot be changed while it runs."""
+    again: Callable[[Mapping[str, Any], Say], Platform] | None = None
+    """Makes the same platform for something else to serve, while this one runs; called in another thread."""
+    hand_over: Callable[[], None] = _nothing_to_hand_over
+    """Called when the parts have ended, before this program becomes another one that goes on with the same state."""
+    tidy: Callable[[], Sequence[str]] = _say_nothing
+    """Removes what is of no use any more and says what that was; called in another thread, now and then."""
     closing_lines: Callable[[], Sequence[str]] = _say_nothing
     """What a person reads when all is ready: accounts with passwords, where the state lives, how to stop.
 

@@ -2,28 +2,29 @@
 
 Exit codes: 0 after a clean stop of a running platform, however it was asked for (Ctrl-C, SIGTERM, `down`);
 130 when it was asked for before all was ready; 1 when something had to be killed or could not be ended.
-
-A SIGHUP that was ignored when tidehub was started stays ignored (`nohup`, and `up --detach` always).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
+import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from types import FrameType
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from tidehub import __version__
 from tidehub.errors import FAILED, INTERRUPTED, TidehubError
 from tidehub.local.places import Places
-from tidehub.local.room import disk_name, give_reserve_back, keep_reserve, room, shortage
-from tidehub.local.supervisor.control import Answer, ControlServer
+from tidehub.local.room import give_reserve_back, keep_reserve, report, shortage
+from tidehub.local.supervisor.changing import SUCCEEDS, Successor, change, tidy_now_and_then
+from tidehub.local.supervisor.control import Answer, ControlServer, Publisher
+from tidehub.local.supervisor.holder import anything_runs
 from tidehub.local.supervisor.lock import hold
-from tidehub.local.supervisor.log import RotatingLog, outputs_to
+from tidehub.local.supervisor.log import LoggedSay, RotatingLog, outputs_to
 from tidehub.local.supervisor.platform import Platform, Prepare, Say
+from tidehub.local.supervisor.signals import stop_signals, stop_signals_interrupt
 from tidehub.local.supervisor.state import (
+    KEPT,
     PlatformState,
     forget_state,
     own_state,
@@ -43,15 +44,6 @@ LOOK = 5.0
 
 _NOT_SHOWN = ("extra", "started", "groups")
 
-HEARTBEAT = 2.0
-"""Seconds after which whoever waits for the stop is told at the latest that the supervisor still works on it."""
-
-
-def stop_signals() -> tuple[signal.Signals, ...]:
-    """What asks this process to stop."""
-    hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
-    return (signal.SIGINT, signal.SIGTERM, *hangup)
-
 
 def run(places: Places, prepare: Prepare, say: Say, on_ready: Callable[[Platform], None]) -> int:
     """Hold the state, run the platform until it is asked to stop; returns the exit code.
@@ -59,7 +51,11 @@ def run(places: Places, prepare: Prepare, say: Say, on_ready: Callable[[Platform
     `places.ensure()` must have been called. Raises `Locked`, and `TidehubError` for everything foreseen.
     """
     with hold(places.lock):
-        return _Session(places, say, on_ready).run(prepare)
+        session = _Session(places, say, on_ready)
+        code = session.run(prepare)
+    if session.successor is not None:
+        session.successor.become()
+    return code
 
 
 class _Session:
@@ -72,8 +68,12 @@ class _Session:
         self._phase = "preparing"
         self._platform: Platform | None = None
         self._supervisor: Supervisor | None = None
-        self._listeners: set[asyncio.Queue[Answer]] = set()
+        self._published = Publisher()
         self._write_due = False
+        self._leaving = False
+        self._changing: asyncio.Task[None] | None = None
+        self.successor: Successor | None = None
+        """What goes on with the state when this run is over."""
 
     def run(self, prepare: Prepare) -> int:
         before = self._state_before()
@@ -82,8 +82,8 @@ class _Session:
             keep_reserve(self._places)
         self._write_state()
         try:
-            with _stop_signals_interrupt():
-                platform = prepare(_LoggedSay(self._say, self._tell_log))
+            with stop_signals_interrupt():
+                platform = prepare(LoggedSay(self._say, self._tell_log))
         except BaseException as error:
             self._put_back(before)
             if isinstance(error, KeyboardInterrupt):
@@ -101,10 +101,13 @@ class _Session:
                 self._tell_log(f"not started: {error}")
                 raise
             finally:
+                if self.successor is not None:
+                    platform.hand_over()
                 platform.after_stop(self._nothing_runs)
                 self._log.close()
 
     async def _go(self, platform: Platform) -> int:
+        self._untidy = asyncio.Event()
         self._asked = asyncio.Event()
         self._hurried = asyncio.Event()
         self._supervisor = supervisor = Supervisor(
@@ -118,7 +121,7 @@ class _Session:
         await control.open()
         loop = asyncio.get_running_loop()
         for number in stop_signals():
-            loop.add_signal_handler(number, self._ask_to_stop)
+            loop.add_signal_handler(number, self._signalled)
         self._phase = "starting"
         self._changed()
         asked = asyncio.create_task(self._asked.wait(), name="asked to stop")
@@ -136,12 +139,17 @@ class _Session:
                 await supervisor.stop()
                 start.result()
             self._running(platform)
+            tidying = asyncio.create_task(
+                tidy_now_and_then(lambda: self._platform or platform, self._untidy, self._tell_log),
+                name="tidy up",
+            )
             broken = asyncio.create_task(supervisor.failed(), name="broken")
             await asyncio.wait({broken, asked}, return_when=asyncio.FIRST_COMPLETED)
-            clean = await self._end(platform, supervisor)
+            clean = await self._end(self._platform or platform, supervisor)
             if broken.done() and not self._asked.is_set():
                 broken.result()
             broken.cancel()
+            tidying.cancel()
             return 0 if clean else FAILED
         finally:
             asked.cancel()
@@ -164,6 +172,8 @@ class _Session:
             await asyncio.sleep(LOOK)
 
     def _running(self, platform: Platform) -> None:
+        # What fails from now on is no reason to go back to what another program served.
+        os.environ.pop(SUCCEEDS, None)
         self._phase = "running"
         self._since = time.time()
         self._changed()
@@ -173,20 +183,30 @@ class _Session:
     async def _end(self, platform: Platform, supervisor: Supervisor) -> bool:
         self._phase = "stopping"
         self._changed()
-        notify(STOPPING)
-        self._stop_step("stopping people's servers and clusters")
-        self._nothing_runs = clean = await self._end_people(platform)
+        if self._changing is not None:
+            self._changing.cancel()
+            await asyncio.wait({self._changing})
+        if self.successor is None:
+            notify(STOPPING)
+        clean = True
+        if not self._leaving:
+            self._announce("stopping people's servers and clusters")
+            self._nothing_runs = clean = await self._end_people(platform)
         if give_reserve_back(self._places):
             self._tell("the disk is full: the reserve is given back")
-        self._stop_step("stopping the parts")
+        self._announce("stopping the parts")
         clean = await supervisor.stop() and clean
-        if clean:
+        if self._leaving and anything_runs(self._places.people):
+            # Until the next start, or until `down` ends them, this says whose they are.
+            self._phase = KEPT
+            self._write_state()
+        elif clean:
             forget_state(self._places.platform)
             self._places.remove_run()
         else:
             self._write_state()
         self._tell_log("stopped" if clean else "stopped, not cleanly")
-        self._publish({"done": True, "clean": clean})
+        self._published.publish({"done": True, "clean": clean})
         return clean
 
     async def _end_people(self, platform: Platform) -> bool:
@@ -209,6 +229,11 @@ class _Session:
         finally:
             hurried.cancel()
 
+    def _signalled(self) -> None:
+        # Whoever sends it wants the end of this process, whatever was to come after it.
+        self.successor = None
+        self._ask_to_stop()
+
     def _ask_to_stop(self) -> None:
         if not self._asked.is_set():
             self._asked.set()
@@ -225,26 +250,70 @@ class _Session:
                 yield {"ok": True, "status": await self._status()}
             case "ping":
                 yield {"ok": True}
-            case "stop":
-                queue: asyncio.Queue[Answer] = asyncio.Queue()
-                self._listeners.add(queue)
+            case "serves":
+                serves = self._platform.serves if self._platform else {}
+                yield {
+                    "ok": True,
+                    "phase": self._phase,
+                    "serves": serves,
+                    "changing": self._changing is not None,
+                }
+            case "stop" | "leave" as word:
                 if not self._asked.is_set():
+                    self._leaving = word == "leave"
                     self._ask_to_stop()
+                elif word == "stop":
+                    self.successor = None
                 if request.get("hurry"):
                     self._ask_to_stop()
+                async for answer in self._published.follow("done"):
+                    yield answer
+            case "replace" | "apply" as word:
+                if self._phase != "running" or self._changing is not None:
+                    now = "being changed" if self._changing else self._phase
+                    yield {
+                        "ok": False,
+                        "error": f"the platform is {now}; run the command again when that is over",
+                    }
+                    return
                 try:
-                    while True:
-                        try:
-                            answer = await asyncio.wait_for(queue.get(), HEARTBEAT)
-                        except TimeoutError:
-                            answer = {"ok": True}
-                        yield answer
-                        if answer.get("done"):
-                            return
-                finally:
-                    self._listeners.discard(queue)
+                    if word == "replace":
+                        serves = self._platform.serves if self._platform else {}
+                        self.successor = Successor.of(request).with_former(self._places, serves)
+                        self._leaving = True
+                        self._ask_to_stop()
+                    else:
+                        self._changing = asyncio.create_task(self._change(request), name="change")
+                except TidehubError as error:
+                    yield {"ok": False, "error": str(error)}
+                    return
+                async for answer in self._published.follow("done" if word == "replace" else "changed"):
+                    yield answer
             case other:
                 yield {"ok": False, "error": f"unknown request {other!r}"}
+
+    async def _change(self, request: Mapping[str, object]) -> None:
+        """Goes on when whoever asked for it has gone."""
+        assert self._platform is not None and self._supervisor is not None
+        try:
+            self._platform, names = await change(
+                self._platform,
+                self._supervisor,
+                request,
+                tell=self._tell,
+                progress=lambda name: self._announce(f"restarting {name}"),
+            )
+            self._tell_log(f"changed: {', '.join(names) or 'no part'} started anew")
+            self._published.publish({"changed": True, "parts": names})
+        except TidehubError as error:
+            self._published.publish({"changed": False, "error": str(error)})
+        except Exception as error:
+            self._tell_log(f"the change failed: {error!r}")
+            self._published.publish({"changed": False, "error": f"an unforeseen fault: {error!r}"})
+        finally:
+            self._changing = None
+            self._untidy.set()
+            self._changed()
 
     async def _status(self) -> dict[str, object]:
         content = self._state_now()
@@ -259,24 +328,10 @@ class _Session:
             **{name: value for name, value in content.__dict__.items() if name not in _NOT_SHOWN},
             "uptime": uptime(self._since),
             "state_dir": str(self._places.state),
-            "disk": self._disk(),
+            "disk": report(self._places),
             "logs": str(self._places.logs),
             "healthy": self._phase == "running" and supervisor is not None and supervisor.all_ready,
             **observed,
-        }
-
-    def _disk(self) -> dict[str, object]:
-        try:
-            now = room(self._places)
-        except TidehubError as error:
-            return {"problem": error.what}
-        return {
-            "name": disk_name(self._places.state),
-            "total": now.total,
-            "free": now.users,
-            "minimum": now.minimum,
-            "reserve": self._places.reserve.exists(),
-            "problem": shortage(self._places),
         }
 
     def _state_now(self) -> PlatformState:
@@ -320,52 +375,15 @@ class _Session:
     def _progress(self, names: str) -> None:
         self._say.step(f"starting {names}")
 
-    def _stop_step(self, text: str) -> None:
+    def _announce(self, text: str) -> None:
         self._say.step(text)
-        self._publish({"said": text})
-
-    def _publish(self, answer: Answer) -> None:
-        for queue in self._listeners:
-            queue.put_nowait(answer)
+        self._published.publish({"said": text})
 
     def _tell(self, text: str) -> None:
         self._tell_log(text)
         self._say.note(text)
-        self._publish({"said": text})
+        self._published.publish({"said": text})
 
     def _tell_log(self, text: str) -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._log.write(f"{stamp} {text}\n".encode())
-
-
-class _LoggedSay:
-    """What should be known or acted on goes to the supervisor's log too: a detached platform has no terminal."""
-
-    def __init__(self, say: Say, log: Callable[[str], None]) -> None:
-        self._log = log
-        self._said = say
-        self.step = say.step
-        self.done = say.done
-
-    def note(self, text: str) -> None:
-        self._log(text)
-        self._said.note(text)
-
-    def warn(self, text: str) -> None:
-        self._log(f"warning: {text}")
-        self._said.warn(text)
-
-
-@contextlib.contextmanager
-def _stop_signals_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP, like Ctrl-C, raise `KeyboardInterrupt` in the block."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in stop_signals()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

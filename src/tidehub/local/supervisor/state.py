@@ -14,6 +14,9 @@ from tidehub.errors import TidehubError
 from tidehub.system.files import read_private, write_private
 from tidehub.system.processes import boot_id, start_ticks
 
+KEPT = "kept"
+"""What `state` says when the parts have been stopped and users' servers and clusters go on without them."""
+
 
 @dataclass(frozen=True)
 class PlatformState:

@@ -7,7 +7,7 @@ import contextlib
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -58,7 +58,7 @@ class Supervisor:
         check_order(components)
         self._own: dict[int, subprocess.Popen[bytes]] = {}
         self._tell = tell
-        redact = Redactor(secrets)
+        self._redact = redact = Redactor(secrets)
         self._keepers = {
             component.name: Keeper(
                 component,
@@ -74,6 +74,7 @@ class Supervisor:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._reaper: asyncio.Task[None] | None = None
         self._hurried = False
+        self._left_alone = 0
 
     def parts(self) -> list[PartStatus]:
         """Every part, in the order given."""
@@ -123,6 +124,34 @@ class Supervisor:
             for waiter in readiness:
                 waiter.cancel()
 
+    def changed_by(self, components: Sequence[Component], named: Iterable[str]) -> list[str]:
+        """The parts that start anew when the platform becomes `components`: those `named`, and those whose process
+        would be another one. In the order in which they start.
+        """
+        wanted, after = set(named), {one.name: set(one.after) for one in components}
+        wanted |= {one.name for one in components if one.starts_otherwise(self._keepers[one.name].component)}
+        return [name for name in TopologicalSorter(after).static_order() if name in wanted]
+
+    async def renew(
+        self,
+        components: Sequence[Component],
+        names: Sequence[str],
+        *,
+        secrets: Iterable[Secret] = (),
+        progress: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """Start the parts `names` anew by what `components` say of them, one after another; all others go on, and
+        their next start is by the new words. Raises `StartFailed` when one does not come up.
+        """
+        self._redact.add(secrets)
+        found = {one.name: one for one in components}
+        for name, keeper in self._keepers.items():
+            if name not in names:
+                keeper.component = found[name]
+        for name in names:
+            progress(name)
+            await self._keepers[name].renew(found[name])
+
     async def failed(self) -> None:
         """Wait for ever, unless the supervisor itself breaks; then raise what broke it."""
         done, _ = await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_EXCEPTION)
@@ -166,21 +195,34 @@ class Supervisor:
                 await task
         return willing
 
+    @contextlib.contextmanager
+    def leaving_children(self) -> Iterator[None]:
+        """Collect no ended children that may be somebody else's: a thread runs programs meanwhile, and waits for them
+        itself. One that is collected here would seem to have ended well there.
+        """
+        self._left_alone += 1
+        try:
+            yield
+        finally:
+            self._left_alone -= 1
+            self._reap()
+
+    def _reap(self) -> None:
+        if not self._left_alone:
+            orphans.reap(self._own)
+
     def _begin_reaping(self) -> None:
         if not orphans.become_subreaper():
             self._tell("the kernel refuses to hand orphaned processes to the supervisor")
 
-        def reap() -> None:
-            orphans.reap(self._own)
-
         async def sometimes() -> None:
             while True:
                 await asyncio.sleep(_REAP_INTERVAL)
-                reap()
+                self._reap()
 
         # Outside the main thread no signal can be caught; then the timer alone does it.
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, reap)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
         self._reaper = asyncio.create_task(sometimes(), name="reap orphans")
 
 

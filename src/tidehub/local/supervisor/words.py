@@ -10,6 +10,8 @@ from tidehub.site.units import about_size
 _PHASES = {
     "none": "No platform was set up in {state_dir}. Start one: tidehub up",
     "stopped": "Nothing runs in {state_dir}. Start it: tidehub up",
+    "kept": "The parts of {state_dir} are stopped; users' servers and clusters go on. "
+    "`tidehub up` takes them over, `tidehub down` ends them.",
     "crashed": "The supervisor of {state_dir} (process {pid}) is gone without a clean stop. "
     "Users' servers and clusters may still run: `tidehub up` takes them over, `tidehub down` ends them.",
     "rebooted": "Nothing runs in {state_dir}: the machine was started anew since. Start it: tidehub up",

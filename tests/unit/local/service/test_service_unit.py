@@ -65,6 +65,7 @@ def test_no_word_adds_a_line(word: str) -> None:
 def test_a_variable_is_expanded_in_arguments_alone() -> None:
     text = Unit(Path("/srv/$HOME"), ["/x"], environment={"TIDEHUB_SOFTWARE": "/opt/$x"}).text()
     assert 'ExecStart=/x up --state "/srv/$$HOME"' in text
+    assert 'ExecReload=/x reload --state "/srv/$$HOME"' in text
     assert 'Environment="TIDEHUB_SOFTWARE=/opt/$x"' in text
     assert 'RequiresMountsFor="/srv/$HOME"' in text
 

@@ -232,7 +232,7 @@ def test_status_in_words() -> None:
     assert "disk space of homes" in text
 
 
-@pytest.mark.parametrize("state", ["none", "stopped", "crashed", "silent", "preparing"])
+@pytest.mark.parametrize("state", ["none", "stopped", "kept", "crashed", "silent", "preparing"])
 def test_each_state_without_a_running_platform_has_its_words(state: str) -> None:
     (line,) = status_lines({"state": state, "state_dir": "/state", "logs": "/state/logs", "pid": 5})
     assert "/state" in line

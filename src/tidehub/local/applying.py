@@ -1,0 +1,221 @@
+"""`tidehub up` on a platform that runs, and `tidehub reload`: find what differs, say it, have the supervisor do it.
+
+Whatever can fail for the new site is done here first, in this process: reading, sizes, addresses, software. Only then
+is the supervisor asked, to restart some parts by itself or to become this tidehub's `up`. It goes on when this process
+is interrupted; the same command again finds what is left to do.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tidehub.errors import TidehubError
+from tidehub.local.changes import Plan, Served, plan
+from tidehub.local.places import Places
+from tidehub.local.platform import served
+from tidehub.local.preparation import bring_software, fitted, front_door_of, site_of
+from tidehub.local.software import own, pruning
+from tidehub.local.software.layout import default_root
+from tidehub.local.supervisor.client import platform_status
+from tidehub.local.supervisor.control import Answer, ask_supervisor
+from tidehub.local.supervisor.detach import DAEMON
+from tidehub.local.supervisor.lock import holder
+from tidehub.local.supervisor.platform import Say, UpOptions
+from tidehub.local.supervisor.state import start_ticks
+from tidehub.local.unsupported import refuse_unsupported
+from tidehub.site.model import Site
+
+SILENCE = 10.0
+"""Seconds without a word after which a supervisor is no longer there; see `control.HEARTBEAT`."""
+_POLL = 0.2
+_VARIABLES = ("TIDEHUB__", "TIDEHUB_SOFTWARE", "TIDEHUB_PYTHON", own.CHECKOUT)
+"""Of this process' environment, what the program that goes on needs: keys of the site, and where software lies."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What was to be done, and which parts started anew."""
+
+    plan: Plan
+    parts: tuple[str, ...]
+    pid: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.plan.to_json(), "restarted": list(self.parts), "pid": self.pid}
+
+
+@dataclass(frozen=True)
+class Running:
+    """A platform that runs and can be asked to change."""
+
+    places: Places
+    pid: int
+    serves: Served
+
+    @classmethod
+    def on(cls, places: Places) -> Running | None:
+        """None where no supervisor has the state. Raises `TidehubError` for one that cannot be changed now."""
+        pid = holder(places.lock) if places.exists else None
+        if pid is None:
+            return None
+        try:
+            answer = _one(places, {"do": "serves"})
+            if answer.get("ok") is False:
+                raise KeyError("it is of an earlier tidehub")
+            if answer.get("phase") != "running" or answer.get("changing"):
+                raise _busy(places, pid)
+            found = answer.get("serves")
+            return cls(places, pid, Served.from_json(found if isinstance(found, dict) else {}))
+        except (KeyError, TypeError) as error:
+            raise TidehubError(
+                f"the platform in {places.state} (process {pid}) does not say what it serves: {error}",
+                expected="one that was started by a tidehub which can change it",
+                fix=f"run `tidehub down --keep --state {places.state}`, then `tidehub up` with all options: "
+                "users' servers and clusters go on",
+            ) from error
+        except (ConnectionError, TimeoutError):
+            raise _busy(places, pid) from None
+
+    def apply(self, given: UpOptions, say: Say) -> Applied:
+        """Make it serve what the options say; those that are not given stay. Raises `TidehubError`, with nothing
+        changed, when that cannot be served.
+        """
+        options = given.over(UpOptions.from_json(self.serves.options))
+        site = site_of(options)
+        refuse_unsupported(site)
+        _, door = front_door_of(site, options)
+        for warning in door.check():
+            say.warn(warning)
+        with pruning.choosing(default_root()):
+            return self._apply(fitted(site, options, say), options, say)
+
+    def _apply(self, site: Site, options: UpOptions, say: Say) -> Applied:
+        wanted = served(site, options, bring_software(site, say))
+        status = platform_status(self.places)
+        running = [str(one["id"]) for name in ("servers", "clusters") for one in _list(status, name)]
+        found = plan(self.serves, wanted, running, [str(one["name"]) for one in _list(status, "parts")])
+        if found.refused:
+            raise TidehubError(
+                "nothing is changed: " + "; ".join(found.refused),
+                expected="a change that what runs can go on with",
+                fix=f"have them ended, or stop everything: tidehub down --state {self.places.state}, then `tidehub up`",
+            )
+        for line in found.lines():
+            say.note(line)
+        if found.whole:
+            say.step("stopping the parts; users' servers and clusters go on")
+            self._replace(wanted, options, say)
+            parts = tuple(str(one["name"]) for one in _list(platform_status(self.places), "parts"))
+        else:
+            parts = self._change(wanted, found, say)
+        return Applied(found, parts, self.pid)
+
+    def _change(self, wanted: Served, found: Plan, say: Say) -> tuple[str, ...]:
+        request = {"do": "apply", "serves": wanted.to_json(), "parts": list(found.parts)}
+        for answer in self._ask(request, say):
+            if answer.get("changed") is True:
+                return tuple(str(name) for name in _list(answer, "parts"))
+            if answer.get("changed") is False:
+                raise TidehubError(
+                    f"not changed, and taken back: {answer.get('error')}",
+                    fix=f"correct it and run the same command again; the log: {self.places.supervisor_log}",
+                )
+        raise self._gone()
+
+    def _require(self, wanted: Served) -> None:
+        """Raise `TidehubError` unless the program that came serves what it should, and not what was there before."""
+        serves = _one(self.places, {"do": "serves"}).get("serves")
+        if not isinstance(serves, dict) or Served.from_json(serves) != wanted:
+            raise TidehubError(
+                f"not changed: {_last_words(self.places)}",
+                expected="parts that start; what was served before is served again, and nobody's work has ended",
+                fix=f"correct it and run the same command again; the log: {self.places.supervisor_log}",
+            )
+
+    def _replace(self, wanted: Served, options: UpOptions, say: Say) -> None:
+        request = {"do": "replace", "argv": _command(self.places, options), "env": _environment()}
+        for _ in self._ask(request, say):
+            pass
+        # From here on the same process is this tidehub's `up`.
+        said = ""
+        while True:
+            status = platform_status(self.places)
+            if start_ticks(self.pid) is None:
+                raise self._gone()
+            if status["state"] == "running":
+                self._require(wanted)
+                return
+            starting = [str(one["name"]) for one in _list(status, "parts") if one.get("state") == "starting"]
+            step = f"starting {', '.join(starting)}" if starting else "starting"
+            if step != said:
+                said = step
+                say.step(step)
+            time.sleep(_POLL)
+
+    def _ask(self, request: Mapping[str, object], say: Say) -> list[Answer]:
+        answers = []
+        try:
+            for answer in ask_supervisor(self.places.control, request, timeout=SILENCE):
+                if answer.get("ok") is False:
+                    raise TidehubError(
+                        f"nothing is changed: {answer.get('error')}", fix="run the same command again"
+                    )
+                if "said" in answer:
+                    say.step(str(answer["said"]))
+                answers.append(answer)
+        except (ConnectionError, TimeoutError) as error:
+            raise self._gone() from error
+        return answers
+
+    def _gone(self) -> TidehubError:
+        return TidehubError(
+            f"the supervisor (process {self.pid}) ended before all was ready; {_last_words(self.places)}",
+            expected="users' servers and clusters to go on: nothing has ended them",
+            fix=f"look into {self.places.supervisor_log}, and run `tidehub up` again, which takes them over",
+        )
+
+
+def _one(places: Places, request: Mapping[str, object]) -> Answer:
+    for answer in ask_supervisor(places.control, request):
+        return answer
+    raise ConnectionError("it ended")
+
+
+def _busy(places: Places, pid: int) -> TidehubError:
+    return TidehubError(
+        f"{places.state} is in use: `tidehub up` is starting, changing or stopping it (process {pid})",
+        expected="a platform that runs, or none",
+        fix=f"see it with `tidehub status --state {places.state}`, and run the command again when that is over",
+    )
+
+
+def _command(places: Places, options: UpOptions) -> list[str]:
+    checkout = Path(os.environ.get(own.CHECKOUT, "/nonexistent")) / "tidehub"
+    program = [str(checkout)] if os.access(checkout, os.X_OK) else [sys.executable, "-I", "-m", "tidehub"]
+    return [*program, "up", "--state", str(places.state), *options.words()]
+
+
+def _environment() -> dict[str, str]:
+    return {
+        name: value for name, value in os.environ.items() if name.startswith(_VARIABLES) and name != DAEMON
+    }
+
+
+def _list(found: Mapping[str, object], name: str) -> list[Any]:
+    value = found.get(name)
+    return value if isinstance(value, list) else []
+
+
+def _last_words(places: Places) -> str:
+    """The last line of the supervisor's log that says why it was not started."""
+    try:
+        lines = places.supervisor_log.read_text(errors="replace").splitlines()[-60:]
+    except OSError:
+        return "its log cannot be read"
+    return next((line for line in reversed(lines) if "not started" in line), "its log says nothing of it")
