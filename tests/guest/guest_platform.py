@@ -11,6 +11,12 @@ from guest_machine import TIDEHUB, Done, Guest, said
 UP_SECONDS = 480
 """The longest that a start may take: on an idle machine it takes 35 s, and the machine of the tests is busy."""
 
+SMALL_CLUSTERS = (
+    *("--set", "dask.worker.memory.default='512 MiB'"),
+    *("--set", "dask.scheduler.memory='512 MiB'"),
+)
+"""Of a guest's memory 1.9 GiB are the users': `check` starts a server, a scheduler and two workers there."""
+
 
 @dataclass(frozen=True)
 class GuestPlatform:

@@ -30,11 +30,9 @@ def platform(service: Service) -> GuestPlatform:
 
 
 @pytest.fixture
-def running(service: Service, platform: GuestPlatform) -> Service:
-    """Started, whatever the story before left."""
-    service.ctl("reset-failed", check=False)
-    service.ctl("start")
-    platform.wait_until_healthy()
+def running(service: Service) -> Service:
+    """Started, whatever the story before left; `systemctl start` returns when it is ready."""
+    service.guest.run("root", "systemctl reset-failed tidehub; systemctl start tidehub", timeout=UP_SECONDS)
     return service
 
 
@@ -137,6 +135,8 @@ class TestReboot:
 
 
 class TestStop:
+    """Each way costs a start, so the plain `down` is a story of Debian 13."""
+
     def test_stop_is_a_success_and_leaves_nothing(self, running: Service, platform: GuestPlatform) -> None:
         running.ctl("stop")
         assert running.ctl("is-active", check=False).stdout.strip() == "inactive"
@@ -167,11 +167,6 @@ class TestStop:
         platform.users({"bob": ["start", "minimal"]})
         platform.command("down", "--now", check=False)
         running.wait_for("inactive", "failed", within=60)
-        assert running.show("Result") == "success"
-
-    def test_down_stops_the_service_for_good(self, running: Service, platform: GuestPlatform) -> None:
-        platform.down()
-        running.wait_for("inactive", within=30)
         assert running.show("Result") == "success"
 
 
