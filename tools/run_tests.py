@@ -3,6 +3,7 @@
 ./test                  everything
 ./test unit             the same checks, and only the unit tests
 ./test guest            only the tests in machines of their own (tests/guest/prepare makes them)
+./test user             only what is different for an ordinary user
 ./test ARGUMENTS        only pytest, with these arguments
 """
 
@@ -26,6 +27,17 @@ ON_PLATFORMS = ["tests/real", *TWO_FILES]
 """Each process with platforms, uids and ports of its own."""
 ON_GUESTS = ["tests/guest", *TWO_FILES]
 """Each with a machine of its own, which has one core."""
+_OF_USERS = (
+    *("first_set_up", "wheel", "supervisor_parts", "supervisor_up", "isolation_unprivileged"),
+    *("gateway_clusters", "platform_isolation", "platform_kill", "platform_limits", "platform_restart"),
+)
+AS_USER = [
+    *("tests/unit/local", "tests/unit/cli", *(f"tests/real/test_{name}.py" for name in _OF_USERS)),
+    *TWO_FILES,
+]
+"""What an ordinary user's machine does otherwise: set-up, isolation by bubblewrap, ends of processes, files that belong
+to one user. The rest is the same code in the same environment."""
+NAMED = {"guest": ON_GUESTS, "user": AS_USER}
 CHECKED = ("src", "tests", "bootstrap", "tools", "bench")
 
 
@@ -60,7 +72,7 @@ def passed(name: str, argv: list[str], env: dict[str, str]) -> bool:
 def main(arguments: list[str]) -> int:
     """0, 1 when a check failed, or pytest's highest exit code. All checks run, pytest only after they passed."""
     env = environment()
-    runs = [ON_GUESTS if arguments == ["guest"] else arguments]
+    runs = [NAMED.get(" ".join(arguments), arguments)]
     if arguments in ([], ["unit"]):
         results = [passed(name, argv, env) for name, argv in checks()]
         if not all(results):
