@@ -59,11 +59,6 @@ class GuestPlatform:
     def is_healthy(self) -> bool:
         return self.command("status", check=False).returncode == 0
 
-    def wait_until_healthy(self, within: float = UP_SECONDS) -> float:
-        return self.guest.wait(
-            self.is_healthy, within=within, saying=f"the platform of {self.account} is healthy"
-        )
-
     def users(self, *steps: dict[str, list[str]], timeout: float = 240) -> list[dict[str, Any]]:
         """What came of the steps of users; see `inside/hub_user.py`. Nobody's step may fail."""
         results = self.tried(*steps, timeout=timeout)

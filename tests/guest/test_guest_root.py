@@ -70,6 +70,7 @@ class TestRootOverSsh(LimitsHold):
         assert uids, lines
         assert not [line for line in uids if line.startswith("0 ")], uids
 
+
 class TestTheEndOfIt:
     """After all stories of the running platform: the machine stops it, and then its operator does."""
 
