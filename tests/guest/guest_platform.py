@@ -13,7 +13,7 @@ UP_SECONDS = 480
 
 SMALL_CLUSTERS = (
     *("--set", "dask.worker.memory.default='512 MiB'"),
-    *("--set", "dask.scheduler.memory='512 MiB'"),
+    *("--set", "dask.scheduler.memory='384 MiB'"),
 )
 """Of a guest's memory 1.9 GiB are the users': `check` starts a server, a scheduler and two workers there."""
 
