@@ -1,4 +1,4 @@
-"""What all tests share: those that need root are skipped elsewhere, one line a file in the summary."""
+"""What all tests share: skips of those that need root, one line a file in the summary, and names of bytes."""
 
 from __future__ import annotations
 
@@ -13,3 +13,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("root"):
             item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Binary data has the parameter's name: an archive's own would have the time of day in it.
+
+    Two processes that share the tests must find the same names, and a terminal be able to show them.
+    """
+    if isinstance(val, bytes) and not val.decode("latin-1").isprintable():
+        return argname
+    return None

@@ -3,6 +3,7 @@
 ./test                  everything
 ./test unit             the same checks, and only the unit tests
 ./test guest            only the tests in machines of their own (tests/guest/prepare makes them)
+./test user             only what is different for an ordinary user
 ./test ARGUMENTS        only pytest, with these arguments
 """
 
@@ -17,10 +18,26 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PYTHON = Path(sys.executable)
-ON_CLUSTERS = ["tests/kubernetes", "--numprocesses", "2", "--dist", "loadfile"]
-"""They wait more than they work: two files at a time, each with a cluster of its own."""
-ON_GUESTS = ["tests/guest", "--numprocesses", "2", "--dist", "loadfile"]
-"""Each boots a machine with one core. They take longer than the rest together may, so they run when asked for."""
+TWO_FILES = ["--numprocesses", "2", "--dist", "loadfile"]
+"""Two files of tests at a time: most of them wait more than they work."""
+UNIT = ["tests/unit", *TWO_FILES]
+ON_CLUSTERS = ["tests/kubernetes", *TWO_FILES]
+"""Each with a cluster of its own."""
+ON_PLATFORMS = ["tests/real", *TWO_FILES]
+"""Each process with platforms, uids and ports of its own."""
+ON_GUESTS = ["tests/guest", *TWO_FILES]
+"""Each with a machine of its own, which has one core."""
+_OF_USERS = (
+    *("first_set_up", "wheel", "supervisor_parts", "supervisor_up", "isolation_unprivileged"),
+    *("gateway_clusters", "platform_isolation", "platform_kill", "platform_limits", "platform_restart"),
+)
+AS_USER = [
+    *("tests/unit/local", "tests/unit/cli", *(f"tests/real/test_{name}.py" for name in _OF_USERS)),
+    *TWO_FILES,
+]
+"""What an ordinary user's machine does otherwise: set-up, isolation by bubblewrap, ends of processes, files that belong
+to one user. The rest is the same code in the same environment."""
+NAMED = {"guest": ON_GUESTS, "user": AS_USER}
 CHECKED = ("src", "tests", "bootstrap", "tools", "bench")
 
 
@@ -55,12 +72,12 @@ def passed(name: str, argv: list[str], env: dict[str, str]) -> bool:
 def main(arguments: list[str]) -> int:
     """0, 1 when a check failed, or pytest's highest exit code. All checks run, pytest only after they passed."""
     env = environment()
-    runs = [ON_GUESTS if arguments == ["guest"] else arguments]
+    runs = [NAMED.get(" ".join(arguments), arguments)]
     if arguments in ([], ["unit"]):
         results = [passed(name, argv, env) for name, argv in checks()]
         if not all(results):
             return 1
-        runs = [["tests/unit"], ON_CLUSTERS, ["tests/real"]] if not arguments else [["tests/unit"]]
+        runs = [UNIT] if arguments else [UNIT, ON_CLUSTERS, ON_PLATFORMS, ON_GUESTS]
     # Users without an account share pytest's usual directory, and the second of them is refused.
     with tempfile.TemporaryDirectory(prefix="tidehub-test-", ignore_cleanup_errors=True) as root:
         Path(root).chmod(0o755)
@@ -69,12 +86,13 @@ def main(arguments: list[str]) -> int:
 
 
 def tested(arguments: list[str], env: dict[str, str]) -> int:
-    """Pytest's exit code. What failed while another cluster kept the machine busy must pass alone."""
+    """Pytest's exit code. What failed while another file of tests kept the machine busy must pass alone."""
     pytest = [str(PYTHON), "-m", "pytest"]
     code = subprocess.run([*pytest, *arguments], cwd=CHECKOUT, env=env).returncode
-    if code == 1 and arguments is ON_CLUSTERS:
+    if code == 1 and arguments[-len(TWO_FILES) :] == TWO_FILES:
         print("== once more, one at a time: what failed beside others", flush=True)
-        code = subprocess.run([*pytest, arguments[0], "--last-failed"], cwd=CHECKOUT, env=env).returncode
+        alone = [*arguments[: -len(TWO_FILES)], "--last-failed"]
+        code = subprocess.run([*pytest, *alone], cwd=CHECKOUT, env=env).returncode
     return code
 
 

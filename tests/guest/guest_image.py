@@ -5,8 +5,9 @@ by the machine's own Python, and the wheels it came from, so that a first set-up
 checkout itself is not on it: it travels at boot. Its directory, below tidehub's software root, is named by the digest
 of all that it is made of. Only the standard library: `prepare` runs on the system's Python.
 
-    prepare            build what is missing
-    prepare --where    print the directories
+    prepare                  build what is missing
+    prepare --if-possible    the same, unless this machine cannot boot one, whatever is installed
+    prepare --where          print the directories
 """
 
 from __future__ import annotations
@@ -122,16 +123,18 @@ def key(suite: str) -> Path:
 
 
 def lacking() -> list[str]:
-    """What this machine lacks to build and boot guests: root, Debian packages, devices, room for their memory."""
-    packages = sorted({package for program, package in HOST_PROGRAMS.items() if not shutil.which(program)})
+    """What this machine lacks to build and boot guests: Debian packages, and what `cannot` names."""
+    packages = {package for program, package in HOST_PROGRAMS.items() if not shutil.which(program)}
+    return [*cannot(), *sorted(packages)]
+
+
+def cannot() -> list[str]:
+    """What no package gives: root, a device, room for the memory of two guests at a time."""
     rights = [] if os.geteuid() == 0 else ["root"]
     devices = [] if Path("/dev/net/tun").exists() else ["/dev/net/tun"]
-    room = (
-        []
-        if Path("/dev/shm").exists() and shutil.disk_usage("/dev/shm").free > MEMORY
-        else ["3 GiB in /dev/shm"]
-    )
-    return [*rights, *packages, *devices, *room]
+    shm = Path("/dev/shm")
+    roomy = shm.exists() and shutil.disk_usage(shm).total > 2 * MEMORY
+    return [*rights, *devices, *([] if roomy else [f"{2 * MEMORY >> 30} GiB in {shm}"])]
 
 
 def checkout_archive() -> bytes:
@@ -238,11 +241,14 @@ def _run(command: Sequence[str | Path]) -> None:
 
 def main(arguments: list[str]) -> int:
     """The exit code of `prepare`."""
-    if arguments not in ([], ["--where"]):
-        print(f"usage: {PREPARE} [--where]", file=sys.stderr)
+    if arguments not in ([], ["--if-possible"], ["--where"]):
+        print(f"usage: {PREPARE} [--if-possible | --where]", file=sys.stderr)
         return 2
+    if arguments == ["--if-possible"] and (missing := cannot()):
+        print(f"no Debian machine can be booted here: missing are {', '.join(missing)}")
+        return 0
     try:
-        print(*([where(suite) for suite in SUITES] if arguments else prepare()), sep="\n")
+        print(*([where(suite) for suite in SUITES] if arguments == ["--where"] else prepare()), sep="\n")
     except TidehubError as error:
         print(f"tidehub: {error}", file=sys.stderr)
         return error.exit_code

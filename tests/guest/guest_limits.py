@@ -118,8 +118,8 @@ class LimitsHold:
     ) -> None:
         """One core, eight busy processes of one user, one of another: without groups that would be eight to one."""
         start = {"bob": ["start", "minimal"], "olga": ["start", "minimal"]}
-        warm = {"bob": ["cell", "import time; until = time.time() + 12"], "olga": ["cell", "pass"]}
-        busy = "import time\nuntil = time.time() + 8\n" + BUSY.replace("UNTIL", "until")
+        warm = {"bob": ["cell", "pass"], "olga": ["cell", "pass"]}
+        busy = "import time\nuntil = time.time() + 6\n" + BUSY.replace("UNTIL", "until")
         *_, result = platform.users(
             start,
             warm,

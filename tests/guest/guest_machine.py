@@ -28,7 +28,7 @@ CHECKOUT = "/opt/src"
 """Where the checkout lies in the guest; only root can write there."""
 TIDEHUB = f"{CHECKOUT}/tidehub"
 BOOT_SECONDS = 300
-_POLL = 0.5
+_POLL = 1.0
 
 Done = subprocess.CompletedProcess[str]
 
@@ -161,6 +161,18 @@ class Guest:
                 f"not within {within:g} s: {saying}\n{self.console[-2000:]}"
             )
             time.sleep(_POLL)
+
+    def wait_inside(self, condition: str, *, user: str = "root", within: float, saying: str) -> float:
+        """Seconds until a shell condition is true in the guest, asked in one login: a login costs half a second."""
+        began = time.monotonic()
+        loop = f"until {condition}; do sleep 0.5; done"
+        done = self.run(
+            user, f"timeout {within:g} sh -c {shlex.quote(loop)}", timeout=within + 60, check=False
+        )
+        assert done.returncode == 0, (
+            f"not within {within:g} s: {saying}\n{said(done)}\n{self.console[-2000:]}"
+        )
+        return time.monotonic() - began
 
     @property
     def is_running(self) -> bool:

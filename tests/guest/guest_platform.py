@@ -11,6 +11,12 @@ from guest_machine import TIDEHUB, Done, Guest, said
 UP_SECONDS = 480
 """The longest that a start may take: on an idle machine it takes 35 s, and the machine of the tests is busy."""
 
+SMALL_CLUSTERS = (
+    *("--set", "dask.worker.memory.default='512 MiB'"),
+    *("--set", "dask.scheduler.memory='384 MiB'"),
+)
+"""Of a guest's memory 1.9 GiB are the users': `check` starts a server, a scheduler and two workers there."""
+
 
 @dataclass(frozen=True)
 class GuestPlatform:
@@ -52,11 +58,6 @@ class GuestPlatform:
 
     def is_healthy(self) -> bool:
         return self.command("status", check=False).returncode == 0
-
-    def wait_until_healthy(self, within: float = UP_SECONDS) -> float:
-        return self.guest.wait(
-            self.is_healthy, within=within, saying=f"the platform of {self.account} is healthy"
-        )
 
     def users(self, *steps: dict[str, list[str]], timeout: float = 240) -> list[dict[str, Any]]:
         """What came of the steps of users; see `inside/hub_user.py`. Nobody's step may fail."""

@@ -40,8 +40,15 @@ class Service:
 
     def wait_for(self, *states: str, within: float) -> float:
         """Wait until the unit is in one of the states; returns the seconds."""
-        return self.guest.wait(
-            lambda: self.ctl("is-active", check=False).stdout.strip() in states,
+        return self.guest.wait_inside(
+            f"systemctl {self._of_user}is-active tidehub | grep -Eqx '{'|'.join(states)}'",
+            user=self.account,
             within=within,
             saying=f"the unit is {' or '.join(states)}",
         )
+
+    def wait_for_another(self, pid: str, *, within: float) -> None:
+        """Wait until systemd has started the main process again after `pid`, and it is ready."""
+        new = f"systemctl {self._of_user}show --value --property MainPID tidehub | grep -Evqx '0|{pid}'"
+        self.guest.wait_inside(new, user=self.account, within=within, saying="systemd starts it again")
+        self.wait_for("active", within=UP_SECONDS)

@@ -1,4 +1,7 @@
-"""Root over ssh, on Debian 12 with systemd and control groups of version 2 only: no service, no container, a shell."""
+"""Root over ssh, on Debian 12 with systemd and control groups of version 2 only: no service, no container, a shell.
+
+At the end, on the same machine: a state on a small file system of its own, which users fill.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,45 @@ from collections.abc import Iterator
 import pytest
 from guest_limits import LimitsHold
 from guest_machine import TIDEHUB, Guest, said
-from guest_platform import GuestPlatform
+from guest_platform import SMALL_CLUSTERS, UP_SECONDS, GuestPlatform
 
 SUITE = "bookworm"
+EXTRA_DISKS = (400,)
 STATE = "/var/lib/tidehub"
+FILL = """
+import errno
+try:
+    with open('big', 'wb') as big:
+        while True:
+            big.write(b'x' * 2**20)
+            big.flush()
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+
+
+def users_processes(guest: Guest) -> list[str]:
+    """The processes of the uids that users and services of a platform have."""
+    lines = guest.run("root", "ps -e -o uid=,args=").stdout.splitlines()
+    return [line for line in lines if int(line.split()[0]) in range(69000, 80000)]
 
 
 @pytest.fixture(scope="module")
 def platform(guest: Guest) -> Iterator[GuestPlatform]:
     """Started in a login that ended since."""
     started = GuestPlatform(guest, "root", STATE)
-    started.up("--set", "notebooks.max_processes=150")
+    started.up("--set", "notebooks.max_processes=150", *SMALL_CLUSTERS)
     yield started
     if guest.is_running:
         started.down()
+
+
+class TestTheWholePath:
+    """The first story: nobody else needs the machine's memory yet."""
+
+    def test_check_goes_a_users_whole_path(self, platform: GuestPlatform) -> None:
+        done = platform.command("check", timeout=300, check=False)
+        assert done.returncode == 0, said(done)
 
 
 class TestRootOverSsh(LimitsHold):
@@ -42,27 +70,11 @@ class TestRootOverSsh(LimitsHold):
         assert uids, lines
         assert not [line for line in uids if line.startswith("0 ")], uids
 
-    def test_check_goes_a_users_whole_path(self, platform: GuestPlatform) -> None:
-        done = platform.command("check", timeout=300, check=False)
-        assert done.returncode == 0, said(done)
-
 
 class TestTheEndOfIt:
-    """After all stories of the running platform."""
-
-    def test_down_leaves_no_process_and_no_group(self, platform: GuestPlatform) -> None:
-        platform.users({"bob": ["start", "minimal"]})
-        platform.down()
-        guest = platform.guest
-        assert platform.processes() == {}
-        owners = guest.run("root", "ps -e -o uid=,args=").stdout.splitlines()
-        assert not [line for line in owners if int(line.split()[0]) in range(69000, 80000)], owners
-        groups = guest.run("root", "find /sys/fs/cgroup -type d -name '*tidehub*'").stdout
-        assert groups == ""
-        assert platform.status()["state"] == "stopped"
+    """After all stories of the running platform: the machine stops it, and then its operator does."""
 
     def test_a_reboot_stops_it_in_order_and_status_says_so(self, platform: GuestPlatform) -> None:
-        platform.up()
         platform.users(
             {"bob": ["start", "minimal"]}, {"bob": ["cell", "open('kept.txt', 'w').write('before')"]}
         )
@@ -84,3 +96,46 @@ class TestTheEndOfIt:
             assert platform.guest.run("ada", f"ls {path}", check=False).returncode != 0, path
         assert platform.guest.run("bob", f"{TIDEHUB} down --state {STATE}", check=False).returncode != 0
         assert platform.is_healthy()
+
+    def test_down_leaves_no_process_and_no_group(self, platform: GuestPlatform) -> None:
+        platform.users({"bob": ["start", "minimal"]})
+        platform.down()
+        guest = platform.guest
+        assert platform.processes() == {}
+        assert users_processes(guest) == []
+        # The slice itself is systemd's, which keeps it as it keeps user.slice.
+        groups = guest.run("root", "find /sys/fs/cgroup -type d -path '*tidehub*'").stdout
+        assert groups in ("", "/sys/fs/cgroup/tidehub.slice\n")
+        assert platform.status()["state"] == "stopped"
+
+
+class TestFullDisk:
+    def test_from_a_start_with_room_to_the_next_one(self, guest: Guest) -> None:
+        guest.run("root", "mkfs.ext4 -q -m 0 /dev/ubdb && mkdir -p /srv/small && mount /dev/ubdb /srv/small")
+        small = GuestPlatform(guest, "root", "/srv/small/tidehub")
+        small.up()
+        _, result = small.tried({"bob": ["start", "minimal"]}, {"bob": ["cell", FILL]})
+        assert any(word in str(result) for word in ("ENOSPC", "EDQUOT")), result
+
+        # Status answers and names it.
+        done = small.command("status", check=False)
+        assert "Traceback" not in done.stdout + done.stderr, said(done)
+        assert "disk" in done.stdout + done.stderr, said(done)
+
+        # Down ends everything.
+        done = small.command("down", check=False)
+        assert done.returncode == 0, said(done)
+        assert small.processes() == {}
+        assert users_processes(guest) == []
+
+        # Up names what fills it, and never the ledger.
+        done = small.command("up", "--detach", timeout=UP_SECONDS, check=False)
+        told = done.stdout + done.stderr
+        assert done.returncode != 0 and "disk" in told and "/srv/small" in told, said(done)
+        assert "Traceback" not in told and "remove" not in told, said(done)
+
+        # With room again it starts, and nothing is lost.
+        guest.run("root", f"rm {small.state}/homes/bob/big")
+        small.up()
+        small.users({"bob": ["start", "minimal"]}, {"bob": ["cell", "open('small', 'w').write('x')"]})
+        small.down()

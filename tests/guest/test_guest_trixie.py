@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from guest_limits import many_children_share_the_limit
 from guest_machine import TIDEHUB, Guest, said
-from guest_platform import UP_SECONDS, GuestPlatform
+from guest_platform import SMALL_CLUSTERS, UP_SECONDS, GuestPlatform
 from guest_service import Service
 
 SUITE = "trixie"
@@ -36,7 +36,7 @@ class TestRootOverSsh:
     @pytest.fixture(scope="class")
     def platform(self, guest: Guest) -> Iterator[GuestPlatform]:
         started = GuestPlatform(guest, "root", "/var/lib/tidehub")
-        started.up()
+        started.up(*SMALL_CLUSTERS)
         yield started
         started.down()
 
@@ -53,8 +53,8 @@ class TestRootOverSsh:
         *_, result = platform.users({"bob": ["start", "minimal"]}, {"bob": ["cell", CLUSTER]}, timeout=300)
         assert json.loads(result["bob"]["stdout"]) == [5, 6, 7, "answers"], result
 
-    def test_many_children_share_their_servers_limit(self, platform: GuestPlatform) -> None:
-        many_children_share_the_limit(platform)
+    def test_nothing_is_said_to_be_missing_that_control_groups_give(self, platform: GuestPlatform) -> None:
+        assert platform.limits_missing() == []
 
 
 class TestDelegatedScope:
@@ -77,11 +77,12 @@ class TestDelegatedScope:
 
 
 class TestService:
-    def test_it_starts_and_stops(self, guest: Guest) -> None:
+    def test_it_starts_and_down_stops_it_for_good(self, guest: Guest) -> None:
         service, platform = Service(guest), GuestPlatform(guest, "root", "/var/lib/tidehub")
         service.install()
         service.ctl("start")
-        platform.wait_until_healthy()
-        assert platform.limits_missing() == []
-        service.ctl("stop")
-        assert service.show("Result") == "success" and platform.processes() == {}
+        assert platform.is_healthy() and platform.limits_missing() == []
+        platform.down()
+        service.wait_for("inactive", within=30)
+        assert service.show("Result") == "success" and service.show("NRestarts") == "0"
+        assert platform.processes() == {}

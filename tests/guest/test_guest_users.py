@@ -20,16 +20,16 @@ SCOPE = f"systemd-run --user --scope --quiet --property=Delegate=yes {TIDEHUB}"
 STATE = "/home/{}/.local/state/tidehub"
 
 
-def is_over(guest: Guest, user: str) -> bool:
-    """Whether systemd has ended the user's manager, and with it all that it ran."""
-    state = guest.run("root", f"systemctl is-active user@$(id -u {user})", check=False).stdout.strip()
-    return state in ("inactive", "failed")
+def wait_for_the_end(guest: Guest, user: str, within: float) -> None:
+    """Until systemd has ended the user's manager, and with it all that it ran."""
+    over = f"systemctl is-active user@$(id -u {user}) | grep -Eqx 'inactive|failed'"
+    guest.wait_inside(over, within=within, saying=f"systemd ends the manager of {user}")
 
 
 def linger(guest: Guest, user: str, wish: bool) -> None:
     guest.run("root", f"loginctl {'enable' if wish else 'disable'}-linger {user}")
     if not wish:
-        guest.wait(lambda: is_over(guest, user), within=60, saying=f"the manager of {user} ends")
+        wait_for_the_end(guest, user, within=60)
 
 
 class TestWithoutLingering:
@@ -44,9 +44,7 @@ class TestWithoutLingering:
         )
         try:
             assert done.returncode == 0, said(done)
-            guest.wait(
-                lambda: is_over(guest, "ada"), within=AFTER_LOGOUT, saying="systemd ends the user's manager"
-            )
+            wait_for_the_end(guest, "ada", within=AFTER_LOGOUT)
             told = "loginctl enable-linger" in done.stdout + done.stderr
             assert platform.processes() or told, (
                 f"it ended with the logout, without a word before:\n{said(done)}"
@@ -178,18 +176,12 @@ class TestTheUsersService:
         before, kernels = service.show("MainPID"), guest.run("root", KERNELS).stdout
         assert kernels
         guest.run("ada", f"kill -9 {before}")
-        guest.wait(
-            lambda: service.show("MainPID") not in ("0", before), within=60, saying="it is started again"
-        )
-        platform.wait_until_healthy()
+        service.wait_for_another(before, within=60)
         assert platform.users_at_work() == ["bob"]
         assert guest.run("root", KERNELS).stdout == kernels, "the crash ended a user's kernel"
         guest.reboot()
-        guest.wait(
-            lambda: "(running)" in service.ctl("status", check=False).stdout,
-            within=UP_SECONDS,
-            saying="the service of a user who lingers runs after a reboot",
-        )
+        # The service of a user who lingers runs after a reboot.
+        service.wait_for("active", within=UP_SECONDS)
         assert platform.is_healthy()
         service.ctl("stop")
         assert service.ctl("is-active", check=False).stdout.strip() == "inactive"

@@ -28,8 +28,8 @@ from tidehub.local.secrets import load_secrets
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE = REPOSITORY / "src"
-UNPRIVILEGED_UID = 61234
-"""A uid without an account, outside the range that people get."""
+UNPRIVILEGED_UID = 61234 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+"""A uid without an account, outside the range that people get; of each process of the tests another."""
 _UP_SECONDS = 900
 """The first start on a machine brings the software."""
 
