@@ -27,9 +27,9 @@ from tidehub.local.supervisor.control import Answer, ask_supervisor
 from tidehub.local.supervisor.detach import DAEMON
 from tidehub.local.supervisor.lock import holder
 from tidehub.local.supervisor.platform import Say, UpOptions
-from tidehub.local.supervisor.state import start_ticks
 from tidehub.local.unsupported import refuse_unsupported
 from tidehub.site.model import Site
+from tidehub.system.processes import start_ticks
 
 SILENCE = 10.0
 """Seconds without a word after which a supervisor is no longer there; see `control.HEARTBEAT`."""
