@@ -24,7 +24,7 @@ T = TypeVar("T")
 LISTEN = 0.25
 """Seconds between two questions whether the ledger has changed."""
 BEAT = 5.0
-"""Seconds after which the ledger is looked at even unchanged: waiting claims must be seen, and limits may move."""
+"""Seconds after which the ledger is looked at even unchanged: what waits must be seen, limits may move."""
 REST = 50.0
 """How much longer than it worked the task rests after each look: whatever changes, it takes 2 % of a core at most."""
 _BROKEN = Waiting(0, 0, "waiting: the platform's capacity ledger cannot be used")

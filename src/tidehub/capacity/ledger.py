@@ -125,7 +125,7 @@ class Ledger:
             raise NeverFits(never, fix="choose less memory, or give the platform a larger machine")
 
     def turns(self, ids: Iterable[str]) -> dict[str, Verdict]:
-        """The verdicts on these claims, by id: `Admitted` (from then on a claim holds its memory and a start slot)
+        """The verdicts on these claims, by id: `Admitted` (from then on it holds its memory and a start slot)
         or `Waiting` with place and reason. A claim that was never asked for, or was dropped, has none.
 
         However many there are, this is one transaction that only reads, and another one that writes where somebody

@@ -366,8 +366,8 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
 
     # --- the process ------------------------------------------------------------------------
 
-    def _place(self, user: str) -> ServerPlace:
-        person = self.context.isolation.person(user)
+    def _place(self, name: str) -> ServerPlace:
+        person = self.context.isolation.person(name)
         return ServerPlace.of(
             person=person,
             run_dir=self.context.isolation.run_directory(person),
