@@ -46,14 +46,14 @@ class Plan:
 FULL = Plan(starts=4, spawns=20, people=20, rounds_at_once=1, clusters=5, idle_servers=4, crowd=40)
 QUICK = Plan(starts=2, spawns=6, people=8, rounds_at_once=1, clusters=2, idle_servers=2, crowd=12)
 PARTS = {
-    "starts": ("starts",),
-    "spawns": ("spawns",),
-    "clusters": ("clusters",),
-    "memory": ("idle_servers",),
-    "together": ("rounds_at_once",),
-    "crowd": ("rounds_of_crowds",),
+    "starts": "starts",
+    "spawns": "spawns",
+    "clusters": "clusters",
+    "memory": "idle_servers",
+    "together": "rounds_at_once",
+    "crowd": "rounds_of_crowds",
 }
-"""What of a plan each part of a run is; a part with none of it is left out."""
+"""How much of each part a plan has; a part with none of it is left out."""
 
 
 def main() -> None:
@@ -96,7 +96,7 @@ def main() -> None:
 
 def only(plan: Plan, parts: Collection[str] | None) -> Plan:
     """The plan with these parts alone; None: all of it."""
-    left_out = [field for part, fields in PARTS.items() if parts and part not in parts for field in fields]
+    left_out = [field for part, field in PARTS.items() if parts and part not in parts]
     return replace(plan, **dict.fromkeys(left_out, 0))
 
 
@@ -153,7 +153,8 @@ async def _measure(bench: Bench, plan: Plan, python: Path) -> None:
             bench.say(f"first start of {side.name}, not counted")
             await side.prepare(run_name, max(plan.people, plan.crowd if plan.rounds_of_crowds else 0))
         await bench.starts(plan.starts)
-        await bench.log_everybody_in(plan.people)
+        if plan.spawns or plan.clusters or plan.idle_servers or plan.rounds_at_once:
+            await bench.log_everybody_in(plan.people)
         if plan.spawns:
             await bench.spawns(plan.spawns, plan.people)
         if plan.clusters:

@@ -192,7 +192,8 @@ class Provider:
 
 
 def _give_way() -> None:
-    """Let everything else of the platform go before the thread that calls this: a class that signs in at once keeps
-    two processors busy for half a minute. Niceness belongs to a thread on Linux (setpriority(2), notes)."""
+    """Let everything else go before the thread that calls this: a class that signs in at once keeps two processors busy
+    for half a minute. Niceness belongs to a thread on Linux (setpriority(2), notes), and counts within a control group;
+    among those of the parts, `local/isolation` sees to it."""
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), HASHING_NICE)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tidehub_bench import machine, memory, report
+from tidehub_bench import machine, main, memory, report
+from tidehub_bench.crowd import Crowd, Served
 from tidehub_bench.measure import Results, Together
 from tidehub_bench.statistics import median, percentile
 
@@ -107,3 +108,37 @@ def test_json_has_every_sample_and_is_json() -> None:
     assert again["samples"]["plain"]["spawn"] == [3.0, 6.0, 12.0]
     assert again["figures"][2]["ratio"] == 3.0
     assert again["machine"] == {"cores": 2}
+
+
+def test_only_some_parts_of_a_plan() -> None:
+    assert main.only(main.FULL, None) == main.FULL
+    crowd = main.only(main.FULL, ["crowd", "spawns"])
+    assert (crowd.spawns, crowd.rounds_of_crowds, crowd.crowd) == (20, 1, 40)
+    assert (crowd.starts, crowd.clusters, crowd.idle_servers, crowd.rounds_at_once) == (0, 0, 0, 0)
+
+
+def test_a_crowd_is_reported_by_whom_it_served_and_what_the_stranger_saw() -> None:
+    ours, plain = Results(), Results()
+    ours.crowd.append(
+        Crowd(
+            [Served("a", 1.0, 2.0, 3.0), Served("b", 1.5, 2.5, 4.0)],
+            login_page=[0.01 * number for number in range(1, 21)],
+        )
+    )
+    plain.crowd.append(
+        Crowd(
+            [Served("a", 1.0, 2.0, 6.0), Served("b", 1.0, failure="the start failed")],
+            login_page=[0.5],
+            login_page_failures=["login page: code 503"],
+        )
+    )
+    shown = {row.what: row for row in report.rows(ours, plain)}
+    assert (shown["crowd, users served"].ours, shown["crowd, users served"].plain) == (2, 1)
+    assert shown["crowd, users served"].samples == "2 / 2"
+    assert shown["crowd, from the login page to a cell, the last"].ratio == 1.5
+    assert shown["crowd, login page meanwhile, p95"].ours == pytest.approx(0.19)
+    assert report.failures(plain) == [
+        "in the crowd: login page: code 503",
+        "in the crowd: the start failed",
+    ]
+    assert json.dumps(report.to_json(report.rows(ours, plain), {"tidehub": ours, "plain": plain}, {}))

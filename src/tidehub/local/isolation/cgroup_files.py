@@ -32,6 +32,9 @@ PLATFORM_WEIGHT = (10_000, 262_144)
 USERS_WEIGHT = (1_000, 26_214)
 """v2's cpu.weight and v1's cpu.shares. The platform's parts need little, and that at once: however many programs of
 users want the processors and whatever was promised to them, together they count a tenth of the platform."""
+PROMPT_PARTS = frozenset({"hub", "proxy"})
+PROMPT_WEIGHT = (1_000, 10_240)
+"""Among the parts: what everybody waits for counts ten times what checks a class's passwords on all processors."""
 PLATFORM_MEMORY = (512 << 20, 1 << 30)
 """v2's memory.min and memory.low of the platform: never taken, and taken last. Only what is used is protected."""
 PROMISES: Mapping[str, tuple[int, int | None]] = {"memory.low": (0, None), "memory.min": (0, None)}

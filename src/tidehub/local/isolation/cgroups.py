@@ -30,6 +30,8 @@ from .cgroup_files import (
     PLATFORM_MEMORY,
     PLATFORM_WEIGHT,
     PROMISES,
+    PROMPT_PARTS,
+    PROMPT_WEIGHT,
     USERS_WEIGHT,
     WEIGHTS,
     Group,
@@ -158,6 +160,8 @@ class Cgroups:
         above.protect(PLATFORM_MEMORY)
         part = Group(tuple(dirs), self.tree)
         part.protect(PLATFORM_MEMORY)
+        if name in PROMPT_PARTS:
+            part.weigh(PROMPT_WEIGHT)
         for group in (top, *self._scopes(self.platform_bases or self.bases)):
             group.sum_up(PROMISES)
         return part

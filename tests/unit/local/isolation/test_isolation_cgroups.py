@@ -118,6 +118,9 @@ def test_the_platforms_own_group_outweighs_all_users(tmp_path: Path) -> None:
     assert part == tree.root / "tidehub-p" / "platform" / "hub"
     platform, users, top = part.parent, part.parent.parent / "users", part.parent.parent
     assert int((platform / "cpu.weight").read_text()) >= 10 * int((users / "cpu.weight").read_text())
+    # What checks passwords on all processors does not keep everybody else's pages waiting.
+    identity = groups.part("identity").dirs[0]
+    assert int((part / "cpu.weight").read_text()) >= 10 * int((identity / "cpu.weight").read_text())
     for group in (part, platform, top):
         assert int((group / "memory.min").read_text()) == 512 << 20
     assert int((top / "memory.low").read_text()) == 2 * GIB
