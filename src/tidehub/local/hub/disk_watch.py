@@ -78,7 +78,8 @@ class DiskWatch:
     async def refusal(self, user: str) -> str:
         """Why the user may start no usual server, in sentences; "" if they may.
 
-        Measured anew before somebody is refused. Raises `NoRoom` while not even a server for freeing space may be started.
+        Measured anew before somebody is refused. Raises `NoRoom` while not even a server for freeing space may be
+        started.
         """
         if problem := shortage(self._places):
             said = f"{problem[:1].upper()}{problem[1:]}."
