@@ -76,7 +76,11 @@ def test_nobody_is_refused_for_what_is_no_longer_there(places: Places) -> None:
     async def ask() -> tuple[str, str]:
         going = asyncio.create_task(one._those_who_ask())
         answers = await one.refusal("ana"), await one.refusal("bob")
+        async with asyncio.timeout(60):
+            while read_uses(places.disk_use)["bob"].bytes >= 9 * MIB:
+                await asyncio.sleep(0.01)
         going.cancel()
+        await asyncio.wait({going})
         return answers
 
     ana, bob = asyncio.run(ask())
