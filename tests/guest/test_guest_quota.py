@@ -105,7 +105,10 @@ class TestQuota:
         assert "started" in other["olga"], other
         size = platform.guest.run("root", f"du -s -B1M {platform.state}/homes/bob").stdout
         assert 90 <= int(size.split()[0]) <= 101, size
-        (wrote,) = platform.users({"olga": ["cell", "print(open('own', 'wb').write(bytes(50 * 2**20)))"]})
+        _, wrote = platform.users(
+            {"olga": ["start", "minimal"]},
+            {"olga": ["cell", "print(open('own', 'wb').write(bytes(50 * 2**20)))"]},
+        )
         assert wrote["olga"]["stdout"] == f"{50 * 2**20}\n", wrote
 
     def test_who_is_at_the_limit_gets_in_deletes_and_goes_on(self, platform: GuestPlatform) -> None:
