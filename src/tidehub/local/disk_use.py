@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
@@ -66,9 +67,10 @@ async def measure(questions: Iterable[Question], *, shield: int) -> AsyncGenerat
             if use is not None:
                 yield one.user, use
     finally:
+        # Its whole session: what it has started to count as a user holds our pipe too.
         with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.communicate()
 
 
 def _use(found: object) -> DiskUse | None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tidehub.capacity.disk import DiskUse
-from tidehub.local.disk_use import Question, measure, read_uses, write_uses
+from tidehub.local.disk_use import _PROGRAM, Question, measure, read_uses, write_uses
 from tidehub.local.software.interpreter import closed_to_others
 
 MIB = 2**20
@@ -119,6 +121,24 @@ def test_no_answer_is_no_use(home: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         return [one async for one in measure([Question("ana", os.geteuid(), (home,))], shield=os.geteuid())]
 
     assert asyncio.run(answers()) == []
+
+
+def test_who_no_longer_asks_ends_what_counts(home: Path) -> None:
+    for number in range(20_000):
+        os.close(os.open(home / str(number), os.O_CREAT | os.O_WRONLY))
+
+    async def leave() -> None:
+        # The first answer has come; the second question is being worked on.
+        questions = [Question("ana", os.geteuid(), ()), Question("bob", os.geteuid(), (home,) * 50)]
+        async with contextlib.aclosing(measure(questions, shield=os.geteuid())) as answers:
+            async for _ in answers:
+                break
+
+    began = time.monotonic()
+    asyncio.run(leave())
+    assert time.monotonic() - began < 5
+    names = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not [name for name in names if str(_PROGRAM).encode() in name]
 
 
 def test_what_was_measured_is_kept_and_a_damaged_file_is_none(home: Path) -> None:

@@ -129,12 +129,18 @@ class CheckedHandler(web.RequestHandler):
             await self.refresh_auth(user, force=True)
         return await super()._wrap_spawn_single_user(user, *rest, **more)  # type: ignore[misc]
 
+    def log_exception(self, kind: Any, error: Any, trace: Any) -> None:
+        if is_full_disk(error):
+            # Foreseen: no trace of where it was met.
+            self.log.error("The disk is full: %s %s: %s", self.request.method, self.request.path, error)  # type: ignore[attr-defined]
+        else:
+            super().log_exception(kind, error, trace)
+
     def write_error(self, status_code: int, **more: Any) -> None:
         error = (more.get("exc_info") or (None, None))[1]
         if is_full_disk(error):
             # The hub would say "500 : Internal Server Error", and go on with a session that cannot be used.
             self.db.rollback()  # type: ignore[attr-defined]
-            self.log.error("%s: %s", FULL_FOR_USERS, error)  # type: ignore[attr-defined]
             status_code, full = NoRoom.status, NoRoom(FULL_FOR_USERS)
             self.set_status(status_code)
             more["exc_info"] = (NoRoom, full, None)

@@ -20,11 +20,12 @@ from tidehub.capacity.disk import DiskUse, Verdict, judge, refusal, words
 from tidehub.errors import TidehubError
 from tidehub.local.disk_quota import DiskQuota
 from tidehub.local.disk_use import Question, measure, read_uses, write_uses
+from tidehub.local.hub.spawner_words import NoRoom
 from tidehub.local.isolation import Isolation
 from tidehub.local.isolation.homes import TEMPORARY
 from tidehub.local.isolation.people import Entry, services_uid
 from tidehub.local.places import Places
-from tidehub.local.room import room
+from tidehub.local.room import room, shortage
 
 ROUND = 6 * 3600.0
 """Seconds between two rounds over all users; the first is made when the hub starts."""
@@ -75,7 +76,16 @@ class DiskWatch:
             self._asked.set()
 
     async def refusal(self, user: str) -> str:
-        """Why the user may start nothing new, "" if they may. Measured anew before somebody is refused."""
+        """Why the user may start no usual server, in sentences; "" if they may.
+
+        Measured anew before somebody is refused. Raises `NoRoom` while not even a server for freeing space may be
+        started.
+        """
+        if problem := shortage(self._places):
+            said = f"{problem[:1].upper()}{problem[1:]}."
+            if room(self._places).full:
+                raise NoRoom(f"{said} Your files are safe, and what runs goes on.")
+            return said
         if not refusal(self._uses.get(user), self.limit):
             return ""
         measured = self._measured.setdefault(user, asyncio.Event())

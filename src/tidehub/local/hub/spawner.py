@@ -43,10 +43,10 @@ from tidehub.local.hub.spawner_words import (
     memory_words,
     not_answering,
     not_started,
+    starting,
 )
 from tidehub.local.isolation import Isolation, LaunchSpec, Limits, ProcessHandle
 from tidehub.local.places import Places
-from tidehub.local.room import room, shortage
 from tidehub.local.supervisor.pace import Patience
 from tidehub.login.entitled import Entitled, Server, entitled
 from tidehub.site.model import Profile
@@ -150,7 +150,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         if not person.servers:
             raise MayNotStart(nothing_to_start(self.context.settings.site))
         chosen = (self.user_options or {}).get(FIELD)
-        refused = await self._refusal()
+        refused = await self.context.disk_watch.refusal(self.user.name)
         return clean_up_form(person, refused, chosen) if refused else options_form(person, chosen)
 
     def options_from_form(self, form: dict[str, list[str]]) -> dict[str, Any]:
@@ -205,18 +205,9 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         """That the owner's files take too much of the disk, or soon will; empty when there is nothing to say."""
         return self.context.disk_watch.words(self.user.name)
 
-    async def _refusal(self) -> str:
-        """Why no usual server may be started now, in sentences, or "". Raises `NoRoom` while none at all may be."""
-        problem = shortage(self.context.places)
-        if problem and room(self.context.places).full:
-            raise NoRoom(f"{problem[:1].upper()}{problem[1:]}. Your files are safe, and what runs goes on.")
-        if problem:
-            return f"{problem[:1].upper()}{problem[1:]}."
-        return await self.context.disk_watch.refusal(self.user.name)
-
     async def start(self) -> str:
         chosen = self._chosen()
-        self._clean_up = bool(refused := await self._refusal())
+        self._clean_up = bool(refused := await self.context.disk_watch.refusal(self.user.name))
         if refused and not (self.user_options or {}).get(disk.FREE_SPACE):
             raise NoRoom(f"{refused} {disk.CLEAN_UP}")
         profile = chosen.profile
@@ -234,7 +225,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         )
         try:
             await context.admission.turn(claim, self._tell_waiting)
-            self._tell(self._starting(profile))
+            self._tell(starting(profile.name, self.disk_words, clean_up=self._clean_up))
             await context.disk_watch.set_quota(self.user.name)
             # In a thread: a new user's uid is claimed and written to the disk.
             place = await asyncio.to_thread(self._place, self.user.name)
@@ -269,11 +260,6 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
             if patience.beyond and patience.why:
                 self._tell(f"Starting {profile.name}: this machine is slow, and {patience.why}")
             await asyncio.sleep(READY_POLL)
-
-    def _starting(self, profile: Profile) -> str:
-        if self._clean_up:
-            return f"Starting {profile.name} for freeing space: files can be deleted, large ones cannot be written"
-        return f"Starting {profile.name}" + (f". {self.disk_words}" if self.disk_words else "")
 
     async def poll(self) -> int | None:
         if self.handle is None:

@@ -56,6 +56,13 @@ def memory_words(ending: Ending, limit: int | None) -> str:
     )
 
 
+def starting(profile: str, disk_words: str, *, clean_up: bool) -> str:
+    """What the page of a start says when the turn of the server has come; `clean_up`: it is for freeing space."""
+    if clean_up:
+        return f"Starting {profile} for freeing space: files can be deleted, large ones cannot be written"
+    return f"Starting {profile}. {disk_words}" if disk_words else f"Starting {profile}"
+
+
 def not_started(profile: str, ending: Ending, limit: int | None, tail: str) -> str:
     """Why a server of the profile ended before it answered; `limit`: its memory in bytes; `tail`: its log's end."""
     if ending.out_of_memory:

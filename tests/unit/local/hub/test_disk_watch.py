@@ -16,8 +16,10 @@ from tidehub.capacity.disk import DiskUse
 from tidehub.local.disk_quota import DiskQuota
 from tidehub.local.disk_use import read_uses, write_uses
 from tidehub.local.hub.disk_watch import DiskWatch
+from tidehub.local.hub.spawner_words import NoRoom
 from tidehub.local.isolation.people import Entry
 from tidehub.local.places import Places
+from tidehub.local.room import ENTRY, Room
 
 MIB = 2**20
 
@@ -74,11 +76,31 @@ def test_nobody_is_refused_for_what_is_no_longer_there(places: Places) -> None:
     async def ask() -> tuple[str, str]:
         going = asyncio.create_task(one._those_who_ask())
         answers = await one.refusal("ana"), await one.refusal("bob")
+        async with asyncio.timeout(60):
+            while read_uses(places.disk_use)["bob"].bytes >= 9 * MIB:
+                await asyncio.sleep(0.01)
         going.cancel()
+        await asyncio.wait({going})
         return answers
 
     ana, bob = asyncio.run(ask())
     assert ana == "" and "Your files take 3" in bob
+
+
+def test_a_disk_that_is_nearly_full_refuses_usual_servers_and_a_full_one_all(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = watch(places, None)
+    now = Room(2**40, 2**20 * 100, 2**20 * 100)
+    monkeypatch.setattr("tidehub.local.room.room", lambda places: now)
+    monkeypatch.setattr("tidehub.local.hub.disk_watch.room", lambda places: now)
+    assert "100 MiB are free" in asyncio.run(one.refusal("ana"))
+    now = Room(2**40, ENTRY - 1, 0)
+    with pytest.raises(NoRoom, match="Your files are safe"):
+        asyncio.run(one.refusal("ana"))
+    # What only root can write is enough to let users in who delete.
+    now = Room(2**40, ENTRY, 0)
+    assert "0 B are free" in asyncio.run(one.refusal("ana"))
 
 
 def test_without_a_limit_nothing_is_measured(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:

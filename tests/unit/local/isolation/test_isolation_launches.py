@@ -12,8 +12,9 @@ from tidehub.local.isolation.base import Ground, Isolation
 from tidehub.local.isolation.launches import Launches
 from tidehub.local.isolation.model import LaunchSpec, Limits, Person
 from tidehub.local.isolation.people import People
-from tidehub.local.isolation.process import ProcessHandle, boot_id, read_stat
+from tidehub.local.isolation.process import ProcessHandle
 from tidehub.local.isolation.single import SingleIsolation
+from tidehub.system.processes import boot_id, read_stat
 
 OTHERS = 200
 
