@@ -42,6 +42,7 @@ GATE_SCHEME = "tidehub-gate"
 _HERE = Path(__file__).parent
 GUARD = _HERE / "preloads" / "dashboard_guard.py"
 NOTICES = _HERE / "preloads" / "scheduler_notices.py"
+TLS_ERRORS = _HERE / "preloads" / "tls_errors.py"
 
 
 class _Frozen(BaseModel):

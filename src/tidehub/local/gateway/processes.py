@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tidehub.capacity.queue import SCHEDULER, WORKER, Claim
-from tidehub.local.gateway.config import GUARD, NOTICES, GatewaySettings
+from tidehub.local.gateway.config import GUARD, NOTICES, TLS_ERRORS, GatewaySettings
 from tidehub.local.gateway.workdirs import CERTIFICATE, KEY, log_file
 from tidehub.local.isolation import Ending, LaunchSpec, Limits, Person
 from tidehub.site.units import about_size
@@ -30,7 +30,7 @@ def worker_claim(cluster: str, name: str, owner: str, config: Mapping[str, Any])
 
 def preloaded(command: Sequence[str], workdir: Path, *, scheduler: bool) -> list[str]:
     """Upstream's command line with our files preloaded first (`dask scheduler --preload A --preload B ...`)."""
-    files = [GUARD, NOTICES] if scheduler else [GUARD]
+    files = [TLS_ERRORS, GUARD, NOTICES] if scheduler else [TLS_ERRORS, GUARD]
     ours = [word for file in files for word in ("--preload", str(workdir / file.name))]
     if "--preload" in command:
         at = list(command).index("--preload")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tidehub.local.gateway.config import GUARD, NOTICES
+from tidehub.local.gateway.config import GUARD, NOTICES, TLS_ERRORS
 from tidehub.local.isolation import Person
 from tidehub.system import trash
 from tidehub.system.directories import Directory, File, opened, place_new
@@ -15,7 +15,7 @@ CERTIFICATE, KEY = "dask.crt", "dask.pem"
 
 
 def make_workdir(clusters: Path, cluster: str, person: Person, *, certificate: bytes, key: bytes) -> Path:
-    """`clusters/cluster`, 0700 and the user's: TLS files, what schedulers preload, room for spilled data.
+    """`clusters/cluster`, 0700 and the user's: TLS files, what schedulers and workers preload, room for spilled data.
 
     Made whole before it is theirs; a former one of this name is thrown away. Raises `TidehubError`.
     """
@@ -23,7 +23,7 @@ def make_workdir(clusters: Path, cluster: str, person: Person, *, certificate: b
     uid, gid = (person.uid, person.gid) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
     holds: dict[str, File | Directory] = {CERTIFICATE: File(certificate), KEY: File(key)}
     # Copies: users may not be able to read the platform's own files.
-    holds |= {source.name: File(source.read_bytes()) for source in (GUARD, NOTICES)}
+    holds |= {source.name: File(source.read_bytes()) for source in (GUARD, NOTICES, TLS_ERRORS)}
     holds["scratch"] = Directory(uid, gid)
     with opened(clusters) as parent:
         trash.throw_from(parent, cluster, clusters / trash.NAME)

@@ -146,5 +146,6 @@ def server_environment(
             "DASK_GATEWAY__CLUSTER__OPTIONS__PROFILE": profile.slug,
             "DASK_LABEXTENSION__FACTORY__MODULE": "dask_gateway",
             "DASK_LABEXTENSION__FACTORY__CLASS": "GatewayCluster",
+            "DASK_DISTRIBUTED__CLIENT__PRELOAD": repr([str(settings.notebook_side / "tls_errors.py")]),
         }
     return {key: value for key, value in env.items() if key != "PYTHONPATH"}

@@ -15,6 +15,7 @@ SOURCES = (
     _HERE / "dask_dashboards.py",
     _HERE / "kernel_words.py",
     _HERE / "overrides.json",
+    _HERE.parent / "gateway" / "preloads" / "tls_errors.py",
     _HERE.parent / "hub" / "tuned_singleuser.py",
 )
 

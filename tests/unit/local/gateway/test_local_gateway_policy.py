@@ -14,7 +14,7 @@ from tidehub.gateway import totals
 from tidehub.gateway.choices import NoClusters, SiteOptions, cluster_options
 from tidehub.gateway.reaper import Orphans, in_use
 from tidehub.local.gateway import pages, processes, workdirs
-from tidehub.local.gateway.config import GUARD, KEY_HEADER, NOTICES, dashboard_key, derived
+from tidehub.local.gateway.config import GUARD, KEY_HEADER, NOTICES, TLS_ERRORS, dashboard_key, derived
 from tidehub.local.gateway.forwarding import passed_on
 from tidehub.local.isolation import Ending
 from tidehub.site.model import Site
@@ -295,11 +295,12 @@ def test_our_preloads_come_before_the_one_with_arguments(tmp_path: Path) -> None
     command = processes.preloaded(upstream, tmp_path, scheduler=True)
     assert command == [
         *upstream[:2],
-        *("--preload", str(tmp_path / GUARD.name), "--preload", str(tmp_path / NOTICES.name)),
+        *(word for file in (TLS_ERRORS, GUARD, NOTICES) for word in ("--preload", str(tmp_path / file.name))),
         *upstream[2:],
     ]
     worker = processes.preloaded(["dask", "worker", "tls://x:1"], tmp_path, scheduler=False)
-    assert worker[-2:] == ["--preload", str(tmp_path / GUARD.name)]
+    assert worker[-4::2] == ["--preload", "--preload"]
+    assert worker[-3::2] == [str(tmp_path / TLS_ERRORS.name), str(tmp_path / GUARD.name)]
     assert not any(NOTICES.name in word for word in worker)
 
 
