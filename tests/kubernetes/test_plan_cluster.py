@@ -161,7 +161,8 @@ def _versions(site: SiteOnCluster) -> dict[str, str]:
         where = site.namespace if kind.namespaced else ""
         for obj in api.wait(f"{kind.kind} is listed", partial(_listed, api, kind, where)):
             meta = obj["metadata"]
-            if "resourceVersion" in meta:
+            # What an earlier test deleted may be on its way out; what the plan deleted is then missing.
+            if "resourceVersion" in meta and "deletionTimestamp" not in meta:
                 own = meta.get("generation") or meta["resourceVersion"]
                 found[f"{kind.api_version} {kind.kind} {meta['name']}"] = f"{meta['uid']} {own}"
     return found

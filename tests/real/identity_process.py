@@ -10,6 +10,7 @@ import re
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -22,10 +23,12 @@ import httpx
 
 from tidehub.identity.accounts import AccountStore
 from tidehub.identity.demo_accounts import ensure_demo_accounts
+from tidehub.identity.sessions import digest
 
 GROUP = "urn:mace:egi.eu:group:vo.pangeo.eu:role=member#aai.egi.eu"
 HUB, HUB_SECRET = "hub", "hub-secret-of-this-test-run"
-OTHER, OTHER_SECRET = "other", "other-secret/with+reserved%41 characters"
+OTHER, OTHER_SECRET = "other", "other-secret-of-this-test-run"
+"""A client that the provider does not know."""
 CALLBACK = "http://127.0.0.1:9999/hub/oauth_callback"
 AFTER_LOGOUT = "http://127.0.0.1:9999/hub/"
 SCOPE = "openid profile email entitlements eduperson_entitlement offline_access"
@@ -63,33 +66,34 @@ class RunningProvider:
         return (self.directory / "log").read_text()
 
     def config(self) -> dict[str, object]:
-        def client(name: str, secret: dict[str, str]) -> dict[str, object]:
-            return {
-                "client_id": name,
-                **secret,
-                "redirect_uris": [CALLBACK],
-                "post_logout_redirect_uris": [AFTER_LOGOUT] if name == HUB else [],
-            }
-
-        secret_file = self.directory / "hub-secret"
         return {
             "issuer": self.issuer,
             "listen": {"host": "127.0.0.1", "port": self.port},
             "state_dir": str(self.state_dir),
             "site_name": "Pangeo <of this & that>",
-            "clients": [
-                client(HUB, {"client_secret_file": str(secret_file)}),
-                client(OTHER, {"client_secret": OTHER_SECRET}),
-            ],
+            "client": {
+                "client_id": HUB,
+                "client_secret": HUB_SECRET,
+                "redirect_uri": CALLBACK,
+                "post_logout_redirect_uris": [AFTER_LOGOUT],
+            },
             "log_level": "DEBUG",
             **self.changes,
         }
 
     def write_config(self) -> Path:
-        for name, text in (("hub-secret", HUB_SECRET + "\n"), ("config.json", json.dumps(self.config()))):
-            (self.directory / name).touch(mode=0o600)
-            (self.directory / name).write_text(text)
-        return self.directory / "config.json"
+        path = self.directory / "config.json"
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(self.config()))
+        return path
+
+    def hand_over(self, kind: str, secret: str, client_id: str = OTHER) -> None:
+        """Make a code or refresh token another client's: one that this provider served before, say."""
+        with sqlite3.connect(self.state_dir / "identity.sqlite") as database:
+            change = (
+                f"UPDATE grants SET client_id = ? WHERE id = (SELECT grant_id FROM {kind} WHERE hash = ?)"
+            )
+            assert database.execute(change, (client_id, digest(secret))).rowcount == 1
 
     def make_accounts(self) -> None:
         with AccountStore.open(self.state_dir) as store:

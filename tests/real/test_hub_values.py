@@ -132,8 +132,8 @@ def provider(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
     archive(*kind.archive)
     port = free_port()
     callback = f"http://127.0.0.1:{port}/x/hub/oauth_callback"
-    client = {"client_id": HUB, "client_secret": HUB_SECRET, "redirect_uris": [callback]}
-    running = RunningProvider(tmp_path_factory.mktemp("identity"), {"clients": [client]})
+    client = {"client_id": HUB, "client_secret": HUB_SECRET, "redirect_uri": callback}
+    running = RunningProvider(tmp_path_factory.mktemp("identity"), {"client": client})
     running.hub_port = port  # type: ignore[attr-defined]
     running.make_accounts()
     with AccountStore.open(running.state_dir) as store:

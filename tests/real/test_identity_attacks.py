@@ -17,6 +17,7 @@ from identity_process import (
     HUB_SECRET,
     OTHER,
     OTHER_SECRET,
+    SCOPE,
     Browser,
     RunningProvider,
     answer_of,
@@ -82,7 +83,10 @@ def test_expired_code(provider: RunningProvider) -> None:
 def test_code_of_another_client_is_useless_and_stays_the_owners(provider: RunningProvider) -> None:
     code, verifier = Browser(provider).sign_in()
     stolen = provider.token(auth=(OTHER, OTHER_SECRET), **redemption(code, verifier))
-    refused(stolen, "invalid_grant")
+    refused(stolen, "invalid_client", 401)
+    provider.hand_over("codes", code)
+    refused(provider.token(**redemption(code, verifier)), "invalid_grant")
+    provider.hand_over("codes", code, HUB)
     provider.redeem(code, verifier)
 
 
@@ -125,11 +129,13 @@ def test_ambiguous_token_requests(provider: RunningProvider) -> None:
     refused(twice, "invalid_request")
     refused(httpx.post(url, json={"grant_type": "refresh_token"}, auth=(HUB, HUB_SECRET)), "invalid_request")
     refused(httpx.post(url, content=b"a=\xff%ff", headers=form, auth=(HUB, HUB_SECRET)), "invalid_request")
+    refused(provider.token(**redemption("code", "verifier"), client_id=OTHER), "invalid_client", 401)
+    refused(provider.token(**redemption("code", "verifier", {"grant_type": "openid"})), "unauthorized_client")
     refused(provider.token(grant_type="password", username="a", password="b"), "unsupported_grant_type")
     refused(provider.token(grant_type="client_credentials"), "unsupported_grant_type")
 
 
-# Refresh tokens and revocation
+# Refresh tokens
 
 
 def test_reused_refresh_token_revokes_the_family(provider: RunningProvider) -> None:
@@ -147,11 +153,11 @@ def test_reused_refresh_token_revokes_the_family(provider: RunningProvider) -> N
 
 def test_refresh_token_in_foreign_hands(provider: RunningProvider) -> None:
     token = str(Browser(provider).tokens()["refresh_token"])
-    foreign = (OTHER, OTHER_SECRET)
-    refused(provider.token(auth=foreign, grant_type="refresh_token", refresh_token=token), "invalid_grant")
-    revoked = httpx.post(f"{provider.inside}/revoke", data={"token": token}, auth=foreign)
-    refused(revoked, "invalid_request")
-    refused(httpx.post(f"{provider.inside}/revoke", data={"token": token}), "invalid_client", 401)
+    stolen = provider.token(auth=(OTHER, OTHER_SECRET), grant_type="refresh_token", refresh_token=token)
+    refused(stolen, "invalid_client", 401)
+    provider.hand_over("refresh_tokens", token)
+    refused(provider.token(grant_type="refresh_token", refresh_token=token), "invalid_grant")
+    provider.hand_over("refresh_tokens", token, HUB)
     more = provider.token(grant_type="refresh_token", refresh_token=token, scope="openid voperson_id")
     refused(more, "invalid_scope")
     assert provider.token(grant_type="refresh_token", refresh_token=token).status_code == 200
@@ -198,6 +204,7 @@ def test_nobody_is_sent_to_an_unregistered_address(
         ({"code_challenge_method": "plain"}, "invalid_request"),
         ({"code_challenge_method": None}, "invalid_request"),
         ({"code_challenge": "short"}, "invalid_request"),
+        ({"code_challenge": "c" * 42 + "="}, "invalid_request"),
         ({"response_type": "token"}, "unsupported_response_type"),
         ({"response_type": "code id_token"}, "unsupported_response_type"),
         ({"response_type": None}, "invalid_request"),
@@ -205,9 +212,12 @@ def test_nobody_is_sent_to_an_unregistered_address(
         ({"scope": "profile"}, "invalid_scope"),
         ({"scope": None}, "invalid_scope"),
         ({"scope": "openid admin"}, "invalid_scope"),
-        ({"prompt": "none login"}, "invalid_request"),
-        ({"prompt": "consent"}, "invalid_request"),
-        ({"max_age": "-1"}, "invalid_request"),
+        ({"prompt": "none"}, "invalid_request"),
+        ({"prompt": "login"}, "invalid_request"),
+        ({"max_age": "0"}, "invalid_request"),
+        ({"id_token_hint": "forged"}, "invalid_request"),
+        ({"claims": "[" * 5000}, "invalid_request"),
+        ({"nonce": "n" * 1025}, "invalid_request"),
         ({"request": "e30."}, "request_not_supported"),
         ({"request_uri": "https://evil.example/r"}, "request_uri_not_supported"),
     ],
@@ -249,6 +259,31 @@ def test_frames_and_scripts_cannot_use_the_session(provider: RunningProvider) ->
 
 
 # The form
+
+
+def test_access_token_counts_in_the_header_alone(provider: RunningProvider) -> None:
+    token = str(Browser(provider).tokens()["access_token"])
+    for answer in (
+        httpx.get(f"{provider.inside}/userinfo", params={"access_token": token}),
+        httpx.post(f"{provider.inside}/userinfo", data={"access_token": token}),
+    ):
+        refused(answer, "invalid_token", 401)
+
+
+def test_parameters_cannot_stand_for_what_the_provider_knows(provider: RunningProvider) -> None:
+    """oauthlib keeps its own findings beside the parameters of a request."""
+    known = {"user": "bob", "session": "x", "client": OTHER, "scopes": "openid", "grant": "x", "body": "x"}
+    browser = Browser(provider)
+    code, verifier = browser.sign_in(**known)
+    answer = provider.token(**redemption(code, verifier), **known, refresh_token="x", expires_in="9" * 9)
+    assert answer.status_code == 200, answer.text
+    tokens = answer.json()
+    assert (tokens["scope"], tokens["expires_in"]) == (SCOPE, 3600)
+    assert provider.userinfo(tokens["access_token"]).json()["preferred_username"] == "alice"
+    again = provider.token(
+        grant_type="refresh_token", refresh_token=tokens["refresh_token"], **known, response_type="id_token"
+    )
+    assert provider.userinfo(again.json()["access_token"]).json()["preferred_username"] == "alice"
 
 
 def test_form_needs_its_token_and_its_cookie(provider: RunningProvider) -> None:
@@ -307,7 +342,8 @@ def test_session_is_new_after_each_sign_in(provider: RunningProvider) -> None:
         return value
 
     before = session()
-    browser.sign_in(prompt="login")
+    form = browser.http.get(f"{provider.inside}/")
+    browser.submit(form, "alice", provider.passwords["alice"])
     assert session() != before
     name = next(c.name for c in browser.http.cookies.jar if "-form-" not in c.name)
     answer = httpx.get(

@@ -44,10 +44,10 @@ def provider(tmp_path_factory: pytest.TempPathFactory, callback: str) -> Iterato
     client = {
         "client_id": HUB,
         "client_secret": "hub-secret-of-this-test-run",
-        "redirect_uris": [callback],
+        "redirect_uri": callback,
         "post_logout_redirect_uris": [callback],
     }
-    running = RunningProvider(tmp_path_factory.mktemp("identity"), {"clients": [client]})
+    running = RunningProvider(tmp_path_factory.mktemp("identity"), {"client": client})
     running.make_accounts()
     running.start()
     yield running

@@ -15,8 +15,6 @@ from identity_process import (
     GROUP,
     HUB,
     HUB_SECRET,
-    OTHER,
-    OTHER_SECRET,
     SCOPE,
     Browser,
     RunningProvider,
@@ -27,7 +25,6 @@ from identity_process import (
 from oauthlib.oauth2 import WebApplicationClient
 
 from tidehub.identity.accounts import AccountStore
-from tidehub.identity.keys import rotate
 
 pytestmark = pytest.mark.real
 
@@ -87,31 +84,13 @@ def test_an_independent_client_library_signs_in_from_discovery_alone(
 def test_every_address_in_discovery_answers(provider: RunningProvider) -> None:
     described = httpx.get(f"{provider.issuer}/.well-known/openid-configuration").json()
     endpoints = {name: url for name, url in described.items() if name.endswith(("_endpoint", "jwks_uri"))}
-    assert len(endpoints) == 6
+    assert len(endpoints) == 5
     for name, url in endpoints.items():
         assert url.startswith(provider.issuer + "/"), name
         assert httpx.get(url).status_code != 404, name
     assert described["code_challenge_methods_supported"] == ["S256"]
-    for absent in ("device_authorization_endpoint", "introspection_endpoint", "registration_endpoint"):
+    for absent in ("revocation_endpoint", "introspection_endpoint", "registration_endpoint"):
         assert absent not in described
-
-
-def test_client_secret_in_the_body_and_reserved_characters_in_either_form(provider: RunningProvider) -> None:
-    for auth, form in (
-        (None, {"client_id": OTHER, "client_secret": OTHER_SECRET}),
-        ((OTHER, OTHER_SECRET), {}),
-        ((OTHER, "other-secret%2Fwith%2Breserved%2541+characters"), {}),
-    ):
-        code, verifier = Browser(provider).sign_in(client_id=OTHER)
-        answer = provider.token(
-            auth=auth,
-            grant_type="authorization_code",
-            code=code,
-            redirect_uri=CALLBACK,
-            code_verifier=verifier,
-            **form,
-        )
-        assert answer.status_code == 200, answer.text
 
 
 def test_without_offline_access_there_is_no_refresh_token(provider: RunningProvider) -> None:
@@ -128,7 +107,7 @@ def test_userinfo_takes_post_and_names_the_fault(provider: RunningProvider) -> N
     assert people["entitlements"] == [GROUP.replace("member", "vm_operator")]
     missing = httpx.get(f"{provider.inside}/userinfo")
     assert missing.status_code == 401
-    assert missing.headers["WWW-Authenticate"] == 'Bearer realm="userinfo"'
+    assert missing.headers["WWW-Authenticate"].startswith("Bearer ")
     wrong = provider.userinfo("guessed")
     assert wrong.status_code == 401
     assert 'error="invalid_token"' in wrong.headers["WWW-Authenticate"]
@@ -155,46 +134,6 @@ def test_second_sign_in_needs_no_password(provider: RunningProvider) -> None:
     assert "Alice Atlantis" in browser.http.get(f"{provider.inside}/").text
 
 
-@pytest.mark.parametrize(
-    ("changes", "shows_form"),
-    [
-        ({"prompt": "login"}, True),
-        ({"prompt": "select_account"}, True),
-        ({"max_age": "0"}, True),
-        ({"max_age": "1000"}, False),
-        ({"prompt": "none"}, False),
-    ],
-)
-def test_prompt_and_max_age(provider: RunningProvider, changes: dict[str, str], shows_form: bool) -> None:
-    browser = Browser(provider)
-    browser.sign_in()
-    verifier, challenge = pkce()
-    answer = browser.authorize(challenge, **changes)
-    if shows_form:
-        assert answer.status_code == 200
-        answer = browser.submit(answer, "alice", provider.passwords["alice"])
-    provider.redeem(answer_of(answer)["code"], verifier)
-
-
-def test_prompt_none_without_a_session_shows_nothing(provider: RunningProvider) -> None:
-    answer = answer_of(Browser(provider).authorize(pkce()[1], prompt="none"))
-    assert answer["error"] == "login_required"
-    assert answer["state"] == "the state"
-    assert answer["iss"] == provider.issuer
-    assert "code" not in answer
-
-
-def test_hint_of_another_person_asks_again(provider: RunningProvider) -> None:
-    hint = str(Browser(provider).tokens("bob")["id_token"])
-    browser = Browser(provider)
-    browser.sign_in("alice")
-    assert browser.authorize(pkce()[1], id_token_hint=hint).status_code == 200
-    assert (
-        answer_of(browser.authorize(pkce()[1], id_token_hint=hint, prompt="none"))["error"]
-        == "login_required"
-    )
-
-
 def test_refresh_rotates_and_may_ask_for_less(provider: RunningProvider) -> None:
     first = Browser(provider).tokens()
     second = provider.token(
@@ -207,20 +146,6 @@ def test_refresh_rotates_and_may_ask_for_less(provider: RunningProvider) -> None
     assert "nonce" not in claims
     third = provider.token(grant_type="refresh_token", refresh_token=second["refresh_token"]).json()
     assert third["scope"] == SCOPE
-
-
-def test_revocation_of_an_access_token_and_of_a_family(provider: RunningProvider) -> None:
-    def revoke(token: object) -> httpx.Response:
-        return httpx.post(f"{provider.inside}/revoke", data={"token": str(token)}, auth=(HUB, HUB_SECRET))
-
-    tokens = Browser(provider).tokens()
-    assert revoke(tokens["access_token"]).status_code == 200
-    assert provider.userinfo(str(tokens["access_token"])).status_code == 401
-    fresh = provider.token(grant_type="refresh_token", refresh_token=str(tokens["refresh_token"])).json()
-    assert revoke(fresh["refresh_token"]).status_code == 200
-    assert provider.userinfo(fresh["access_token"]).status_code == 401
-    assert provider.token(grant_type="refresh_token", refresh_token=fresh["refresh_token"]).status_code == 400
-    assert revoke("unknown").status_code == 200
 
 
 def test_signing_out_by_hint_ends_session_and_tokens(provider: RunningProvider) -> None:
@@ -280,21 +205,9 @@ def test_signing_out_without_hint_asks_first(provider: RunningProvider) -> None:
     assert browser.authorize(pkce()[1]).status_code == 200
 
 
-def test_rotated_keys_verify_old_and_new_tokens(provider: RunningProvider) -> None:
-    jwks = f"{provider.inside}/jwks"
-    old = str(Browser(provider).tokens()["id_token"])
-    kid = rotate(provider.state_dir)
-    new = str(Browser(provider).tokens()["id_token"])
-    assert jwt.get_unverified_header(new)["kid"] == kid != jwt.get_unverified_header(old)["kid"]
-    for token in (old, new):
-        key = jwt.PyJWKClient(jwks).get_signing_key_from_jwt(token)
-        assert jwt.decode(token, key.key, algorithms=["RS256"], audience=HUB)["iss"] == provider.issuer
-    for key_data in httpx.get(jwks).json()["keys"]:
-        assert not {"d", "p", "q", "dp", "dq", "qi"} & set(key_data)
-
-
 def test_pages_are_safe_to_show(provider: RunningProvider) -> None:
-    page = Browser(provider).authorize(pkce()[1], login_hint='"><script>x</script>')
+    browser = Browser(provider)
+    page = browser.submit(browser.authorize(pkce()[1]), '"><script>x</script>', "wrong")
     assert "<script" not in page.text
     assert "Pangeo &lt;of this &amp; that&gt;" in page.text
     assert "Trial accounts of this machine" in page.text
@@ -351,7 +264,6 @@ def test_log_holds_no_secret(provider: RunningProvider) -> None:
         challenge,
         *provider.passwords.values(),
         HUB_SECRET,
-        OTHER_SECRET,
         "the+state",
     ]
     secrets_seen += [str(tokens[name]) for name in ("access_token", "refresh_token", "id_token")]

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import jwt
 import pytest
-from identity_process import HUB, Browser, RunningProvider, answer_of, pkce
+from identity_process import HUB, HUB_SECRET, Browser, RunningProvider, answer_of, pkce
 
 pytestmark = pytest.mark.real
 
@@ -44,7 +44,7 @@ def test_killed_provider_loses_nothing(provider: RunningProvider) -> None:
 
     assert httpx.get(f"{provider.inside}/jwks").json() == keys
     assert provider.userinfo(str(tokens["access_token"])).json()["preferred_username"] == "alice"
-    assert "code" in answer_of(browser.authorize(pkce()[1], prompt="none")), "the session lives"
+    assert "code" in answer_of(browser.authorize(pkce()[1])), "the session lives"
     provider.redeem(code, verifier)
     fresh = provider.token(grant_type="refresh_token", refresh_token=str(tokens["refresh_token"]))
     assert fresh.status_code == 200
@@ -100,7 +100,7 @@ def run(config: Path) -> subprocess.CompletedProcess[str]:
         ({"issuer": "https://hub.example.org/services/identity"}, "public address"),
         ({"issuer": "http://hub.example.org/services/identity"}, "must use https"),
         ({"unknown": "key"}, "unknown"),
-        ({"clients": []}, "clients"),
+        ({"client": {}}, "client.client_id"),
     ],
 )
 def test_wrong_configuration_is_explained(tmp_path: Path, changes: dict[str, object], words: str) -> None:
@@ -127,7 +127,7 @@ def test_taken_port_and_open_files_are_explained(tmp_path: Path) -> None:
     done = run(config)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert "other-secret" not in done.stderr
+    assert HUB_SECRET not in done.stderr
 
 
 def test_damaged_state_is_explained(tmp_path: Path) -> None:

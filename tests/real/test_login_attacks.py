@@ -23,7 +23,6 @@ from identity_process import (
     GROUP,
     HUB,
     HUB_SECRET,
-    OTHER_SECRET,
     RunningProvider,
     free_port,
     hidden_fields,
@@ -80,11 +79,8 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProvid
     directory = tmp_path_factory.mktemp("identity")
     port = free_port()
     callback = f"http://127.0.0.1:{port}/x/hub/oauth_callback"
-    clients = [
-        {"client_id": HUB, "client_secret": HUB_SECRET, "redirect_uris": [callback]},
-        {"client_id": "other", "client_secret": OTHER_SECRET, "redirect_uris": [callback]},
-    ]
-    running = RunningProvider(directory, {"clients": clients, "lifetimes": {"code": 2}})
+    client = {"client_id": HUB, "client_secret": HUB_SECRET, "redirect_uri": callback}
+    running = RunningProvider(directory, {"client": client, "lifetimes": {"code": 2}})
     running.hub_port = port  # type: ignore[attr-defined]
     running.make_accounts()
     running.start()
@@ -161,7 +157,8 @@ def test_stolen_code_in_the_thiefs_own_browser(hub: BareHub, embedded: RunningPr
 
 def test_code_of_another_client(hub: BareHub, embedded: RunningProvider) -> None:
     visitor = Visitor(hub)
-    back = at_provider(visitor, embedded, replaced(visitor.begin(), client_id="other"))
+    back = at_provider(visitor, embedded, visitor.begin())
+    embedded.hand_over("codes", parse_qs(urlsplit(back).query)["code"][0])
     already = len(hub.log)
     refused(hub, visitor.arrive(back), visitor, "answered 400 invalid_grant", already)
 

@@ -43,9 +43,9 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProvid
     client = {
         "client_id": HUB,
         "client_secret": HUB_SECRET,
-        "redirect_uris": [f"http://127.0.0.1:{port}/hub/oauth_callback"],
+        "redirect_uri": f"http://127.0.0.1:{port}/hub/oauth_callback",
     }
-    running = RunningProvider(tmp_path_factory.mktemp("identity"), {"clients": [client]})
+    running = RunningProvider(tmp_path_factory.mktemp("identity"), {"client": client})
     running.hub_port = port  # type: ignore[attr-defined]
     running.make_accounts()
     running.start()

@@ -77,9 +77,9 @@ def provider(tmp_path: Path) -> Iterator[tuple[RunningProvider, int]]:
     client = {
         "client_id": HUB,
         "client_secret": HUB_SECRET,
-        "redirect_uris": [f"http://127.0.0.1:{port}/hub/oauth_callback"],
+        "redirect_uri": f"http://127.0.0.1:{port}/hub/oauth_callback",
     }
-    running = RunningProvider(tmp_path, changes={"clients": [client]})
+    running = RunningProvider(tmp_path, changes={"client": client})
     (tmp_path / "state").mkdir(mode=0o700)
     running.make_accounts()
     running.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import tarfile
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from typing import IO
 
 from tidehub.backup.trees import ATTRIBUTE, KEPT_ATTRIBUTES, SPARSE_MAP, SPARSE_SIZE, Member, Segment
 from tidehub.errors import TidehubError
+from tidehub.system.sweeper import Emptying
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -42,39 +44,17 @@ def unpack(members: Iterable[Member], into: Path, *, owners: bool, roots: Iterab
 def remove_tree(root: Path) -> None:
     """Remove the directory `root`, however deep it is; does nothing where there is none. Raises `OSError`.
 
-    Follows no link; the parent of `root` must be the operator's.
+    Follows no link; nobody but the operator reaches what is in it.
     """
     try:
-        here = os.open(root, _DIRECTORY)
+        top = os.open(root, _DIRECTORY)
     except FileNotFoundError:
         return
-    way: list[str] = []
     try:
-        while True:
-            below = _empty_but_for_a_directory(here)
-            if below is not None:
-                with contextlib.suppress(OSError):  # an ordinary user's directory may be closed to its owner
-                    os.chmod(below, 0o700, dir_fd=here)
-                here = _instead(here, os.open(below, _DIRECTORY, dir_fd=here))
-                way.append(below)
-            elif way:
-                here = _instead(here, os.open("..", _DIRECTORY, dir_fd=here))
-                os.rmdir(way.pop(), dir_fd=here)
-            else:
-                break
+        Emptying(top, math.inf, of_anybody=True).run()
     finally:
-        os.close(here)
+        os.close(top)
     root.rmdir()
-
-
-def _empty_but_for_a_directory(here: int) -> str | None:
-    """Removes files; the name of the first directory, where there is one."""
-    with os.scandir(here) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                return entry.name
-            os.unlink(entry.name, dir_fd=here)
-    return None
 
 
 def _instead(old: int, new: int) -> int:

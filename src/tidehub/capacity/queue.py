@@ -3,7 +3,7 @@
 First come, first served, and strictly so: once a claim waits for memory, nothing behind it takes memory that
 it could have used, so a large claim is never starved by small ones. One exception keeps clusters alive: each
 kind of process (notebook, scheduler, worker) may have memory reserved, which the other kinds can never use;
-claims are served from their own kind's reservation even while another kind waits, because waiting for it
+claims are served from their own kind's reserve even while another kind waits, because waiting for it
 would help nobody.
 
 Memory guarantees are never overcommitted. Cores are counted for information only: the kernel shares them.
@@ -84,11 +84,11 @@ def capacity_of(memory: int, cores: float, *, reserved: Mapping[str, int] | None
     return Capacity(memory, cores, max(2, int(cores) + 1), dict(reserved or {}))
 
 
-def reservations(memory: int, *, notebook: int, scheduler: int, worker: int) -> dict[str, int]:
+def reserves(memory: int, *, notebook: int, scheduler: int, worker: int) -> dict[str, int]:
     """What to reserve, given the largest claim of each kind in bytes: room for one of each.
 
     Without it, schedulers could fill the machine while all of their workers wait for each other. Where one of
-    each does not fit into `memory`, nothing is reserved: a reservation must never make a single claim
+    each does not fit into `memory`, nothing is reserved: a reserve must never make a single claim
     impossible.
     """
     wanted = {NOTEBOOK: notebook, SCHEDULER: scheduler, WORKER: worker}

@@ -155,15 +155,6 @@ class AccountStore:
         """Replace a password by the result of `passwords.hash_password`; sign the person out everywhere."""
         self._change(username, "password_hash", password_hash, sign_out=True)
 
-    def remove(self, username: str) -> None:
-        """Remove an account with its sessions and tokens. Raises `UsageError` for an unknown name."""
-        account = self.get(username)
-        if account is None:
-            raise _unknown(username)
-        with self.database.transaction() as connection:
-            connection.execute("DELETE FROM accounts WHERE sub = ?", (account.sub,))
-            _sign_out(connection, account.sub)
-
     def _change(self, username: str, column: str, value: str, *, sign_out: bool = False) -> None:
         with self.database.transaction() as connection:
             row = connection.execute(

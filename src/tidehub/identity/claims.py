@@ -28,13 +28,6 @@ _BY_SCOPE: dict[str, Callable[[Account], Claims]] = {
     "voperson_id": lambda account: {"voperson_id": account.sub},
 }
 
-CLAIMS_SUPPORTED = (
-    *("sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "sid"),
-    *("name", "given_name", "family_name", "preferred_username", "email", "email_verified"),
-    *("entitlements", "eduperson_entitlement", "eduperson_scoped_affiliation", "eduperson_assurance"),
-    "voperson_id",
-)
-
 
 def userinfo(account: Account, scopes: Collection[str]) -> Claims:
     """Everything userinfo says. Lists stay lists even with one value: EGI's are multi-valued.

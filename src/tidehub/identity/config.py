@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from tidehub.errors import Place, UsageError
 from tidehub.identity.private_files import read_private
@@ -37,7 +30,30 @@ SCOPES = (
 SHORTEST_SECRET = 16
 DAY = 86400
 
+
+def _check_address(url: str) -> str:
+    """`url` itself. Raises `ValueError` unless it is an absolute web address fit for a code (RFC 6749, 3.1.2)."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{url} is not an absolute http or https address")
+    if parts.port == 0:
+        raise ValueError(f"{url} has no usable port")
+    if "#" in url or parts.username is not None or any(ord(c) <= 32 or ord(c) > 126 for c in url):
+        raise ValueError(f"{url} must be plain ASCII without a fragment or a user name")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError(f"{url} must use https: plain http is for loopback only")
+    return url
+
+
+def _check_secret(secret: SecretStr) -> SecretStr:
+    value = secret.get_secret_value()
+    if len(value) < SHORTEST_SECRET or not re.fullmatch(r"[A-Za-z0-9._-]+", value):
+        raise ValueError(f"it must have at least {SHORTEST_SECRET} characters of A-Z a-z 0-9 . _ -")
+    return secret
+
+
 Seconds = Annotated[int, Field(gt=0)]
+Address = Annotated[str, AfterValidator(_check_address)]
 
 
 class _Strict(BaseModel):
@@ -62,53 +78,16 @@ class Lifetimes(_Strict):
 
 
 class ClientConfig(_Strict):
-    """One registered relying party, such as a hub. Addresses are compared character by character."""
+    """The relying party: the hub. Addresses are compared character by character.
 
-    client_id: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,200}$")]
-    client_secret: SecretStr | None = None
-    client_secret_file: Path | None = None
-    redirect_uris: tuple[str, ...] = Field(min_length=1)
-    post_logout_redirect_uris: tuple[str, ...] = ()
-    scopes: tuple[str, ...] = SCOPES
+    Identifier and secret hold only characters that a form leaves as they are: some clients encode both for the
+    Authorization header, as RFC 6749 (2.3.1) wants, and others do not.
+    """
 
-    @field_validator("redirect_uris", "post_logout_redirect_uris")
-    @classmethod
-    def _addresses(cls, uris: tuple[str, ...]) -> tuple[str, ...]:
-        for uri in uris:
-            _check_address(uri)
-        return uris
-
-    @field_validator("scopes")
-    @classmethod
-    def _scopes(cls, scopes: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = sorted(set(scopes) - set(SCOPES))
-        if unknown:
-            raise ValueError(f"unknown scopes: {', '.join(unknown)}; known: {', '.join(SCOPES)}")
-        if "openid" not in scopes:
-            raise ValueError("the scopes of a client must contain openid")
-        return scopes
-
-    @model_validator(mode="after")
-    def _one_secret(self) -> Self:
-        if (self.client_secret is None) == (self.client_secret_file is None):
-            raise ValueError("exactly one of client_secret and client_secret_file is needed")
-        if self.client_secret is not None and len(self.client_secret.get_secret_value()) < SHORTEST_SECRET:
-            raise ValueError(f"client_secret must have at least {SHORTEST_SECRET} characters")
-        return self
-
-    def secret(self) -> str:
-        """The client secret, read from its file if one is named. Raises `UsageError` for an unusable file."""
-        if self.client_secret is not None:
-            return self.client_secret.get_secret_value()
-        assert self.client_secret_file is not None
-        secret = read_private(self.client_secret_file, f"The client secret of {self.client_id}").strip()
-        if len(secret) < SHORTEST_SECRET:
-            raise UsageError(
-                f"The client secret of {self.client_id} is too short.",
-                where=Place(str(self.client_secret_file)),
-                expected=f"at least {SHORTEST_SECRET} characters",
-            )
-        return secret
+    client_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
+    client_secret: Annotated[SecretStr, AfterValidator(_check_secret)]
+    redirect_uri: Address
+    post_logout_redirect_uris: tuple[Address, ...] = ()
 
 
 class IdentityConfig(_Strict):
@@ -119,11 +98,11 @@ class IdentityConfig(_Strict):
     `trusted_proxies` names further proxies (addresses or networks) whose entries in it are skipped.
     """
 
-    issuer: str
+    issuer: Address
     listen: Listen
     state_dir: Path
     site_name: Annotated[str, Field(min_length=1, max_length=100)]
-    clients: tuple[ClientConfig, ...] = Field(min_length=1)
+    client: ClientConfig
     allow_public: bool = False
     trusted_proxies: tuple[str, ...] = ()
     lifetimes: Lifetimes = Lifetimes()
@@ -132,7 +111,6 @@ class IdentityConfig(_Strict):
     @field_validator("issuer")
     @classmethod
     def _issuer(cls, issuer: str) -> str:
-        _check_address(issuer)
         if issuer.endswith("/") or "?" in issuer:
             raise ValueError("issuer must not end with / and must not have a query")
         if set(urlsplit(issuer).path) & set("%;, \\\"'"):
@@ -145,13 +123,6 @@ class IdentityConfig(_Strict):
         for proxy in proxies:
             ipaddress.ip_network(proxy, strict=False)
         return proxies
-
-    @model_validator(mode="after")
-    def _unique_clients(self) -> Self:
-        names = [client.client_id for client in self.clients]
-        if len(set(names)) != len(names):
-            raise ValueError("two clients have the same client_id")
-        return self
 
     @property
     def prefix(self) -> str:
@@ -224,16 +195,3 @@ def origin_of(url: str) -> str:
         if parts.port in (None, default)
         else f"{parts.scheme}://{host}:{parts.port}"
     )
-
-
-def _check_address(url: str) -> None:
-    """Raise `ValueError` unless `url` is an absolute web address fit for a code (RFC 6749, 3.1.2)."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url} is not an absolute http or https address")
-    if parts.port == 0:
-        raise ValueError(f"{url} has no usable port")
-    if "#" in url or parts.username is not None or any(ord(c) <= 32 or ord(c) > 126 for c in url):
-        raise ValueError(f"{url} must be plain ASCII without a fragment or a user name")
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise ValueError(f"{url} must use https: plain http is for loopback only")

@@ -1,15 +1,15 @@
-"""The signing keys: RS256, kept in one private file, published as JWKS, replaced by `rotate`."""
+"""The signing key: RS256, kept in one private file and published as JWKS (RFC 7517)."""
 
 from __future__ import annotations
 
 import json
-import time
+import secrets
 from pathlib import Path
 from typing import Any
 
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import KeySet, RSAKey
+import jwt
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from jwt.algorithms import RSAAlgorithm
 
 from tidehub.errors import Place, TidehubError
 from tidehub.identity.private_files import read_private, write_private
@@ -17,109 +17,54 @@ from tidehub.identity.private_files import read_private, write_private
 FILE_NAME = "signing-keys.json"
 ALGORITHM = "RS256"
 KEY_BITS = 2048
-KEEP_RETIRED = 30 * 86400.0
-"""Seconds a retired public key stays published: hints in sign-out requests may be that old."""
 
 
-class SigningKeys:
-    """The keys below `state_dir`. A rotation by another process is noticed at the next use."""
+class SigningKey:
+    """The key below `state_dir`."""
 
     def __init__(self, state_dir: Path) -> None:
-        """Read the keys, or make the first one. Raises `TidehubError` when the file is damaged."""
-        self._path = state_dir / FILE_NAME
-        if not self._path.exists():
-            _write(self._path, [_new_entry()])
-        self._load()
+        """Read the key, or make it. Raises `TidehubError` when the file is damaged."""
+        path = state_dir / FILE_NAME
+        if not path.exists():
+            key = RSAAlgorithm.to_jwk(generate_private_key(65537, KEY_BITS), as_dict=True)
+            key |= {"kid": secrets.token_hex(16), "use": "sig", "alg": ALGORITHM}
+            write_private(path, json.dumps({"keys": [key]}, indent=1) + "\n")
+        text = read_private(path, "The file of the signing key")
+        try:
+            first = json.loads(text)["keys"][0]
+            # Until 2026.11 a key stood beside its state: {"key": {...}, "active": true}, the active one first.
+            key = first.get("key", first)
+            private = RSAAlgorithm.from_jwk(key)
+            if not isinstance(private, RSAPrivateKey):
+                raise ValueError("not a private key")
+            self._public = {name: str(key[name]) for name in ("kty", "n", "e", "kid", "use", "alg")}
+        except (jwt.PyJWTError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            raise TidehubError(
+                "The file of the signing key is damaged.",
+                where=Place(str(path)),
+                fix="restore it from a backup, or remove it: a new key is made, and people sign in again",
+            ) from None
+        self._private = private
 
     def jwks(self) -> dict[str, Any]:
-        """What is published: the public parts, the signing key first."""
-        self._refresh()
-        return {"keys": [key.as_dict(private=False) for key in self._published]}
+        """What is published: the public part alone."""
+        return {"keys": [self._public]}
 
     def sign(self, claims: dict[str, Any]) -> str:
-        """A compact JWS of `claims` by the active key."""
-        self._refresh()
-        header = {"alg": ALGORITHM, "kid": self._active.kid, "typ": "JWT"}
-        return jwt.encode(header, claims, self._active, algorithms=[ALGORITHM])
+        """A compact JWS of `claims`."""
+        return jwt.encode(claims, self._private, ALGORITHM, headers={"kid": self._public["kid"]})
 
-    def verified(self, token: str) -> dict[str, Any] | None:
-        """The claims of a token that one of the published keys signed, or None. Says nothing about expiry."""
-        self._refresh()
+    def verified(self, token: str, *, issuer: str, audience: str) -> dict[str, Any] | None:
+        """The claims of an ID token that this key signed for that audience, expired or not; or None."""
         try:
-            return dict(jwt.decode(token, KeySet(list(self._published)), algorithms=[ALGORITHM]).claims)
-        except (JoseError, ValueError, TypeError):
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                self._private.public_key(),
+                algorithms=[ALGORITHM],
+                issuer=issuer,
+                audience=audience,
+                options={"verify_exp": False, "verify_iat": False, "require": ["iss", "aud", "sub"]},
+            )
+        except (jwt.PyJWTError, ValueError, TypeError):
             return None
-
-    def _refresh(self) -> None:
-        if _stamp(self._path) != self._seen:
-            self._load()
-
-    def _load(self) -> None:
-        self._seen = _stamp(self._path)
-        entries = _read(self._path)
-        now = time.time()
-        current = [entry for entry in entries if entry["active"]]
-        recent = [e for e in entries if not e["active"] and now - e["retired"] < KEEP_RETIRED]
-        self._active = RSAKey.import_key(current[0]["key"])
-        self._published = [RSAKey.import_key(entry["key"]) for entry in [*current, *recent]]
-
-
-def rotate(state_dir: Path, *, now: float | None = None) -> str:
-    """Sign with a new key from now on and return its `kid`.
-
-    Only the public part of the old key is kept; it stays published for `KEEP_RETIRED`. `now` is in seconds
-    since the epoch. Raises `TidehubError` when there are no keys yet or the file is damaged.
-    """
-    now = time.time() if now is None else now
-    path = state_dir / FILE_NAME
-    old = [
-        {"key": _public(entry["key"]), "active": False, "retired": entry["retired"] or now}
-        for entry in _read(path)
-        if entry["active"] or now - entry["retired"] < KEEP_RETIRED
-    ]
-    new = _new_entry()
-    _write(path, [new, *old])
-    return str(new["key"]["kid"])
-
-
-def _new_entry() -> dict[str, Any]:
-    key = RSAKey.generate_key(KEY_BITS, {"use": "sig", "alg": ALGORITHM}, auto_kid=True)
-    return {"key": key.as_dict(private=True), "active": True, "retired": None}
-
-
-def _public(key: dict[str, Any]) -> dict[str, Any]:
-    return RSAKey.import_key(key).as_dict(private=False)
-
-
-def _write(path: Path, entries: list[dict[str, Any]]) -> None:
-    write_private(path, json.dumps({"keys": entries}, indent=1) + "\n")
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    text = read_private(path, "The file of signing keys")
-    try:
-        entries: list[dict[str, Any]] = json.loads(text)["keys"]
-        for entry in entries:
-            RSAKey.import_key(entry["key"])
-            if not isinstance(entry["active"], bool) or not (entry["active"] or entry["retired"] > 0):
-                raise ValueError("neither active nor retired")
-        active = [entry for entry in entries if entry["active"]]
-        if len(active) != 1 or not RSAKey.import_key(active[0]["key"]).is_private:
-            raise ValueError("no signing key")
-    except (JoseError, ValueError, KeyError, TypeError):
-        raise TidehubError(
-            "The file of signing keys is damaged.",
-            where=Place(str(path)),
-            fix="restore it from a backup, or remove it: a new key is made, and people sign in again",
-        ) from None
-    return entries
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise TidehubError(
-            f"The file of signing keys is gone: {error.strerror}.", where=Place(str(path))
-        ) from None
-    return status.st_ino, status.st_mtime_ns
+        return claims

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import hashlib
 import hmac
@@ -18,15 +17,14 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from tidehub.identity.accounts import Account, AccountStore, canonical
-from tidehub.identity.claims import CLAIMS_SUPPORTED
 from tidehub.identity.config import SCOPES, IdentityConfig
 from tidehub.identity.database import Database
-from tidehub.identity.grants import Grants, Tokens
-from tidehub.identity.keys import ALGORITHM, SigningKeys
+from tidehub.identity.grants import Grants
+from tidehub.identity.keys import ALGORITHM, SigningKey
 from tidehub.identity.pages import Pages
 from tidehub.identity.passwords import hash_password, verify_password
 from tidehub.identity.private_files import read_private, write_private
-from tidehub.identity.protocol import PROMPTS, AuthorizationRequest, Client
+from tidehub.identity.protocol import Parameters, Server, with_parameters
 from tidehub.identity.sessions import Session, Sessions
 from tidehub.identity.throttle import Throttle
 
@@ -55,10 +53,10 @@ class Provider:
         self.database = Database(config.state_dir)
         self.accounts = AccountStore(self.database)
         self.sessions = Sessions(self.database, config.lifetimes.session)
-        self.grants = Grants(self.database, config.lifetimes)
         self.throttle = Throttle(self.database)
-        self.keys = SigningKeys(config.state_dir)
-        self.clients = {client.client_id: Client.load(client) for client in config.clients}
+        self.key = SigningKey(config.state_dir)
+        self.grants = Grants(self.accounts, config, self.key)
+        self.server = Server(self.grants, access_lifetime=config.lifetimes.access)
         self.pages = Pages(config.site_name, config.prefix)
         self.trusted_proxies = [ipaddress.ip_network(proxy, strict=False) for proxy in config.trusted_proxies]
         # Browsers do not keep cookies of different ports apart: two platforms on one machine need two names.
@@ -108,57 +106,44 @@ class Provider:
             return False
         return hmac.compare_digest(self.form_token(cookie).encode(), token.encode())
 
-    def code_for(self, request: AuthorizationRequest, session: Session) -> str:
-        """The code that answers an authorization request of a signed-in person."""
-        return self.grants.issue_code(
-            client_id=request.client_id,
-            session=session,
-            scopes=request.scopes,
-            nonce=request.nonce,
-            redirect_uri=request.redirect_uri,
-            challenge=request.challenge,
-            now=self.now(),
+    def judge(self, parameters: Parameters) -> str:
+        """The address to return to from an acceptable authorization request. Raises `OAuth2Error`."""
+        _, request = self.server.validate_authorization_request(self._authorization(parameters))
+        return str(request["redirect_uri"])
+
+    def way_back(self, parameters: Parameters, session: Session) -> str:
+        """Where the browser of a signed-in person goes, with a code. Raises `OAuth2Error`."""
+        headers, _, _ = self.server.create_authorization_response(
+            self._authorization(parameters), credentials={"session": session}
         )
+        return self.with_issuer(headers["Location"])
 
-    def token_response(self, tokens: Tokens, *, nonce: str | None) -> dict[str, Any]:
-        """The body of a successful token response, ID token included."""
-        response = {
-            "access_token": tokens.access_token,
-            "token_type": "Bearer",
-            "expires_in": self.config.lifetimes.access,
-            "scope": " ".join(tokens.scopes),
-        }
-        if tokens.refresh_token is not None:
-            response["refresh_token"] = tokens.refresh_token
-        if "openid" in tokens.scopes:
-            response["id_token"] = self._id_token(tokens, nonce)
-        return response
+    def with_issuer(self, address: str) -> str:
+        """An answer to the client that says who answers (RFC 9207, which oauthlib does not know)."""
+        return with_parameters(address, [("iss", self.config.issuer)])
 
-    def _id_token(self, tokens: Tokens, nonce: str | None) -> str:
-        """As at EGI Check-In, the ID token says who and when; groups come from userinfo alone."""
-        now = int(self.now())
-        half = hashlib.sha256(tokens.access_token.encode()).digest()[:16]
-        claims: dict[str, Any] = {
-            "iss": self.config.issuer,
-            "sub": tokens.grant.sub,
-            "aud": tokens.grant.client_id,
-            "iat": now,
-            "exp": now + self.config.lifetimes.id_token,
-            "auth_time": tokens.grant.auth_time,
-            "sid": tokens.grant.sid,
-            "at_hash": base64.urlsafe_b64encode(half).decode().rstrip("="),
-        }
-        if nonce is not None:
-            claims["nonce"] = nonce
-        return self.keys.sign(claims)
+    def _authorization(self, parameters: Parameters) -> str:
+        return with_parameters(f"{self.config.issuer}/authorize", parameters)
+
+    def tokens(self, form: dict[str, str], authorization: str) -> tuple[str, int]:
+        """The answer of the token endpoint as JSON, and its status. What is spent is spent by a refusal, too."""
+        with self.database.transaction():
+            _, body, status = self.server.create_token_response(
+                "/token", body=form, headers={"Authorization": authorization}
+            )
+        return body, status
+
+    def userinfo(self, authorization: str) -> str:
+        """The claims behind an access token, as JSON. Raises `OAuth2Error`."""
+        _, body, _ = self.server.create_userinfo_response(
+            "/userinfo", headers={"Authorization": authorization}
+        )
+        return str(body)
 
     def hint(self, id_token: str) -> dict[str, Any] | None:
-        """The claims of an ID token that this provider issued to one of its clients, expired or not; or None."""
-        claims = self.keys.verified(id_token)
-        if claims is None or claims.get("iss") != self.config.issuer:
-            return None
-        known = claims.get("aud") in self.clients if isinstance(claims.get("aud"), str) else False
-        return claims if known and isinstance(claims.get("sub"), str) else None
+        """The claims of an ID token that this provider issued to the hub, expired or not; or None."""
+        client_id = self.config.client.client_id
+        return self.key.verified(id_token, issuer=self.config.issuer, audience=client_id)
 
     def sign_out(self, sid: str) -> None:
         """End a session and what it granted."""
@@ -169,35 +154,28 @@ class Provider:
         """Drop what has expired."""
         now = self.now()
         self.sessions.purge(now)
-        self.grants.purge(now)
+        self.grants.purge()
         self.throttle.purge(now)
 
     def discovery(self) -> dict[str, Any]:
         """The provider's description (OpenID Connect Discovery 1.0, section 3): only what is implemented."""
         issuer = self.config.issuer
-        authentication = ["client_secret_basic", "client_secret_post"]
         return {
             "issuer": issuer,
             "authorization_endpoint": f"{issuer}/authorize",
             "token_endpoint": f"{issuer}/token",
             "userinfo_endpoint": f"{issuer}/userinfo",
             "jwks_uri": f"{issuer}/jwks",
-            "revocation_endpoint": f"{issuer}/revoke",
             "end_session_endpoint": f"{issuer}/logout",
             "scopes_supported": list(SCOPES),
-            "claims_supported": list(CLAIMS_SUPPORTED),
             "response_types_supported": ["code"],
             "response_modes_supported": ["query"],
             "grant_types_supported": ["authorization_code", "refresh_token"],
             "code_challenge_methods_supported": ["S256"],
-            "prompt_values_supported": list(PROMPTS),
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": [ALGORITHM],
-            "token_endpoint_auth_methods_supported": authentication,
-            "revocation_endpoint_auth_methods_supported": authentication,
+            "token_endpoint_auth_methods_supported": ["client_secret_basic"],
             "authorization_response_iss_parameter_supported": True,
-            "claims_parameter_supported": False,
-            "request_parameter_supported": False,
             "request_uri_parameter_supported": False,
         }
 

@@ -39,7 +39,6 @@ def make_app(provider: Provider) -> Application:
         "/login": browser.Login,
         "/logout": browser.Logout,
         "/token": programs.Token,
-        "/revoke": programs.Revoke,
         "/userinfo": programs.UserInfo,
         "/health": programs.Health,
         r"/static/style\.css": programs.Style,
@@ -83,6 +82,8 @@ async def serve(config: IdentityConfig) -> None:
 
 def set_up_logging(level: str) -> None:
     """Log to standard error, where the supervisor collects it."""
+    # Its DEBUG lines hold codes and tokens.
+    logging.getLogger("oauthlib").setLevel(logging.WARNING)
     logging.basicConfig(
         stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )

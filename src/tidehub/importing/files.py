@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets as randomness
-import stat
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tidehub.errors import Place, TidehubError, UsageError
+from tidehub.errors import TidehubError, UsageError
 from tidehub.importing.build import Imported
 from tidehub.importing.values_yaml import ValuesError
 from tidehub.secrets import private_file
@@ -19,10 +18,17 @@ from tidehub.secrets.git import ensure_ignored, refuse_tracked
 from tidehub.secrets.secret import Secret
 from tidehub.secrets.store import beside
 from tidehub.site.problems import Problem
-from tidehub.site.reading.files import read_at_most
+from tidehub.site.reading.files import TextFile, Unreadable, read_text
 
 LARGEST = 5 * 2**20
 """Bytes of one values file."""
+VALUES_FILE = TextFile(
+    LARGEST,
+    missing=None,
+    directory="give the values files inside it",
+    irregular="give a file with Helm values",
+    too_large="values files are far smaller: is it another file?",
+)
 SITE_FILE = "tidehub.yaml"
 
 
@@ -32,9 +38,9 @@ def read_texts(paths: Sequence[Path]) -> list[tuple[str, str]]:
     problems: list[Problem] = []
     for path in paths:
         try:
-            texts.append((_shown(path), _text_of(path)))
-        except ValuesError as error:
-            problems += error.problems
+            texts.append((_shown(path), read_text(path, _shown(path), VALUES_FILE)))
+        except Unreadable as error:
+            problems.append(error.problem)
     if problems:
         raise ValuesError(problems)
     return texts
@@ -42,43 +48,6 @@ def read_texts(paths: Sequence[Path]) -> list[tuple[str, str]]:
 
 def _shown(path: Path) -> str:
     return "".join(character if character.isprintable() else "?" for character in str(path))
-
-
-def _text_of(path: Path) -> str:
-    def refuse(what: str, fix: str | None = None, line: int = 0, column: int = 0) -> ValuesError:
-        return ValuesError([Problem(what, where=Place(_shown(path), line, column), fix=fix)])
-
-    try:
-        # Not blocking: opening a named pipe by mistake must not hang.
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise refuse("the file does not exist") from None
-    except (OSError, ValueError) as error:
-        raise refuse(f"cannot be read ({getattr(error, 'strerror', None) or 'not a file name'})") from None
-    try:
-        mode = os.fstat(handle).st_mode
-        if stat.S_ISDIR(mode):
-            raise refuse("this is a directory", "give the values files inside it")
-        if not stat.S_ISREG(mode):
-            raise refuse("this is not a regular file", "give a file with Helm values")
-        content = read_at_most(handle, LARGEST + 1)
-    except OSError as error:
-        raise refuse(f"cannot be read ({error.strerror or error})") from None
-    finally:
-        os.close(handle)
-    if len(content) > LARGEST:
-        raise refuse("the file is larger than 5 MiB", "values files are far smaller: is it another file?")
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise refuse("the file is UTF-16", "save it as UTF-8", 1, 1)
-    if content.startswith((b"\x1f\x8b", b"PK\x03\x04")):
-        raise refuse("this is an archive", "unpack it, and give the values files inside it")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = content[: error.start]
-        column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
-        what = f"the byte 0x{content[error.start]:02x} is not UTF-8"
-        raise refuse(what, "save the file as UTF-8", before.count(b"\n") + 1, column) from None
 
 
 def refuse_existing(directory: Path, *, force: bool) -> None:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tidehub.identity.config import SCOPES
 from tidehub.identity.demo_accounts import PEOPLE
 from tidehub.local.hub.settings import LoginEndpoints
 from tidehub.local.identity_files import make_trial_accounts
@@ -35,15 +34,12 @@ def prepare_identity(setting: Setting, *, allow_public: bool) -> DemoLogin:
         "listen": {"host": "127.0.0.1", "port": setting.ports["identity"]},
         "state_dir": str(places.identity),
         "site_name": setting.site.site.name[:100],
-        "clients": [
-            {
-                "client_id": CLIENT_ID,
-                "client_secret": setting.secrets.demo_client_secret.reveal(),
-                "redirect_uris": [f"{front.public_url}hub/oauth_callback"],
-                "post_logout_redirect_uris": [front.public_url, f"{front.public_url}hub/login"],
-                "scopes": list(SCOPES),
-            }
-        ],
+        "client": {
+            "client_id": CLIENT_ID,
+            "client_secret": setting.secrets.demo_client_secret.reveal(),
+            "redirect_uri": f"{front.public_url}hub/oauth_callback",
+            "post_logout_redirect_uris": [front.public_url, f"{front.public_url}hub/login"],
+        },
         "allow_public": allow_public,
         # Addresses of the operator's own proxies are not people: throttling looks behind them.
         "trusted_proxies": list(setting.site.machine.trusted_proxies),

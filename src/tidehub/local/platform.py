@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tidehub.capacity.fit import capacity as memory_to_give
 from tidehub.capacity.fit import fit, impossible
-from tidehub.capacity.queue import Capacity, capacity_of, reservations
+from tidehub.capacity.queue import Capacity, capacity_of, reserves
 from tidehub.errors import TidehubError, UsageError
 from tidehub.identity.demo_accounts import FILE_NAME
 from tidehub.local import notebook_side, parts
@@ -238,7 +238,7 @@ def _prepare(site: Site, places: Places, options: UpOptions, say: Say) -> Prepar
     given = memory_to_give(memory, site)
     largest = max(server.memory.guarantee for server in largest_servers(site))
     with_dask = site.dask.engine == "gateway"
-    reserved = reservations(
+    reserved = reserves(
         given,
         notebook=largest,
         scheduler=site.dask.scheduler.memory if with_dask else 0,

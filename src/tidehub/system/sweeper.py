@@ -1,4 +1,5 @@
-"""Empties a trash directory in the background: `python -I -S sweeper.py DESCRIPTOR`.
+"""Empties a trash directory in the background: `python -I -S sweeper.py DESCRIPTOR`. With the word `own` after it, a
+process of a user removes what is that user's in a directory shared with others, for one round.
 
 What lies there was made by users: as deep, as wide and as hostile as they like. So the work is bounded in everything
 but its total: two open directories however deep a tree is, no list of a user's names, a few seconds for one thing
@@ -47,17 +48,21 @@ class _TimeUp(Exception):
     """The round is over."""
 
 
-class _Emptying:
+class Emptying:
     """One round of work on one directory, by whoever owns it."""
 
-    def __init__(self, top: int, until: float, elsewhere: int | None = None) -> None:
+    def __init__(
+        self, top: int, until: float, elsewhere: int | None = None, *, of_anybody: bool = False
+    ) -> None:
         self._top = top
         self._until = until
         self._elsewhere = elsewhere
         """Where directories of other owners are moved, for their owners to empty. None: they stay."""
-        self._me = os.geteuid()
+        self._owner = None if of_anybody else os.geteuid()
+        """Whose directories are entered. None, everybody's: only where nobody but us can reach them."""
 
     def run(self) -> int:
+        """`DONE`: it is empty. `MORE`: the time is over. `STUCK`: what is left cannot be removed."""
         try:
             while True:
                 found = removed = False
@@ -78,7 +83,7 @@ class _Emptying:
 
         So depth costs nothing, and no way back ("..") is ever needed, which somebody could have bent.
         """
-        inner = _open_own(self._top, name, self._me)
+        inner = _open_own(self._top, name, self._owner)
         if inner is None:
             return self._set_aside(name)
         removed = False
@@ -105,13 +110,13 @@ class _Emptying:
                 yield entry.name, entry.is_dir(follow_symlinks=False)
 
 
-def _open_own(parent: int, name: str, owner: int) -> int | None:
+def _open_own(parent: int, name: str, owner: int | None) -> int | None:
     """Open a directory of `owner`, whatever mode it was given; None if it is not theirs or cannot be opened."""
     try:
         seen = os.open(name, _LOOK, dir_fd=parent)
         try:
             found = os.fstat(seen)
-            if found.st_uid != owner:
+            if owner is not None and found.st_uid != owner:
                 return None
             _make_usable(seen, found)
             return os.open(f"/proc/self/fd/{seen}", _OPEN & ~os.O_NOFOLLOW)
@@ -179,7 +184,7 @@ def _remove(trash: int, name: str) -> int:
         if top is None:
             return STUCK
         try:
-            result = _Emptying(top, time.monotonic() + ROUND, elsewhere=trash).run()
+            result = Emptying(top, time.monotonic() + ROUND, elsewhere=trash).run()
         finally:
             os.close(top)
     elif os.geteuid() == 0 and found.st_uid not in _stubborn:
@@ -225,7 +230,7 @@ def _become_and_empty(trash: int, name: str, uid: int, held: int) -> int:
         return STUCK
     _make_usable(seen, found)
     top = os.open(".", _OPEN, dir_fd=seen)
-    return _Emptying(top, time.monotonic() + ROUND).run()
+    return Emptying(top, time.monotonic() + ROUND).run()
 
 
 def _keep_only(seen: int, held: int) -> tuple[int, int]:
@@ -261,8 +266,10 @@ def _left(trash: int, turns: dict[str, int]) -> list[str]:
 
 def main() -> int:
     """Sweep until nothing is left that can be removed."""
-    _step_back()
     trash = int(sys.argv[1])
+    if sys.argv[2:] == ["own"]:
+        return Emptying(trash, time.monotonic() + ROUND).run()
+    _step_back()
     os.set_inheritable(trash, False)
     found = os.fstat(trash)
     if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

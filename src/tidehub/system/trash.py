@@ -87,7 +87,7 @@ def sweep(*trashes: Path) -> None:
 def _start(trash: int) -> None:
     sweeper = subprocess.Popen(
         [sys.executable, "-I", "-S", str(SWEEPER), str(trash)],
-        env={key: os.environ[key] for key in ("LD_LIBRARY_PATH",) if key in os.environ},
+        env=program_environment(),
         cwd="/",
         stdin=subprocess.DEVNULL,
         pass_fds=(trash,),
@@ -98,6 +98,11 @@ def _start(trash: int) -> None:
     with _lock:
         # Those that have ended are collected here; a supervisor collects what hub and gateway leave.
         _sweepers[:] = [one for one in (*_sweepers, sweeper) if one.poll() is None]
+
+
+def program_environment() -> dict[str, str]:
+    """What the sweeper's Python needs of our environment to start."""
+    return {key: os.environ[key] for key in ("LD_LIBRARY_PATH",) if key in os.environ}
 
 
 def _opened_trash(trash: Path) -> int:

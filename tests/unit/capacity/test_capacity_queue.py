@@ -19,7 +19,7 @@ from tidehub.capacity.queue import (
     capacity_of,
     decide,
     never_fits,
-    reservations,
+    reserves,
 )
 
 GIB = 1 << 30
@@ -72,7 +72,7 @@ def test_workers_cannot_use_what_is_reserved_for_schedulers() -> None:
 
 
 def test_schedulers_cannot_fill_the_machine_while_their_workers_wait() -> None:
-    kept = reservations(4 * GIB, notebook=0, scheduler=GIB, worker=GIB)
+    kept = reserves(4 * GIB, notebook=0, scheduler=GIB, worker=GIB)
     capacity = Capacity(4 * GIB, 4, 9, kept)
     schedulers = [claim(f"s{n}", 1, SCHEDULER) for n in range(5)]
     assert admitted(capacity, [], schedulers) == ["s0", "s1", "s2"]
@@ -106,8 +106,8 @@ def test_what_can_never_fit_is_said_and_blocks_nobody() -> None:
 
 
 def test_reservations_are_dropped_when_they_would_not_fit_together() -> None:
-    assert reservations(3 * GIB, notebook=GIB, scheduler=GIB, worker=2 * GIB) == {}
-    assert set(reservations(4 * GIB, notebook=GIB, scheduler=GIB, worker=2 * GIB)) == set(KINDS)
+    assert reserves(3 * GIB, notebook=GIB, scheduler=GIB, worker=2 * GIB) == {}
+    assert set(reserves(4 * GIB, notebook=GIB, scheduler=GIB, worker=2 * GIB)) == set(KINDS)
 
 
 def test_one_more_start_than_cores() -> None:

@@ -16,7 +16,7 @@ def config(**changes: Any) -> dict[str, Any]:
         "listen": {"host": "127.0.0.1", "port": 8001},
         "state_dir": "/nonexistent",
         "site_name": "Site",
-        "clients": [client()],
+        "client": client(),
         **changes,
     }
 
@@ -24,8 +24,8 @@ def config(**changes: Any) -> dict[str, Any]:
 def client(**changes: Any) -> dict[str, Any]:
     base = {
         "client_id": "hub",
-        "client_secret": "sixteen characters",
-        "redirect_uris": ["http://127.0.0.1:8000/hub/oauth_callback"],
+        "client_secret": "sixteen-characters",
+        "redirect_uri": "http://127.0.0.1:8000/hub/oauth_callback",
     }
     return {**base, **changes}
 
@@ -44,7 +44,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert loaded.prefix == "/services/identity"
     assert loaded.origin == "http://127.0.0.1:8000"
     assert loaded.secure is False
-    assert loaded.clients[0].secret() == "sixteen characters"
+    assert loaded.client.client_secret.get_secret_value() == "sixteen-characters"
     assert "sixteen" not in repr(loaded)
 
 
@@ -62,16 +62,16 @@ def test_defaults(tmp_path: Path) -> None:
         ({"trusted_proxies": ["nonsense"]}, "trusted_proxies"),
         ({"lifetimes": {"code": 0}}, "lifetimes.code"),
         ({"surprise": 1}, "surprise"),
-        ({"clients": [client(), client()]}, "same client_id"),
-        ({"clients": [client(client_secret="short")]}, "16 characters"),
-        ({"clients": [client(client_secret=None)]}, "exactly one"),
-        ({"clients": [client(client_secret_file="/f")]}, "exactly one"),
-        ({"clients": [client(redirect_uris=[])]}, "redirect_uris"),
-        ({"clients": [client(redirect_uris=["javascript:alert(1)"])]}, "absolute"),
-        ({"clients": [client(redirect_uris=["http://hub.example.org/cb"])]}, "must use https"),
-        ({"clients": [client(redirect_uris=["https://hub.example.org/cb#x"])]}, "fragment"),
-        ({"clients": [client(scopes=["openid", "admin"])]}, "unknown scopes: admin"),
-        ({"clients": [client(scopes=["email"])]}, "must contain openid"),
+        ({"clients": []}, "clients"),
+        ({"client": client(client_secret="sixteen")}, "16 characters"),
+        ({"client": client(client_secret="sixteen:characters")}, "16 characters"),
+        ({"client": client(client_secret=None)}, "client.client_secret"),
+        ({"client": client(client_id="a:b")}, "client.client_id"),
+        ({"client": client(redirect_uri="")}, "redirect_uri"),
+        ({"client": client(redirect_uri="javascript:alert(1)")}, "absolute"),
+        ({"client": client(redirect_uri="http://hub.example.org/cb")}, "must use https"),
+        ({"client": client(redirect_uri="https://hub.example.org/cb#x")}, "fragment"),
+        ({"client": client(post_logout_redirect_uris=["http://[x/"])}, "post_logout_redirect_uris"),
     ],
 )
 def test_faults_are_named_without_secrets(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
@@ -94,26 +94,6 @@ def test_public_use_needs_the_flag(tmp_path: Path, changes: dict[str, Any]) -> N
     with pytest.raises(UsageError, match="for trying out"):
         load(tmp_path, config(**changes))
     assert load(tmp_path, config(**changes, allow_public=True)).allow_public
-
-
-def test_secret_file_must_be_private_and_long(tmp_path: Path) -> None:
-    path = tmp_path / "secret"
-    data = config(clients=[client(client_secret=None, client_secret_file=str(path))])
-    loaded = load(tmp_path, data).clients[0]
-    with pytest.raises(UsageError, match="cannot be read"):
-        loaded.secret()
-    path.touch(mode=0o640)
-    path.write_text("a secret of some length\n")
-    with pytest.raises(UsageError, match="chmod 600"):
-        try:
-            loaded.secret()
-        except UsageError as error:
-            raise UsageError(str(error)) from error
-    path.chmod(0o600)
-    assert loaded.secret() == "a secret of some length"
-    path.write_text("short")
-    with pytest.raises(UsageError, match="too short"):
-        loaded.secret()
 
 
 @pytest.mark.parametrize(

@@ -121,14 +121,14 @@ def test_responsible_address(peer: str, headers: list[str], expected: str) -> No
 @pytest.fixture
 def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
     monkeypatch.setattr(provider_module, "hash_password", lambda password: "nobody's")
-    client = {"client_id": "c", "client_secret": "x" * 16, "redirect_uris": ["https://hub.example.org/cb"]}
+    client = {"client_id": "c", "client_secret": "x" * 16, "redirect_uri": "https://hub.example.org/cb"}
     config = IdentityConfig.model_validate(
         {
             "issuer": "http://127.0.0.1:8000/id",
             "listen": {"port": 1},
             "state_dir": tmp_path / "state",
             "site_name": "S",
-            "clients": [client],
+            "client": client,
         }
     )
     opened = Provider(config)

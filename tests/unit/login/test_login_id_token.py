@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 import pytest
-from joserfc import jwt
+from joserfc import jws, jwt
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
 from tidehub.login.id_token import FETCH_AGAIN_AFTER, KEYS_AGE, InvalidIdToken, KeySet, verify
@@ -94,6 +94,7 @@ def tampered_subject() -> str:
     return f"{head}.{forged}.{signature}"
 
 
+DEEP = base64.urlsafe_b64encode(b"[" * 20_000).decode().rstrip("=")
 ATTACKS: dict[str, tuple[Any, str]] = {
     "wrong key": (lambda: signed(FOREIGN), "signature is not the provider's"),
     "unknown key id": (lambda: signed(FOREIGN, header={"kid": "mine"}), "no key of the provider"),
@@ -131,6 +132,11 @@ ATTACKS: dict[str, tuple[Any, str]] = {
     "another access token": (lambda: signed(at_hash="AAAA"), "at_hash"),
     "no token": (lambda: None, "sent no ID token"),
     "rubbish": (lambda: "a.b.c", "not a signed token"),
+    "nested deeply": (lambda: f"{DEEP}.{DEEP}.x", "not a signed token"),
+    "nested deeply and signed": (
+        lambda: jws.serialize_compact({"alg": "RS256", "kid": "rsa"}, b"[" * 40_000, RSA),
+        "the ID token is not valid",
+    ),
     "endless": (lambda: "a" * 100_000, "too long"),
 }
 

@@ -12,7 +12,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from tidehub.identity.addresses import client_address
 from tidehub.identity.pages import JSON_HEADERS, page_headers
-from tidehub.identity.protocol import OAuthError, parse_parameters
+from tidehub.identity.protocol import parse_parameters
 from tidehub.identity.provider import Provider
 
 log = logging.getLogger("tidehub.identity")
@@ -157,27 +157,11 @@ class Interface(Endpoint):
         super().set_default_headers()
         self.add_headers(JSON_HEADERS)
 
-    def unique_form(self) -> dict[str, str]:
-        """The body's parameters by name. Raises `OAuthError`."""
-        try:
-            parameters = self.form_parameters()
-        except ValueError:
-            raise OAuthError("invalid_request", f"The body must be valid {_FORM}.") from None
-        names = [name for name, _ in parameters]
-        if len(set(names)) != len(names):
-            raise OAuthError("invalid_request", "A parameter comes more than once.")
-        return dict(parameters)
-
-    def answer(self, body: dict[str, Any], *, status: int = 200) -> None:
+    def answer(self, body: dict[str, Any] | str, *, status: int = 200) -> None:
+        """Answer with JSON: an object, or its text."""
         self.set_status(status)
         self.set_header("Content-Type", "application/json")
         self.finish(body)
-
-    def refuse(self, error: OAuthError) -> None:
-        """Answer with an OAuth error (RFC 6749, 5.2)."""
-        if error.status == 401:
-            self.set_header("WWW-Authenticate", 'Basic realm="token", charset="UTF-8"')
-        self.answer({"error": error.error, "error_description": error.description}, status=error.status)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         reason = http.client.responses.get(status_code, "Error")

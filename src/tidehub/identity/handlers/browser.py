@@ -6,23 +6,19 @@ import math
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from oauthlib.oauth2 import FatalClientError, InvalidRequestFatalError, OAuth2Error
+
 from tidehub.identity.accounts import Account
 from tidehub.identity.handlers.base import Page, log
-from tidehub.identity.protocol import (
-    AuthorizationRequest,
-    OAuthError,
-    Parameters,
-    RefusedBack,
-    RefusedHere,
-    parse_authorization,
-    parse_parameters,
-    unique,
-    with_parameters,
-)
+from tidehub.identity.protocol import Parameters, parse_parameters, unique, with_parameters
 from tidehub.identity.sessions import Session
 from tidehub.identity.throttle import in_words
 
 _BROKEN = "This link cannot be used"
+_NOT_REGISTERED = (
+    "The application that sent you here, or the address to return to, is not registered (client_id, redirect_uri). "
+    "The operator of this site can change that: both must be the same, character by character."
+)
 _FOREIGN = "This form was not sent from here"
 
 
@@ -44,48 +40,32 @@ class SigningIn(Page):
 
     def ask_to_sign_in(
         self,
-        request: AuthorizationRequest | None,
         parameters: Parameters,
         *,
         username: str = "",
         problem: str = "",
         status: int = 200,
     ) -> None:
-        """Show the form. It carries the whole authorization request, which is judged again afterwards."""
+        """Show the form. It carries the whole authorization request, if any, which is judged again afterwards."""
+        redirect_uri = self.provider.config.client.redirect_uri
         self.show(
             "login",
             status=status,
-            leads_to=[request.redirect_uri] if request else [],
-            request=urlencode(list(parameters)) if request else "",
-            client=urlsplit(request.redirect_uri).netloc if request else "",
-            username=username or (request.login_hint if request else ""),
+            leads_to=[redirect_uri] if parameters else [],
+            request=urlencode(list(parameters)),
+            client=urlsplit(redirect_uri).netloc if parameters else "",
+            username=username,
             problem=problem,
             **self.form_values(),
         )
 
-    def judge(self, parameters: Parameters) -> AuthorizationRequest | None:
-        """An acceptable authorization request; or None, and the refusal is answered."""
-        try:
-            return parse_authorization(parameters, self.provider.clients)
-        except RefusedHere as error:
-            self.show_error(_BROKEN, str(error))
-        except RefusedBack as error:
-            self.send_back(error.redirect_uri, error.state, error=error.error, description=error.description)
-        return None
-
-    def send_back(
-        self,
-        redirect_uri: str,
-        state: str | None,
-        *,
-        code: str | None = None,
-        error: str | None = None,
-        description: str | None = None,
-    ) -> None:
-        """Answer an authorization request by sending the browser to the client."""
-        answer = {"code": code, "error": error, "error_description": description}
-        issuer = self.provider.config.issuer
-        self.send_to(with_parameters(redirect_uri, {**answer, "state": state, "iss": issuer}))
+    def refuse(self, error: OAuth2Error) -> None:
+        """Refuse an authorization request: to the hub, or on a page when it is not the hub that asks."""
+        if isinstance(error, FatalClientError):
+            twice = type(error) is InvalidRequestFatalError
+            self.show_error(_BROKEN, error.description if twice else _NOT_REGISTERED)
+        else:
+            self.send_to(self.provider.with_issuer(error.in_uri(error.redirect_uri)))
 
 
 class Authorize(SigningIn):
@@ -100,39 +80,18 @@ class Authorize(SigningIn):
         if not self.opened_by_a_person():
             self.show_error(_BROKEN, "Signing in works only as a page of its own.", status=403)
             return
-        request = self.judge(parameters)
-        if request is None:
+        found = self.signed_in()
+        try:
+            if found is not None:
+                self.send_to(self.provider.way_back(parameters, found[0]))
+                return
+            self.provider.judge(parameters)
+        except OAuth2Error as error:
+            self.refuse(error)
             return
-        session = self._usable_session(request)
-        if session is not None:
-            self.send_back(request.redirect_uri, request.state, code=self.provider.code_for(request, session))
-        elif "none" in request.prompt:
-            self.send_back(
-                request.redirect_uri,
-                request.state,
-                error="login_required",
-                description="Nobody is signed in here, or not recently enough.",
-            )
-        else:
-            self.ask_to_sign_in(request, parameters)
+        self.ask_to_sign_in(parameters)
 
     post = get
-
-    def _usable_session(self, request: AuthorizationRequest) -> Session | None:
-        found = self.signed_in()
-        if found is None or request.prompt & {"login", "select_account"}:
-            return None
-        session, account = found
-        too_old = request.max_age is not None and (
-            self.provider.now() - session.auth_time > request.max_age or request.max_age == 0
-        )
-        if too_old:
-            return None
-        if request.id_token_hint is not None:
-            hint = self.provider.hint(request.id_token_hint)
-            if hint is None or hint["sub"] != account.sub:
-                return None
-        return session
 
 
 class Login(SigningIn):
@@ -146,29 +105,30 @@ class Login(SigningIn):
         try:
             form = unique(self.form_parameters())
             parameters = parse_parameters(form.get("request", ""))
-        except (ValueError, OAuthError):
+        except ValueError:
             self.show_error(_BROKEN, "The form cannot be understood. Go back and start again.")
             return
         if not (self.opened_by_a_person() and self.sent_from_here()):
             self.show_error(_FOREIGN, "Go back to the site that you came from and start again.", status=403)
             return
-        request = None
         if parameters:
-            request = self.judge(parameters)
-            if request is None:
+            try:
+                self.provider.judge(parameters)
+            except OAuth2Error as error:
+                self.refuse(error)
                 return
         username, password = form.get("username", ""), form.get("password", "")
         if not self.provider.form_is_ours(self.cookie(self.provider.form_cookie), form.get("form_token")):
             problem = "This page was open for too long, or cookies are blocked. Please sign in again."
-            self.ask_to_sign_in(request, parameters, username=username, problem=problem, status=403)
+            self.ask_to_sign_in(parameters, username=username, problem=problem, status=403)
             return
         if not username.strip() or not password:
             problem = "Enter both your username and your password."
-            self.ask_to_sign_in(request, parameters, username=username, problem=problem, status=400)
+            self.ask_to_sign_in(parameters, username=username, problem=problem, status=400)
             return
         outcome = await self.provider.sign_in(username, password, self.client_address)
         if outcome.account is None:
-            self._refuse(request, parameters, username, outcome.wait, outcome.tried)
+            self._try_again(parameters, username, outcome.wait, outcome.tried)
             return
         log.info("%s signed in", outcome.account.username)
         cookie, session = self.provider.sessions.begin(
@@ -176,19 +136,12 @@ class Login(SigningIn):
         )
         self.keep(self.provider.session_cookie, cookie)
         self.keep(self.provider.form_cookie, self.provider.new_form_cookie())
-        if request is None:
-            self.send_to(f"{self.provider.config.prefix}/")
+        if parameters:
+            self.send_to(self.provider.way_back(parameters, session))
         else:
-            self.send_back(request.redirect_uri, request.state, code=self.provider.code_for(request, session))
+            self.send_to(f"{self.provider.config.prefix}/")
 
-    def _refuse(
-        self,
-        request: AuthorizationRequest | None,
-        parameters: Parameters,
-        username: str,
-        wait: float,
-        tried: bool,
-    ) -> None:
+    def _try_again(self, parameters: Parameters, username: str, wait: float, tried: bool) -> None:
         # The name stays out of the log: people type passwords into that field.
         log.warning("sign-in refused from %s (%s)", self.client_address, "wrong" if tried else "throttled")
         problem = "The username or the password is not right." if tried else "Too many failed attempts."
@@ -196,7 +149,7 @@ class Login(SigningIn):
             problem += f" You can try again in {in_words(wait)}."
             self.set_header("Retry-After", str(math.ceil(wait)))
         status = 403 if tried else 429
-        self.ask_to_sign_in(request, parameters, username=username, problem=problem, status=status)
+        self.ask_to_sign_in(parameters, username=username, problem=problem, status=status)
 
 
 class AccountPage(SigningIn):
@@ -205,7 +158,7 @@ class AccountPage(SigningIn):
     def get(self) -> None:
         found = self.signed_in()
         if found is None:
-            self.ask_to_sign_in(None, [])
+            self.ask_to_sign_in([])
             return
         self.show("account", account=found[1], **self.form_values())
 
@@ -216,7 +169,7 @@ class Logout(SigningIn):
     def get(self) -> None:
         try:
             given = unique(self.request_parameters())
-        except (ValueError, OAuthError):
+        except ValueError:
             self.show_error(_BROKEN, "Its parameters cannot be understood.")
             return
         confirmed = "form_token" in given and self.request.method == "POST"
@@ -226,14 +179,18 @@ class Logout(SigningIn):
         if "id_token_hint" in given and hint is None:
             self._bad_link("it names a sign-in that did not happen here (id_token_hint)")
             return
-        client_id = given.get("client_id")
-        if hint is not None and client_id not in (None, hint["aud"]):
+        client = self.provider.config.client
+        if given.get("client_id") not in (None, client.client_id):
             self._bad_link("it belongs to another application (client_id)")
             return
-        target = self._target(given, hint["aud"] if hint else client_id)
-        if target is None and "post_logout_redirect_uri" in given:
-            self._bad_link("the address to return to is not registered (post_logout_redirect_uri)")
-            return
+        target = None
+        if "post_logout_redirect_uri" in given:
+            known = hint is not None or "client_id" in given
+            if not known or given["post_logout_redirect_uri"] not in client.post_logout_redirect_uris:
+                self._bad_link("the address to return to is not registered (post_logout_redirect_uri)")
+                return
+            state = [("state", given["state"])] if "state" in given else []
+            target = with_parameters(given["post_logout_redirect_uri"], state)
         if hint is not None and isinstance(hint.get("sid"), str):
             # Works without the cookie as well: browsers keep it back in a POST from elsewhere.
             self.provider.sign_out(hint["sid"])
@@ -245,7 +202,7 @@ class Logout(SigningIn):
             name: given[name] for name in ("client_id", "post_logout_redirect_uri", "state") if name in given
         }
         if hint is not None:
-            kept["client_id"] = hint["aud"]
+            kept["client_id"] = client.client_id
         leads_to = [target] if target else []
         self.show("logout", account=found[1], kept=kept, leads_to=leads_to, **self.form_values())
 
@@ -259,14 +216,6 @@ class Logout(SigningIn):
             _FOREIGN, "You are still signed in. Go back, reload the page and try again.", status=403
         )
         return False
-
-    def _target(self, given: dict[str, str], client_id: str | None) -> str | None:
-        """Where to go afterwards: only to an address that this very client registered."""
-        client = self.provider.clients.get(client_id or "")
-        address = given.get("post_logout_redirect_uri")
-        if client is None or address not in client.config.post_logout_redirect_uris:
-            return None
-        return with_parameters(address, {"state": given.get("state")})
 
     def _finish(self, found: tuple[Session, Account] | None, target: str | None) -> None:
         if found is not None:

@@ -53,9 +53,9 @@ class ServerPlace:
     @classmethod
     def of(cls, *, person: Person, run_dir: Path, logs: Path, server: str) -> ServerPlace:
         """`run_dir` is the user's; `server` is the hub's server name, empty for the default one."""
-        name, user = server_directory_name(server), person.home.name
-        log = logs / user / f"{name}.log"
-        return cls(person=person, directory=run_dir / name, log=log, unit=f"server-{user}-{name}")
+        name, slug = server_directory_name(server), person.home.name
+        log = logs / slug / f"{name}.log"
+        return cls(person=person, directory=run_dir / name, log=log, unit=f"server-{slug}-{name}")
 
     @property
     def url_path(self) -> Path:
