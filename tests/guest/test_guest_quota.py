@@ -116,10 +116,10 @@ class TestQuota:
             {"bob": ["stop"]},
             {"bob": ["start", "minimal"]},
             {"bob": ["cell", "import os; os.remove('big'); print('deleted')"]},
-            {"bob": ["cell", "print(open('again', 'wb').write(bytes(20 * 2**20)))"]},
+            {"bob": ["cell", "print(open('again', 'wb').write(bytes(10 * 2**20)))"]},
         )
         assert deleted["bob"]["stdout"] == "deleted\n", deleted
-        assert wrote["bob"]["stdout"] == f"{20 * 2**20}\n", wrote
+        assert wrote["bob"]["stdout"] == f"{10 * 2**20}\n", wrote
 
     def test_the_operator_sees_what_the_kernel_counts(self, platform: GuestPlatform) -> None:
         rows = {row["user"]: row for row in platform.status()["users_files"]["users"]}

@@ -149,11 +149,11 @@ def test_status_and_log_name_the_full_disk_and_nothing_new_is_started(small: Pat
     started = running(small / "state")
     places = Places.of(small / "state")
     fill(small)
-    started.until_said("the disk of this platform is full")
+    started.until_said("the disk of this platform (")
     disk = platform_status(places)["disk"]
     assert isinstance(disk, dict)
-    assert "disk of this platform is full" in disk["problem"]
-    assert "disk of this platform is full" in room.shortage(places)
+    assert f"disk of this platform ({places.state}" in disk["problem"] and ") is full: " in disk["problem"]
+    assert ") is full: " in room.shortage(places)
     # Given back when it is needed, made again when there is room.
     (small / "filled").unlink()
     started.until_said("the disk has room again")

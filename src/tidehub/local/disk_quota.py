@@ -89,7 +89,7 @@ class DiskQuota:
         found = _Quota()
         try:
             self._call(_GET, uid, found)
-        except ProcessLookupError:  # XFS says so of a uid that has nothing there yet
+        except FileNotFoundError:  # XFS says so of a uid that has nothing there yet
             return _Quota()
         return found
 

@@ -33,6 +33,8 @@ WORKING_ROUND = 60.0
 """Seconds between two looks at those whose programs run: only their files grow."""
 SHARE = 20
 """So many times as long as a look took is waited at least until the next one: many files cost little of a core."""
+STARTING = 16 * 2**20
+"""Bytes above the limit that a starting server may write; the same ones at each start, so they do not add up."""
 FRESH = 5.0
 """Seconds that a user who is refused waits for a new measurement: they may have deleted what was too much."""
 
@@ -64,10 +66,14 @@ class DiskWatch:
         return words(self._uses.get(user), self.limit)
 
     async def set_quota(self, user: str) -> None:
-        """Have the kernel hold the user to the limit, where it can. Raises `TidehubError`."""
+        """Have the kernel hold the user to the limit, where it can, with a little more while a server starts.
+
+        JupyterLab writes at its start, and who is at the limit must get in to delete. The next look takes it back.
+        Raises `TidehubError`.
+        """
         entry = await asyncio.to_thread(self._isolation.people.enrol, user)
         if self._quota is not None and self.limit is not None:
-            await asyncio.to_thread(self._quota.set_limit, entry.number, self.limit)
+            await asyncio.to_thread(self._quota.set_limit, entry.number, self.limit + STARTING)
 
     def look_at(self, user: str) -> None:
         """Measure this user's files soon. Waits for nothing."""
