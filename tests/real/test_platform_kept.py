@@ -35,6 +35,9 @@ while True:
     except Exception:
         if time.monotonic() > until:
             raise
+        if client.status == "closed":
+            # distributed's client gives up after half a minute without its scheduler; the cluster does not.
+            client = cluster.get_client()
         time.sleep(0.2)
 print(json.dumps({"pid": os.getpid(), "kept": kept, "sum": total, "workers": list(client.run(os.getpid).values())}))
 """
