@@ -77,6 +77,7 @@ class TestWithoutLingering:
 @pytest.fixture(scope="module", autouse=True)
 def software(guest: Guest) -> None:
     """Root made the software that ordinary users share; what comes from the checkout was not on the disk."""
+    guest.run("root", f"{TIDEHUB} --version", timeout=UP_SECONDS)
     guest.python("root", "make_software.py")
 
 
