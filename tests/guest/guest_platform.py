@@ -18,6 +18,12 @@ SMALL_CLUSTERS = (
 """Of a guest's memory 1.9 GiB are the users': `check` starts a server, a scheduler and two workers there."""
 
 
+def share_software(guest: Guest) -> None:
+    """Root makes the software that ordinary users share: what comes from the checkout is not on the disk."""
+    guest.run("root", f"{TIDEHUB} --version", timeout=UP_SECONDS)
+    guest.python("root", "make_software.py")
+
+
 @dataclass(frozen=True)
 class GuestPlatform:
     """The platform of one account of the guest, in the state directory `state`."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from guest_limits import many_children_share_the_limit
 from guest_machine import TIDEHUB, Guest, said
-from guest_platform import SMALL_CLUSTERS, UP_SECONDS, GuestPlatform
+from guest_platform import SMALL_CLUSTERS, UP_SECONDS, GuestPlatform, share_software
 from guest_service import Service
 
 SUITE = "trixie"
@@ -62,6 +62,7 @@ class TestDelegatedScope:
 
     @pytest.fixture(scope="class")
     def platform(self, guest: Guest) -> Iterator[GuestPlatform]:
+        share_software(guest)
         guest.run("root", "loginctl enable-linger ada")
         started = GuestPlatform(guest, "ada", "/home/ada/.local/state/tidehub")
         scope = "systemd-run --user --scope --quiet --property=Delegate=yes"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from guest_limits import LimitsHold
 from guest_machine import TIDEHUB, Guest, said
-from guest_platform import UP_SECONDS, GuestPlatform
+from guest_platform import UP_SECONDS, GuestPlatform, share_software
 from guest_service import Service
 
 SUITE = "bookworm"
@@ -76,8 +76,7 @@ class TestWithoutLingering:
 
 @pytest.fixture(scope="module", autouse=True)
 def software(guest: Guest) -> None:
-    """Root made the software that ordinary users share; what comes from the checkout was not on the disk."""
-    guest.python("root", "make_software.py")
+    share_software(guest)
 
 
 @pytest.fixture(scope="module")
