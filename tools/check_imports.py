@@ -1,6 +1,6 @@
 """The import-time guard: what answers at once must not load what takes seconds.
 
-`tidehub --version` and `--help` are asked by people and by shells; the modules below cost from 0.1 s to 3 s each.
+`tidehub --version` and `--help` are asked by users and by shells; the modules below cost from 0.1 s to 3 s each.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A hub as people and API clients see it: log in by its forms, get a token, start and stop servers."""
+"""A hub as users and API clients see it: log in by its forms, get a token, start and stop servers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GIVE_UP = 300.0
 
 
 @dataclass(frozen=True)
-class Person:
+class User:
     """Who logs in."""
 
     name: str
@@ -83,8 +83,8 @@ class Hub:
     async def close(self) -> None:
         await self.http.aclose()
 
-    async def log_in(self, person: Person) -> None:
-        """Log in as a browser does and keep an API token of the person's own. Raises `TidehubError`."""
+    async def log_in(self, user: User) -> None:
+        """Log in as a browser does and keep an API token of the user's own. Raises `TidehubError`."""
         async with httpx.AsyncClient(timeout=60, follow_redirects=True) as browser:
             # Without a page to go on to, a hub without a choice of profiles would start a server.
             onward = {"next": "/hub/token"}
@@ -95,25 +95,23 @@ class Hub:
             form.feed(page.text)
             if not form.password_field:
                 raise TidehubError(f"no login form at {page.url} (code {page.status_code})")
-            fields = {**form.fields, form.name_field: person.name, form.password_field: person.password}
+            fields = {**form.fields, form.name_field: user.name, form.password_field: user.password}
             after = await browser.post(urljoin(str(page.url), form.action or ""), data=fields)
             if after.status_code >= 400 or after.url.path != "/hub/token":
                 raise TidehubError(
-                    f"{person.name} could not log in: {after.url.path} answers {after.status_code}"
+                    f"{user.name} could not log in: {after.url.path} answers {after.status_code}"
                 )
             answer = await browser.post(
-                f"{self.address}hub/api/users/{person.name}/tokens",
+                f"{self.address}hub/api/users/{user.name}/tokens",
                 json={"note": "bench"},
                 headers={"X-XSRFToken": _hub_xsrf(browser.cookies)},
             )
             if answer.status_code != 201:
-                raise TidehubError(
-                    f"{person.name} got no token: code {answer.status_code} {answer.text[:200]}"
-                )
-            self.tokens[person.name] = answer.json()["token"]
+                raise TidehubError(f"{user.name} got no token: code {answer.status_code} {answer.text[:200]}")
+            self.tokens[user.name] = answer.json()["token"]
 
     async def start(self, name: str) -> Start:
-        """Start a person's server, looking every 20 ms whether the hub calls it ready."""
+        """Start a user's server, looking every 20 ms whether the hub calls it ready."""
         began = time.monotonic()
         asked = asyncio.create_task(self._ask_start(name))
         try:
@@ -158,7 +156,7 @@ class Hub:
         return {name: ended.get(name, Start(None, f"not ready after {GIVE_UP:.0f} s")) for name in names}
 
     async def stop(self, name: str, patience: float = 90) -> None:
-        """Stop a person's server and wait until the hub has none for them. Raises `TidehubError`."""
+        """Stop a user's server and wait until the hub has none for them. Raises `TidehubError`."""
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             answer = await self.http.delete(self._url(f"users/{name}/server"), headers=self._auth(name))

@@ -18,7 +18,7 @@ NOTEBOOK_PACKAGES = ("jupyterlab", "jupyterhub", "dask", "distributed", "dask-ga
 
 
 def facts(notebook_python: Path, proxy: list[str], isolation: str) -> dict[str, Any]:
-    """Cores, memory, kernel, versions, and how ours keeps people apart here."""
+    """Cores, memory, kernel, versions, and how ours keeps users apart here."""
     return {
         "taken": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": len(os.sched_getaffinity(0)),

@@ -35,7 +35,7 @@ class Plan:
 
     starts: int
     spawns: int
-    people: int
+    users: int
     rounds_at_once: int
     clusters: int
     idle_servers: int
@@ -43,8 +43,8 @@ class Plan:
     rounds_of_crowds: int = 1
 
 
-FULL = Plan(starts=4, spawns=20, people=20, rounds_at_once=1, clusters=5, idle_servers=4, crowd=40)
-QUICK = Plan(starts=2, spawns=6, people=8, rounds_at_once=1, clusters=2, idle_servers=2, crowd=12)
+FULL = Plan(starts=4, spawns=20, users=20, rounds_at_once=1, clusters=5, idle_servers=4, crowd=40)
+QUICK = Plan(starts=2, spawns=6, users=8, rounds_at_once=1, clusters=2, idle_servers=2, crowd=12)
 PARTS = {
     "starts": "starts",
     "spawns": "spawns",
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="fewer samples, 8 instead of 20 people and a crowd of 12 instead of 40",
+        help="fewer samples, 8 instead of 20 users and a crowd of 12 instead of 40",
     )
     parser.add_argument(
         "--only",
@@ -106,7 +106,7 @@ def run(plan: Plan, json_file: Path | None, *, keep: bool) -> int:
     software = Software(progress=for_stream())
     environment, proxy = software.environment(), software.proxy()
     directory = Path(tempfile.mkdtemp(prefix="tidehub-bench-"))
-    directory.chmod(0o711)  # people's own processes pass through it
+    directory.chmod(0o711)  # users' own processes pass through it
     began, load_before = time.monotonic(), os.getloadavg()
     programs = Programs(directory / "logs")
     ours = Ours(programs, directory / "ours")
@@ -151,17 +151,17 @@ async def _measure(bench: Bench, plan: Plan, python: Path) -> None:
     try:
         for side in bench.sides:
             bench.say(f"first start of {side.name}, not counted")
-            await side.prepare(run_name, max(plan.people, plan.crowd if plan.rounds_of_crowds else 0))
+            await side.prepare(run_name, max(plan.users, plan.crowd if plan.rounds_of_crowds else 0))
         await bench.starts(plan.starts)
         if plan.spawns or plan.clusters or plan.idle_servers or plan.rounds_at_once:
-            await bench.log_everybody_in(plan.people)
+            await bench.log_everybody_in(plan.users)
         if plan.spawns:
-            await bench.spawns(plan.spawns, plan.people)
+            await bench.spawns(plan.spawns, plan.users)
         if plan.clusters:
             await bench.clusters(python, plan.clusters)
         if plan.idle_servers:
             await bench.idle_memory(plan.idle_servers)
-        await bench.people_at_once(plan.rounds_at_once, plan.people)
+        await bench.users_at_once(plan.rounds_at_once, plan.users)
         await bench.crowds(plan.rounds_of_crowds, plan.crowd)
     finally:
         for side in bench.sides:

@@ -31,7 +31,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class Together:
-    """One round of many people at once."""
+    """One round of many users at once."""
 
     succeeded: int
     asked: int
@@ -84,17 +84,17 @@ class Bench:
             await side.start()
             side.hub.tokens[WATCHER] = side.watcher_token()
 
-    async def log_everybody_in(self, people: int) -> None:
+    async def log_everybody_in(self, users: int) -> None:
         """So many log in before anything more is timed."""
         for side in self.sides:
-            for person in side.people[:people]:
-                await side.hub.log_in(person)
+            for user in side.users[:users]:
+                await side.hub.log_in(user)
 
-    async def spawns(self, rounds: int, people: int) -> None:
+    async def spawns(self, rounds: int, users: int) -> None:
         """One server after the other, the sides in turn. The first of each side is not counted: it fills caches."""
         for number in range(rounds + 1):
             for side in self._order(number):
-                name = side.people[number % min(people, len(side.people))].name
+                name = side.users[number % min(users, len(side.users))].name
                 start = await side.hub.start(name)
                 results = self.results[side.name]
                 if start.seconds is None:
@@ -109,7 +109,7 @@ class Bench:
     async def idle_memory(self, servers: int) -> None:
         """Memory of so many idle servers of each side, the other side having none: shared pages would count less."""
         for side in self.sides:
-            names = [person.name for person in side.people[:servers]]
+            names = [user.name for user in side.users[:servers]]
             started = [name for name in names if (await side.hub.start(name)).seconds is not None]
             await asyncio.sleep(SETTLE)
             found = [memory.of_processes(memory.server_processes(name)) for name in started]
@@ -122,7 +122,7 @@ class Bench:
         """From the login page to the first cell, all at once, while a stranger looks at the login page."""
         for number in range(rounds):
             for side in self._order(number):
-                accounts = [Account(person.name, person.password) for person in side.people[-users:]]
+                accounts = [Account(user.name, user.password) for user in side.users[-users:]]
                 came = await crowd(side.target(), accounts, side.small_profile)
                 self.results[side.name].crowd.append(came)
                 last = f"{came.times('cell')[-1]:.1f} s" if came.served else "-"
@@ -132,11 +132,11 @@ class Bench:
                     f"login page meanwhile, p95 {page}"
                 )
 
-    async def people_at_once(self, rounds: int, people: int) -> None:
+    async def users_at_once(self, rounds: int, users: int) -> None:
         """All at once, with default time limits."""
         for number in range(rounds):
             for side in self._order(number):
-                names = [person.name for person in side.people[:people]]
+                names = [user.name for user in side.users[:users]]
                 load = os.getloadavg()[0]
                 started = await side.hub.start_together(names, WATCHER)
                 seconds = sorted(start.seconds for start in started.values() if start.seconds is not None)
@@ -159,7 +159,7 @@ class Bench:
         async with contextlib.AsyncExitStack() as stack:
             clients = {}
             for side in self.sides:
-                name = side.people[0].name
+                name = side.users[0].name
                 start = await side.hub.start(name)
                 if start.seconds is None:
                     raise TidehubError(f"{side.name}: no server for the Dask measurement: {start.failure}")

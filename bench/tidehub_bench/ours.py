@@ -12,18 +12,18 @@ from tidehub.checks.local_target import local_target
 from tidehub.checks.target import Target
 from tidehub.errors import TidehubError
 from tidehub.identity.accounts import Account, AccountStore
-from tidehub.identity.demo_accounts import PEOPLE
+from tidehub.identity.demo_accounts import USERS
 from tidehub.identity.passwords import hash_password
 from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
 from tidehub.local.supervisor.lock import holder
-from tidehub_bench.hub_client import Hub, Person
+from tidehub_bench.hub_client import Hub, User
 from tidehub_bench.processes import Programs, descendants
 from tidehub_bench.side import Side, clean_environment, free_ports
 
 STOP_PATIENCE = 60.0
-MEMBER = PEOPLE[0].username
-"""The trial account whose entitlements the bench's people get: the site's rule admits it."""
+MEMBER = USERS[0].username
+"""The trial account whose entitlements the bench's users get: the site's rule admits it."""
 
 
 class Ours(Side):
@@ -41,24 +41,24 @@ class Ours(Side):
         self._port = port
         self._running: subprocess.Popen[bytes] | None = None
 
-    async def prepare(self, run: str, people: int) -> None:
+    async def prepare(self, run: str, users: int) -> None:
         await self.start()
         await self.stop()
         password = secrets.token_urlsafe(
             12
         )  # one for all, as on the plain side: each hash takes a third of a second
         hashed = hash_password(password)
-        self.people = [Person(name, password) for name in self.person_names(run, people)]
+        self.users = [User(name, password) for name in self.user_names(run, users)]
         with AccountStore.open(self._identity_state()) as store:
             member = store.get(MEMBER)
             if member is None:
                 raise TidehubError(f"the built-in site has no trial account {MEMBER}")
-            for person in self.people:
+            for user in self.users:
                 store.add_hashed(
                     Account(
-                        person.name,
-                        person.name,
-                        f"{person.name}@demo.example.org",
+                        user.name,
+                        user.name,
+                        f"{user.name}@demo.example.org",
                         entitlements=member.entitlements,
                         affiliation=member.affiliation,
                         assurance=member.assurance,
@@ -90,7 +90,7 @@ class Ours(Side):
         return f"{self._hub_settings()['gateway_address'].rstrip('/')}/api/health"
 
     def isolation(self) -> str:
-        """How people's processes are kept apart here: root, bubblewrap or single."""
+        """How users' processes are kept apart here: root, bubblewrap or single."""
         return str(self._hub_settings()["isolation"])
 
     def target(self) -> Target:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidehub.checks.target import Target
-from tidehub_bench.hub_client import Hub, Person
+from tidehub_bench.hub_client import Hub, User
 from tidehub_bench.processes import Programs, descendants
 from tidehub_bench.side import Side, clean_environment, free_ports
 
@@ -57,9 +57,9 @@ class Plain(Side):
         }
         self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
 
-    async def prepare(self, run: str, people: int) -> None:
+    async def prepare(self, run: str, users: int) -> None:
         password = str(self._told["password"])
-        self.people = [Person(name, password) for name in self.person_names(run, people)]
+        self.users = [User(name, password) for name in self.user_names(run, users)]
         for directory in ("homes", "clusters"):
             (self.state / directory).mkdir(parents=True)
         descriptor = os.open(self._config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,4 +1,4 @@
-"""The table for people, and the same numbers for programs."""
+"""The table for users, and the same numbers for programs."""
 
 from __future__ import annotations
 

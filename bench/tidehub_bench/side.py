@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidehub.checks.target import Target
-from tidehub_bench.hub_client import Hub, Person, answers
+from tidehub_bench.hub_client import Hub, User, answers
 from tidehub_bench.processes import Programs
 
 START_PATIENCE = 120.0
@@ -39,12 +39,12 @@ class Side(abc.ABC):
 
     def __init__(self, programs: Programs) -> None:
         self.programs = programs
-        self.people: list[Person] = []
+        self.users: list[User] = []
         """Who uses it. No name is used on both sides: their processes are told apart by it."""
 
     @abc.abstractmethod
-    async def prepare(self, run: str, people: int) -> None:
-        """Make the state, with so many people, as after a first start. Their names hold `run`, and the side's name."""
+    async def prepare(self, run: str, users: int) -> None:
+        """Make the state, with so many users, as after a first start. Their names hold `run`, and the side's name."""
 
     @abc.abstractmethod
     def launch(self) -> None:
@@ -70,9 +70,9 @@ class Side(abc.ABC):
     async def stop(self) -> None:
         """Stop the programs and all that they started."""
 
-    def person_names(self, run: str, people: int) -> list[str]:
-        """The names of so many people."""
-        return [f"{self.name}-{run}-{number:02}" for number in range(1, people + 1)]
+    def user_names(self, run: str, users: int) -> list[str]:
+        """The names of so many users."""
+        return [f"{self.name}-{run}-{number:02}" for number in range(1, users + 1)]
 
     async def start(self) -> Began:
         """Start, and wait for login page and gateway."""

@@ -1,4 +1,4 @@
-"""The one family of errors that a person reads.
+"""The one family of errors that a user reads.
 
 Every failure that tidehub foresees is a `TidehubError`: what is wrong, where, what was expected, what to do.
 `tidehub.cli.main` prints it and turns it into an exit code; nothing else prints errors.
@@ -13,7 +13,7 @@ FAILED = 1
 USAGE = 2
 """Exit code: wrong usage (options, or a site file that cannot be used)."""
 INTERRUPTED = 130
-"""Exit code: the person pressed Ctrl-C."""
+"""Exit code: the user pressed Ctrl-C."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Place:
 
 
 class TidehubError(Exception):
-    """Something a person can act on. `str(error)` is the whole message, without a traceback.
+    """Something a user can act on. `str(error)` is the whole message, without a traceback.
 
     Secrets never go into any of the parts.
     """

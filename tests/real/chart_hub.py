@@ -139,7 +139,7 @@ class ChartHub:
         return (self.directory / "hub.log").read_text(errors="replace")
 
     def pod(self, name: str) -> dict[str, Any] | None:
-        """The last pod of a person; None when nothing was started for them."""
+        """The last pod of a user; None when nothing was started for them."""
         path = self.directory / "pods" / f"{name}.json"
         return json.loads(path.read_text()) if path.exists() else None
 

@@ -27,7 +27,7 @@ def platform() -> Iterator[RealPlatform]:
 
 @pytest.fixture(scope="module", autouse=True)
 def nobody_stays() -> Iterator[None]:
-    """Every file of tests finds the shared platforms without servers of people."""
+    """Every file of tests finds the shared platforms without servers of users."""
     yield
     for running in _RUNNING:
         running.send_everybody_home()
@@ -35,7 +35,7 @@ def nobody_stays() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def sandboxed_platform(request: pytest.FixtureRequest) -> Iterator[RealPlatform]:
-    """The built-in site of an unprivileged user, whose people are separated by bubblewrap."""
+    """The built-in site of an unprivileged user, whose users are separated by bubblewrap."""
     if shutil.which("bwrap") is None:
         pytest.skip("bubblewrap is not installed")
     if os.geteuid() != 0:

@@ -19,15 +19,15 @@ CLIENT, SECRET = "hub-under-attack", "secret-of-the-attacked-hub"
 
 @dataclass
 class HostileProvider:
-    """It signs everybody in at once. `claims`, `change` and `make` say as whom, and with which ID token."""
+    """It signs everybody in at once. `reservations`, `change` and `make` say as whom, and with which ID token."""
 
     key: Any = field(default_factory=lambda: RSAKey.generate_key(2048, {"kid": "known", "use": "sig"}))
-    claims: dict[str, Any] = field(default_factory=dict)
+    reservations: dict[str, Any] = field(default_factory=dict)
     """What userinfo says."""
     change: dict[str, Any] = field(default_factory=dict)
-    """Claims of the ID token that differ from the right ones; None removes one."""
+    """Reservations of the ID token that differ from the right ones; None removes one."""
     make: Callable[[dict[str, Any]], str | None] | None = None
-    """Makes the ID token from its claims, where signing is the attack."""
+    """Makes the ID token from its reservations, where signing is the attack."""
     token_error: tuple[int, str] | None = None
     answer: dict[str, str] = field(default_factory=dict)
     """Parameters of the answer to the browser that differ from the right ones; empty removes one."""
@@ -54,18 +54,18 @@ class HostileProvider:
     def issuer(self) -> str:
         return f"http://127.0.0.1:{self.server.server_port}"
 
-    def honest(self, **claims: Any) -> None:
-        """Forget all attacks; the person is the one of these claims."""
-        self.claims = {"sub": "1@op", "preferred_username": "alice", **claims}
+    def honest(self, **reservations: Any) -> None:
+        """Forget all attacks; the user is the one of these reservations."""
+        self.reservations = {"sub": "1@op", "preferred_username": "alice", **reservations}
         self.change, self.answer, self.make, self.token_error = {}, {}, None, None
 
     def close(self) -> None:
         self.server.shutdown()
         self.server.server_close()
 
-    def sign(self, claims: dict[str, Any], key: Any = None, **header: Any) -> str:
+    def sign(self, reservations: dict[str, Any], key: Any = None, **header: Any) -> str:
         head = {"alg": "RS256", "kid": "known", **header}
-        return jwt.encode(head, claims, key or self.key, algorithms=[head["alg"]])
+        return jwt.encode(head, reservations, key or self.key, algorithms=[head["alg"]])
 
     def _get(self, request: BaseHTTPRequestHandler) -> None:
         parts = urlsplit(request.path)
@@ -85,7 +85,7 @@ class HostileProvider:
         elif parts.path == "/jwks":
             _say(request, {"keys": [self.key.as_dict(private=False)]})
         elif parts.path == "/userinfo":
-            _say(request, self.claims)
+            _say(request, self.reservations)
         else:
             self.seen.append(query)
             code = f"code-{len(self.seen)}"
@@ -105,14 +105,14 @@ class HostileProvider:
         now = int(time.time())
         right = {
             "iss": self.issuer,
-            "sub": self.claims.get("sub"),
+            "sub": self.reservations.get("sub"),
             "aud": CLIENT,
             "iat": now,
             "exp": now + 600,
             "nonce": self.nonces.get(form.get("code", ""), ""),
         }
-        claims = {name: value for name, value in {**right, **self.change}.items() if value is not None}
-        token = self.make(claims) if self.make else self.sign(claims)
+        reservations = {name: value for name, value in {**right, **self.change}.items() if value is not None}
+        token = self.make(reservations) if self.make else self.sign(reservations)
         _say(
             request,
             {

@@ -1,4 +1,4 @@
-"""The real provider as a process, and a person's browser before it."""
+"""The real provider as a process, and a user's browser before it."""
 
 from __future__ import annotations
 

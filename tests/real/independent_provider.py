@@ -1,4 +1,4 @@
-"""The independent identity provider (npm oidc-provider) as a process, and its own pages as a person uses them."""
+"""The independent identity provider (npm oidc-provider) as a process, and its own pages as a user uses them."""
 
 from __future__ import annotations
 
@@ -53,22 +53,22 @@ def installed() -> tuple[Path, Path]:
     return node, directory
 
 
-def person(name: str, *entitlements: str, scope: str = "both", **more: Any) -> dict[str, Any]:
-    """Claims of an account. `scope` says by which of the two claims the memberships are released."""
-    claims: dict[str, Any] = {
+def user(name: str, *entitlements: str, scope: str = "both", **more: Any) -> dict[str, Any]:
+    """Reservations of an account. `scope` says by which of the two reservations the memberships are released."""
+    reservations: dict[str, Any] = {
         "preferred_username": name,
         "name": name.title(),
         "email": f"{name}@example.org",
     }
-    for claim in ("entitlements", "eduperson_entitlement"):
-        if entitlements and scope in ("both", claim):
-            claims[claim] = list(entitlements)
-    return claims | more
+    for reservation in ("entitlements", "eduperson_entitlement"):
+        if entitlements and scope in ("both", reservation):
+            reservations[reservation] = list(entitlements)
+    return reservations | more
 
 
 @dataclass
 class IndependentProvider:
-    """One process. `accounts` maps subjects to claims; write them with `tell`, they count at once."""
+    """One process. `accounts` maps subjects to reservations; write them with `tell`, they count at once."""
 
     directory: Path
     redirect_uris: list[str]
@@ -152,7 +152,7 @@ class IndependentProvider:
 
 
 async def sign_in(browser: Browser, sub: str, start: str = "hub/oauth_login") -> Page:
-    """Through the provider's own sign-in and consent pages, to wherever the hub sends the person."""
+    """Through the provider's own sign-in and consent pages, to wherever the hub sends the user."""
     page = await browser.open(start)
     for _ in range(4):
         form = next((form for form in page.contents.forms if "/interaction/" in form.action), None)

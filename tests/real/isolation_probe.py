@@ -1,4 +1,4 @@
-"""Run as a person: try to reach another person's things, and write what happened as JSON to a file.
+"""Run as a user: try to reach another user's things, and write what happened as JSON to a file.
 
     python isolation_probe.py RESULT TARGETS-JSON
 

@@ -1,4 +1,4 @@
-"""Programs that stand for people's work, and the ground they run on; shared by the isolation tests."""
+"""Programs that stand for users' work, and the ground they run on; shared by the isolation tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tidehub.local.isolation import Isolation, LaunchSpec, Limits, Person, ProcessHandle
+from tidehub.local.isolation import Isolation, LaunchSpec, Limits, ProcessHandle, User
 from tidehub.local.logs.pipes import settle
 from tidehub.local.logs.writer import LogWriter
 
@@ -52,7 +52,7 @@ open("ready", "w").close()
 def python() -> str:
     """An interpreter that every user of this machine can run."""
     found = shutil.which("python3", path="/usr/bin:/usr/local/bin")
-    assert found, "the system's own python3 is needed: programs of people run on it"
+    assert found, "the system's own python3 is needed: programs of users run on it"
     return found
 
 
@@ -73,16 +73,16 @@ def places(root: Path) -> Any:
 
 
 def spec(
-    isolation: Isolation, person: Person, code: str, *words: str, name: str = "lab", **more: Any
+    isolation: Isolation, user: User, code: str, *words: str, name: str = "lab", **more: Any
 ) -> LaunchSpec:
-    """A Python program as this person; its last argument is their home, by which its processes can be found."""
+    """A Python program as this user; its last argument is their home, by which its processes can be found."""
     made = LaunchSpec(
         name,
-        person,
-        [python(), "-c", code, *words, str(person.home)],
+        user,
+        [python(), "-c", code, *words, str(user.home)],
         {"PATH": "/usr/bin:/bin"},
-        person.home,
-        isolation.ground.logs / "servers" / person.home.name / f"{name}.log",
+        user.home,
+        isolation.ground.logs / "servers" / user.home.name / f"{name}.log",
     )
     return replace(made, **more)
 
@@ -107,10 +107,10 @@ def written(isolation: Isolation, made: LaunchSpec) -> str:
     return made.log.read_text() if made.log.exists() else ""
 
 
-def server_spec(isolation: Isolation, person: Person, **more: Any) -> tuple[LaunchSpec, Path]:
-    directory = isolation.make_server_directory(person, "lab")
+def server_spec(isolation: Isolation, user: User, **more: Any) -> tuple[LaunchSpec, Path]:
+    directory = isolation.make_server_directory(user, "lab")
     socket = directory / "lab.sock"
-    made = spec(isolation, person, SERVER, str(person.home), str(socket), writable=(directory,), **more)
+    made = spec(isolation, user, SERVER, str(user.home), str(socket), writable=(directory,), **more)
     return replace(made, env={**made.env, "JUPYTERHUB_API_TOKEN": TOKEN}), socket
 
 
@@ -136,9 +136,9 @@ async def ended(isolation: Isolation, handle: ProcessHandle, seconds: float = 60
 
 
 async def probe(
-    isolation: Isolation, person: Person, victim: Person, handle: ProcessHandle, socket: Path
+    isolation: Isolation, user: User, victim: User, handle: ProcessHandle, socket: Path
 ) -> dict[str, Any]:
-    """What `person` can reach of `victim`."""
+    """What `user` can reach of `victim`."""
     target = {
         "home": str(victim.home),
         "private": str(isolation.ground.private),
@@ -151,11 +151,11 @@ async def probe(
         ],
         "token": TOKEN,
     }
-    result = person.home / "probe.json"
+    result = user.home / "probe.json"
     code = PROBE.read_text()
     made = spec(
         isolation,
-        person,
+        user,
         code,
         str(result),
         json.dumps(target),

@@ -42,7 +42,7 @@ def again(isolation: Isolation) -> Isolation:
 
 
 def mine(isolation: Isolation) -> list[int]:
-    """Processes of this platform's people; the user may have others, sandboxes too."""
+    """Processes of this platform's users; the user may have others, sandboxes too."""
     return processes_with(str(isolation.ground.homes), ME)
 
 
@@ -55,7 +55,7 @@ def refusal(work: Callable[[], object]) -> str:
 
 
 async def bubblewrap_sees_only_its_own(isolation: Isolation) -> None:
-    alice, bob = isolation.person("alice"), isolation.person("bob")
+    alice, bob = isolation.user("alice"), isolation.user("bob")
     made, path = server_spec(isolation, alice)
     handle = isolation.launch(made)
     await appears(alice.home / "ready")
@@ -74,15 +74,15 @@ async def bubblewrap_sees_only_its_own(isolation: Isolation) -> None:
     assert isolation.alive(handle)
     own = await probe(isolation, alice, alice, handle, path)
     assert own["file"] == "done: secret" and own["socket"] == "done: hello" and "of-alice" in own["tmp"], own
-    # Nothing of the person is in the command lines that other users of the machine can read.
+    # Nothing of the user is in the command lines that other users of the machine can read.
     assert processes_with("token-of-alice", ME) == []
     isolation.clean(spill)
 
 
 async def bubblewrap_stop_ends_the_inner_tree(isolation: Isolation) -> None:
-    person = isolation.person("alice")
-    handle = isolation.launch(spec(isolation, person, FAMILY.format(then="time.sleep(600)")))
-    await appears(person.home / "ready")
+    user = isolation.user("alice")
+    handle = isolation.launch(spec(isolation, user, FAMILY.format(then="time.sleep(600)")))
+    await appears(user.home / "ready")
     used = isolation.usage(handle)
     assert used.processes >= 4 and used.memory > MIB, used
     await isolation.stop(handle, grace=10)
@@ -96,14 +96,14 @@ async def bubblewrap_outlives_a_restart(isolation: Isolation) -> None:
     script = (
         "import asyncio, json, sys; from pathlib import Path; import isolation_scenarios as s\n"
         "i = s.choose_isolation(s.places(Path(sys.argv[1])), require='bubblewrap')\n"
-        "h = i.launch(s.spec(i, i.person('alice'), s.FAMILY.format(then='time.sleep(600)')))\n"
+        "h = i.launch(s.spec(i, i.user('alice'), s.FAMILY.format(then='time.sleep(600)')))\n"
         "print(json.dumps(h.to_state()))"
     )
     root = str(isolation.ground.private.parent)
     done = subprocess.run([sys.executable, "-c", script, root], stdout=subprocess.PIPE, check=True)
     handle = ProcessHandle.from_state(json.loads(done.stdout))
-    person = isolation.person("alice")
-    await appears(person.home / "ready")
+    user = isolation.user("alice")
+    await appears(user.home / "ready")
     assert isolation.alive(handle) and [line.handle for line in isolation.running()] == [handle]
     await isolation.stop(handle, grace=10)
     await holds(lambda: mine(isolation) == [])
@@ -112,8 +112,8 @@ async def bubblewrap_outlives_a_restart(isolation: Isolation) -> None:
 
 async def bubblewrap_knows_that_the_program_ended(isolation: Isolation) -> None:
     """bubblewrap's own first process stays as long as any orphan does: it is not the server."""
-    person = isolation.person("alice")
-    handle = isolation.launch(spec(isolation, person, FAMILY.format(then="raise SystemExit(7)")))
+    user = isolation.user("alice")
+    handle = isolation.launch(spec(isolation, user, FAMILY.format(then="raise SystemExit(7)")))
     await ended(isolation, handle)
     assert isolation.ending(handle).code == 7
     assert mine(isolation)
@@ -122,9 +122,9 @@ async def bubblewrap_knows_that_the_program_ended(isolation: Isolation) -> None:
 
 
 async def bubblewrap_refuses_what_would_uncover(isolation: Isolation) -> None:
-    person = isolation.person("alice")
-    made = spec(isolation, person, SLEEP)
-    other = isolation.person("bob").home
+    user = isolation.user("alice")
+    made = spec(isolation, user, SLEEP)
+    other = isolation.user("bob").home
     for path in (isolation.ground.private, other, isolation.ground.homes):
         assert "must stay hidden" in refusal(
             lambda path=path: isolation.launch(replace(made, readable=(path,)))
@@ -135,7 +135,7 @@ async def bubblewrap_refuses_what_would_uncover(isolation: Isolation) -> None:
     # A wide read-only view still hides the state.
     look = "import os, sys; print(os.listdir(sys.argv[1]), os.listdir(sys.argv[2]))"
     wide = spec(
-        isolation, person, look, str(isolation.ground.private), str(isolation.ground.homes), name="wide"
+        isolation, user, look, str(isolation.ground.private), str(isolation.ground.homes), name="wide"
     )
     handle = isolation.launch(replace(wide, readable=(isolation.ground.private.parent,)))
     await ended(isolation, handle)
@@ -148,7 +148,7 @@ async def bubblewrap_says_why_a_sandbox_fails(isolation: Isolation) -> None:
     broken.write_text("#!/bin/sh\necho 'bwrap: the kernel says no' >&2; exit 1\n")
     broken.chmod(0o700)
     isolation._program = str(broken)  # type: ignore[attr-defined]
-    said = refusal(lambda: isolation.launch(spec(isolation, isolation.person("alice"), SLEEP)))
+    said = refusal(lambda: isolation.launch(spec(isolation, isolation.user("alice"), SLEEP)))
     assert said.startswith("cannot start 'lab' for 'alice': the sandbox failed: the kernel says no"), said
     assert isolation._launches.all() == []
 
@@ -159,19 +159,19 @@ async def bubblewrap_starts_nothing_for_a_dead_platform(isolation: Isolation) ->
         "from tidehub.local.isolation import launches\n"
         "launches.Launches.record = lambda *args, **more: os._exit(5)\n"
         "i = s.choose_isolation(s.places(Path(sys.argv[1])), require='bubblewrap')\n"
-        "i.launch(s.spec(i, i.person('alice'), \"open('started', 'w')\"))"
+        "i.launch(s.spec(i, i.user('alice'), \"open('started', 'w')\"))"
     )
     root = str(isolation.ground.private.parent)
     assert subprocess.run([sys.executable, "-c", script, root], check=False).returncode == 5
     await holds(lambda: mine(isolation) == [])
-    assert not (isolation.person("alice").home / "started").exists()
+    assert not (isolation.user("alice").home / "started").exists()
 
 
 async def memory_is_limited_per_process(isolation: Isolation) -> None:
-    person = isolation.person("alice")
+    user = isolation.user("alice")
     limits = Limits(memory=200 * MIB)
     code = "x = bytearray(100 << 20)\ntry: y = bytearray(150 << 20)\nexcept MemoryError: raise SystemExit(44)"
-    handle = isolation.launch(spec(isolation, person, code, limits=limits))
+    handle = isolation.launch(spec(isolation, user, code, limits=limits))
     await ended(isolation, handle)
     ending = isolation.ending(handle)
     if isolation.capabilities.memory:
@@ -184,8 +184,8 @@ async def memory_is_limited_per_process(isolation: Isolation) -> None:
     isolation.clean(handle)
 
 
-async def single_serves_one_person(isolation: Isolation) -> None:
-    alice, bob = isolation.person("alice"), isolation.person("bob")
+async def single_serves_one_user(isolation: Isolation) -> None:
+    alice, bob = isolation.user("alice"), isolation.user("bob")
     assert alice.home != bob.home and alice.uid == bob.uid == ME[0]
     first = isolation.launch(spec(isolation, alice, SLEEP, name="one"))
     second = isolation.launch(spec(isolation, alice, SLEEP, name="two", parent="clusters"))
@@ -200,7 +200,7 @@ async def single_serves_one_person(isolation: Isolation) -> None:
 
 
 async def single_counts_detached_work(isolation: Isolation) -> None:
-    alice, bob = isolation.person("alice"), isolation.person("bob")
+    alice, bob = isolation.user("alice"), isolation.user("bob")
     handle = isolation.launch(spec(isolation, alice, FAMILY.format(then="raise SystemExit(0)")))
     await ended(isolation, handle)
     assert "'alice' is at work" in refusal(lambda: again(isolation).launch(spec(isolation, bob, SLEEP)))
@@ -210,18 +210,18 @@ async def single_counts_detached_work(isolation: Isolation) -> None:
 
 
 async def single_stop_leaves_nobody(isolation: Isolation) -> None:
-    person = isolation.person("alice")
-    handle = isolation.launch(spec(isolation, person, FAMILY.format(then="time.sleep(600)")))
-    await appears(person.home / "ready")
+    user = isolation.user("alice")
+    handle = isolation.launch(spec(isolation, user, FAMILY.format(then="time.sleep(600)")))
+    await appears(user.home / "ready")
     assert len(mine(isolation)) == 3 and isolation.usage(handle).processes == 3
     await again(isolation).stop(handle, grace=5)
     assert mine(isolation) == []
 
 
 async def single_race_has_one_winner(isolation: Isolation) -> None:
-    people = [isolation.person(f"p{number}") for number in range(4)]
+    users = [isolation.user(f"p{number}") for number in range(4)]
     done = await asyncio.gather(
-        *(isolation.start(spec(isolation, one, SLEEP, name=one.name)) for one in people),
+        *(isolation.start(spec(isolation, one, SLEEP, name=one.name)) for one in users),
         return_exceptions=True,
     )
     won = [one for one in done if isinstance(one, ProcessHandle)]

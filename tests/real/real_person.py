@@ -1,4 +1,4 @@
-"""A person at a real platform: what `tidehub check` does, in pieces that a test can put together."""
+"""A user at a real platform: what `tidehub check` does, in pieces that a test can put together."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tidehub.checks.report import PhaseFailed
 from tidehub.checks.target import Account
 
 
-class Person:
+class User:
     """Somebody signed in, with their browser, server and kernel."""
 
     def __init__(self, platform: RealPlatform, name: str, browser: Browser) -> None:
@@ -51,7 +51,7 @@ class Person:
         await server.stop_server(self.journey)
 
     async def record(self) -> dict[str, Any]:
-        """What the hub knows of this person."""
+        """What the hub knows of this user."""
         return await who(self.browser)
 
     async def kernel(self) -> Kernel:
@@ -74,17 +74,17 @@ class Person:
 
 
 @asynccontextmanager
-async def login(platform: RealPlatform, name: str, password: str | None = None) -> AsyncIterator[Person]:
-    """A person signed in through the identity provider's form; a server they started is stopped in the end."""
+async def login(platform: RealPlatform, name: str, password: str | None = None) -> AsyncIterator[User]:
+    """A user signed in through the identity provider's form; a server they started is stopped in the end."""
     account = Account(name, password or platform.accounts[name])
     async with Browser(platform.address) as browser:
         await sign_in(browser, account)
-        person = Person(platform, name, browser)
+        user = User(platform, name, browser)
         try:
-            yield person
+            yield user
         finally:
-            if person.journey.server_started:
-                await person.stop()
+            if user.journey.server_started:
+                await user.stop()
 
 
 async def eventually(

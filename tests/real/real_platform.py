@@ -29,7 +29,7 @@ from tidehub.local.secrets import load_secrets
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE = REPOSITORY / "src"
 UNPRIVILEGED_UID = 61234 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-"""A uid without an account, outside the range that people get; of each process of the tests another."""
+"""A uid without an account, outside the range that users get; of each process of the tests another."""
 _UP_SECONDS = 900
 """The first start on a machine brings the software."""
 
@@ -126,10 +126,10 @@ class RealPlatform:
         hub = f"http://127.0.0.1:{ports['hub']}{urlsplit(self.address).path}hub/api"
         with httpx.Client(headers={"Authorization": f"token {token}"}, timeout=30, trust_env=False) as client:
             try:
-                people = client.get(f"{hub}/users?state=active").json()
-                for person in people if isinstance(people, list) else []:
-                    for server in person["servers"]:
-                        client.delete(f"{hub}/users/{person['name']}/servers/{server}")
+                users = client.get(f"{hub}/users?state=active").json()
+                for user in users if isinstance(users, list) else []:
+                    for server in user["servers"]:
+                        client.delete(f"{hub}/users/{user['name']}/servers/{server}")
             except httpx.HTTPError:
                 return
 
@@ -155,7 +155,7 @@ def running_platform(
 ) -> Iterator[RealPlatform]:
     """A platform in a directory of its own, with a short lower-case path that every uid may walk through.
 
-    Without `demo` people sign in at the site's own provider.
+    Without `demo` users sign in at the site's own provider.
     """
     root = Path(tempfile.mkdtemp(prefix=f"th-{name}-".lower(), dir="/tmp"))
     root = root.rename(root.with_name(root.name.lower()))

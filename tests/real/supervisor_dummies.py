@@ -110,12 +110,12 @@ def up(arguments: argparse.Namespace) -> int:
     from tidehub.cli.console import PlainSay, print_lines
     from tidehub.local.isolation.base import Ground
     from tidehub.local.isolation.single import SingleIsolation
-    from tidehub.local.people_on_machine import end_everybody
     from tidehub.local.places import Places
     from tidehub.local.secrets import Secret
     from tidehub.local.supervisor.detach import detach
     from tidehub.local.supervisor.platform import Platform, Say
     from tidehub.local.supervisor.session import run
+    from tidehub.local.users_on_machine import end_everybody
 
     places = Places.of(arguments.state).ensure(other_users=False)
 
@@ -128,7 +128,7 @@ def up(arguments: argparse.Namespace) -> int:
             await end_everybody(ledger, SingleIsolation(ground))(grace)
             return
         (places.state / "people-ended").write_text(f"{grace:g}")
-        if arguments.slow_people and grace:
+        if arguments.slow_users and grace:
             await asyncio.sleep(1000)
 
     async def observe() -> dict[str, object]:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from real_person import login
 from real_platform import running_platform
+from real_user import login
 
 pytestmark = pytest.mark.real
 
 
-async def test_people_tokens_and_files_survive_the_loss_of_the_state(tmp_path: Path) -> None:
+async def test_users_tokens_and_files_survive_the_loss_of_the_state(tmp_path: Path) -> None:
     file = tmp_path / "backup.tar.gz"
     with running_platform("backup") as platform:
         accounts = platform.accounts
@@ -35,7 +35,7 @@ async def test_people_tokens_and_files_survive_the_loss_of_the_state(tmp_path: P
             assert facts["homes"] is True and facts["people"] >= 1
             assert facts["warnings"] == []
             assert file.stat().st_mode & 0o777 == 0o600
-            assert (await bob.record())["servers"], "people go on working"
+            assert (await bob.record())["servers"], "users go on working"
             await bob.run(
                 "import pathlib; pathlib.Path.home().joinpath('thesis.txt').write_text('chapter two')"
             )

@@ -1,4 +1,4 @@
-"""A person in a real browser: sign in, choose a profile, compute with Dask in a notebook, watch the plots, stop.
+"""A user in a real browser: sign in, choose a profile, compute with Dask in a notebook, watch the plots, stop.
 
 `TIDEHUB_CHROMIUM` names another Chromium, `TIDEHUB_SCREENSHOTS` a directory that gets pictures of what was seen.
 """

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import httpx
 import pytest
-from real_person import Person, eventually, login
 from real_platform import SOURCE, RealPlatform, running_platform
+from real_user import User, eventually, login
 
 from tidehub.checks.browser import Browser
 from tidehub.checks.login import sign_in
@@ -79,24 +79,24 @@ def entitled_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real
         yield started
 
 
-def _profiles(person: Person, html: str) -> list[str]:
+def _profiles(user: User, html: str) -> list[str]:
     return [slug for slug in ("main", "large", "hers") if f'value="{slug}"' in html]
 
 
-async def _scopes(person: Person) -> list[str]:
+async def _scopes(user: User) -> list[str]:
     code = (
         "import json, os, urllib.request as u\n"
         "r = u.Request(os.environ['JUPYTERHUB_API_URL'] + '/user', "
         "headers={'Authorization': 'token ' + os.environ['JUPYTERHUB_API_TOKEN']})\n"
         "print(json.dumps({'scopes': json.load(u.urlopen(r))['scopes']}))"
     )
-    return list((await person.run(code)).value()["scopes"])
+    return list((await user.run(code)).value()["scopes"])
 
 
-async def _start(person: Person) -> None:
-    """What the site promises this person decides whether there is a form."""
-    person.journey.is_user(await person.record())
-    await person.start()
+async def _start(user: User) -> None:
+    """What the site promises this user decides whether there is a form."""
+    user.journey.is_user(await user.record())
+    await user.start()
 
 
 async def test_a_member_without_more_sees_and_starts_the_open_profile_only(
@@ -198,7 +198,7 @@ def _explained(platform: RealPlatform) -> None:
     assert "https://aai.egi.eu/LoA#Substantial" in told["assurance"]
 
 
-async def _loses_the_group(olga: Person, run: object) -> None:
+async def _loses_the_group(olga: User, run: object) -> None:
     _entitle(olga.platform, "olga", _MEMBER)
 
     async def without() -> bool:
@@ -245,7 +245,7 @@ async def _refused(platform: RealPlatform, name: str) -> str:
         return refused.value.why
 
 
-async def test_explain_login_of_people_and_of_tokens(entitled_platform: RealPlatform) -> None:
+async def test_explain_login_of_users_and_of_tokens(entitled_platform: RealPlatform) -> None:
     platform = entitled_platform
     nobody = platform.command("explain-login", "--user", "nobody-here")
     assert nobody.returncode == 2

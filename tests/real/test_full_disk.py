@@ -16,9 +16,9 @@ from supervisor_dummies import Up, alive, environment, two_free_ports
 from tidehub.errors import TidehubError
 from tidehub.local import room
 from tidehub.local.isolation.launches import Launches
-from tidehub.local.isolation.model import LaunchSpec, Limits, Person
-from tidehub.local.isolation.people import People
+from tidehub.local.isolation.model import LaunchSpec, Limits, User
 from tidehub.local.isolation.process import ProcessHandle
+from tidehub.local.isolation.users import Users
 from tidehub.local.places import Places
 from tidehub.local.supervisor.client import platform_status, stop_platform
 from tidehub.local.supervisor.lock import holder
@@ -78,14 +78,14 @@ def user_process(places: Places) -> subprocess.Popen[bytes]:
     assert found is not None
     spec = LaunchSpec(
         name="s",
-        person=Person("ana", 0, 0, places.homes / "ana"),
+        user=User("ana", 0, 0, places.homes / "ana"),
         argv=["sleep"],
         env={},
         cwd=places.homes,
         log=places.logs / "x.log",
         limits=Limits(),
     )
-    Launches(People(places.people, homes=places.homes)).record(
+    Launches(Users(places.users, homes=places.homes)).record(
         spec, ProcessHandle(process.pid, found.started, boot=boot_id())
     )
     return process

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from real_person import Person, eventually, login
 from real_platform import RealPlatform, free_port
+from real_user import User, eventually, login
 
 from tidehub.checks.browser import Browser, Page
 from tidehub.checks.login import sign_in
@@ -71,7 +71,7 @@ def alerts(page: Page) -> str:
     return " ".join(page.contents.alerts)
 
 
-async def freed(bob: Person, *names: str) -> None:
+async def freed(bob: User, *names: str) -> None:
     output = await bob.run("import os\n" + "".join(f"os.remove({name!r})\n" for name in names))
     assert not output.error, output.error
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from real_person import Person, eventually, login
 from real_platform import RealPlatform, running_platform
+from real_user import User, eventually, login
 
 from tidehub.checks.browser import Page
 
@@ -27,9 +27,9 @@ def platform() -> Iterator[RealPlatform]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def bob(platform: RealPlatform) -> AsyncIterator[Person]:
-    async with login(platform, "bob") as person:
-        yield person
+async def bob(platform: RealPlatform) -> AsyncIterator[User]:
+    async with login(platform, "bob") as user:
+        yield user
 
 
 def text_of(page: Page) -> str:
@@ -42,7 +42,7 @@ def taken(platform: RealPlatform) -> dict[str, Any]:
     return {row["user"]: row for row in files["users"]}
 
 
-async def stopped_and_measured(bob: Person, *, over: bool) -> None:
+async def stopped_and_measured(bob: User, *, over: bool) -> None:
     await bob.stop()
 
     async def measured() -> bool:
@@ -52,7 +52,7 @@ async def stopped_and_measured(bob: Person, *, over: bool) -> None:
     await eventually(measured, within=WATCHED, saying=f"bob is measured as over: {over}")
 
 
-async def test_the_one_who_writes_too_much_is_found_while_it_runs_and_gets_no_cluster(bob: Person) -> None:
+async def test_the_one_who_writes_too_much_is_found_while_it_runs_and_gets_no_cluster(bob: User) -> None:
     await bob.start("minimal")
     output = await bob.run(FILL)
     assert not output.error, output.error
@@ -68,7 +68,7 @@ async def test_the_one_who_writes_too_much_is_found_while_it_runs_and_gets_no_cl
     assert (await bob.run("print(6 * 7)")).stdout == "42\n"
 
 
-async def test_no_usual_server_is_started_and_every_page_says_why(bob: Person) -> None:
+async def test_no_usual_server_is_started_and_every_page_says_why(bob: User) -> None:
     await stopped_and_measured(bob, over=True)
     page = await bob.open("hub/spawn")
     assert "Your files take 12" in text_of(page), page.contents
@@ -83,7 +83,7 @@ async def test_no_usual_server_is_started_and_every_page_says_why(bob: Person) -
         await somebody.start("minimal")
 
 
-async def test_a_server_for_freeing_space_deletes_and_writes_nothing_large(bob: Person) -> None:
+async def test_a_server_for_freeing_space_deletes_and_writes_nothing_large(bob: User) -> None:
     await bob.start("minimal")
     assert any("for freeing space" in line for line in bob.news), bob.news
     output = await bob.run("open('more', 'wb').write(bytes(17 * 2**20))")
@@ -96,7 +96,7 @@ async def test_a_server_for_freeing_space_deletes_and_writes_nothing_large(bob: 
     assert not output.error, output.error
 
 
-async def test_after_that_a_usual_server_starts_at_once(bob: Person) -> None:
+async def test_after_that_a_usual_server_starts_at_once(bob: User) -> None:
     await bob.stop()
     began = time.monotonic()
     await bob.start("minimal")
@@ -107,7 +107,7 @@ async def test_after_that_a_usual_server_starts_at_once(bob: Person) -> None:
     await stopped_and_measured(bob, over=False)
 
 
-async def test_near_the_limit_there_is_a_warning_and_nothing_else(bob: Person) -> None:
+async def test_near_the_limit_there_is_a_warning_and_nothing_else(bob: User) -> None:
     await bob.start("minimal")
     output = await bob.run("import os; open('more', 'wb').write(os.urandom(93 * 2**20))")
     assert not output.error, output.error
@@ -121,7 +121,7 @@ async def test_near_the_limit_there_is_a_warning_and_nothing_else(bob: Person) -
     assert any("Above that" in line for line in bob.news), bob.news
 
 
-async def test_what_tmp_holds_counts_too(bob: Person) -> None:
+async def test_what_tmp_holds_counts_too(bob: User) -> None:
     before = taken(bob.platform)["bob"]["bytes"]
     output = await bob.run("import os; open('/tmp/t', 'wb').write(os.urandom(20 * 2**20))")
     assert not output.error, output.error

@@ -1,4 +1,4 @@
-"""Clusters as a notebook uses them: create, scale, compute; limits, waiting and memory in words the person sees."""
+"""Clusters as a notebook uses them: create, scale, compute; limits, waiting and memory in words the user sees."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GIB = 1 << 30
 
 @pytest.fixture(scope="module")
 def platform() -> Iterator[Platform]:
-    # 3 GiB for people: a scheduler (0.5 GiB) and two of the largest workers do not fit.
+    # 3 GiB for users: a scheduler (0.5 GiB) and two of the largest workers do not fit.
     running = Platform(
         site=SITE.replace("max_clusters: 2}", "max_clusters: 2, max_memory: 3584 MiB}"), memory=3 * GIB
     )
@@ -93,7 +93,7 @@ gateway.close()
     assert words in said
 
 
-def test_limits_of_cluster_and_person_are_named(platform: Platform) -> None:
+def test_limits_of_cluster_and_user_are_named(platform: Platform) -> None:
     said = platform.in_notebook(
         """
 import warnings

@@ -108,7 +108,7 @@ def test_nobody_else_sees_it_and_reads_why(platform: Platform, held: Held) -> No
     with browser(platform, "bob") as bob:
         page = bob.get(held.url)
         assert page.status_code == 403
-        assert "belongs to another person" in page.text
+        assert "belongs to another user" in page.text
         assert "<h1>" in page.text
 
 
@@ -132,7 +132,7 @@ def test_a_script_without_login_gets_403_and_no_login_page(held: Held) -> None:
     assert answer.status_code == 403
 
 
-def test_another_persons_page_may_not_open_it(platform: Platform, held: Held) -> None:
+def test_another_users_page_may_not_open_it(platform: Platform, held: Held) -> None:
     with browser(platform, "alice") as alice:
         assert alice.get(held.url).status_code == 200
         mallory = {"Referer": f"{platform.public}{platform.base}user/mallory/lab"}
@@ -164,7 +164,7 @@ def test_the_gateways_proxy_alone_opens_nothing(platform: Platform, held: Held) 
 
 
 def test_no_secret_of_the_browser_reaches_the_scheduler(platform: Platform, held: Held) -> None:
-    """The scheduler is the person's own code: it must not learn an administrator's cookies."""
+    """The scheduler is the user's own code: it must not learn an administrator's cookies."""
     code = """
 from dask_gateway import Gateway
 gateway = Gateway()

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from gateway_platform import SITE, Platform, wait_for
 
-from tidehub.gateway.reaper import HubUnreachable, people_with_servers
+from tidehub.gateway.reaper import HubUnreachable, users_with_servers
 
 pytestmark = pytest.mark.real
 
@@ -124,10 +124,10 @@ def _ended(platform: Platform, name: str) -> bool:
 async def _ask(platform: Platform) -> None:
     url, token = platform.settings.hub_api_url, platform.secrets.reaper_token.reveal()
     async with aiohttp.ClientSession() as session:
-        assert await people_with_servers(session, url, token) == {}
+        assert await users_with_servers(session, url, token) == {}
         with pytest.raises(HubUnreachable, match="answered 403"):
-            await people_with_servers(session, url, "wrong")
+            await users_with_servers(session, url, "wrong")
         platform.kill("hub")
         wait_for("the hub to be gone", lambda: platform.processes["hub"].poll() is not None)
         with pytest.raises(HubUnreachable):
-            await people_with_servers(session, url, token)
+            await users_with_servers(session, url, token)

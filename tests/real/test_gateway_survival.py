@@ -88,7 +88,7 @@ def test_a_killed_gateway_loses_nothing(platform: Platform) -> None:
     platform.run("gateway")
     wait_for("the gateway", lambda: _healthy(platform), 60)
     assert pids(platform) == before
-    # A new cluster is routed after the restart too, and the old one counts against the person's limits.
+    # A new cluster is routed after the restart too, and the old one counts against the user's limits.
     said = platform.in_notebook(
         """
 from dask_gateway import Gateway

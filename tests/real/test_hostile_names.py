@@ -24,7 +24,7 @@ from isolation_programs import UIDS, holds, places
 
 from tidehub.local.gateway.workdirs import make_workdir, remove_strays, remove_workdir
 from tidehub.local.hub.http_unix import UnixSocketHTTPClient, socket_url
-from tidehub.local.isolation import Isolation, Person, choose_isolation
+from tidehub.local.isolation import Isolation, User, choose_isolation
 from tidehub.local.isolation.homes import make_temporary
 from tidehub.system import trash
 from tidehub.system.files import make_directory
@@ -50,8 +50,8 @@ class Ground:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.isolation: Isolation = choose_isolation(places(root), uids=UIDS)
-        self.mallory: Person = self.isolation.person("mallory")
-        self.bob: Person = self.isolation.person("bob")
+        self.mallory: User = self.isolation.user("mallory")
+        self.bob: User = self.isolation.user("bob")
         self.services = make_directory(root / "services", 0o711)
         self.clusters = make_directory(self.services / "clusters", 0o711)
         self.run = self.isolation.ground.run

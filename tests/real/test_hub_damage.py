@@ -194,7 +194,7 @@ def populate(url: str, number: int) -> None:
     engine.dispose()
 
 
-_PEOPLE = (
+_USERS = (
     "CREATE TABLE IF NOT EXISTS tidehub_people (name VARCHAR(255) NOT NULL PRIMARY KEY, realm VARCHAR(255) NOT NULL,"
     " sub VARCHAR(255) NOT NULL, bound FLOAT NOT NULL, confirmed FLOAT NOT NULL)"
 )
@@ -219,7 +219,7 @@ def test_every_kind_of_garbage_in_every_column_is_taken_out(tmp_path: Path, kind
     engine = sa.create_engine(f"sqlite:///{path}")
     orm.Base.metadata.create_all(engine)
     with orm.Session(engine) as db:
-        db.execute(sa.text(_PEOPLE))
+        db.execute(sa.text(_USERS))
         db.add(orm.OAuthClient(identifier="jupyterhub", secret="", redirect_uri="", description="the hub"))
         db.commit()
     written = damage(path, lambda number: kind)
@@ -249,7 +249,7 @@ def test_garbage_in_every_column_of_every_table_costs_one_row_each(tmp_path: Pat
         pass
     engine = sa.create_engine(hub.url)
     with engine.begin() as connection:
-        connection.execute(sa.text(_PEOPLE))
+        connection.execute(sa.text(_USERS))
     engine.dispose()
     kinds = list(GARBAGE)
     written = damage(hub.database, lambda number: kinds[(number + turn) % len(kinds)])
@@ -280,7 +280,7 @@ def test_the_database_that_a_list_of_options_had_stopped_for_ever_starts(tmp_pat
         pass
     engine = sa.create_engine(hub.url)
     with engine.begin() as connection:
-        connection.execute(sa.text(_PEOPLE))
+        connection.execute(sa.text(_USERS))
     engine.dispose()
     populate(hub.url, 3)
     assert overwrite(hub.database, "spawners", "user_options", 2, "[1, 2]")

@@ -11,20 +11,20 @@ import httpx
 import pytest
 import pytest_asyncio
 from hostile_input import bodies_instead_of_an_object, options_that_are_not_ours, with_fields
-from real_person import Person, eventually, login
 from real_platform import RealPlatform
+from real_user import User, eventually, login
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def bob(platform: RealPlatform) -> AsyncIterator[Person]:
-    async with login(platform, "bob") as person:
-        yield person
+async def bob(platform: RealPlatform) -> AsyncIterator[User]:
+    async with login(platform, "bob") as user:
+        yield user
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(platform: RealPlatform, bob: Person) -> AsyncIterator[httpx.AsyncClient]:
+async def api(platform: RealPlatform, bob: User) -> AsyncIterator[httpx.AsyncClient]:
     """The hub's API with a token that bob made for himself."""
     made = await bob.call("POST", "hub/api/users/bob/tokens", json={"note": "fuzz"})
     assert made.status_code == 201, made.text
@@ -117,7 +117,7 @@ async def test_the_hub_starts_after_all_of_it(platform: RealPlatform, api: httpx
     ],
 )
 async def test_the_address_of_the_spawn_page_is_checked_too(
-    platform: RealPlatform, bob: Person, query: str
+    platform: RealPlatform, bob: User, query: str
 ) -> None:
     before = stored(platform, "user_options"), stored(platform, "count(*)", "servers")
     host = urlsplit(platform.address)
@@ -127,14 +127,14 @@ async def test_the_address_of_the_spawn_page_is_checked_too(
     assert (stored(platform, "user_options"), stored(platform, "count(*)", "servers")) == before
 
 
-async def test_an_address_to_go_to_that_is_not_valid_is_refused(platform: RealPlatform, bob: Person) -> None:
+async def test_an_address_to_go_to_that_is_not_valid_is_refused(platform: RealPlatform, bob: User) -> None:
     for path in ("hub/login?next=http://[", "hub/spawn?next=//[", "hub/home?next=http%3A%2F%2F%5B"):
         answer = await bob.call("GET", path)
         assert answer.status_code < 500, (path, answer.status_code)
     assert (await bob.call("GET", "hub/login?next=http://[")).status_code == 400
 
 
-async def test_a_server_still_starts_by_api_and_form(bob: Person) -> None:
+async def test_a_server_still_starts_by_api_and_form(bob: User) -> None:
     await bob.start("minimal")
     assert (await bob.run("print('here')")).stdout == "here\n"
     await bob.stop()

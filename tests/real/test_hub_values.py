@@ -194,7 +194,7 @@ def hub(
 
 @pytest.fixture(scope="module")
 def browser(hub: ChartHub, provider: RunningProvider) -> Iterator[Callable[[str], httpx.Client]]:
-    """Signs a person in, once, and keeps their cookies."""
+    """Signs a user in, once, and keeps their cookies."""
     known: dict[str, httpx.Client] = {}
 
     def signed_in(name: str) -> httpx.Client:
@@ -255,7 +255,7 @@ def test_each_sees_their_profiles(hub: ChartHub, browser: Callable[[str], httpx.
     assert "Large" in pages["bob"]
 
 
-def test_sizes_are_the_persons(hub: ChartHub, browser: Callable[[str], httpx.Client]) -> None:
+def test_sizes_are_the_users(hub: ChartHub, browser: Callable[[str], httpx.Client]) -> None:
     browser("alice"), browser("bob")
     small = started(hub, "alice", {"profile": "small"})
     large = started(hub, "bob", {"profile": "large"})

@@ -457,7 +457,7 @@ def test_signing_out_cannot_be_forced_by_a_form_elsewhere(provider: RunningProvi
     assert "code" in answer_of(browser.authorize(pkce()[1]))
 
 
-def test_hint_of_one_person_does_not_sign_out_another(provider: RunningProvider) -> None:
+def test_hint_of_one_user_does_not_sign_out_another(provider: RunningProvider) -> None:
     hint = str(Browser(provider).tokens("bob")["id_token"])
     browser = Browser(provider)
     browser.sign_in("alice")

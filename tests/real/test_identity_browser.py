@@ -70,7 +70,7 @@ def address(provider: RunningProvider, callback: str, challenge: str) -> str:
     return f"{provider.issuer}/authorize?{urlencode(parameters)}"
 
 
-def test_a_person_signs_in_and_out(provider: RunningProvider, callback: str, page: Page) -> None:
+def test_a_user_signs_in_and_out(provider: RunningProvider, callback: str, page: Page) -> None:
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
     page.goto(address(provider, callback, pkce()[1]))
@@ -103,7 +103,7 @@ def test_a_person_signs_in_and_out(provider: RunningProvider, callback: str, pag
 
 
 def test_scripts_of_the_same_origin_get_no_code(provider: RunningProvider, callback: str, page: Page) -> None:
-    """A notebook server shares the origin: what runs there must not sign in for the person."""
+    """A notebook server shares the origin: what runs there must not sign in for the user."""
     page.goto(f"{provider.issuer}/")
     page.get_by_label("Username").fill("bob")
     page.get_by_label("Password").fill(provider.passwords["bob"])

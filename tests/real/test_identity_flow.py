@@ -1,4 +1,4 @@
-"""A person's way through the real provider: sign in, tokens, claims, sign out."""
+"""A user's way through the real provider: sign in, tokens, claims, sign out."""
 
 from __future__ import annotations
 
@@ -74,10 +74,10 @@ def test_an_independent_client_library_signs_in_from_discovery_alone(
     )
     assert claims["nonce"] == "n1"
     assert claims["exp"] - claims["iat"] == 3600
-    people = provider.userinfo(tokens["access_token"]).json()
-    assert people["sub"] == claims["sub"]
-    assert people["preferred_username"] == "alice"
-    assert people["entitlements"] == people["eduperson_entitlement"] == [GROUP]
+    users = provider.userinfo(tokens["access_token"]).json()
+    assert users["sub"] == claims["sub"]
+    assert users["preferred_username"] == "alice"
+    assert users["entitlements"] == users["eduperson_entitlement"] == [GROUP]
     assert not {"entitlements", "eduperson_entitlement", "email", "name"} & set(claims)
 
 
@@ -96,15 +96,15 @@ def test_every_address_in_discovery_answers(provider: RunningProvider) -> None:
 def test_without_offline_access_there_is_no_refresh_token(provider: RunningProvider) -> None:
     tokens = Browser(provider).tokens(scope="openid email")
     assert "refresh_token" not in tokens
-    people = provider.userinfo(str(tokens["access_token"])).json()
-    assert set(people) == {"sub", "email", "email_verified"}
+    users = provider.userinfo(str(tokens["access_token"])).json()
+    assert set(users) == {"sub", "email", "email_verified"}
 
 
 def test_userinfo_takes_post_and_names_the_fault(provider: RunningProvider) -> None:
     tokens = Browser(provider).tokens("rita")
     header = {"Authorization": f"Bearer {tokens['access_token']}"}
-    people = httpx.post(f"{provider.inside}/userinfo", headers=header).json()
-    assert people["entitlements"] == [GROUP.replace("member", "vm_operator")]
+    users = httpx.post(f"{provider.inside}/userinfo", headers=header).json()
+    assert users["entitlements"] == [GROUP.replace("member", "vm_operator")]
     missing = httpx.get(f"{provider.inside}/userinfo")
     assert missing.status_code == 401
     assert missing.headers["WWW-Authenticate"].startswith("Bearer ")

@@ -56,11 +56,11 @@ def left_of(uid: int) -> tuple[list[str], list[str]]:
 
 
 async def test_nothing_in_memory_outlives_a_server(isolation: Isolation) -> None:
-    person = isolation.person("alice")
-    handle = isolation.launch(spec(isolation, person, LEAVE, "20", limits=Limits(memory=128 * MIB)))
+    user = isolation.user("alice")
+    handle = isolation.launch(spec(isolation, user, LEAVE, "20", limits=Limits(memory=128 * MIB)))
     await ended(isolation, handle)
-    assert isolation.ending(handle).code == 0 and (person.home / "left").exists()
-    assert left_of(person.uid) == ([], [])
+    assert isolation.ending(handle).code == 0 and (user.home / "left").exists()
+    assert left_of(user.uid) == ([], [])
     isolation.clean(handle)
 
 
@@ -71,27 +71,27 @@ async def test_where_namespaces_are_refused_the_last_program_takes_it_along(
         "tidehub.local.isolation.root.namespace_refusal", lambda scratch: "refused by the test"
     )
     assert any("refused by the test" in line for line in isolation.gaps())
-    person = isolation.person("alice")
-    sleeper = spec(isolation, person, "import time; time.sleep(600)", name="other")
+    user = isolation.user("alice")
+    sleeper = spec(isolation, user, "import time; time.sleep(600)", name="other")
     other = isolation.launch(sleeper)
-    handle = isolation.launch(spec(isolation, person, LEAVE, "20", limits=Limits(memory=128 * MIB)))
+    handle = isolation.launch(spec(isolation, user, LEAVE, "20", limits=Limits(memory=128 * MIB)))
     await ended(isolation, handle)
     isolation.clean(handle)
-    files, segments = left_of(person.uid)
+    files, segments = left_of(user.uid)
     assert sorted(files) == ["deep", "left"] and len(segments) == 1
     await isolation.stop(other, grace=0)
-    assert left_of(person.uid) == ([], [])
+    assert left_of(user.uid) == ([], [])
 
 
 async def test_shared_memory_counts_for_the_limit(isolation: Isolation) -> None:
     if not isolation.capabilities.memory:
         pytest.skip(f"no memory control group on this machine: {isolation.ground.no_cgroups}")
-    person = isolation.person("alice")
-    handle = isolation.launch(spec(isolation, person, LEAVE, "60", limits=Limits(memory=96 * MIB)))
+    user = isolation.user("alice")
+    handle = isolation.launch(spec(isolation, user, LEAVE, "60", limits=Limits(memory=96 * MIB)))
     await ended(isolation, handle)
-    assert isolation.ending(handle).out_of_memory and not (person.home / "left").exists()
+    assert isolation.ending(handle).out_of_memory and not (user.home / "left").exists()
     isolation.clean(handle)
-    assert left_of(person.uid) == ([], [])
+    assert left_of(user.uid) == ([], [])
 
 
 SEND = """
@@ -117,10 +117,10 @@ async def test_what_lies_in_sockets_is_bounded_by_the_limit(isolation: Isolation
     """Version 1 does not count it for a group before it is told to; one user could fill the machine's share."""
     if not isolation.capabilities.memory:
         pytest.skip(f"no memory control group on this machine: {isolation.ground.no_cgroups}")
-    person = isolation.person("alice")
-    handle = isolation.launch(spec(isolation, person, SEND, limits=Limits(memory=96 * MIB)))
+    user = isolation.user("alice")
+    handle = isolation.launch(spec(isolation, user, SEND, limits=Limits(memory=96 * MIB)))
     await ended(isolation, handle, seconds=60)
-    sent = (person.home / "sent").read_text() if (person.home / "sent").exists() else None
+    sent = (user.home / "sent").read_text() if (user.home / "sent").exists() else None
     assert isolation.ending(handle).out_of_memory or (sent is not None and int(sent) < 96), sent
     isolation.clean(handle)
 
@@ -146,11 +146,11 @@ while not os.path.exists("taken"): pass
 async def test_memory_handed_to_another_server_still_counts_for_the_user(isolation: Isolation) -> None:
     if not isolation.capabilities.memory:
         pytest.skip(f"no memory control group on this machine: {isolation.ground.no_cgroups}")
-    person = isolation.person("alice")
+    user = isolation.user("alice")
     limits = Limits(memory=64 * MIB)
-    holder = isolation.launch(spec(isolation, person, HOLD, limits=limits, name="holder"))
-    await appears(person.home / "ready")
-    giver = isolation.launch(spec(isolation, person, GIVE, limits=limits, name="giver"))
+    holder = isolation.launch(spec(isolation, user, HOLD, limits=limits, name="holder"))
+    await appears(user.home / "ready")
+    giver = isolation.launch(spec(isolation, user, GIVE, limits=limits, name="giver"))
     await ended(isolation, giver)
     isolation.clean(giver)
     assert isolation.alive(holder) and holder.cgroup
@@ -163,7 +163,7 @@ async def test_memory_handed_to_another_server_still_counts_for_the_user(isolati
 
 
 async def test_programs_of_a_user_have_memory_and_files_that_others_do_not_see(isolation: Isolation) -> None:
-    alice, bob = isolation.person("alice"), isolation.person("bob")
+    alice, bob = isolation.user("alice"), isolation.user("bob")
     code = """
 import json, os, multiprocessing, tempfile
 from multiprocessing import shared_memory
@@ -178,16 +178,16 @@ json.dump({"seen": seen, "answer": answer, "device": os.stat("/tmp").st_dev == o
            "home": os.listdir(os.environ["HOME"]), "modes": [oct(os.stat(p).st_mode) for p in ("/tmp", "/dev/shm")]},
           open("result.json", "w"))
 """
-    for person in (alice, bob, alice):
-        handle = isolation.launch(spec(isolation, person, code))
+    for user in (alice, bob, alice):
+        handle = isolation.launch(spec(isolation, user, code))
         await ended(isolation, handle)
         assert isolation.ending(handle).code == 0, (isolation.ground.private / "lab.log").read_text()
-        result = json.loads((person.home / "result.json").read_text())
-        (person.home / "result.json").unlink()
+        result = json.loads((user.home / "result.json").read_text())
+        (user.home / "result.json").unlink()
         assert result["answer"] == [2, 4] and not result["device"]
         assert result["modes"] == ["0o40700", "0o41777"] and result["home"] == []
         others = [name for names in result["seen"].values() for name in names if "bob" in name]
-        assert person is bob or not others
+        assert user is bob or not others
         isolation.clean(handle)
     assert not any(Path(place, "made-by-alice").exists() for place in ("/tmp", "/var/tmp", "/dev/shm"))
 
@@ -203,7 +203,7 @@ async def test_a_user_who_moves_the_mount_points_harms_nobody(isolation: Isolati
     """A live process swaps, in its own /tmp, what root is to mount on; root follows no link of theirs."""
     if not isolation.ground.homes.is_relative_to("/tmp"):
         pytest.skip("only a state below /tmp has mount points in a directory that users can write")
-    person = isolation.person("alice")
+    user = isolation.user("alice")
     first = f"/tmp/{isolation.ground.homes.parent.name}"
     code = f"""
 import os
@@ -214,13 +214,13 @@ while True:
         try: made()
         except OSError: pass
 """
-    hostile = isolation.launch(spec(isolation, person, code, name="hostile"))
-    await appears(person.home / "ready")
+    hostile = isolation.launch(spec(isolation, user, code, name="hostile"))
+    await appears(user.home / "ready")
     before = sorted(path.name for path in Path("/etc").iterdir())
     mounts = mounts_of(isolation)
     for _ in range(15):
         try:
-            handle = await isolation.start(spec(isolation, person, "pass"))
+            handle = await isolation.start(spec(isolation, user, "pass"))
         except Exception as error:
             assert "making its namespaces" in str(error) or "entering" in str(error)
         else:
@@ -231,7 +231,7 @@ while True:
 
 
 async def test_mounts_of_the_operator_reach_running_programs(isolation: Isolation) -> None:
-    person = isolation.person("alice")
+    user = isolation.user("alice")
     shared, place = isolation.ground.run / "disks", isolation.ground.run / "disks" / "late"
     place.mkdir(parents=True)
     shared.chmod(0o755)
@@ -248,12 +248,12 @@ time.sleep(600)
     subprocess.run(["mount", "--bind", str(shared), str(shared)], check=True)
     try:
         subprocess.run(["mount", "--make-shared", str(shared)], check=True)
-        handle = isolation.launch(spec(isolation, person, code))
-        await appears(person.home / "ready")
+        handle = isolation.launch(spec(isolation, user, code))
+        await appears(user.home / "ready")
         subprocess.run(["mount", "-t", "tmpfs", "late", str(place)], check=True)
         (place / "seen").touch()
         place.chmod(0o755)
-        await appears(person.home / "found")
+        await appears(user.home / "found")
     finally:
         subprocess.run(["umount", "-R", str(shared)], check=True)
     await isolation.stop(handle, grace=0)
@@ -266,7 +266,7 @@ async def test_a_sandbox_can_count_its_own_memory_kills() -> None:
     try:
         if not isolation.capabilities.memory:
             pytest.skip(f"no memory control group on this machine: {isolation.ground.no_cgroups}")
-        person = isolation.person("alice")
+        user = isolation.user("alice")
         code = """
 import os, subprocess, sys
 def kills():
@@ -278,10 +278,10 @@ open("result", "w").write(f"{child} {kills() - before}")
 try: open(os.environ["TIDEHUB_MEMORY_EVENTS"], "w")
 except OSError as error: open("write", "w").write(error.strerror)
 """
-        handle = isolation.launch(spec(isolation, person, code, limits=Limits(memory=96 * MIB)))
+        handle = isolation.launch(spec(isolation, user, code, limits=Limits(memory=96 * MIB)))
         await ended(isolation, handle)
-        assert (person.home / "result").read_text() == "-9 1"
-        assert (person.home / "write").read_text() == "Read-only file system"
+        assert (user.home / "result").read_text() == "-9 1"
+        assert (user.home / "write").read_text() == "Read-only file system"
         isolation.clean(handle)
     finally:
         await isolation.stop_all(grace=0)

@@ -41,13 +41,13 @@ from tidehub.local.isolation import Isolation, Limits, ProcessHandle, choose_iso
 pytestmark = [
     pytest.mark.real,
     pytest.mark.root,
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for people with uids of their own"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for users with uids of their own"),
 ]
 
 
 @pytest.fixture
 async def isolation() -> AsyncIterator[Isolation]:
-    # Not pytest's own temporary directories: people could not walk through them to their homes; and not /tmp, where
+    # Not pytest's own temporary directories: users could not walk through them to their homes; and not /tmp, where
     # they see their own alone.
     root = Path(tempfile.mkdtemp(prefix="iso-", dir="/var/lib"))
     chosen = choose_isolation(places(root), uids=UIDS)
@@ -71,8 +71,8 @@ def with_groups(isolation: Isolation) -> None:
         pytest.skip(f"no memory control group on this machine: {isolation.ground.no_cgroups}")
 
 
-async def test_a_program_has_the_persons_identity_and_nothing_else(isolation: Isolation) -> None:
-    person = isolation.person("Zoë Müller")
+async def test_a_program_has_the_users_identity_and_nothing_else(isolation: Isolation) -> None:
+    user = isolation.user("Zoë Müller")
     code = """
 import json, os, pwd, sys
 def account():
@@ -86,37 +86,35 @@ print(json.dumps({"uids": os.getresuid(), "gids": os.getresgid(), "groups": os.g
   "oom": open("/proc/self/oom_score_adj").read().strip(),
   "stdin": os.path.realpath("/proc/self/fd/0"), "args": sys.argv[1:]}))
 """
-    made = spec(isolation, person, code, "ünï", "a b")
+    made = spec(isolation, user, code, "ünï", "a b")
     handle = isolation.launch(replace(made, env={**made.env, "LANG": "C.UTF-8", "GIVEN": "sœcret"}))
     await ended(isolation, handle)
     said = json.loads(written(isolation, made))
-    assert said["uids"] == [person.uid] * 3 and said["gids"] == [person.uid] * 3
-    assert said["account"] is None and said["groups"] in ([], [person.gid])
-    assert said["umask"] == 0o077 and said["cwd"] == str(person.home)
+    assert said["uids"] == [user.uid] * 3 and said["gids"] == [user.uid] * 3
+    assert said["account"] is None and said["groups"] in ([], [user.gid])
+    assert said["umask"] == 0o077 and said["cwd"] == str(user.home)
     assert (said["nnp"], said["caps"], said["blocked"], said["oom"]) == ("1", 0, 0, "300")
-    assert (
-        said["session"] and said["stdin"] == "/dev/null" and said["args"] == ["ünï", "a b", str(person.home)]
-    )
+    assert said["session"] and said["stdin"] == "/dev/null" and said["args"] == ["ünï", "a b", str(user.home)]
     assert said["fds"] in ([0, 1, 2], [0, 1, 2, 3])  # the listing itself is 3
     assert said["env"].pop("LC_CTYPE", "C.UTF-8") == "C.UTF-8"
     assert said["env"] == {
         "PATH": "/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "GIVEN": "sœcret",
-        "HOME": str(person.home),
-        "USER": person.home.name,
-        "LOGNAME": person.home.name,
+        "HOME": str(user.home),
+        "USER": user.home.name,
+        "LOGNAME": user.home.name,
         "SHELL": "/bin/bash",
     }
     log = made.log.stat()
     assert (log.st_uid, stat.S_IMODE(log.st_mode)) == (0, 0o600)
-    home = person.home.stat()
-    assert (home.st_uid, home.st_gid, stat.S_IMODE(home.st_mode)) == (person.uid, person.gid, 0o700)
+    home = user.home.stat()
+    assert (home.st_uid, home.st_gid, stat.S_IMODE(home.st_mode)) == (user.uid, user.gid, 0o700)
     assert isolation.ending(handle).code == 0
 
 
-async def test_people_cannot_reach_each_other(isolation: Isolation) -> None:
-    alice, bob = isolation.person("alice"), isolation.person("bob")
+async def test_users_cannot_reach_each_other(isolation: Isolation) -> None:
+    alice, bob = isolation.user("alice"), isolation.user("bob")
     assert alice.uid != bob.uid
     made, path = server_spec(isolation, alice, limits=Limits(memory=256 * MIB))
     handle = isolation.launch(made)
@@ -142,19 +140,19 @@ async def test_people_cannot_reach_each_other(isolation: Isolation) -> None:
         assert "PermissionError" in seen["cgroups"]
         assert all(outcome in ("PermissionError", "FileNotFoundError") for outcome in seen["cgroups"])
     assert isolation.alive(handle)
-    # The same attempts succeed for the person themself: the probe does look.
+    # The same attempts succeed for the user themself: the probe does look.
     own = await probe(isolation, alice, alice, handle, path)
     assert own["file"] == "done: secret" and own["socket"] == "done: hello" and own["token"]
     assert own["kill"].startswith("done") and isolation.ending(handle).signal in (None, 15)
 
 
 async def test_the_proxy_may_connect_but_not_look(isolation: Isolation) -> None:
-    person = isolation.person("alice")
-    made, path = server_spec(isolation, person)
+    user = isolation.user("alice")
+    made, path = server_spec(isolation, user)
     isolation.launch(made)
-    await appears(person.home / "ready")
+    await appears(user.home / "ready")
     directory = path.parent.stat()
-    assert (directory.st_uid, directory.st_gid) == (person.uid, proxy_uid(UIDS))
+    assert (directory.st_uid, directory.st_gid) == (user.uid, proxy_uid(UIDS))
     assert stat.S_IMODE(directory.st_mode) == 0o2710 and path.stat().st_gid == proxy_uid(UIDS)
     code = (
         "import os, socket, sys\nc = socket.socket(socket.AF_UNIX); c.connect(sys.argv[1]); print(c.recv(9).decode())\n"
@@ -174,9 +172,9 @@ async def test_the_proxy_may_connect_but_not_look(isolation: Isolation) -> None:
 
 async def test_memory_limit_kills_and_is_told(isolation: Isolation) -> None:
     with_groups(isolation)
-    person = isolation.person("alice")
+    user = isolation.user("alice")
     limits = Limits(memory=64 * MIB)
-    handle = isolation.launch(spec(isolation, person, "x = bytearray(200 << 20)", limits=limits))
+    handle = isolation.launch(spec(isolation, user, "x = bytearray(200 << 20)", limits=limits))
     await ended(isolation, handle)
     later = choose_isolation(places(isolation.ground.private.parent), uids=UIDS)
     for one, number in ((isolation, 9), (later, None)):
@@ -196,10 +194,10 @@ done = subprocess.run([sys.executable, "-c", "x = bytearray(300 << 20)"])
 open("ready", "w").write(str(done.returncode))
 time.sleep(600)
 """
-    person = isolation.person("alice")
-    handle = isolation.launch(spec(isolation, person, code, limits=Limits(memory=96 * MIB)))
-    await appears(person.home / "ready")
-    await holds(lambda: (person.home / "ready").read_text() == "-9")
+    user = isolation.user("alice")
+    handle = isolation.launch(spec(isolation, user, code, limits=Limits(memory=96 * MIB)))
+    await appears(user.home / "ready")
+    await holds(lambda: (user.home / "ready").read_text() == "-9")
     assert isolation.alive(handle) and isolation.memory_kills(handle) == 1
     used = isolation.usage(handle)
     assert 1 * MIB < used.memory < 96 * MIB and used.processes == 1 and used.cpu_seconds > 0
@@ -221,14 +219,14 @@ except BlockingIOError:
     open("made", "w").write(str(made)); open("ready", "w").close()
 time.sleep(600)
 """
-    person = isolation.person("alice")
-    handle = isolation.launch(spec(isolation, person, code, limits=Limits(processes=20)))
-    await appears(person.home / "ready")
-    assert 10 <= int((person.home / "made").read_text()) <= 19
+    user = isolation.user("alice")
+    handle = isolation.launch(spec(isolation, user, code, limits=Limits(processes=20)))
+    await appears(user.home / "ready")
+    assert 10 <= int((user.home / "made").read_text()) <= 19
     if handle.cgroup:
         assert isolation.usage(handle).processes == 20
     await isolation.stop(handle, grace=0)
-    assert processes_with("os.fork()", [person.uid]) == []
+    assert processes_with("os.fork()", [user.uid]) == []
 
 
 async def test_the_cpu_quota_throttles(isolation: Isolation) -> None:
@@ -240,21 +238,21 @@ start = time.monotonic()
 while time.monotonic() < start + 3: pass
 print(time.process_time() / (time.monotonic() - start))
 """
-    person = isolation.person("alice")
-    made = spec(isolation, person, code, limits=Limits(cores=0.4))
+    user = isolation.user("alice")
+    made = spec(isolation, user, code, limits=Limits(cores=0.4))
     handle = isolation.launch(made)
     await ended(isolation, handle)
     assert 0 < float(written(isolation, made)) <= 0.5
 
 
 async def test_stop_leaves_nobody(isolation: Isolation) -> None:
-    person = isolation.person("alice")
-    made = spec(isolation, person, FAMILY.format(then="time.sleep(600)"))
+    user = isolation.user("alice")
+    made = spec(isolation, user, FAMILY.format(then="time.sleep(600)"))
     handle = isolation.launch(made)
-    await appears(person.home / "ready")
-    assert len(processes_with("time.sleep(600)", [person.uid])) == 3
+    await appears(user.home / "ready")
+    assert len(processes_with("time.sleep(600)", [user.uid])) == 3
     await isolation.stop(handle, grace=10)
-    assert processes_with("", [person.uid]) == []
+    assert processes_with("", [user.uid]) == []
     assert not isolation.alive(handle) and isolation.ending(handle).signal == 15
     assert not any(Path(directory).exists() for directory in handle.cgroup)
     await isolation.stop(handle, grace=10)  # a second time is nothing
@@ -264,9 +262,9 @@ async def test_who_ignores_sigterm_is_killed_after_the_grace(isolation: Isolatio
     code = (
         "import signal, time; signal.signal(15, signal.SIG_IGN); open('ready', 'w').close(); time.sleep(600)"
     )
-    person = isolation.person("alice")
-    handle = isolation.launch(spec(isolation, person, code))
-    await appears(person.home / "ready")
+    user = isolation.user("alice")
+    handle = isolation.launch(spec(isolation, user, code))
+    await appears(user.home / "ready")
     start = time.monotonic()
     await isolation.stop(handle, grace=0.5)
     assert time.monotonic() - start >= 0.5
@@ -274,35 +272,35 @@ async def test_who_ignores_sigterm_is_killed_after_the_grace(isolation: Isolatio
 
 
 async def test_a_server_that_ended_leaves_its_kernels_to_clean(isolation: Isolation) -> None:
-    person = isolation.person("alice")
-    handle = isolation.launch(spec(isolation, person, FAMILY.format(then="raise SystemExit(7)")))
+    user = isolation.user("alice")
+    handle = isolation.launch(spec(isolation, user, FAMILY.format(then="raise SystemExit(7)")))
     await ended(isolation, handle)
     assert isolation.ending(handle).code == 7
-    assert len(processes_with("time.sleep(600)", [person.uid])) == 2
+    assert len(processes_with("time.sleep(600)", [user.uid])) == 2
     isolation.clean(handle)
-    assert processes_with("", [person.uid]) == [] and isolation.ending(handle).code == 7
+    assert processes_with("", [user.uid]) == [] and isolation.ending(handle).code == 7
 
 
 async def test_a_server_started_anew_does_not_meet_its_old_kernels(isolation: Isolation) -> None:
-    person = isolation.person("alice")
-    crashed = isolation.launch(spec(isolation, person, FAMILY.format(then="raise SystemExit(7)")))
+    user = isolation.user("alice")
+    crashed = isolation.launch(spec(isolation, user, FAMILY.format(then="raise SystemExit(7)")))
     await ended(isolation, crashed)
-    fresh = isolation.launch(spec(isolation, person, "import time; time.sleep(500)"))
-    assert processes_with("time.sleep(600)", [person.uid]) == [] and isolation.alive(fresh)
+    fresh = isolation.launch(spec(isolation, user, "import time; time.sleep(500)"))
+    assert processes_with("time.sleep(600)", [user.uid]) == [] and isolation.alive(fresh)
     assert isolation.ending(crashed).code == 7 and not any(
         Path(directory).exists() for directory in crashed.cgroup
     )
 
 
 async def test_handles_survive_a_restart(isolation: Isolation) -> None:
-    person = isolation.person("alice")
+    user = isolation.user("alice")
     script = """
 import json, sys; from pathlib import Path
 sys.path[:0] = json.loads(sys.argv[2])
 from isolation_programs import places, spec
 from tidehub.local.isolation import choose_isolation
 isolation = choose_isolation(places(Path(sys.argv[1])), uids=range(*json.loads(sys.argv[3])))
-handle = isolation.launch(spec(isolation, isolation.person("alice"), "import time; time.sleep(600)"))
+handle = isolation.launch(spec(isolation, isolation.user("alice"), "import time; time.sleep(600)"))
 print(json.dumps(handle.to_state()))
 """
     path = json.dumps([str(Path(__file__).parent), *sys.path])
@@ -312,17 +310,17 @@ print(json.dumps(handle.to_state()))
     )
     handle = ProcessHandle.from_state(json.loads(done.stdout))
     assert isolation.alive(handle)
-    assert [(line.person, line.name, line.handle) for line in isolation.running("servers")] == [
+    assert [(line.user, line.name, line.handle) for line in isolation.running("servers")] == [
         ("alice", "lab", handle)
     ]
     await isolation.stop(handle, grace=5)
     ending = isolation.ending(handle)
     assert (ending.code, ending.signal, ending.out_of_memory) == (None, None, False)
-    assert "restarted" in ending.words() and processes_with("", [person.uid]) == []
+    assert "restarted" in ending.words() and processes_with("", [user.uid]) == []
 
 
 async def test_a_platform_that_dies_at_the_wrong_moment_starts_nothing(isolation: Isolation) -> None:
-    person = isolation.person("alice")
+    user = isolation.user("alice")
     script = """
 import json, os, sys; from pathlib import Path
 sys.path[:0] = json.loads(sys.argv[2])
@@ -330,22 +328,22 @@ from isolation_programs import places, spec
 from tidehub.local.isolation import choose_isolation, launches
 launches.Launches.record = lambda *args, **more: os._exit(5)
 isolation = choose_isolation(places(Path(sys.argv[1])), uids=range(*json.loads(sys.argv[3])))
-isolation.launch(spec(isolation, isolation.person("alice"), "open('started', 'w')"))
+isolation.launch(spec(isolation, isolation.user("alice"), "open('started', 'w')"))
 """
     path = json.dumps([str(Path(__file__).parent), *sys.path])
     root = isolation.ground.private.parent
     assert subprocess.run([sys.executable, "-c", script, str(root), path, RANGE], check=False).returncode == 5
-    await holds(lambda: processes_with("", [person.uid]) == [])
-    assert not (person.home / "started").exists() and isolation.running() == []
+    await holds(lambda: processes_with("", [user.uid]) == [])
+    assert not (user.home / "started").exists() and isolation.running() == []
     assert await isolation.tidy("servers", []) == []  # removes the group that was left
 
 
 async def test_strays_are_ended_and_others_kept(isolation: Isolation) -> None:
-    person = isolation.person("alice")
+    user = isolation.user("alice")
     sleep = "import time; time.sleep(600)"
-    kept = isolation.launch(spec(isolation, person, sleep, name="kept"))
-    lost = isolation.launch(spec(isolation, person, sleep, name="lost"))
-    cluster = isolation.launch(spec(isolation, person, sleep, name="worker", parent="clusters"))
+    kept = isolation.launch(spec(isolation, user, sleep, name="kept"))
+    lost = isolation.launch(spec(isolation, user, sleep, name="lost"))
+    cluster = isolation.launch(spec(isolation, user, sleep, name="worker", parent="clusters"))
     assert await isolation.tidy("servers", [kept], grace=5) == ["lost"]
     assert [isolation.alive(one) for one in (kept, lost, cluster)] == [True, False, True]
 
@@ -360,56 +358,56 @@ async def test_strays_are_ended_and_others_kept(isolation: Isolation) -> None:
 async def test_what_cannot_start_is_said_and_leaves_nothing(
     isolation: Isolation, argv: list[str], says: str
 ) -> None:
-    person = isolation.person("alice")
-    made = replace(spec(isolation, person, ""), argv=argv, limits=Limits(memory=64 * MIB))
+    user = isolation.user("alice")
+    made = replace(spec(isolation, user, ""), argv=argv, limits=Limits(memory=64 * MIB))
     with pytest.raises(TidehubError, match=f"cannot start 'lab' for 'alice': {says}"):
         isolation.launch(made)
     with pytest.raises(TidehubError, match="entering /root: Permission denied"):
         isolation.launch(replace(made, argv=["/bin/true"], cwd=Path("/root")))
-    assert isolation._launches.all() == [] and processes_with("", [person.uid]) == []
+    assert isolation._launches.all() == [] and processes_with("", [user.uid]) == []
     if isolation.ground.cgroups is not None:
         assert isolation.ground.cgroups.all() == []
 
 
 async def test_nobody_is_started_outside_the_range(isolation: Isolation) -> None:
-    person = isolation.person("alice")
-    for uid, gid in ((0, 0), (person.uid, 0), (65534, 65534)):
-        with pytest.raises(TidehubError, match="expected: a person of this platform"):
-            isolation.launch(spec(isolation, replace(person, uid=uid, gid=gid), "print('no')"))
+    user = isolation.user("alice")
+    for uid, gid in ((0, 0), (user.uid, 0), (65534, 65534)):
+        with pytest.raises(TidehubError, match="expected: a user of this platform"):
+            isolation.launch(spec(isolation, replace(user, uid=uid, gid=gid), "print('no')"))
 
 
 async def test_a_home_of_somebody_else_is_refused(isolation: Isolation) -> None:
     (isolation.ground.homes / "alice").mkdir()
     with pytest.raises(TidehubError, match="belongs to uid 0"):
-        isolation.person("alice")
+        isolation.user("alice")
 
 
 async def test_a_cancelled_start_leaves_nothing(isolation: Isolation) -> None:
-    person = isolation.person("alice")
-    work = asyncio.create_task(isolation.start(spec(isolation, person, "import time; time.sleep(600)")))
+    user = isolation.user("alice")
+    work = asyncio.create_task(isolation.start(spec(isolation, user, "import time; time.sleep(600)")))
     await asyncio.sleep(0)  # the launch is under way in its thread
     work.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await work
-    await holds(lambda: isolation._launches.all() == [] and processes_with("", [person.uid]) == [])
+    await holds(lambda: isolation._launches.all() == [] and processes_with("", [user.uid]) == [])
 
 
 async def test_twenty_at_once(isolation: Isolation) -> None:
-    people = [isolation.person(f"p{number}") for number in range(20)]
+    users = [isolation.user(f"p{number}") for number in range(20)]
     sleep = "import time; time.sleep(600)"
     handles = await asyncio.gather(
-        *(isolation.start(spec(isolation, one, sleep, name=one.name)) for one in people)
+        *(isolation.start(spec(isolation, one, sleep, name=one.name)) for one in users)
     )
     assert len({handle.pid for handle in handles}) == 20 and all(
         isolation.alive(handle) for handle in handles
     )
     await isolation.stop_all(grace=5)
-    assert processes_with("", [one.uid for one in people]) == []
+    assert processes_with("", [one.uid for one in users]) == []
 
 
 def test_a_socket_path_fits(isolation: Isolation) -> None:
     """The run directory must leave room: a path in sockaddr_un holds 107 bytes (unix(7))."""
-    path = isolation.make_server_directory(isolation.person("x" * 255), "default")
+    path = isolation.make_server_directory(isolation.user("x" * 255), "default")
     assert len(str(path.relative_to(isolation.ground.run))) <= len("u//default") + len(str(UIDS.stop))
     assert str(path.relative_to(isolation.ground.run)).islower()
     with socket.socket(socket.AF_UNIX) as listener:

@@ -1,4 +1,4 @@
-"""As an ordinary user: sandboxes, and the one person at a time without them. See isolation_scenarios.py."""
+"""As an ordinary user: sandboxes, and the one user at a time without them. See isolation_scenarios.py."""
 
 from __future__ import annotations
 

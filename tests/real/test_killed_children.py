@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from real_person import login
 from real_platform import RealPlatform
+from real_user import login
 
 from tidehub.checks.report import PhaseFailed
 

@@ -270,7 +270,7 @@ def test_cookies_stay_below_the_base_path_and_the_hub(hub: BareHub, embedded: Ru
         for header in answer.headers.get_list("set-cookie")
         if '=""' not in header  # a cookie that goes
     }
-    # Notebook servers, which run people's own code, are below /x/user/: they are sent neither of these two.
+    # Notebook servers, which run users' own code, are below /x/user/: they are sent neither of these two.
     for name in ("oauthenticator-state", "jupyterhub-hub-login"):
         assert "path=/x/hub/" in cookies[name] and "httponly" in cookies[name], cookies[name]
     assert all("path=/x/" in header for header in cookies.values()), cookies
@@ -464,7 +464,7 @@ def test_user_name_trick(hostile: HostileProvider, target: BareHub, trick: str) 
     assert "<script>alert" not in answer.text
 
 
-def test_a_name_of_255_characters_is_one_person(hostile: HostileProvider, target: BareHub) -> None:
+def test_a_name_of_255_characters_is_one_user(hostile: HostileProvider, target: BareHub) -> None:
     name = "a" * 255
     hostile.honest(preferred_username=name, entitlements=[MEMBER], sub="long@op")
     visitor, answer = sign_in(target)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from bare_hub import BareHub
 from identity_process import free_port
-from independent_provider import CLIENT, MEMBER, SECRET, IndependentProvider, person, sign_in
-from real_person import eventually
+from independent_provider import CLIENT, MEMBER, SECRET, IndependentProvider, sign_in, user
+from real_user import eventually
 
 from tidehub.checks.browser import Browser
 from tidehub.checks.login import who
@@ -62,12 +62,12 @@ def hub(
 
 
 @pytest.fixture(autouse=True)
-def people(provider: IndependentProvider) -> None:
+def users(provider: IndependentProvider) -> None:
     provider.accounts = {
-        "1": person("alice", MEMBER),
-        "2": person("nora", "urn:mace:egi.eu:group:other.vo:role=member#aai.egi.eu"),
-        "3": person("rita", MEMBER.replace("role=member", "role=vm_operator")),
-        "4": person("zoe"),
+        "1": user("alice", MEMBER),
+        "2": user("nora", "urn:mace:egi.eu:group:other.vo:role=member#aai.egi.eu"),
+        "3": user("rita", MEMBER.replace("role=member", "role=vm_operator")),
+        "4": user("zoe"),
     }
     provider.tell()
 
@@ -116,7 +116,7 @@ async def test_who_lost_the_membership_loses_everything_without_clicking(
         token = answer.json()["token"]
         assert hub.api("GET", "user", token).status_code == 200
         assert (await browser.call("POST", "hub/api/users/alice/server")).status_code in (201, 202)
-        provider.accounts["1"] = person("alice", MEMBER.replace("member", "ex-member"))
+        provider.accounts["1"] = user("alice", MEMBER.replace("member", "ex-member"))
         provider.tell()
 
         async def gone() -> bool:
@@ -134,7 +134,7 @@ async def test_who_lost_the_membership_loses_everything_without_clicking(
 
 
 async def test_a_removed_account_loses_everything_too(hub: BareHub, provider: IndependentProvider) -> None:
-    provider.accounts["5"] = person("dora", MEMBER)
+    provider.accounts["5"] = user("dora", MEMBER)
     provider.tell()
     async with Browser(hub.url) as browser:
         await sign_in(browser, "5")
@@ -167,8 +167,8 @@ async def test_who_is_renamed_keeps_the_name_and_a_second_alice_is_refused(
 ) -> None:
     async with Browser(hub.url) as browser:
         await sign_in(browser, "1")
-    provider.accounts["1"] = person("alicia", MEMBER)
-    provider.accounts["6"] = person("alice", MEMBER)
+    provider.accounts["1"] = user("alicia", MEMBER)
+    provider.accounts["6"] = user("alice", MEMBER)
     provider.tell()
     async with Browser(hub.url) as browser:
         await sign_in(browser, "1")

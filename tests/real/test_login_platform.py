@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 from identity_process import free_port
-from independent_provider import CLIENT, MEMBER, SECRET, IndependentProvider, person, sign_in
+from independent_provider import CLIENT, MEMBER, SECRET, IndependentProvider, sign_in, user
 from playwright.async_api import async_playwright
-from real_person import Person, eventually, login
 from real_platform import REPOSITORY, RealPlatform, running_platform
+from real_user import User, eventually, login
 from ruamel.yaml import YAML
 
 from tidehub.checks.browser import Browser
@@ -24,12 +24,12 @@ from tidehub.local.software import Software
 
 pytestmark = pytest.mark.real
 GROUP = MEMBER.partition("#")[0]
-PEOPLE = {
-    "1": person("alice", MEMBER),
-    "2": person("olga", MEMBER, MEMBER.replace("member", "vm_operator")),
-    "3": person("nora", "urn:mace:egi.eu:group:other.vo:role=member#aai.egi.eu"),
-    "4": person("rita", MEMBER.replace("member", "vm_operator")),
-    "5": person("zoe"),
+USERS = {
+    "1": user("alice", MEMBER),
+    "2": user("olga", MEMBER, MEMBER.replace("member", "vm_operator")),
+    "3": user("nora", "urn:mace:egi.eu:group:other.vo:role=member#aai.egi.eu"),
+    "4": user("rita", MEMBER.replace("member", "vm_operator")),
+    "5": user("zoe"),
 }
 ADMITTED = {"1", "2"}
 
@@ -59,7 +59,7 @@ def example(
     base = f"http://127.0.0.1:{port}{'/jupyterhub' if request.param == 'pangeo' else ''}/hub"
     # The claim by which the memberships come is the one whose scope the example asks for.
     provider = IndependentProvider(
-        directory, [f"{base}/oauth_callback"], [f"{base}/login"], accounts=dict(PEOPLE)
+        directory, [f"{base}/oauth_callback"], [f"{base}/login"], accounts=dict(USERS)
     )
     provider.start()
     site = with_other_provider(request.param, directory, provider.issuer, port)
@@ -84,7 +84,7 @@ def address(platform: RealPlatform) -> str:
 
 async def test_exactly_the_members_enter(example: tuple[RealPlatform, IndependentProvider]) -> None:
     platform, _ = example
-    for sub, claims in PEOPLE.items():
+    for sub, claims in USERS.items():
         async with Browser(address(platform)) as browser:
             page = await sign_in(browser, sub, start=f"hub/oauth_login?next={browser.url('hub/home')}")
             if sub in ADMITTED:
@@ -176,7 +176,7 @@ with Gateway(address, proxy_address=schedulers, auth=JupyterHubAuth(api_token=to
 """
 
 
-async def token_of(someone: Person, **wish: Any) -> str:
+async def token_of(someone: User, **wish: Any) -> str:
     answer = await someone.call("POST", f"hub/api/users/{someone.name}/tokens", json=wish)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["token"])

@@ -25,7 +25,7 @@ from tidehub.system.processes import read_stat
 pytestmark = [
     pytest.mark.real,
     pytest.mark.root,
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for people with uids of their own"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for users with uids of their own"),
 ]
 
 LIMITS = LogLimits()
@@ -90,7 +90,7 @@ class Machine:
         return subprocess.Popen(argv, env=env)
 
     def spec(self, user: str, code: str, *words: str) -> LaunchSpec:
-        return spec(self.isolation, self.isolation.person(user), code, *words)
+        return spec(self.isolation, self.isolation.user(user), code, *words)
 
     def cpu(self) -> float:
         found = read_stat(self.writer.pid)
@@ -126,7 +126,7 @@ async def test_a_program_reaches_nothing_but_its_own_pipe(machine: Machine) -> N
     made = machine.spec("mallory", ATTACK)
     handle = machine.isolation.launch(made)
     await ended(machine.isolation, handle)
-    found = json.loads((made.person.home / "found.json").read_text())
+    found = json.loads((made.user.home / "found.json").read_text())
     assert found.pop("regular") is False
     assert found.pop("truncate").endswith("Invalid argument")
     assert {found.pop("seek"), found.pop("pwrite")} == {"OSError Illegal seek"}
@@ -141,7 +141,7 @@ async def test_a_program_reaches_nothing_but_its_own_pipe(machine: Machine) -> N
 async def test_a_flood_costs_little_and_delays_nobody(machine: Machine, kind: str) -> None:
     flood, talk = machine.spec("mallory", FLOOD, kind), machine.spec("alice", TALK)
     flooding = machine.isolation.launch(flood)
-    await appears(flood.person.home / "ready")
+    await appears(flood.user.home / "ready")
     # The burst is over when the file has been rotated.
     await holds(lambda: flood.log.with_name("lab.log.1").exists())
     await asyncio.sleep(1)
@@ -190,7 +190,7 @@ async def test_a_program_outlives_whoever_started_it_and_its_log_goes_on(machine
         "from isolation_programs import spec, UIDS\n"
         "from tidehub.local.isolation import choose_isolation; from tidehub.local.places import Places\n"
         "i = choose_isolation(Places.of(sys.argv[1]), uids=range(*json.loads(sys.argv[3])))\n"
-        "h = i.launch(spec(i, i.person('alice'), sys.argv[2]))\n"
+        "h = i.launch(spec(i, i.user('alice'), sys.argv[2]))\n"
         "print(json.dumps(h.to_state()), flush=True); time.sleep(600)\n"
     )
     env = {**os.environ, "PYTHONPATH": f"{Path(__file__).parents[2] / 'src'}:{Path(__file__).parent}"}

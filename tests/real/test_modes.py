@@ -24,7 +24,7 @@ from pathlib import Path
 import pytest
 from real_platform import REPOSITORY, UNPRIVILEGED_UID, free_port
 
-from tidehub.local.isolation.people import proxy_uid, services_uid
+from tidehub.local.isolation.users import proxy_uid, services_uid
 from tidehub.local.software import layout
 from tidehub.local.software.installer import requirement
 from tidehub.release_sets import release

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
-from real_person import Person, eventually, login
 from real_platform import running_platform
+from real_user import User, eventually, login
 
 from tidehub.checks.browser import Browser
 from tidehub.checks.kernel import Kernel
@@ -59,7 +59,7 @@ COUNTED = "import json, os; print(json.dumps({'pid': os.getpid(), 'counted': cou
 class AtWork:
     """Alice, whose kernel counts while the site changes."""
 
-    def __init__(self, alice: Person, kernel: Kernel, pid: int, site: Path) -> None:
+    def __init__(self, alice: User, kernel: Kernel, pid: int, site: Path) -> None:
         self.alice, self.kernel, self.pid, self.site = alice, kernel, pid, site
         self.platform = alice.platform
         self.counted = 0

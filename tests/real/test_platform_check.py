@@ -1,4 +1,4 @@
-"""A person's path through the built-in site, and what those read who may not go it."""
+"""A user's path through the built-in site, and what those read who may not go it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 
 import pytest
-from real_person import login
 from real_platform import RealPlatform
+from real_user import login
 
 from tidehub.checks.browser import Browser
 from tidehub.checks.login import sign_in
@@ -28,7 +28,7 @@ def test_check_goes_the_whole_path(platform: RealPlatform) -> None:
     assert status["servers"] == [] and status["clusters"] == []
 
 
-def test_check_as_a_chosen_person_in_a_chosen_profile_in_words(platform: RealPlatform) -> None:
+def test_check_as_a_chosen_user_in_a_chosen_profile_in_words(platform: RealPlatform) -> None:
     done = platform.command("check", "--user", "bob", "--profile", "minimal")
     assert done.returncode == 0, done.stdout
     lines = done.stdout.splitlines()
@@ -48,7 +48,7 @@ def test_check_says_what_was_wrong_with_the_wish(platform: RealPlatform) -> None
     ]
 
 
-async def test_check_by_a_persons_token_leaves_out_only_the_login(platform: RealPlatform) -> None:
+async def test_check_by_a_users_token_leaves_out_only_the_login(platform: RealPlatform) -> None:
     """How a site with a real identity provider is checked: no password is known there."""
     async with login(platform, "bob") as bob:
         answer = await bob.call("POST", "hub/api/users/bob/tokens", json={"note": "check", "expires_in": 900})

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from real_person import login
 from real_platform import REPOSITORY, RealPlatform, running_platform
+from real_user import login
 
 from tidehub.checks.browser import Browser
 from tidehub.checks.login import sign_in

@@ -1,4 +1,4 @@
-"""What one person's notebook can do to another's: every attempt is made from a real cell, and once by its owner."""
+"""What one user's notebook can do to another's: every attempt is made from a real cell, and once by its owner."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from real_person import Person, login
 from real_platform import RealPlatform
+from real_user import User, login
 
 from tidehub.checks.kernel import Kernel
 
@@ -71,19 +71,19 @@ print(json.dumps({"port": port, "name": cluster.name, "link": cluster.dashboard_
 class Two:
     """Alice at work with a cluster, and Bob, who is curious."""
 
-    def __init__(self, alice: Person, bob: Person, hers: Kernel, his: Kernel, facts: dict[str, Any]) -> None:
+    def __init__(self, alice: User, bob: User, hers: Kernel, his: Kernel, facts: dict[str, Any]) -> None:
         self.alice, self.bob, self.hers, self.his, self.facts = alice, bob, hers, his, facts
         self.platform = alice.platform
 
 
 @pytest.fixture(scope="module", params=_KINDS)
-def people_platform(request: pytest.FixtureRequest) -> Iterator[RealPlatform]:
+def users_platform(request: pytest.FixtureRequest) -> Iterator[RealPlatform]:
     yield request.getfixturevalue(request.param)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def two(people_platform: RealPlatform) -> AsyncIterator[Two]:
-    async with login(people_platform, "alice") as alice, login(people_platform, "bob") as bob:
+async def two(users_platform: RealPlatform) -> AsyncIterator[Two]:
+    async with login(users_platform, "alice") as alice, login(users_platform, "bob") as bob:
         await alice.start()
         await bob.start("minimal")
         hers, his = await alice.kernel(), await bob.kernel()
@@ -97,19 +97,19 @@ async def tried(kernel: Kernel, probes: dict[str, tuple[str, Any]]) -> dict[str,
     return outcome
 
 
-def sockets_of(platform: RealPlatform, person: str) -> tuple[str, str]:
-    """A kernel's and the notebook server's socket of a person, as the operator finds them."""
-    [notebook] = [path for path in platform.run.rglob("nb.sock:80") if _owner(path, platform, person)]
+def sockets_of(platform: RealPlatform, user: str) -> tuple[str, str]:
+    """A kernel's and the notebook server's socket of a user, as the operator finds them."""
+    [notebook] = [path for path in platform.run.rglob("nb.sock:80") if _owner(path, platform, user)]
     kernels = [path for path in (notebook.parent / "rt").rglob("*ipc*") if path.is_socket()]
     return str(kernels[0]), str(notebook)
 
 
-def _owner(path: Path, platform: RealPlatform, person: str) -> bool:
-    log = platform.places.server_logs / person / "default.log"
+def _owner(path: Path, platform: RealPlatform, user: str) -> bool:
+    log = platform.places.server_logs / user / "default.log"
     return str(path.parent).replace("/", "%2F") in log.read_text() or str(path.parent) in log.read_text()
 
 
-async def test_the_owner_can_and_another_person_cannot(two: Two) -> None:
+async def test_the_owner_can_and_another_user_cannot(two: Two) -> None:
     kernel_socket, notebook_socket = sockets_of(two.platform, "alice")
     home = two.facts["home"]
     server = next(each["pid"] for each in two.platform.status()["servers"] if "alice" in each["id"])  # type: ignore[index]
@@ -145,7 +145,7 @@ async def test_nobody_reaches_the_platforms_own_things(two: Two) -> None:
         "hub database": ("read", str(places.hub_database)),
         "gateway database": ("read", str(places.gateway_database)),
         "ledger": ("read", str(places.ledger)),
-        "people": ("read", str(places.people)),
+        "people": ("read", str(places.users)),
         "secrets": ("read", str(places.secrets)),
         "accounts": ("read", str(places.identity / "demo-accounts.json")),
         "what the identity provider is told": ("read", str(places.identity_config)),
@@ -195,7 +195,7 @@ async def test_a_cluster_is_for_its_owner(two: Two) -> None:
         output = await two.his.run(
             f"from dask_gateway import Gateway; Gateway().{call}({two.facts['name']!r})"
         )
-        assert output.error, f"{call} of another person's cluster succeeded"
+        assert output.error, f"{call} of another user's cluster succeeded"
     assert two.facts["name"] in (await two.hers.result(listed))["names"]
 
 
@@ -211,7 +211,7 @@ async def test_a_server_is_for_its_owner(two: Two) -> None:
         headers={"Authorization": f"token {mine}"},
         cookies={},
     )
-    assert fetched.status_code in (302, 403), "the token of one server opens another person's"
+    assert fetched.status_code in (302, 403), "the token of one server opens another user's"
 
 
 async def test_nobody_lifts_their_own_limit(two: Two) -> None:

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from real_person import eventually, login
 from real_platform import RealPlatform, running_platform
+from real_user import eventually, login
 from supervisor_dummies import alive
 
 from tidehub.checks.kernel import Kernel

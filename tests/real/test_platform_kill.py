@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from real_person import Person, eventually, login
 from real_platform import RealPlatform
+from real_user import User, eventually, login
 
 from tidehub.checks.browser import Browser
 from tidehub.checks.kernel import Kernel
@@ -80,7 +80,7 @@ print(json.dumps({"clusters": [each.name for each in Gateway().list_clusters()]}
 class AtWork:
     """Alice with a notebook, a kernel, a cluster of two workers, and a client that computes."""
 
-    def __init__(self, alice: Person, kernel: Kernel, facts: dict[str, Any]) -> None:
+    def __init__(self, alice: User, kernel: Kernel, facts: dict[str, Any]) -> None:
         self.alice, self.kernel, self.facts = alice, kernel, facts
         self.platform = alice.platform
         self.server_pid = self._server_pid()
@@ -201,7 +201,7 @@ async def _back(platform: RealPlatform, part: str, killed: int) -> bool:
 
 async def _launched(platform: RealPlatform, name: str) -> bool:
     """Stops the user's server as soon as it is written down: it cannot be ready before the hub is gone."""
-    with contextlib.closing(sqlite3.connect(f"file:{platform.places.people}?mode=ro", uri=True)) as table:
+    with contextlib.closing(sqlite3.connect(f"file:{platform.places.users}?mode=ro", uri=True)) as table:
         found = table.execute("SELECT pid FROM launches WHERE person = ?", (name,)).fetchone()
     if found is None:
         return False
@@ -209,5 +209,5 @@ async def _launched(platform: RealPlatform, name: str) -> bool:
     return True
 
 
-async def _home_opens(person: Person) -> bool:
-    return (await person.open("hub/home")).status == 200
+async def _home_opens(user: User) -> bool:
+    return (await user.open("hub/home")).status == 200

@@ -1,4 +1,4 @@
-"""A machine that is too small for everybody: people wait in line, are told why, and nobody is turned away."""
+"""A machine that is too small for everybody: users wait in line, are told why, and nobody is turned away."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from real_person import Person, eventually, login
 from real_platform import RealPlatform, running_platform
+from real_user import User, eventually, login
 from tidehub_bench.crowd import crowd
 from tidehub_bench.statistics import percentile
 
@@ -43,7 +43,7 @@ machine: {{reserve_memory: 512 MiB}}
 
 @pytest.fixture(scope="module")
 def small_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPlatform]:
-    """Two large servers fit, a third does not; small ones fit in any number that people start here."""
+    """Two large servers fit, a third does not; small ones fit in any number that users start here."""
     site = tmp_path_factory.mktemp("site") / "tidehub.yaml"
     large = int((machine_memory() - 2**29) * 0.4)
     site.write_text(_SITE.format(group=GROUP, large=large))
@@ -91,9 +91,9 @@ async def test_who_stops_waiting_frees_the_place(small_machine: RealPlatform) ->
         assert small_machine.status()["queue"] == []
 
 
-async def small_machine_cancel(person: Person, waiting: asyncio.Task[None]) -> None:
-    """The person gives up: the page's stop button, then nothing of the start is left."""
-    await person.stop()
+async def small_machine_cancel(user: User, waiting: asyncio.Task[None]) -> None:
+    """The user gives up: the page's stop button, then nothing of the start is left."""
+    await user.stop()
     with pytest.raises(Exception):  # noqa: B017  (the words are the hub's; what counts is the empty queue)
         await waiting
 
@@ -118,15 +118,15 @@ async def test_a_class_signs_in_at_once_and_the_login_page_answers_meanwhile(
     assert small_machine.status()["servers"] == []
 
 
-async def _told(person: Person, words: str) -> bool:
-    return bool(person.news) and words in person.news[-1]
+async def _told(user: User, words: str) -> bool:
+    return bool(user.news) and words in user.news[-1]
 
 
 def _enrol(identity: Path, count: int) -> dict[str, str]:
     """More accounts at the embedded provider, with its own tools; one password, because each hash takes its time."""
     password = generate_password()
     hashed = hash_password(password)
-    names = [f"person{number:02}" for number in range(count)]
+    names = [f"user{number:02}" for number in range(count)]
     with AccountStore.open(identity) as store:
         for name in names:
             account = Account(name, name.title(), f"{name}@demo.example.org", entitlements=(GROUP,))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from real_person import login
 from real_platform import RealPlatform
+from real_user import login
 
 pytestmark = pytest.mark.real
 

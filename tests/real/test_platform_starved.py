@@ -51,13 +51,13 @@ async def test_parts_answer_while_users_take_every_processor(tmp_path: Path) -> 
         await supervisor.start()
         pid = supervisor.parts()[0].pid
         for name in ("alice", "bob", "carol"):
-            person = isolation.person(name)
+            user = isolation.user(name)
             # The largest weight that a promise can bring: 10,000 in v2, 262,144 shares in v1.
             limits = Limits(cores_guarantee=256.0)
             isolation.launch(
-                spec(isolation, person, BUSY, str(8 * len(os.sched_getaffinity(0))), limits=limits)
+                spec(isolation, user, BUSY, str(8 * len(os.sched_getaffinity(0))), limits=limits)
             )
-            await appears(person.home / "ready")
+            await appears(user.home / "ready")
         slowest, end = 0.0, time.monotonic() + SECONDS
         while time.monotonic() < end:
             begin = time.monotonic()

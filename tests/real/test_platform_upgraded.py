@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from real_person import Person, eventually, login
 from real_platform import REPOSITORY, RealPlatform, running_platform
+from real_user import User, eventually, login
 
 from tidehub.checks.kernel import Kernel
 from tidehub.local.software import environments, layout
@@ -92,7 +92,7 @@ def platform(chosen: Environments) -> Iterator[RealPlatform]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def alice(platform: RealPlatform) -> AsyncIterator[Person]:
+async def alice(platform: RealPlatform) -> AsyncIterator[User]:
     async with login(platform, "alice") as found:
         await found.start()
         yield found
@@ -103,7 +103,7 @@ def program(platform: RealPlatform, part: str) -> str:
 
 
 async def test_another_tidehub_takes_over_in_the_same_process(
-    platform: RealPlatform, alice: Person, tmp_path: Path
+    platform: RealPlatform, alice: User, tmp_path: Path
 ) -> None:
     kernel = await alice.kernel()
     facts = await kernel.result(STATE)
@@ -138,7 +138,7 @@ async def test_another_tidehub_takes_over_in_the_same_process(
 
 
 async def test_an_old_environment_stays_for_a_running_server_and_goes_with_it(
-    platform: RealPlatform, alice: Person, chosen: Environments
+    platform: RealPlatform, alice: User, chosen: Environments
 ) -> None:
     [old] = chosen.made
     kernel = await alice.kernel()

@@ -89,7 +89,7 @@ def provider(tmp_path: Path) -> Iterator[tuple[RunningProvider, int]]:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that people's uids may walk through, as a state needs it."""
+    """A directory that users' uids may walk through, as a state needs it."""
     made = Path(tempfile.mkdtemp(prefix="th-secret-", dir="/tmp"))
     made.chmod(0o755)
     yield made

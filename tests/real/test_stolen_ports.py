@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
-from real_person import Person, eventually, login
 from real_platform import RealPlatform, running_platform
+from real_user import User, eventually, login
 
 from tidehub.checks.kernel import Kernel
 
@@ -131,7 +131,7 @@ def hub_of(platform: RealPlatform) -> str:
 class AtWork:
     """Alice with a kernel and a cluster."""
 
-    def __init__(self, alice: Person, kernel: Kernel, facts: dict[str, object]) -> None:
+    def __init__(self, alice: User, kernel: Kernel, facts: dict[str, object]) -> None:
         self.alice, self.kernel, self.facts, self.platform = alice, kernel, facts, alice.platform
 
     async def still_works(self) -> None:

@@ -230,7 +230,7 @@ async def test_an_orphan_of_a_killed_part_lives_on_and_is_reaped(tmp_path: Path)
         orphan = int(file.read_text())
         os.kill(pid(supervisor, "one"), signal.SIGKILL)
         await until_restarted(supervisor, "one")
-        assert alive(orphan), "people's processes must outlive the part that started them"
+        assert alive(orphan), "users' processes must outlive the part that started them"
         os.kill(orphan, signal.SIGKILL)
         await until(lambda: not Path(f"/proc/{orphan}").exists(), 5)
         os.kill(int(file.read_text()), signal.SIGKILL)

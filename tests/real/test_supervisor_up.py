@@ -16,9 +16,9 @@ from supervisor_dummies import Up, alive, environment, two_free_ports, until
 
 from tidehub.local.isolation.base import Ground
 from tidehub.local.isolation.launches import Launches
-from tidehub.local.isolation.model import LaunchSpec, Limits, Person
-from tidehub.local.isolation.people import People
+from tidehub.local.isolation.model import LaunchSpec, Limits, User
 from tidehub.local.isolation.process import ProcessHandle
+from tidehub.local.isolation.users import Users
 from tidehub.local.places import Places
 from tidehub.local.supervisor.client import leave_platform, platform_status, stop_platform
 from tidehub.local.supervisor.lock import Locked, hold, holder
@@ -93,7 +93,7 @@ def test_a_second_ctrl_c_hurries(up: Ups) -> None:
     started = up.running("--slow-people", "--extra=--deaf")
     parts = started.parts()
     interrupt(started)
-    started.until_said("stopping people's servers")
+    started.until_said("stopping users' servers")
     begun = time.monotonic()
     interrupt(started)
     assert started.end() == 1
@@ -128,7 +128,7 @@ def test_a_failed_start_stops_what_was_started_and_says_why(up: Ups) -> None:
     assert "Error: broken" in said
     assert "Traceback" not in said
     assert not (up.state / "people-ended").exists(), (
-        "people of an earlier run must not be ended by a failed start"
+        "users of an earlier run must not be ended by a failed start"
     )
     assert platform_status(Places.of(up.state))["state"] == "stopped"
 
@@ -153,7 +153,7 @@ def test_down_stops_through_the_control_socket(up: Ups) -> None:
     assert "Nothing runs" in said[-1]
 
 
-def test_status_tells_parts_people_and_gaps(up: Ups) -> None:
+def test_status_tells_parts_users_and_gaps(up: Ups) -> None:
     started = up.running()
     status = platform_status(Places.of(up.state))
     assert status["state"] == "running"
@@ -166,7 +166,7 @@ def test_status_tells_parts_people_and_gaps(up: Ups) -> None:
     assert {part["name"]: part["state"] for part in parts} == {"first": "ready", "second": "ready"}
 
 
-async def test_kill_9_of_the_supervisor_takes_the_parts_but_not_people(up: Ups, tmp_path: Path) -> None:
+async def test_kill_9_of_the_supervisor_takes_the_parts_but_not_users(up: Ups, tmp_path: Path) -> None:
     file = tmp_path / "orphan"
     started = up.running(f"--extra=--orphan {file}")
     parts, orphan = started.parts(), int(file.read_text())
@@ -192,8 +192,8 @@ def start_of_user(up: Ups) -> subprocess.Popen[bytes]:
     ground = Ground(places.private, places.homes, places.run, places.logs, places.log_pipes)
     found = read_stat(process.pid)
     assert found is not None
-    Launches(People(ground.people_file, homes=places.homes)).record(
-        LaunchSpec(name="s", person=Person("ana", 0, 0, places.homes / "ana"), argv=["sleep"], env={},
+    Launches(Users(ground.users_file, homes=places.homes)).record(
+        LaunchSpec(name="s", user=User("ana", 0, 0, places.homes / "ana"), argv=["sleep"], env={},
                    cwd=places.homes, log=places.logs / "x.log", limits=Limits(), parent="servers"),
         ProcessHandle(process.pid, found.started, boot=boot_id()),
     )  # fmt: skip

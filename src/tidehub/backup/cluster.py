@@ -1,6 +1,6 @@
-"""A platform on Kubernetes into a backup: the hub's database, keys, values, release records, claims and volumes.
+"""A platform on Kubernetes into a backup: the hub's database, keys, values, release records, PVCs and volumes.
 
-People's files are not in it: they lie on volumes, which the storage's own snapshots save. What is in it finds these
+Users' files are not in it: they lie on volumes, which the storage's own snapshots save. What is in it finds these
 volumes again.
 """
 
@@ -21,7 +21,7 @@ from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
 from tidehub.kubernetes.objects import Object
 
 TARGET = "kubernetes"
-DATABASE, HUB_POD, SECRETS, CLAIMS, RECORD = (
+DATABASE, HUB_POD, SECRETS, PVCS, RECORD = (
     "hub/jupyterhub.sqlite", "hub/pod.json", "secrets.json", "claims.json", "tidehub.json",
 )  # fmt: skip
 HELM_TYPE = "helm.sh/release.v1"
@@ -68,8 +68,8 @@ def back_up_cluster(
     warnings: list[str] = []
     files = {name: _json(content) for name, content in _namespace(cluster, namespace, releases).items()}
     files |= _releases(helm, namespace, releases)
-    claims = _claims(cluster, namespace, warnings)
-    files[CLAIMS] = _json(claims)
+    pvcs = _pvcs(cluster, namespace, warnings)
+    files[PVCS] = _json(pvcs)
     files |= {SITE + path.name: Kept(path.read_bytes(), path.stat().st_mode & 0o777) for path in site_files}
     with BackupWriter(output) as writer:
         kept = _database(cluster, namespace, warnings, step) if database else {}
@@ -84,7 +84,7 @@ def back_up_cluster(
             files | kept,
         )
     return ClusterMade(
-        output, namespace, tuple(one.name for one in releases), len(claims), DATABASE in kept, tuple(warnings)
+        output, namespace, tuple(one.name for one in releases), len(pvcs), DATABASE in kept, tuple(warnings)
     )
 
 
@@ -124,9 +124,9 @@ def _releases(helm: Helm, namespace: str, releases: Sequence[ReleaseRecord]) -> 
     return files
 
 
-def _claims(cluster: Cluster, namespace: str, warnings: list[str]) -> list[dict[str, Any]]:
-    """Every claim in the namespace, each with its volume where this person may read volumes."""
-    claims = sorted(
+def _pvcs(cluster: Cluster, namespace: str, warnings: list[str]) -> list[dict[str, Any]]:
+    """Every PVC in the namespace, each with its volume where this user may read volumes."""
+    pvcs = sorted(
         cluster.find("v1", "PersistentVolumeClaim", namespace), key=lambda one: one["metadata"]["name"]
     )
     volumes: dict[str, Object] = {}
@@ -136,19 +136,19 @@ def _claims(cluster: Cluster, namespace: str, warnings: list[str]) -> list[dict[
         if problem.reason != "forbidden":
             raise
         warnings.append(
-            "volumes cannot be read with these rights: claims are saved without their volumes' handles, so a "
+            "volumes cannot be read with these rights: PVCs are saved without their volumes' handles, so a "
             "restore finds only volumes that the cluster still has"
         )
     found = []
-    for claim in claims:
-        volume = volumes.get(str(claim["spec"].get("volumeName") or ""))
+    for pvc in pvcs:
+        volume = volumes.get(str(pvc["spec"].get("volumeName") or ""))
         policy = ((volume or {}).get("spec") or {}).get("persistentVolumeReclaimPolicy")
         if policy == "Delete":
-            name = claim["metadata"]["name"]
+            name = pvc["metadata"]["name"]
             warnings.append(
-                f"the volume of {name} has the reclaim policy Delete: it goes with its claim or namespace"
+                f"the volume of {name} has the reclaim policy Delete: it goes with its PVC or namespace"
             )
-        found.append({"claim": clean(claim), "volume": clean(volume) if volume else None})
+        found.append({"claim": clean(pvc), "volume": clean(volume) if volume else None})
     return found
 
 

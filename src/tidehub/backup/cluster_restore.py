@@ -1,4 +1,4 @@
-"""A backup of a platform on Kubernetes into an empty namespace: claims on their volumes, then the hub's database.
+"""A backup of a platform on Kubernetes into an empty namespace: PVCs on their volumes, then the hub's database.
 
 The releases themselves come back with `tidehub deploy`. Each step finds what an interrupted restore already made.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tidehub.backup import hub_pod
-from tidehub.backup.cluster import CLAIMS, DATABASE, HELM_TYPE, HUB_POD, TARGET
+from tidehub.backup.cluster import DATABASE, HELM_TYPE, HUB_POD, PVCS, TARGET
 from tidehub.backup.container import BackupReader, Kept
 from tidehub.backup.missing import Missing
 from tidehub.backup.site_files import put_site_files, site_files
@@ -39,7 +39,7 @@ class ClusterRestored:
 
     namespace: str
     found: tuple[str, ...]
-    """Claims on the volumes that the cluster still had."""
+    """PVCs on the volumes that the cluster still had."""
     reattached: tuple[str, ...]
     empty: tuple[str, ...]
     database: bool
@@ -53,7 +53,7 @@ class ClusterRestored:
 
 
 @dataclass(frozen=True)
-class _Claim:
+class _PVC:
     wanted: Object
     volume: Object | None
     live: Object | None
@@ -77,7 +77,7 @@ def restore_cluster(
     site_into: Path | None = None,
     step: Callable[[str], None] = lambda text: None,
 ) -> ClusterRestored:
-    """Make claims and database from `backup` in `namespace`, by default the one it was taken from.
+    """Make PVCs and database from `backup` in `namespace`, by default the one it was taken from.
 
     Raises `TidehubError`; what was made until then stays, and the same call goes on from there.
     """
@@ -91,16 +91,16 @@ def restore_cluster(
     reader.check()
     files = reader.files()
     where = namespace or str(reader.manifest["namespace"])
-    mark = files[CLAIMS].sum[:16]
+    mark = files[PVCS].sum[:16]
     _refuse_unfit(cluster, where, mark)
     to_put = site_files(files, site_into)
-    claims = [_claim(cluster, entry) for entry in json.loads(files[CLAIMS].content)]
-    plan = _decided(claims, where, missing, mark)
-    step("making the claims")
+    pvcs = [_pvc(cluster, entry) for entry in json.loads(files[PVCS].content)]
+    plan = _decided(pvcs, where, missing, mark)
+    step("making the PVCs")
     _ensure_namespace(cluster, where)
-    for claim in claims:
-        _bring_back(cluster, claim, where, mark, reattach=claim.name in plan["reattached"])
-    _await_bound(cluster, where, [claim.name for claim in claims if claim.name not in plan["empty"]], step)
+    for pvc in pvcs:
+        _bring_back(cluster, pvc, where, mark, reattach=pvc.name in plan["reattached"])
+    _await_bound(cluster, where, [pvc.name for pvc in pvcs if pvc.name not in plan["empty"]], step)
     set_aside = _database(cluster, where, files, step)
     put_site_files(to_put)
     return ClusterRestored(
@@ -117,41 +117,41 @@ def restore_cluster(
 def _refuse_unfit(cluster: Cluster, namespace: str, mark: str) -> None:
     """A namespace with a platform in it is not restored into; what this restore made before does not count."""
     releases = [one for one in cluster.find("v1", "Secret", namespace) if one.get("type") == HELM_TYPE]
-    claims = [
+    pvcs = [
         one["metadata"]["name"]
         for one in cluster.find("v1", "PersistentVolumeClaim", namespace)
         if (one["metadata"].get("annotations") or {}).get(MARK) != mark
     ]
-    if not releases and not claims:
+    if not releases and not pvcs:
         return
-    held = f"the claim {claims[0]}" if claims else "a Helm release"
+    held = f"the PVC {pvcs[0]}" if pvcs else "a Helm release"
     raise TidehubError(
         f"the namespace {namespace} holds {held}, and nothing is overwritten",
-        expected="a namespace without releases and claims, or none",
+        expected="a namespace without releases and PVCs, or none",
         fix="restore into another one with --namespace, or remove what is there with `tidehub uninstall`",
     )
 
 
-def _claim(cluster: Cluster, entry: Mapping[str, Any]) -> _Claim:
+def _pvc(cluster: Cluster, entry: Mapping[str, Any]) -> _PVC:
     wanted = entry["claim"]
     name = wanted["spec"].get("volumeName")
-    return _Claim(wanted, entry["volume"], cluster.get("v1", "PersistentVolume", name) if name else None)
+    return _PVC(wanted, entry["volume"], cluster.get("v1", "PersistentVolume", name) if name else None)
 
 
-def _decided(claims: Sequence[_Claim], namespace: str, missing: Missing, mark: str) -> dict[str, list[str]]:
-    """Which claims find their volume, are attached by handle, start empty. Raises for what was not decided."""
+def _decided(pvcs: Sequence[_PVC], namespace: str, missing: Missing, mark: str) -> dict[str, list[str]]:
+    """Which PVCs find their volume, are attached by handle, start empty. Raises for what was not decided."""
     plan: dict[str, list[str]] = {"found": [], "reattached": [], "empty": []}
     lost = []
-    for claim in claims:
-        if claim.live is not None:
-            _refuse_taken(claim, namespace)
-            plan["found"].append(claim.name)
-        elif not claim.volume_name:
-            plan["empty"].append(claim.name)
-        elif missing is Missing.REFUSE or (missing is Missing.REATTACH and claim.volume is None):
-            lost.append(claim.name)
+    for pvc in pvcs:
+        if pvc.live is not None:
+            _refuse_taken(pvc, namespace)
+            plan["found"].append(pvc.name)
+        elif not pvc.volume_name:
+            plan["empty"].append(pvc.name)
+        elif missing is Missing.REFUSE or (missing is Missing.REATTACH and pvc.volume is None):
+            lost.append(pvc.name)
         else:
-            plan["reattached" if missing is Missing.REATTACH else "empty"].append(claim.name)
+            plan["reattached" if missing is Missing.REATTACH else "empty"].append(pvc.name)
     if lost:
         shown = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
         unknown = missing is Missing.REATTACH
@@ -165,14 +165,14 @@ def _decided(claims: Sequence[_Claim], namespace: str, missing: Missing, mark: s
     return plan
 
 
-def _refuse_taken(claim: _Claim, namespace: str) -> None:
-    holder = ((claim.live or {}).get("spec") or {}).get("claimRef") or {}
-    bound = ((claim.live or {}).get("status") or {}).get("phase") == "Bound"
-    if bound and (holder.get("namespace"), holder.get("name")) != (namespace, claim.name):
+def _refuse_taken(pvc: _PVC, namespace: str) -> None:
+    holder = ((pvc.live or {}).get("spec") or {}).get("claimRef") or {}
+    bound = ((pvc.live or {}).get("status") or {}).get("phase") == "Bound"
+    if bound and (holder.get("namespace"), holder.get("name")) != (namespace, pvc.name):
         raise TidehubError(
-            f"the volume of {claim.name} is in use by the claim {holder.get('namespace')}/{holder.get('name')}",
+            f"the volume of {pvc.name} is in use by the PVC {holder.get('namespace')}/{holder.get('name')}",
             expected="a volume that is free",
-            fix="remove that claim first, with its volume's reclaim policy set to Retain",
+            fix="remove that PVC first, with its volume's reclaim policy set to Retain",
         )
 
 
@@ -181,28 +181,28 @@ def _ensure_namespace(cluster: Cluster, namespace: str) -> None:
         cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
 
 
-def _bring_back(cluster: Cluster, claim: _Claim, namespace: str, mark: str, *, reattach: bool) -> None:
-    if cluster.get("v1", "PersistentVolumeClaim", claim.name, namespace) is not None:
+def _bring_back(cluster: Cluster, pvc: _PVC, namespace: str, mark: str, *, reattach: bool) -> None:
+    if cluster.get("v1", "PersistentVolumeClaim", pvc.name, namespace) is not None:
         return
     reference = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "namespace": namespace,
-        "name": claim.name,
+        "name": pvc.name,
     }
-    if claim.live is not None:
-        # A volume remembers the claim it was bound to by its uid; without it, the new claim of that name may have it.
+    if pvc.live is not None:
+        # A volume remembers the PVC it was bound to by its uid; without it, the new PVC of that name may have it.
         forget = {"uid": None, "resourceVersion": None}
         cluster.patch(
-            "v1", "PersistentVolume", claim.volume_name, {"spec": {"claimRef": {**reference, **forget}}}
+            "v1", "PersistentVolume", pvc.volume_name, {"spec": {"claimRef": {**reference, **forget}}}
         )
-    elif reattach and claim.volume is not None:
-        cluster.create({**claim.volume, "spec": {**claim.volume["spec"], "claimRef": reference}})
-    cluster.create(_wanted(claim, namespace, mark, bound=claim.live is not None or reattach), namespace)
+    elif reattach and pvc.volume is not None:
+        cluster.create({**pvc.volume, "spec": {**pvc.volume["spec"], "claimRef": reference}})
+    cluster.create(_wanted(pvc, namespace, mark, bound=pvc.live is not None or reattach), namespace)
 
 
-def _wanted(claim: _Claim, namespace: str, mark: str, *, bound: bool) -> Object:
-    meta, spec = claim.wanted["metadata"], dict(claim.wanted["spec"])
+def _wanted(pvc: _PVC, namespace: str, mark: str, *, bound: bool) -> Object:
+    meta, spec = pvc.wanted["metadata"], dict(pvc.wanted["spec"])
     if not bound:
         spec.pop("volumeName", None)
     annotations = {
@@ -214,7 +214,7 @@ def _wanted(claim: _Claim, namespace: str, mark: str, *, bound: bool) -> Object:
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": {
-            "name": claim.name,
+            "name": pvc.name,
             "namespace": namespace,
             "labels": meta.get("labels") or {},
             "annotations": {**annotations, MARK: mark},
@@ -224,7 +224,7 @@ def _wanted(claim: _Claim, namespace: str, mark: str, *, bound: bool) -> Object:
 
 
 def _await_bound(cluster: Cluster, namespace: str, names: Sequence[str], step: Callable[[str], None]) -> None:
-    """Claims on named volumes bind at once; empty ones may wait for a pod."""
+    """PVCs on named volumes bind at once; empty ones may wait for a pod."""
     until = time.monotonic() + _BOUND_SECONDS
     waiting = set(names)
     while waiting:
@@ -235,11 +235,11 @@ def _await_bound(cluster: Cluster, namespace: str, names: Sequence[str], step: C
         waiting = {name for name in waiting if phases.get(name) != "Bound"}
         if waiting and time.monotonic() > until:
             raise TidehubError(
-                f"the claim {min(waiting)} does not bind to its volume",
+                f"the PVC {min(waiting)} does not bind to its volume",
                 fix=f"see why: kubectl -n {namespace} describe pvc {min(waiting)}; then run the same command again",
             )
         if waiting:
-            step(f"waiting for {len(waiting)} of {len(names)} claims")
+            step(f"waiting for {len(waiting)} of {len(names)} PVCs")
             time.sleep(_POLL)
 
 

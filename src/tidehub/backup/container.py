@@ -1,7 +1,7 @@
 """The file of a backup: a gzipped tar whose first member says what is in it, and whose last one that it is whole.
 
 Any `tar` opens it. Members below `files/` are listed in the manifest with their sums; those below `trees/` are whole
-directories (people's homes) with their owners by number, and are counted at the end.
+directories (users' homes) with their owners by number, and are counted at the end.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The state of one machine into a backup, with people at work or without."""
+"""The state of one machine into a backup, with users at work or without."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Made:
 
     path: Path
     files: int
-    people: int
+    users: int
     homes: bool
     warnings: tuple[str, ...] = ()
 
@@ -60,7 +60,7 @@ def back_up(
     site_files: tuple[Path, ...] = (),
     step: Callable[[str], None] = lambda text: None,
 ) -> Made:
-    """Write the backup `output`. `homes`: people's files too. `site_files` are kept as they are.
+    """Write the backup `output`. `homes`: users' files too. `site_files` are kept as they are.
 
     Raises `TidehubError`; then there is no file.
     """
@@ -71,34 +71,34 @@ def back_up(
         step("copying databases and keys")
         files, database = _files(places, warnings.append)
         files |= {SITE + file.name: _site_file(file) for file in site_files}
-        people = _people(files.get(f"{STATE}private/people.sqlite"))
+        users = _users(files.get(f"{STATE}private/people.sqlite"))
         writer.start(
             {
                 "target": TARGET,
                 "platform": places.platform_id,
                 "root": os.geteuid() == 0,
                 "database": database,
-                "people": sorted(people),
+                "people": sorted(users),
                 "homes": homes,
             },
             files,
         )
         if homes:
-            for count, directory in enumerate(sorted(people.values()), 1):
-                step(f"copying homes: {count} of {len(people)}")
+            for count, directory in enumerate(sorted(users.values()), 1):
+                step(f"copying homes: {count} of {len(users)}")
                 if (places.homes / directory).exists():
                     writer.tree(f"homes/{directory}", places.homes / directory, warnings.append)
         step("finishing")
-    return Made(output, len(files), len(people), homes, tuple(warnings))
+    return Made(output, len(files), len(users), homes, tuple(warnings))
 
 
 def _files(places: Places, warn: Callable[[str], None]) -> tuple[dict[str, Kept], str]:
     """The files of the state by their names in the backup, and where the hub's database is."""
     found: dict[str, Kept] = {}
-    # People first: a home that is made after this moment is in the next backup, with its line.
+    # Users first: a home that is made after this moment is in the next backup, with its line.
     paths = sorted(
         places.private.rglob("*"),
-        key=lambda path: (path != places.people, path),
+        key=lambda path: (path != places.users, path),
     )
     for path in paths:
         name = str(path.relative_to(places.state))
@@ -139,8 +139,8 @@ def _sqlite(path: Path) -> Kept:
     return Kept(databases.sqlite_copy(path), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
 
 
-def _people(table: Kept | None) -> dict[str, str]:
-    """Directory of each person's home by their name, those removed too: their files are still there."""
+def _users(table: Kept | None) -> dict[str, str]:
+    """Directory of each user's home by their name, those removed too: their files are still there."""
     if table is None:
         return {}
     try:
@@ -152,6 +152,6 @@ def _people(table: Kept | None) -> dict[str, str]:
             }
     except sqlite3.Error as error:
         raise TidehubError(
-            f"the table of people is damaged: {error}",
+            f"the table of users is damaged: {error}",
             fix="restore private/people.sqlite from an older backup; it says whose files are whose",
         ) from error

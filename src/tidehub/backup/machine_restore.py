@@ -34,7 +34,7 @@ class Restored:
     """What came back."""
 
     state: Path
-    people: int
+    users: int
     homes: bool
     database: str
     site_files: tuple[str, ...]
@@ -119,14 +119,14 @@ def _refuse_unfit(manifest: dict[str, Any], places: Places, files: dict[str, Kep
         made, here = ("root", "an ordinary user") if not root else ("an ordinary user", "root")
         raise TidehubError(
             f"the backup was made by {made}, and you are {here}",
-            expected="the same kind of user: as root every person has a uid of their own",
+            expected="the same kind of user: as root every user has a uid of their own",
             fix="restore it as root" if not root else "restore it as an ordinary user",
         )
     holder = _living_platform(manifest) if root else None
     if holder is not None and holder != places.state:
         raise TidehubError(
             f"this platform still lives in {holder}",
-            expected="one state of a platform on a machine: both would use the same people's uids",
+            expected="one state of a platform on a machine: both would use the same users' uids",
             fix=f"stop it and move it away: tidehub down --state {holder}; mv {holder} {holder}.before",
         )
 
@@ -181,7 +181,7 @@ def _lay_out(files: dict[str, Kept], fresh: Path, manifest: dict[str, Any]) -> N
 
 
 def _claim_uids(manifest: dict[str, Any], files: dict[str, Kept], places: Places) -> None:
-    """As root: people's uids are this platform's on this machine, or the restore does not happen."""
+    """As root: users' uids are this platform's on this machine, or the restore does not happen."""
     table = files.get(f"{STATE}private/people.sqlite")
     if not manifest.get("root") or table is None:
         return
@@ -191,7 +191,7 @@ def _claim_uids(manifest: dict[str, Any], files: dict[str, Kept], places: Places
             uids = [int(row[0]) for row in database.execute("SELECT number FROM people")]
     except sqlite3.Error as error:
         raise TidehubError(
-            f"the table of people in the backup is damaged: {error}", fix="restore an older backup"
+            f"the table of users in the backup is damaged: {error}", fix="restore an older backup"
         ) from error
     claims = UidClaims(places.state, str(manifest.get("platform")))
     for uid in uids:
@@ -199,7 +199,7 @@ def _claim_uids(manifest: dict[str, Any], files: dict[str, Kept], places: Places
             raise TidehubError(
                 f"uid {uid}, which owns files in the backup, belongs to another platform of this machine "
                 f"({claims.holder(uid)})",
-                expected="uids that only one platform uses: its people could read these files",
+                expected="uids that only one platform uses: its users could read these files",
                 fix="restore on another machine, or remove that platform with its homes first",
             )
     claims.settle(uids)

@@ -1,4 +1,4 @@
-"""What to do about a claim whose volume a cluster no longer knows."""
+"""What to do about a PVC whose volume a cluster no longer knows."""
 
 from __future__ import annotations
 

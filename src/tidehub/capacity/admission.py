@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from tidehub.capacity.changes import Changes
 from tidehub.capacity.ledger import Ledger
-from tidehub.capacity.queue import Admitted, Claim, Verdict, Waiting, never_fits
+from tidehub.capacity.queue import Admitted, Reservation, Verdict, Waiting, never_fits
 from tidehub.errors import TidehubError
 
 T = TypeVar("T")
@@ -48,10 +48,10 @@ class Entry:
 
     `ready` is called when its turn has come, `told` with place and reason whenever they change. `wanted` says whether
     it is still wanted, `limit` why its owner may not now; the answer of `limit` may depend on the owner and on the
-    kind and size of the claim, on nothing else.
+    kind and size of the reservation, on nothing else.
     """
 
-    claim: Claim
+    reservation: Reservation
     ready: Callable[[], None]
     wanted: Callable[[], bool] = _always
     limit: Callable[[], str | None] = _nothing_refused
@@ -78,54 +78,54 @@ class Admission:
 
     # --- what others ask ------------------------------------------------------------------------------
 
-    def admitted(self, claim_id: str) -> bool:
+    def admitted(self, reservation_id: str) -> bool:
         """Whether its turn has come."""
-        entry = self._entries.get(claim_id)
+        entry = self._entries.get(reservation_id)
         return entry is not None and entry.admitted
 
-    def waiting(self, claim_id: str) -> Waiting | None:
+    def waiting(self, reservation_id: str) -> Waiting | None:
         """Place and reason while it waits."""
-        entry = self._entries.get(claim_id)
+        entry = self._entries.get(reservation_id)
         return entry.waiting if entry is not None and not entry.admitted else None
 
-    def waited(self, claim_id: str) -> float:
+    def waited(self, reservation_id: str) -> float:
         """Seconds since it began to wait; 0 when it does not wait."""
-        entry = self._entries.get(claim_id)
+        entry = self._entries.get(reservation_id)
         if entry is None or entry.admitted:
             return 0.0
         return asyncio.get_running_loop().time() - entry.since
 
     def join(self, entry: Entry) -> None:
         """Begin to wait (once); `entry.ready` is called when the turn comes."""
-        if entry.claim.id in self._entries:
+        if entry.reservation.id in self._entries:
             return
         entry.since = asyncio.get_running_loop().time()
-        self._entries[entry.claim.id] = entry
+        self._entries[entry.reservation.id] = entry
         self._woken.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="admission")
 
-    async def turn(self, claim: Claim, told: Callable[[Waiting], None]) -> None:
-        """Return when the turn of `claim` has come. Giving up (cancelling) takes it out of the queue.
+    async def turn(self, reservation: Reservation, told: Callable[[Waiting], None]) -> None:
+        """Return when the turn of `reservation` has come. Giving up (cancelling) takes it out of the queue.
 
         Raises `NeverFits` when it could not run here even alone.
         """
-        self._ledger.check(claim)
+        self._ledger.check(reservation)
         came = asyncio.Event()
-        self.join(Entry(claim, ready=came.set, told=told))
+        self.join(Entry(reservation, ready=came.set, told=told))
         try:
             await came.wait()
         except BaseException:
-            await self.leave(claim.id)
+            await self.leave(reservation.id)
             raise
-        self._entries.pop(claim.id, None)
+        self._entries.pop(reservation.id, None)
 
-    async def leave(self, claim_id: str) -> None:
+    async def leave(self, reservation_id: str) -> None:
         """Give up waiting, or give back what was held."""
-        self._entries.pop(claim_id, None)
+        self._entries.pop(reservation_id, None)
         # A look that is under way may yet admit it; after that, no look asks for it any more.
         async with self._looking:
-            await asyncio.to_thread(self._ledger.release, claim_id)
+            await asyncio.to_thread(self._ledger.release, reservation_id)
 
     async def close(self) -> None:
         """Stop asking; what waits keeps its place in the ledger for the next start."""
@@ -170,7 +170,7 @@ class Admission:
     async def _queue(self, entries: list[Entry]) -> None:
         new = [entry for entry in entries if not entry.queued]
         if new:
-            await asyncio.to_thread(self._ledger.ask, *(entry.claim for entry in new))
+            await asyncio.to_thread(self._ledger.ask, *(entry.reservation for entry in new))
             for entry in new:
                 entry.queued = True
 
@@ -194,9 +194,9 @@ class Admission:
         began = time.thread_time()
         admitted = []
         for entry in asking:
-            if self._entries.get(entry.claim.id) is not entry:
-                continue  # it left meanwhile, and waits for this look to end before it gives its claim back
-            verdict = verdicts.get(entry.claim.id)
+            if self._entries.get(entry.reservation.id) is not entry:
+                continue  # it left meanwhile, and waits for this look to end before it gives its reservation back
+            verdict = verdicts.get(entry.reservation.id)
             entry.queued = verdict is not None
             if verdict is None:
                 self._woken.set()  # dropped, or the ledger is a new one: it is queued again at once
@@ -211,11 +211,11 @@ class Admission:
     async def _let_go(self, admitted: list[Entry]) -> None:
         came: set[str] = set()
         for entry in admitted:
-            owner = entry.claim.owner
+            owner = entry.reservation.owner
             # One look may admit several of one owner, whose limit the first of them may have reached.
             refused = self._call(entry.limit, entry) if owner in came else None
             if refused:
-                await asyncio.to_thread(self._ledger.release, entry.claim.id)
+                await asyncio.to_thread(self._ledger.release, entry.reservation.id)
                 entry.queued = False
                 self._tell(entry, Waiting(0, 0, refused))
             else:
@@ -228,15 +228,15 @@ class Admission:
         limits: dict[tuple[object, ...], str | None] = {}
         asking, dropped = [], []
         for entry in [entry for entry in self._entries.values() if not entry.admitted and which(entry)]:
-            claim = entry.claim
+            reservation = entry.reservation
             if not self._call(entry.wanted, entry):
-                del self._entries[claim.id]
+                del self._entries[reservation.id]
                 dropped.append(entry)
                 continue
-            size = (claim.owner, claim.kind, claim.memory, claim.cores)
+            size = (reservation.owner, reservation.kind, reservation.memory, reservation.cores)
             if size not in limits:
                 limits[size] = self._call(entry.limit, entry)
-            refused = limits[size] or never_fits(self._ledger.capacity, claim)
+            refused = limits[size] or never_fits(self._ledger.capacity, reservation)
             if refused:
                 dropped.append(entry)
                 self._tell(entry, Waiting(0, 0, refused))
@@ -249,13 +249,13 @@ class Admission:
         began = time.thread_time()
         for entry in dropped:
             if entry.queued:
-                self._ledger.release(entry.claim.id)
+                self._ledger.release(entry.reservation.id)
                 entry.queued = False
         self._seen = self._changes.mark()
-        new = [entry.claim for entry in asking if not entry.queued]
+        new = [entry.reservation for entry in asking if not entry.queued]
         if new:
             self._ledger.ask(*new)
-        verdicts = self._ledger.turns(entry.claim.id for entry in asking) if asking else {}
+        verdicts = self._ledger.turns(entry.reservation.id for entry in asking) if asking else {}
         return verdicts, time.thread_time() - began
 
     def _say(self, error: TidehubError) -> None:
@@ -277,5 +277,5 @@ class Admission:
         try:
             return function()
         except Exception as error:
-            self._log.error("Unforeseen fault about %s, which waits", entry.claim.id, exc_info=error)
+            self._log.error("Unforeseen fault about %s, which waits", entry.reservation.id, exc_info=error)
             return None

@@ -16,8 +16,8 @@ from tidehub.site.model.group_rules import GroupRule
 from tidehub.site.units import about_size, format_cores, format_size
 
 MIB = 2**20
-PEOPLE = 2
-"""People whose notebook servers a fitted site holds at once ..."""
+USERS = 2
+"""Users whose notebook servers a fitted site holds at once ..."""
 WORKERS = 2
 """... beside one cluster with this many default workers."""
 LEAST_NOTEBOOK = 256 * MIB
@@ -27,7 +27,7 @@ LEAST_DASK = 192 * MIB
 
 
 def capacity(machine_memory: int, site: Site) -> int:
-    """Bytes of `machine_memory` that may be guaranteed to people: all but `machine.reserve_memory`."""
+    """Bytes of `machine_memory` that may be guaranteed to users: all but `machine.reserve_memory`."""
     return max(0, machine_memory - site.machine.reserve_memory)
 
 
@@ -35,7 +35,7 @@ def impossible(site: Site, machine_memory: int, machine_cores: float) -> list[st
     """What can never start on a machine of `machine_memory` bytes and `machine_cores`, one sentence each."""
     room = capacity(machine_memory, site)
     machine = (
-        f"this machine has {about_size(room)} for people ({about_size(machine_memory)}, of which "
+        f"this machine has {about_size(room)} for users ({about_size(machine_memory)}, of which "
         f"machine.reserve_memory keeps {format_size(site.machine.reserve_memory)})"
     )
     found = []
@@ -79,7 +79,7 @@ def _impossible_dask(site: Site, room: int, machine: str, machine_cores: float, 
 def fit(site: Site, memory: int, cores: float) -> tuple[Site, list[str]]:
     """The site with its sizes shrunk to a machine of `memory` bytes and `cores`, and what was shrunk.
 
-    Two people with a notebook server each and one cluster of two default workers fit afterwards. Sizes shrink in
+    Two users with a notebook server each and one cluster of two default workers fit afterwards. Sizes shrink in
     proportion, never below what a server or a Dask process needs to start; a site that fits already is unchanged.
     """
     machine = site.machine
@@ -100,7 +100,7 @@ def fit(site: Site, memory: int, cores: float) -> tuple[Site, list[str]]:
     short = _needed(fitted) - capacity(memory, fitted)
     if short > 0:
         changed.append(
-            f"even so, two people and a cluster of two workers need {about_size(short)} more than this machine has: "
+            f"even so, two users and a cluster of two workers need {about_size(short)} more than this machine has: "
             "some of it will wait in the queue"
         )
     return fitted, changed
@@ -109,17 +109,17 @@ def fit(site: Site, memory: int, cores: float) -> tuple[Site, list[str]]:
 def _needed(site: Site) -> int:
     notebook = max(memory for _, memory, _ in _notebook_guarantees(site))
     if site.dask.engine == "none":
-        return PEOPLE * notebook
-    return PEOPLE * notebook + site.dask.scheduler.memory + WORKERS * site.dask.worker.memory.default
+        return USERS * notebook
+    return USERS * notebook + site.dask.scheduler.memory + WORKERS * site.dask.worker.memory.default
 
 
 def _ratio(site: Site, room: int) -> Fraction:
-    """The largest ratio, in thousandths, at which two people and a cluster fit in `room` bytes; 0 when none does."""
+    """The largest ratio, in thousandths, at which two users and a cluster fit in `room` bytes; 0 when none does."""
     dask = site.dask
     notebook = max(memory for _, memory, _ in _notebook_guarantees(site))
     for thousandths in range(1000, 0, -1):
         ratio = Fraction(thousandths, 1000)
-        needed = PEOPLE * _shrunk(notebook, ratio, LEAST_NOTEBOOK)
+        needed = USERS * _shrunk(notebook, ratio, LEAST_NOTEBOOK)
         if dask.engine != "none":
             needed += _shrunk(dask.scheduler.memory, ratio, LEAST_DASK)
             needed += WORKERS * _shrunk(dask.worker.memory.default, ratio, LEAST_DASK)

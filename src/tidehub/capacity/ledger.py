@@ -30,17 +30,17 @@ from tidehub.capacity.ledger_rows import (
     process_text,
     readable,
     text_or_bytes,
-    to_claim,
+    to_reservation,
 )
-from tidehub.capacity.queue import Admitted, Capacity, Claim, Held, Verdict, Waiting, decide, never_fits
+from tidehub.capacity.queue import Admitted, Capacity, Held, Reservation, Verdict, Waiting, decide, never_fits
 from tidehub.errors import TidehubError
 
 ABSENT_AFTER = 30.0
-"""Seconds without a question after which a waiting claim is passed over (it keeps its place)."""
+"""Seconds without a question after which a waiting reservation is passed over (it keeps its place)."""
 SEEN_AGAIN_AFTER = ABSENT_AFTER / 3
 """Seconds after which a question is written down again: writing each one would wake every other asker."""
 FORGOTTEN_AFTER = 600.0
-"""Seconds without a question after which `reconcile` drops a waiting claim."""
+"""Seconds without a question after which `reconcile` drops a waiting reservation."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS claims (
@@ -60,16 +60,16 @@ CREATE TABLE IF NOT EXISTS claims (
 
 
 class NeverFits(TidehubError):
-    """The claim is larger than what the machine can give, even alone."""
+    """The reservation is larger than what the machine can give, even alone."""
 
 
-class UnknownClaim(TidehubError):
-    """The claim is not in the ledger: it was released, or dropped because its process is gone."""
+class UnknownReservation(TidehubError):
+    """The reservation is not in the ledger: it was released, or dropped because its process is gone."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What is held: `memory` bytes, `cores`, the number of held claims by kind, and how many wait."""
+    """What is held: `memory` bytes, `cores`, the number of held reservations by kind, and how many wait."""
 
     memory: int
     cores: float
@@ -107,26 +107,26 @@ class Ledger:
                 on_damage(damaged)
                 db.executemany("DELETE FROM claims WHERE place = :place", damaged)
 
-    def ask(self, *claims: Claim) -> None:
-        """Queue `claims`, in this order. Asking again with the same id keeps its place (after a restart, say).
+    def ask(self, *reservations: Reservation) -> None:
+        """Queue `reservations`, in this order. Asking again with the same id keeps its place (after a restart, say).
 
         Raises `NeverFits` when one could not run here even alone; then none is queued.
         """
-        for claim in claims:
-            self.check(claim)
+        for reservation in reservations:
+            self.check(reservation)
         with self._transaction() as db:
-            for claim in claims:
-                self._insert(db, claim, WAITING, None)
+            for reservation in reservations:
+                self._insert(db, reservation, WAITING, None)
 
-    def check(self, claim: Claim) -> None:
-        """Raise `NeverFits` when `claim` could not run here even alone."""
-        never = never_fits(self.capacity, claim)
+    def check(self, reservation: Reservation) -> None:
+        """Raise `NeverFits` when `reservation` could not run here even alone."""
+        never = never_fits(self.capacity, reservation)
         if never:
             raise NeverFits(never, fix="choose less memory, or give the platform a larger machine")
 
     def turns(self, ids: Iterable[str]) -> dict[str, Verdict]:
-        """The verdicts on these claims, by id: `Admitted` (from then on it holds its memory and a start slot)
-        or `Waiting` with place and reason. A claim that was never asked for, or was dropped, has none.
+        """The verdicts on these reservations, by id: `Admitted` (from then on it holds its memory and a start slot)
+        or `Waiting` with place and reason. A reservation that was never asked for, or was dropped, has none.
 
         However many there are, this is one transaction that only reads, and another one that writes where somebody
         is admitted or must be noted as seen.
@@ -154,7 +154,7 @@ class Ledger:
         mine = [r for r in rows if r["state"] == WAITING and r["id"] in wanted]
         if db.execute("PRAGMA user_version").fetchone()[0]:
             return verdicts | {r["id"]: Waiting(1, 0, "the platform is being stopped") for r in mine}, []
-        held = [Held(to_claim(r), r["state"] == STARTING) for r in rows if r["state"] != WAITING]
+        held = [Held(to_reservation(r), r["state"] == STARTING) for r in rows if r["state"] != WAITING]
         queue = [
             r
             for r in rows
@@ -162,7 +162,7 @@ class Ledger:
         ]
         admit: set[str] = set()
         for row, verdict in zip(
-            queue, decide(self.capacity, held, [to_claim(r) for r in queue]), strict=True
+            queue, decide(self.capacity, held, [to_reservation(r) for r in queue]), strict=True
         ):
             if row["id"] in wanted:
                 verdicts[row["id"]] = verdict
@@ -177,26 +177,26 @@ class Ledger:
                 notes.append((WAITING, self._asker, now, row["place"]))
         return verdicts, notes
 
-    def launched(self, claim_id: str, process: Process | Mapping[str, Any]) -> None:
-        """Its process exists, and still occupies the start slot. Raises `UnknownClaim`."""
-        self._set_process(claim_id, process, None)
+    def launched(self, reservation_id: str, process: Process | Mapping[str, Any]) -> None:
+        """Its process exists, and still occupies the start slot. Raises `UnknownReservation`."""
+        self._set_process(reservation_id, process, None)
 
-    def started(self, claim_id: str, process: Process | Mapping[str, Any]) -> None:
-        """Its process is ready: the start slot is free for the next. Raises `UnknownClaim`."""
-        self._set_process(claim_id, process, RUNNING)
+    def started(self, reservation_id: str, process: Process | Mapping[str, Any]) -> None:
+        """Its process is ready: the start slot is free for the next. Raises `UnknownReservation`."""
+        self._set_process(reservation_id, process, RUNNING)
 
-    def adopt(self, claim: Claim, process: Process | Mapping[str, Any]) -> None:
+    def adopt(self, reservation: Reservation, process: Process | Mapping[str, Any]) -> None:
         """Enter a process that already runs (found again after a restart).
 
         It is never refused: its memory is in use.
         """
         with self._transaction() as db:
-            self._insert(db, claim, RUNNING, process_text(process))
+            self._insert(db, reservation, RUNNING, process_text(process))
 
-    def release(self, claim_id: str) -> None:
-        """The claim is over, or given up. Releasing what is not there is not an error."""
+    def release(self, reservation_id: str) -> None:
+        """The reservation is over, or given up. Releasing what is not there is not an error."""
         with self._transaction() as db:
-            db.execute("DELETE FROM claims WHERE id = ?", (claim_id,))
+            db.execute("DELETE FROM claims WHERE id = ?", (reservation_id,))
 
     def pause(self) -> None:
         """Admit nobody from now on: the platform stops, and what ends must not be started again."""
@@ -208,22 +208,22 @@ class Ledger:
         with self._transaction() as db:
             db.execute("PRAGMA user_version = 0")
 
-    def process(self, claim_id: str) -> dict[str, Any] | None:
-        """The process of a claim as `to_state()` wrote it; None where there is none."""
+    def process(self, reservation_id: str) -> dict[str, Any] | None:
+        """The process of a reservation as `to_state()` wrote it; None where there is none."""
         with self._transaction("DEFERRED") as db:
-            row = db.execute("SELECT process FROM claims WHERE id = ?", (claim_id,)).fetchone()
+            row = db.execute("SELECT process FROM claims WHERE id = ?", (reservation_id,)).fetchone()
         return json.loads(row["process"]) if row is not None and row["process"] is not None else None
 
     def processes(self) -> dict[str, dict[str, Any]]:
-        """Every process that is written down, by claim."""
+        """Every process that is written down, by reservation."""
         with self._transaction("DEFERRED") as db:
             rows = db.execute("SELECT id, process FROM claims WHERE process IS NOT NULL").fetchall()
         return {row["id"]: json.loads(row["process"]) for row in rows}
 
     def reconcile(self, alive: Callable[[dict[str, Any]], bool]) -> list[str]:
-        """Drop claims whose process is gone; gives their ids.
+        """Drop reservations whose process is gone; gives their ids.
 
-        `alive` gets a process as `to_state()` wrote it. Admitted claims without a process go when the process
+        `alive` gets a process as `to_state()` wrote it. Admitted reservations without a process go when the process
         that asked for them is gone, since nobody is left to start them; waiting ones when nobody asked for
         `FORGOTTEN_AFTER` seconds.
         """
@@ -233,11 +233,11 @@ class Ledger:
         gone = [(row["id"], row["process"], row["state"]) for row in rows if not self._stands(row, alive)]
         with self._transaction() as db:
             return [
-                claim_id
-                for claim_id, process, state in gone
+                reservation_id
+                for reservation_id, process, state in gone
                 if db.execute(
                     "DELETE FROM claims WHERE id = ? AND process IS ? AND state = ?",
-                    (claim_id, process, state),
+                    (reservation_id, process, state),
                 ).rowcount
             ]
 
@@ -257,16 +257,16 @@ class Ledger:
             waiting=len(rows) - len(held),
         )
 
-    def queue(self) -> list[tuple[Claim, Waiting]]:
-        """The waiting claims in order, each with its place and reason; for status pages."""
+    def queue(self) -> list[tuple[Reservation, Waiting]]:
+        """The waiting reservations in order, each with its place and reason; for status pages."""
         with self._transaction("DEFERRED") as db:
             rows = db.execute("SELECT * FROM claims ORDER BY place").fetchall()
-        held = [Held(to_claim(r), r["state"] == STARTING) for r in rows if r["state"] != WAITING]
-        claims = [to_claim(r) for r in rows if r["state"] == WAITING]
-        verdicts = decide(self.capacity, held, claims)
+        held = [Held(to_reservation(r), r["state"] == STARTING) for r in rows if r["state"] != WAITING]
+        reservations = [to_reservation(r) for r in rows if r["state"] == WAITING]
+        verdicts = decide(self.capacity, held, reservations)
         return [
-            (claim, verdict if isinstance(verdict, Waiting) else Waiting(1, 0, "about to start"))
-            for claim, verdict in zip(claims, verdicts, strict=True)
+            (reservation, verdict if isinstance(verdict, Waiting) else Waiting(1, 0, "about to start"))
+            for reservation, verdict in zip(reservations, verdicts, strict=True)
         ]
 
     def _stands(self, row: sqlite3.Row, alive: Callable[[dict[str, Any]], bool]) -> bool:
@@ -280,7 +280,9 @@ class Ledger:
         """Whether somebody asked for it in the last `seconds`; what was written in another boot says nothing now."""
         return bool(of_this_boot(row["asker"]) and 0 <= self._clock() - row["seen"] <= seconds)
 
-    def _insert(self, db: sqlite3.Connection, claim: Claim, state: str, process: str | None) -> None:
+    def _insert(
+        self, db: sqlite3.Connection, reservation: Reservation, state: str, process: str | None
+    ) -> None:
         db.execute(
             "INSERT INTO claims (id, kind, owner, memory, cores, start_slot, state, asker, seen, process)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
@@ -288,12 +290,12 @@ class Ledger:
             " state = CASE WHEN excluded.process IS NULL THEN state ELSE excluded.state END,"
             " process = COALESCE(excluded.process, process)",
             (
-                claim.id,
-                claim.kind,
-                claim.owner,
-                claim.memory,
-                claim.cores,
-                int(claim.start_slot),
+                reservation.id,
+                reservation.kind,
+                reservation.owner,
+                reservation.memory,
+                reservation.cores,
+                int(reservation.start_slot),
                 state,
                 self._asker,
                 self._clock(),
@@ -301,18 +303,24 @@ class Ledger:
             ),
         )
 
-    def _set_process(self, claim_id: str, process: Process | Mapping[str, Any], state: str | None) -> None:
+    def _set_process(
+        self, reservation_id: str, process: Process | Mapping[str, Any], state: str | None
+    ) -> None:
         with self._transaction() as db:
-            row = self._row(db, claim_id)
+            row = self._row(db, reservation_id)
             db.execute(
                 "UPDATE claims SET process = ?, state = ? WHERE id = ?",
-                (process_text(process), state or row["state"], claim_id),
+                (process_text(process), state or row["state"], reservation_id),
             )
 
-    def _row(self, db: sqlite3.Connection, claim_id: str) -> sqlite3.Row:
-        row: sqlite3.Row | None = db.execute("SELECT * FROM claims WHERE id = ?", (claim_id,)).fetchone()
+    def _row(self, db: sqlite3.Connection, reservation_id: str) -> sqlite3.Row:
+        row: sqlite3.Row | None = db.execute(
+            "SELECT * FROM claims WHERE id = ?", (reservation_id,)
+        ).fetchone()
         if row is None:
-            raise UnknownClaim(f"the claim {claim_id!r} is not in the ledger", fix="ask for it again")
+            raise UnknownReservation(
+                f"the reservation {reservation_id!r} is not in the ledger", fix="ask for it again"
+            )
         return row
 
     @contextmanager

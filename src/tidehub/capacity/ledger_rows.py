@@ -9,12 +9,12 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from tidehub.capacity.queue import Claim
+from tidehub.capacity.queue import Reservation
 from tidehub.system.processes import boot_id, start_ticks
 
 WAITING, STARTING, RUNNING = "waiting", "starting", "running"
 MOST_MEMORY = 2**50
-"""Bytes; a row that claims more is damaged, and would keep everybody waiting."""
+"""Bytes; a row that reservations more is damaged, and would keep everybody waiting."""
 MOST_CORES = 2**20
 
 
@@ -24,9 +24,11 @@ class Process(Protocol):
     def to_state(self) -> dict[str, Any]: ...
 
 
-def to_claim(row: sqlite3.Row) -> Claim:
-    """The claim that a row is about."""
-    return Claim(row["id"], row["kind"], row["owner"], row["memory"], row["cores"], bool(row["start_slot"]))
+def to_reservation(row: sqlite3.Row) -> Reservation:
+    """The reservation that a row is about."""
+    return Reservation(
+        row["id"], row["kind"], row["owner"], row["memory"], row["cores"], bool(row["start_slot"])
+    )
 
 
 def process_text(process: Process | Mapping[str, Any]) -> str:

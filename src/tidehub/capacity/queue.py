@@ -1,9 +1,9 @@
 """Who may start now, and who waits, on a machine with limited memory: a pure decision.
 
-First come, first served, and strictly so: once a claim waits for memory, nothing behind it takes memory that
-it could have used, so a large claim is never starved by small ones. One exception keeps clusters alive: each
+First come, first served, and strictly so: once a reservation waits for memory, nothing behind it takes memory that
+it could have used, so a large reservation is never starved by small ones. One exception keeps clusters alive: each
 kind of process (notebook, scheduler, worker) may have memory reserved, which the other kinds can never use;
-claims are served from their own kind's reserve even while another kind waits, because waiting for it
+reservations are served from their own kind's reserve even while another kind waits, because waiting for it
 would help nobody.
 
 Memory guarantees are never overcommitted. Cores are counted for information only: the kernel shares them.
@@ -37,7 +37,7 @@ class Capacity:
 
 
 @dataclass(frozen=True)
-class Claim:
+class Reservation:
     """One process that wants to run. `start_slot` says that its start is heavy enough to be counted."""
 
     id: str
@@ -50,22 +50,22 @@ class Claim:
 
 @dataclass(frozen=True)
 class Held:
-    """A claim that was admitted; `starting` while it still occupies a start slot."""
+    """A reservation that was admitted; `starting` while it still occupies a start slot."""
 
-    claim: Claim
+    reservation: Reservation
     starting: bool
 
 
 @dataclass(frozen=True)
 class Admitted:
-    """The claim may go."""
+    """The reservation may go."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """The claim waits:
+    """The reservation waits:
 
-    its `place` counts from 1, `ahead` how many come first, `reason` is a sentence for people.
+    its `place` counts from 1, `ahead` how many come first, `reason` is a sentence for users.
     """
 
     place: int
@@ -77,7 +77,7 @@ Verdict = Admitted | Waiting
 
 
 def capacity_of(memory: int, cores: float, *, reserved: Mapping[str, int] | None = None) -> Capacity:
-    """The capacity of a machine that gives `memory` bytes to people's processes and has `cores` cores.
+    """The capacity of a machine that gives `memory` bytes to users' processes and has `cores` cores.
 
     One process more than there are cores may be starting at once: a start waits for the disk now and then.
     """
@@ -85,10 +85,10 @@ def capacity_of(memory: int, cores: float, *, reserved: Mapping[str, int] | None
 
 
 def reserves(memory: int, *, notebook: int, scheduler: int, worker: int) -> dict[str, int]:
-    """What to reserve, given the largest claim of each kind in bytes: room for one of each.
+    """What to reserve, given the largest reservation of each kind in bytes: room for one of each.
 
     Without it, schedulers could fill the machine while all of their workers wait for each other. Where one of
-    each does not fit into `memory`, nothing is reserved: a reserve must never make a single claim
+    each does not fit into `memory`, nothing is reserved: a reserve must never make a single reservation
     impossible.
     """
     wanted = {NOTEBOOK: notebook, SCHEDULER: scheduler, WORKER: worker}
@@ -96,34 +96,34 @@ def reserves(memory: int, *, notebook: int, scheduler: int, worker: int) -> dict
     return wanted if sum(wanted.values()) <= memory else {}
 
 
-def never_fits(capacity: Capacity, claim: Claim) -> str | None:
-    """Why `claim` could not run here even alone, as a sentence; None when it could."""
-    others = sum(size for kind, size in capacity.reserved.items() if kind != claim.kind)
+def never_fits(capacity: Capacity, reservation: Reservation) -> str | None:
+    """Why `reservation` could not run here even alone, as a sentence; None when it could."""
+    others = sum(size for kind, size in capacity.reserved.items() if kind != reservation.kind)
     room = capacity.memory - others
-    if claim.memory <= room:
+    if reservation.memory <= room:
         return None
     kept = f" ({about_size(others)} of it are kept for other kinds of processes)" if others else ""
     return (
-        f"a {claim.kind} with {about_size(claim.memory)} of memory can never run here: "
+        f"a {reservation.kind} with {about_size(reservation.memory)} of memory can never run here: "
         f"this machine gives {about_size(capacity.memory)} in all{kept}"
     )
 
 
-def decide(capacity: Capacity, held: Sequence[Held], waiting: Sequence[Claim]) -> list[Verdict]:
-    """The verdict for each claim of `waiting`, which is in order of arrival."""
+def decide(capacity: Capacity, held: Sequence[Held], waiting: Sequence[Reservation]) -> list[Verdict]:
+    """The verdict for each reservation of `waiting`, which is in order of arrival."""
     room = _Room(capacity, held)
     verdicts: list[Verdict] = []
     passed_over = 0
-    for index, claim in enumerate(waiting):
+    for index, reservation in enumerate(waiting):
         place = index + 1 - passed_over
-        never = never_fits(capacity, claim)
+        never = never_fits(capacity, reservation)
         if never:
             # It cannot be served, so nobody waits behind it. Only a machine that became smaller has such
-            # claims.
+            # reservations.
             passed_over += 1
             verdicts.append(Waiting(place, place - 1, never))
             continue
-        reason = room.take(claim)
+        reason = room.take(reservation)
         if reason is None:
             passed_over += 1
             verdicts.append(Admitted())
@@ -141,22 +141,24 @@ class _Room:
         self._starting = 0
         self._blocked: set[str] = set()
         for item in held:
-            self._hold(item.claim)
+            self._hold(item.reservation)
             self._starting += item.starting
 
-    def take(self, claim: Claim) -> str | None:
-        """Give the claim its room, or say why it waits (and keep what it waits for from those behind)."""
+    def take(self, reservation: Reservation) -> str | None:
+        """Give the reservation its room, or say why it waits (and keep what it waits for from those behind)."""
         free = self._capacity.memory - sum(self._by_kind.values())
-        open_to_kind = max(0, free - self._unmet_of_others(claim.kind))
-        if claim.kind in self._blocked:
-            return self._memory_reason(claim, open_to_kind)
-        own = max(0, self._capacity.reserved.get(claim.kind, 0) - self._by_kind.get(claim.kind, 0))
+        open_to_kind = max(0, free - self._unmet_of_others(reservation.kind))
+        if reservation.kind in self._blocked:
+            return self._memory_reason(reservation, open_to_kind)
+        own = max(
+            0, self._capacity.reserved.get(reservation.kind, 0) - self._by_kind.get(reservation.kind, 0)
+        )
         available = min(own, open_to_kind) if self._blocked else open_to_kind
-        if claim.memory > available:
-            self._blocked.add(claim.kind)
-            return self._memory_reason(claim, open_to_kind)
-        self._hold(claim)
-        if not claim.start_slot:
+        if reservation.memory > available:
+            self._blocked.add(reservation.kind)
+            return self._memory_reason(reservation, open_to_kind)
+        self._hold(reservation)
+        if not reservation.start_slot:
             return None
         if self._starting >= self._capacity.starts:
             most = self._capacity.starts
@@ -164,8 +166,8 @@ class _Room:
         self._starting += 1
         return None
 
-    def _hold(self, claim: Claim) -> None:
-        self._by_kind[claim.kind] = self._by_kind.get(claim.kind, 0) + claim.memory
+    def _hold(self, reservation: Reservation) -> None:
+        self._by_kind[reservation.kind] = self._by_kind.get(reservation.kind, 0) + reservation.memory
 
     def _unmet_of_others(self, kind: str) -> int:
         return sum(
@@ -174,7 +176,7 @@ class _Room:
             if other != kind
         )
 
-    def _memory_reason(self, claim: Claim, open_to_kind: int) -> str:
+    def _memory_reason(self, reservation: Reservation, open_to_kind: int) -> str:
         free = f"{about_size(open_to_kind)} of {about_size(self._capacity.memory)} are free"
-        text = f"waiting for memory: needs {about_size(claim.memory)}, {free}"
-        return text if claim.memory > open_to_kind else f"{text} but were asked for earlier"
+        text = f"waiting for memory: needs {about_size(reservation.memory)}, {free}"
+        return text if reservation.memory > open_to_kind else f"{text} but were asked for earlier"

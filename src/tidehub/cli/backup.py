@@ -26,7 +26,7 @@ def backup(
     site: SiteFile = None,
     output: Output = None,
     no_homes: Annotated[
-        bool, typer.Option("--no-homes", help="On one machine: leave people's files out.")
+        bool, typer.Option("--no-homes", help="On one machine: leave users' files out.")
     ] = False,
     no_database: Annotated[
         bool, typer.Option("--no-database", help="On a cluster: leave the hub's database out.")
@@ -39,7 +39,7 @@ def backup(
 ) -> None:
     """Copy into one private file what a platform cannot make again, while it runs or not.
 
-    Of one machine: databases, keys and people's files. Of a cluster: the hub's database, keys, values, Helm's records,
+    Of one machine: databases, keys and users' files. Of a cluster: the hub's database, keys, values, Helm's records,
     and which volume is whose home; the files on these volumes are saved by the storage's own snapshots. The site file
     and the secrets beside it are in it when FILE is given, and always for a cluster.
 
@@ -71,7 +71,7 @@ def _of_machine(
     return {
         "file": str(path),
         "target": "machine",
-        "people": made.people,
+        "people": made.users,
         "homes": made.homes,
         "warnings": list(made.warnings),
     }

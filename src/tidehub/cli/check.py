@@ -1,4 +1,4 @@
-"""`tidehub check`: a person's path through the front door of a running platform."""
+"""`tidehub check`: a user's path through the front door of a running platform."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def check(
     on: TargetOption = None,
     site: SiteOption = None,
 ) -> None:
-    """Goes a person's path through a running platform: login, server, notebook cell, Dask cluster, dashboard.
+    """Goes a user's path through a running platform: login, server, notebook cell, Dask cluster, dashboard.
 
-    Where people sign in at a real identity provider, give a hub API token on standard input or in
+    Where users sign in at a real identity provider, give a hub API token on standard input or in
     TIDEHUB_CHECK_TOKEN; everything but the login itself is then checked.
     """
     # Imported here, so that the other commands do not pay for it.

@@ -1,4 +1,4 @@
-"""Output for a person: moving progress on a terminal, plain lines without control characters elsewhere."""
+"""Output for a user: moving progress on a terminal, plain lines without control characters elsewhere."""
 
 from __future__ import annotations
 

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 def down(
     state: State = None,
-    now: Annotated[
-        bool, typer.Option("--now", help="Kill instead of waiting for people's processes.")
-    ] = False,
+    now: Annotated[bool, typer.Option("--now", help="Kill instead of waiting for users' processes.")] = False,
     keep: Annotated[
         bool,
         typer.Option(
@@ -26,7 +24,7 @@ def down(
         ),
     ] = False,
 ) -> None:
-    """Stop the platform: people's servers and clusters, then its parts. Files, accounts and databases stay."""
+    """Stop the platform: users' servers and clusters, then its parts. Files, accounts and databases stay."""
     from tidehub.errors import UsageError
     from tidehub.local.places import Places
     from tidehub.local.supervisor.client import anything_to_stop, leave_platform, stop_platform
@@ -47,7 +45,7 @@ def down(
         print_lines(
             [
                 "Stopped. What stays:",
-                f"  files of people  {places.homes}",
+                f"  files of users  {places.homes}",
                 f"  databases        {places.private}",
                 f"  logs             {places.logs}",
             ]

@@ -1,4 +1,4 @@
-"""`tidehub logs`: what the parts, people's servers and clusters wrote."""
+"""`tidehub logs`: what the parts, users' servers and clusters wrote."""
 
 from __future__ import annotations
 

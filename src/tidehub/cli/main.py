@@ -1,4 +1,4 @@
-"""The `tidehub` command: which commands there are, and how their errors reach a person."""
+"""The `tidehub` command: which commands there are, and how their errors reach a user."""
 
 from __future__ import annotations
 

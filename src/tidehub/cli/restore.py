@@ -49,7 +49,7 @@ def restore(
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring back what a backup holds: people, tokens, keys, files or their volumes. Nothing is overwritten.
+    """Bring back what a backup holds: users, tokens, keys, files or their volumes. Nothing is overwritten.
 
     A backup knows which of the two targets it was taken from, and goes back there. On a cluster this makes the claims
     and the hub's database; `tidehub deploy` then installs the rest.
@@ -97,7 +97,7 @@ def _refuse_options(target: str, given: dict[str, object]) -> None:
 
 def _machine_lines(done: Restored) -> list[str]:
     homes = "" if done.homes else "; their files are not in the backup"
-    who = "1 person" if done.people == 1 else f"{done.people} people"
+    who = "1 user" if done.users == 1 else f"{done.users} users"
     return [
         f"{done.state}: {who}, their tokens and the platform's keys are back{homes}.",
         *(f"wrote {path}" for path in done.site_files),

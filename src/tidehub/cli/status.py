@@ -25,10 +25,10 @@ def _trial_accounts(places: Places, found: Mapping[str, object]) -> list[str]:
     names = [part.get("name") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
     if "identity" not in names:
         return []
-    from tidehub.identity.demo_accounts import PEOPLE
+    from tidehub.identity.demo_accounts import USERS
     from tidehub.local.identity_files import trial_passwords
 
-    about = {person.username: person.part for person in PEOPLE}
+    about = {user.username: user.part for user in USERS}
     try:
         passwords = trial_passwords(places)
     except TidehubError as error:

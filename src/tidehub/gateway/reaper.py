@@ -96,7 +96,7 @@ class HubUnreachable(TidehubError):
     """The hub does not say who has a server."""
 
 
-async def people_with_servers(
+async def users_with_servers(
     session: aiohttp.ClientSession, hub_api_url: str, token: str
 ) -> dict[str, tuple[str, ...] | None]:
     """Who has a server that runs, starts or stops, as the hub says (`GET /users?state=active`), and their groups;
@@ -106,7 +106,7 @@ async def people_with_servers(
     """
     headers = {"Authorization": f"token {token}", "Accept": "application/jupyterhub-pagination+json"}
     timeout = aiohttp.ClientTimeout(total=20)
-    people: dict[str, tuple[str, ...] | None] = {}
+    users: dict[str, tuple[str, ...] | None] = {}
     offset = 0
     try:
         while True:
@@ -117,10 +117,10 @@ async def people_with_servers(
                 if answer.status != 200:
                     raise HubUnreachable(f"the hub answered {answer.status} when asked who has a server")
                 page: Any = await answer.json()
-            people |= {user["name"]: _groups(user) for user in page["items"]}
+            users |= {user["name"]: _groups(user) for user in page["items"]}
             following = page["_pagination"]["next"]
             if not following:
-                return people
+                return users
             offset = int(following["offset"])
     except (_TIMEOUT, aiohttp.ClientError, KeyError, TypeError, ValueError) as error:
         raise HubUnreachable(f"the hub does not say who has a server: {type(error).__name__}") from error
@@ -147,7 +147,7 @@ async def reap(backend: Any, orphans: Orphans) -> None:
     present: dict[str, tuple[str, ...] | None] | None = None
     try:
         if clusters:
-            present = await people_with_servers(
+            present = await users_with_servers(
                 backend.session, backend.settings.hub_api_url, backend.reaper_token
             )
     except HubUnreachable as error:

@@ -31,7 +31,7 @@ def new_sub() -> str:
 
 @dataclass(frozen=True)
 class Account:
-    """One person. `entitlements` are AARC URNs; `sub` is drawn once and never reused."""
+    """One user. `entitlements` are AARC URNs; `sub` is drawn once and never reused."""
 
     username: str
     name: str
@@ -93,7 +93,7 @@ class AccountStore:
         return self.database.state_dir
 
     def add(self, account: Account, password: str) -> None:
-        """Add a person. Raises `UsageError` for a taken name or subject, or a password below 8 characters."""
+        """Add a user. Raises `UsageError` for a taken name or subject, or a password below 8 characters."""
         self.add_hashed(account, hash_password(checked_password(password)))
 
     def add_hashed(self, account: Account, password_hash: str) -> None:
@@ -152,7 +152,7 @@ class AccountStore:
         self._change(username, "assurance", json.dumps(list(assurance)))
 
     def set_password_hash(self, username: str, password_hash: str) -> None:
-        """Replace a password by the result of `passwords.hash_password`; sign the person out everywhere."""
+        """Replace a password by the result of `passwords.hash_password`; sign the user out everywhere."""
         self._change(username, "password_hash", password_hash, sign_out=True)
 
     def _change(self, username: str, column: str, value: str, *, sign_out: bool = False) -> None:
@@ -186,7 +186,7 @@ class AccountStore:
 
 
 def canonical(username: str) -> str:
-    """The one spelling of what a person typed as their name."""
+    """The one spelling of what a user typed as their name."""
     return username.strip().lower()
 
 

@@ -32,7 +32,7 @@ _BY_SCOPE: dict[str, Callable[[Account], Claims]] = {
 def userinfo(account: Account, scopes: Collection[str]) -> Claims:
     """Everything userinfo says. Lists stay lists even with one value: EGI's are multi-valued.
 
-    A person without any entitlement gets no entitlement claim at all, as at EGI.
+    A user without any entitlement gets no entitlement claim at all, as at EGI.
     """
     claims: Claims = {"sub": account.sub}
     for scope, select in _BY_SCOPE.items():

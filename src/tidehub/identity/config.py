@@ -136,7 +136,7 @@ class IdentityConfig(_Strict):
 
     @property
     def secure(self) -> bool:
-        """Whether people reach the provider by https."""
+        """Whether users reach the provider by https."""
         return self.issuer.startswith("https://")
 
     def refuse_public_use(self) -> None:

@@ -1,4 +1,4 @@
-"""The provider's state in sqlite: what people, browsers and clients hold survives `kill -9`."""
+"""The provider's state in sqlite: what users, browsers and clients hold survives `kill -9`."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Database:
             raise TidehubError(
                 f"The identity provider's database cannot be used: {error}.",
                 where=Place(str(path)),
-                fix="restore it from a backup, or move it away: accounts are made anew, people sign in again",
+                fix="restore it from a backup, or move it away: accounts are made anew, users sign in again",
             ) from None
 
     def _prepare(self) -> None:

@@ -22,19 +22,19 @@ _GROUP_URN = re.compile(
     r"(?P<group>urn:[^#]+?:group:[^#]+?)(?::role=(?P<role>[^:#]+))?(?P<authority>#[^#]+)?", re.IGNORECASE
 )
 
-# Check-In's own level and the REFEDS ones (https://refeds.org/assurance) for people of a university.
+# Check-In's own level and the REFEDS ones (https://refeds.org/assurance) for users of a university.
 _ASSURANCE = (
     "https://aai.egi.eu/LoA#Substantial",
     "https://refeds.org/assurance",
     "https://refeds.org/assurance/ID/unique",
     "https://refeds.org/assurance/IAP/low",
 )
-# A capability (AARC-G027): real people carry such values beside their groups; no rule may trip on it.
+# A capability (AARC-G027): real users carry such values beside their groups; no rule may trip on it.
 _CAPABILITY = "urn:mace:egi.eu:res:rcauth#aai.egi.eu"
 
 
 @dataclass(frozen=True)
-class DemoPerson:
+class DemoUser:
     """Who a trial account stands for; `part` is the one line that tells the operator."""
 
     username: str
@@ -43,19 +43,19 @@ class DemoPerson:
     affiliation: str = "member"
 
 
-PEOPLE = (
-    DemoPerson("alice", "Alice Atlantis", "member of the site's group", "faculty"),
-    DemoPerson("bob", "Bob Baltic", "member of the site's group", "student"),
-    DemoPerson("olga", "Olga Ocean", "member who also operates machines"),
-    DemoPerson("ada", "Ada Adriatic", "member and administrator of the group", "staff"),
-    DemoPerson("rita", "Rita Rhine", "holds a role in the group, but is not a member"),
-    DemoPerson("nora", "Nora Nordsee", "member of another group only"),
+USERS = (
+    DemoUser("alice", "Alice Atlantis", "member of the site's group", "faculty"),
+    DemoUser("bob", "Bob Baltic", "member of the site's group", "student"),
+    DemoUser("olga", "Olga Ocean", "member who also operates machines"),
+    DemoUser("ada", "Ada Adriatic", "member and administrator of the group", "staff"),
+    DemoUser("rita", "Rita Rhine", "holds a role in the group, but is not a member"),
+    DemoUser("nora", "Nora Nordsee", "member of another group only"),
 )
 """The trial accounts in the order to show them."""
 
 
 def demo_entitlements(group: str, *, admin_group: str | None = None) -> dict[str, tuple[str, ...]]:
-    """What each trial person is entitled to, by user name, for a site that requires `group`.
+    """What each trial user is entitled to, by user name, for a site that requires `group`.
 
     `group` is an AARC entitlement (AARC-G069) or, for other providers, any plain group name, taken as it is.
     Where `group` names no role, a role holder may count as a member: the site's rule decides.
@@ -81,7 +81,7 @@ def ensure_demo_accounts(
 ) -> dict[str, str]:
     """Make the missing trial accounts for `group` and return every trial password by user name.
 
-    `assurance` is what the site asks for; every account has it beside the levels of a university's people.
+    `assurance` is what the site asks for; every account has it beside the levels of a university's users.
 
     The passwords also stay readable in `demo-accounts.json` (0600) of the private state, so that a later `up`
     can show them again. For the same groups, a second call changes nothing, not even entitlements changed
@@ -90,28 +90,22 @@ def ensure_demo_accounts(
     group = group or DEFAULT_GROUP
     levels = tuple(dict.fromkeys((*_ASSURANCE, *assurance)))
     kept = _read(store.state_dir)
-    passwords = {
-        person.username: kept.passwords.get(person.username) or generate_password() for person in PEOPLE
-    }
+    passwords = {user.username: kept.passwords.get(user.username) or generate_password() for user in USERS}
     wanted = _Kept(group, admin_group, passwords, assurance)
     if kept != wanted:
         # Written first: killed right after this, the next call finds the passwords and makes the accounts.
         _write(store.state_dir, wanted)
     regroup = (kept.group, kept.admin_group, kept.assurance) != (group, admin_group, assurance)
     existing = {account.username for account in store.all()}
-    stale = [
-        person
-        for person in PEOPLE
-        if person.username not in existing or person.username not in kept.passwords
-    ]
+    stale = [user for user in USERS if user.username not in existing or user.username not in kept.passwords]
     with ThreadPoolExecutor(max_workers=2) as pool:
-        hashes = pool.map(hash_password, [passwords[person.username] for person in stale])
-        hashed = dict(zip((person.username for person in stale), hashes, strict=True))
+        hashes = pool.map(hash_password, [passwords[user.username] for user in stale])
+        hashed = dict(zip((user.username for user in stale), hashes, strict=True))
     entitlements = demo_entitlements(group, admin_group=admin_group)
-    for person in PEOPLE:
-        username = person.username
+    for user in USERS:
+        username = user.username
         if username not in existing:
-            store.add_hashed(_account(person, entitlements[username], levels), hashed[username])
+            store.add_hashed(_account(user, entitlements[username], levels), hashed[username])
             continue
         if username in hashed:
             store.set_password_hash(username, hashed[username])
@@ -160,19 +154,19 @@ def _write(state_dir: Path, kept: _Kept) -> None:
     write_private(state_dir / FILE_NAME, json.dumps(data, indent=2) + "\n")
 
 
-def _account(person: DemoPerson, entitlements: tuple[str, ...], assurance: tuple[str, ...]) -> Account:
+def _account(user: DemoUser, entitlements: tuple[str, ...], assurance: tuple[str, ...]) -> Account:
     return Account(
-        username=person.username,
-        name=person.name,
-        email=f"{person.username}@demo.example.org",
+        username=user.username,
+        name=user.name,
+        email=f"{user.username}@demo.example.org",
         entitlements=entitlements,
-        affiliation=(f"{person.affiliation}@demo.example.org",),
+        affiliation=(f"{user.affiliation}@demo.example.org",),
         assurance=assurance,
     )
 
 
 def _as_held(group: str) -> str:
-    """A rule may have a `:*` (this group and all below it); a person's membership names one group."""
+    """A rule may have a `:*` (this group and all below it); a user's membership names one group."""
     return group.replace(":group:*", f":group:{_ANY_GROUP}").replace(":*", "")
 
 

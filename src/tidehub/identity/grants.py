@@ -1,4 +1,4 @@
-"""Codes and tokens: what a signed-in person granted to the hub, as oauthlib asks about it.
+"""Codes and tokens: what a signed-in user granted to the hub, as oauthlib asks about it.
 
 One grant is the family of a code and all tokens that follow from it. The database holds only digests of codes and
 tokens, which are random. All times are epoch seconds.

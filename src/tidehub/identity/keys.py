@@ -42,7 +42,7 @@ class SigningKey:
             raise TidehubError(
                 "The file of the signing key is damaged.",
                 where=Place(str(path)),
-                fix="restore it from a backup, or remove it: a new key is made, and people sign in again",
+                fix="restore it from a backup, or remove it: a new key is made, and users sign in again",
             ) from None
         self._private = private
 

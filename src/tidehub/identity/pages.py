@@ -1,4 +1,4 @@
-"""The pages that people see, and the headers that protect them."""
+"""The pages that users see, and the headers that protect them."""
 
 from __future__ import annotations
 

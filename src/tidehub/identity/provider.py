@@ -112,7 +112,7 @@ class Provider:
         return str(request["redirect_uri"])
 
     def way_back(self, parameters: Parameters, session: Session) -> str:
-        """Where the browser of a signed-in person goes, with a code. Raises `OAuth2Error`."""
+        """Where the browser of a signed-in user goes, with a code. Raises `OAuth2Error`."""
         headers, _, _ = self.server.create_authorization_response(
             self._authorization(parameters), credentials={"session": session}
         )

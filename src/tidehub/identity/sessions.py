@@ -33,7 +33,7 @@ class Sessions:
     def begin(self, sub: str, now: float, *, replaces: str | None = None) -> tuple[str, Session]:
         """A new session and its cookie value, after a password was right.
 
-        The session behind the cookie `replaces` ends; for the same person its `sid` lives on, so that signing out
+        The session behind the cookie `replaces` ends; for the same user its `sid` lives on, so that signing out
         later reaches everything granted before.
         """
         cookie = secrets.token_urlsafe(32)

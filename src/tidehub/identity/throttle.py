@@ -76,7 +76,7 @@ class Throttle:
 
 
 def in_words(seconds: float) -> str:
-    """A wait for people: "12 seconds", "3 minutes"; rounded up, never "0 seconds"."""
+    """A wait for users: "12 seconds", "3 minutes"; rounded up, never "0 seconds"."""
     whole = max(1, math.ceil(seconds))
     if whole < 120:
         return "1 second" if whole == 1 else f"{whole} seconds"
@@ -97,7 +97,7 @@ def _failures(connection: sqlite3.Connection, key: str, limit: Limit, now: float
 
 
 def _account_key(username: str) -> str:
-    # A digest, because people type passwords into the name field, and names may be any length.
+    # A digest, because users type passwords into the name field, and names may be any length.
     return "account:" + hashlib.sha256(canonical(username).encode()).hexdigest()
 
 

@@ -37,7 +37,7 @@ class Opens(Protocol):
 
 @dataclass(frozen=True)
 class Front:
-    """The front door. `public_url` is what people type, with the base path and a closing slash."""
+    """The front door. `public_url` is what users type, with the base path and a closing slash."""
 
     listen: str
     port: int

@@ -256,7 +256,7 @@ def _entries(value: Any) -> dict[str, Any] | None:
 
 
 def server_name(claim: str) -> str:
-    """`server:alice:gpu` as people say it: `alice/gpu`, or `alice` for the one without a name."""
+    """`server:alice:gpu` as users say it: `alice/gpu`, or `alice` for the one without a name."""
     _, user, server = claim.split(":", 2)
     return f"{user}/{server}" if server else user
 

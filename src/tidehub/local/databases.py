@@ -34,8 +34,8 @@ def _remedies(places: Places) -> dict[Path, str]:
     """What to do about each file when there is no backup."""
     away = _AWAY
     return {
-        places.hub_database: f"{away} people log in anew, and shares and tokens of the hub are lost; files stay",
-        places.people: "Without one nobody knows which uid owns which home: make the table anew only together "
+        places.hub_database: f"{away} users log in anew, and shares and tokens of the hub are lost; files stay",
+        places.users: "Without one nobody knows which uid owns which home: make the table anew only together "
         f"with new homes (move {places.homes} away too)",
         places.gateway_database: f"{away} running clusters are lost",
     }
@@ -64,10 +64,10 @@ def ledger_damage(places: Places, warn: Callable[[str], None]) -> Callable[[list
     return _keep(places, "ledger", "the ledger of memory", warn)
 
 
-def mend_people(places: Places, isolation: Isolation, warn: Callable[[str], None]) -> None:
+def mend_users(places: Places, isolation: Isolation, warn: Callable[[str], None]) -> None:
     """Take damaged lines out of the table of started processes; name entries of users that cannot be used."""
     isolation.mend(_keep(places, "launches", "the table of started processes", warn))
-    for words in isolation.people.damaged():
+    for words in isolation.users.damaged():
         warn(f"{words}. This user cannot start anything until the table is restored from a backup")
 
 

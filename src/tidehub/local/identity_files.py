@@ -184,7 +184,7 @@ _DO: dict[str, Callable[[Mapping[str, Any]], Any]] = {"make": _make, "show": _sh
 
 
 def main() -> int:
-    """Answer one question. Faults that a person can act on are answers too."""
+    """Answer one question. Faults that a user can act on are answers too."""
     question = json.load(sys.stdin)
     try:
         answer = {"answer": _DO[question["do"]](question)}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tidehub.identity.demo_accounts import PEOPLE
+from tidehub.identity.demo_accounts import USERS
 from tidehub.local.hub.settings import LoginEndpoints
 from tidehub.local.identity_files import make_trial_accounts
 from tidehub.local.parts import Setting
@@ -41,7 +41,7 @@ def prepare_identity(setting: Setting, *, allow_public: bool) -> DemoLogin:
             "post_logout_redirect_uris": [front.public_url, f"{front.public_url}hub/login"],
         },
         "allow_public": allow_public,
-        # Addresses of the operator's own proxies are not people: throttling looks behind them.
+        # Addresses of the operator's own proxies are not users: throttling looks behind them.
         "trusted_proxies": list(setting.site.machine.trusted_proxies),
     }
     write_for_part(places.identity_config, json.dumps(config, indent=2) + "\n", service.gid)
@@ -56,7 +56,7 @@ def prepare_identity(setting: Setting, *, allow_public: bool) -> DemoLogin:
         endpoints=LoginEndpoints(
             service_name="a demo account of this machine",
             issuer=issuer,
-            # Its address changes with the port, its people do not.
+            # Its address changes with the port, its users do not.
             realm="the embedded identity provider",
             issuer_in_answers=True,
             jwks_url=f"{inside}/jwks",
@@ -67,5 +67,5 @@ def prepare_identity(setting: Setting, *, allow_public: bool) -> DemoLogin:
             client_id=CLIENT_ID,
         ),
         passwords=passwords,
-        parts={person.username: person.part for person in PEOPLE},
+        parts={user.username: user.part for user in USERS},
     )

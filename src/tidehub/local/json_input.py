@@ -1,4 +1,4 @@
-"""JSON that people send, read with bounds: what passes can be stored by any database and read again (pure)."""
+"""JSON that users send, read with bounds: what passes can be stored by any database and read again (pure)."""
 
 from __future__ import annotations
 

@@ -25,10 +25,10 @@ class Missing:
 
 def missing_parts(places: Places, *, own_hub_database: bool) -> list[Missing]:
     """What this state has lost; nothing for one that was never set up. `own_hub_database`: it is not on PostgreSQL."""
-    people = _users(places)
+    users = _users(places)
     homes = _has_entries(places)
     hub = places.hub_database.exists()
-    others = places.secrets.exists() or places.people.exists() or hub or homes
+    others = places.secrets.exists() or places.users.exists() or hub or homes
     found = []
     if others and not places.id_file.exists():
         found.append(
@@ -46,7 +46,7 @@ def missing_parts(places: Places, *, own_hub_database: bool) -> list[Missing]:
                 "the databases cannot be read any more",
             )
         )
-    if not places.people.exists() and homes:
+    if not places.users.exists() and homes:
         found.append(
             Missing(
                 "people.sqlite",
@@ -54,7 +54,7 @@ def missing_parts(places: Places, *, own_hub_database: bool) -> list[Missing]:
                 "could be given to another user, who could then read the first one's files",
             )
         )
-    if own_hub_database and not hub and (people or homes):
+    if own_hub_database and not hub and (users or homes):
         found.append(
             Missing(
                 "hub.sqlite",
@@ -62,8 +62,8 @@ def missing_parts(places: Places, *, own_hub_database: bool) -> list[Missing]:
                 "identity provider, and running servers would be ended",
             )
         )
-    if people and not homes:
-        found.append(Missing("homes", f"{people} users would find empty homes in {places.homes}"))
+    if users and not homes:
+        found.append(Missing("homes", f"{users} users would find empty homes in {places.homes}"))
     return found
 
 
@@ -88,11 +88,11 @@ def refuse_missing(places: Places, accepted: Iterable[str], *, own_hub_database:
 
 
 def _users(places: Places) -> int:
-    """How many users the table of people knows; 0 where it cannot be read, which is told elsewhere."""
-    if not places.people.exists():
+    """How many users the table of users knows; 0 where it cannot be read, which is told elsewhere."""
+    if not places.users.exists():
         return 0
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(places.people))}?mode=ro", uri=True)) as table:
+        with closing(sqlite3.connect(f"file:{quote(str(places.users))}?mode=ro", uri=True)) as table:
             return int(table.execute("SELECT count(*) FROM people WHERE removed = 0").fetchone()[0])
     except sqlite3.Error:
         return 0

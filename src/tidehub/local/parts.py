@@ -40,7 +40,7 @@ _INHERITED = (
 
 @dataclass(frozen=True)
 class Service:
-    """The identity of parts that need no rights over people's processes. None means the operator's own."""
+    """The identity of parts that need no rights over users' processes. None means the operator's own."""
 
     uid: int | None
     gid: int | None

@@ -60,7 +60,7 @@ class Places:
         self.private = state / "private"
         """0700: databases, secrets, rendered configurations, lock."""
         self.homes = state / "homes"
-        """0711: one directory a person, 0700, owned by the person."""
+        """0711: one directory a user, 0700, owned by the user."""
         self.logs = state / "logs"
         """0700: one file a part."""
         self.server_logs = self.logs / "servers"
@@ -74,7 +74,7 @@ class Places:
         self.gateway_database = self.private / "gateway.sqlite"
         self.gateway_config = self.private / "gateway.json"
         self.ledger = self.private / "ledger.sqlite"
-        self.people = self.private / "people.sqlite"
+        self.users = self.private / "people.sqlite"
         self.secrets = self.private / "secrets.json"
         self.platform = self.private / "platform.json"
         self.lock = self.private / "lock"
@@ -268,7 +268,7 @@ class Places:
             if not mode & stat.S_IXOTH:
                 raise TidehubError(
                     f"{parent} (mode {stat.S_IMODE(mode):04o}) lets no other user through, "
-                    f"so people could not reach their homes in {self.homes}",
+                    f"so users could not reach their homes in {self.homes}",
                     expected="every directory above the state to be passable (o+x)",
                     fix=f"choose a place such as /var/lib/tidehub with --state, or run: chmod o+x {parent}",
                 )

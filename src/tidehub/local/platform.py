@@ -28,17 +28,16 @@ from tidehub.local.databases import (
     check_databases,
     check_hub_database,
     hub_database_url,
-    mend_people,
+    mend_users,
     open_ledger,
 )
 from tidehub.local.front.proxy import FrontDoor
 from tidehub.local.hub.settings import HubSettings, LoginEndpoints
 from tidehub.local.identity_part import DemoLogin, prepare_identity
 from tidehub.local.isolation import Isolation, choose_isolation
-from tidehub.local.isolation.people import proxy_uid, services_uid
 from tidehub.local.isolation.systemd import ensure_users_scope, move_to_users_scope
+from tidehub.local.isolation.users import proxy_uid, services_uid
 from tidehub.local.machine import machine_cores, machine_memory
-from tidehub.local.people_on_machine import end_betrayed, end_everybody, observe
 from tidehub.local.places import Places
 from tidehub.local.preparation import Brought, bring_software, fitted, front_door_of, site_of, with_demo
 from tidehub.local.secrets import load_secrets
@@ -49,6 +48,7 @@ from tidehub.local.software.own import check_startable, source_digest
 from tidehub.local.supervisor.listeners import Listeners
 from tidehub.local.supervisor.platform import Platform, Prepare, Say, UpOptions
 from tidehub.local.unsupported import refuse_unsupported
+from tidehub.local.users_on_machine import end_betrayed, end_everybody, observe
 from tidehub.login.endpoints import find_endpoints
 from tidehub.login.entitled import largest_servers
 from tidehub.secrets.secret import Secret
@@ -116,7 +116,7 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
             ensure_users_scope(places.platform_id)
             isolation = choose_isolation(places)
             listeners.shelter()
-            mend_people(places, isolation, say.warn)
+            mend_users(places, isolation, say.warn)
             standing = _Standing(places, listeners, front, door, ports, isolation)
             return _compose(standing, site, brought, options, say)
     except BaseException:
@@ -309,7 +309,7 @@ def _hub_database(setting: parts.Setting) -> str:
 
 
 def closing_lines(setting: parts.Setting, login: DemoLogin | None, gaps: Sequence[str]) -> list[str]:
-    """What the person who ran `up` reads in the end."""
+    """What the user who ran `up` reads in the end."""
     lines = [f"{setting.site.site.name} is at {setting.front.public_url}"]
     if login and writes_to_journal():
         lines += [

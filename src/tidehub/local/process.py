@@ -79,7 +79,7 @@ def run(
 
     `on_line` is called from another thread with each redacted line of standard error. With `uid` (root only)
     the program runs as that user with no other groups. The program has a process group of its own, which is
-    killed when the deadline passes or the person presses Ctrl-C, or when it writes more than `most` characters.
+    killed when the deadline passes or the user presses Ctrl-C, or when it writes more than `most` characters.
 
     Raises `ProgramFailed`, also for a program that does not exist or takes too long.
     """

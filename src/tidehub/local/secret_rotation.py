@@ -45,7 +45,7 @@ def rotate_in_state(
     """A new value for one of the platform's own secrets.
 
     A key whose old value stays second may be replaced at any time: it is read at the next start. Any other is refused
-    while the platform runs, and after a crash that left people's processes behind. Raises `UsageError` (no such
+    while the platform runs, and after a crash that left users' processes behind. Raises `UsageError` (no such
     secret, a price that was not accepted), `TidehubError`.
     """
     declared = find(name, Kept.STATE)

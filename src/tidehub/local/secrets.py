@@ -166,5 +166,5 @@ def _damaged(path: Path, why: str) -> TidehubError:
         f"{path} is damaged: {why}",
         expected="the secrets that tidehub made on this machine",
         fix="restore it from a backup. Without one: run `tidehub down`, move it away and start again; "
-        "then people log in anew, running clusters are lost, files and accounts stay",
+        "then users log in anew, running clusters are lost, files and accounts stay",
     )

@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from real_person import Person, login
 from real_platform import RealPlatform
+from real_user import User, login
 
 from tidehub.checks import server
 from tidehub.checks.kernel import Kernel
@@ -27,7 +27,7 @@ from tidehub.checks.report import PhaseFailed
 class Session:
     """One signed-in user and the kernel of their cells."""
 
-    def __init__(self, user: Person) -> None:
+    def __init__(self, user: User) -> None:
         self.user = user
         self.kernel: Kernel | None = None
 

@@ -47,7 +47,7 @@ def places(tmp_path: Path) -> Places:
     table(found.hub_database, "CREATE TABLE users (name TEXT)", ("ana",))
     owner = os.geteuid() or 300_001
     table(
-        found.people,
+        found.users,
         "CREATE TABLE people (number INTEGER, name TEXT, directory TEXT, removed INTEGER)",
         (owner, "Ana", "ana", 0),
         (owner + 1, "gone", "gone", 1),
@@ -71,10 +71,10 @@ def moved(places: Places) -> Places:
 
 def test_everything_that_cannot_be_made_again_comes_back(places: Places, tmp_path: Path) -> None:
     made = machine.back_up(places, tmp_path / "b.tar.gz")
-    assert (made.people, made.homes, made.warnings) == (2, True, ())
+    assert (made.users, made.homes, made.warnings) == (2, True, ())
     back = moved(places)
     done = machine_restore.restore(tmp_path / "b.tar.gz", back)
-    assert (done.people, done.homes) == (2, True)
+    assert (done.users, done.homes) == (2, True)
     assert back.platform_id == "01234567"
     assert back.secrets.read_text() == '{"hub_cookie_secret": ["s3cr3t"]}'
     assert back.secrets.stat().st_mode & 0o777 == 0o600
@@ -174,7 +174,7 @@ def test_a_backup_of_another_kind_of_user_is_refused(
         machine_restore.restore(tmp_path / "b.tar.gz", back)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root's platforms give people uids: run as root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's platforms give users uids: run as root")
 def test_a_uid_of_another_platform_stops_the_restore(
     places: Places, tmp_path: Path, claims_of_its_own: Path
 ) -> None:
@@ -189,7 +189,7 @@ def test_a_uid_of_another_platform_stops_the_restore(
     assert not back.state.exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root's platforms give people uids: run as root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's platforms give users uids: run as root")
 def test_the_same_platform_does_not_live_twice(
     places: Places, tmp_path: Path, claims_of_its_own: Path
 ) -> None:

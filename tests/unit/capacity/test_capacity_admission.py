@@ -15,12 +15,12 @@ import pytest
 from tidehub.capacity import admission as module
 from tidehub.capacity.admission import Admission, Entry
 from tidehub.capacity.ledger import Ledger, NeverFits
-from tidehub.capacity.queue import NOTEBOOK, WORKER, Capacity, Claim, Verdict, Waiting
+from tidehub.capacity.queue import NOTEBOOK, WORKER, Capacity, Reservation, Verdict, Waiting
 
 LOG = logging.getLogger("test")
 CAPACITY = Capacity(10, 2, 3)
 PROCESS = {"pid": 1, "started": 1}
-FULL = Claim("full", WORKER, "eve", 10, 1.0)
+FULL = Reservation("full", WORKER, "eve", 10, 1.0)
 
 
 class Counting(Ledger):
@@ -33,8 +33,8 @@ class Counting(Ledger):
         return super().turns(ids)
 
 
-def claim(name: str, memory: int = 4, owner: str = "ada") -> Claim:
-    return Claim(name, NOTEBOOK, owner, memory, 1.0)
+def reservation(name: str, memory: int = 4, owner: str = "ada") -> Reservation:
+    return Reservation(name, NOTEBOOK, owner, memory, 1.0)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ async def test_turns_come_in_the_order_of_arrival(ledger: Counting) -> None:
     order: list[str] = []
 
     async def one(admission: Admission, name: str) -> None:
-        await admission.turn(claim(name, 5), ignore)
+        await admission.turn(reservation(name, 5), ignore)
         order.append(name)
         await admission.leave(name)
 
@@ -85,7 +85,7 @@ async def test_two_programs_share_one_order(ledger: Counting, tmp_path: Path) ->
     order: list[str] = []
 
     async def one(admission: Admission, name: str) -> None:
-        await admission.turn(claim(name, 8), ignore)
+        await admission.turn(reservation(name, 8), ignore)
         order.append(name)
         await admission.leave(name)
 
@@ -108,7 +108,7 @@ async def test_nobody_looks_while_nothing_changes(ledger: Counting, monkeypatch:
     monkeypatch.setattr(module, "REST", 0.0)
     ledger.adopt(FULL, PROCESS)
     async with admission_of(ledger) as admission:
-        entries = [Entry(claim(f"n{n}"), ready=lambda: None) for n in range(1000)]
+        entries = [Entry(reservation(f"n{n}"), ready=lambda: None) for n in range(1000)]
         for entry in entries:
             admission.join(entry)
         await until(lambda: all(entry.waiting for entry in entries))
@@ -128,7 +128,7 @@ async def test_nobody_looks_while_nothing_changes(ledger: Counting, monkeypatch:
         await until(lambda: asked > 100)
         assert ledger.looks == settled
         ledger.release("nobody")  # changes no row: sqlite does not count it
-        ledger.adopt(Claim("more", WORKER, "eve", 1, 1.0), PROCESS)
+        ledger.adopt(Reservation("more", WORKER, "eve", 1, 1.0), PROCESS)
         await until(lambda: ledger.looks > settled)
         assert [entry.waiting.place for entry in entries if entry.waiting] == list(range(1, 1001))
 
@@ -138,7 +138,8 @@ async def test_a_thousand_who_wait_cost_less_than_two_percent_of_a_core(ledger: 
     ledger.adopt(FULL, PROCESS)
     async with admission_of(ledger) as admission:
         waiting = [
-            asyncio.create_task(admission.turn(claim(f"n{n}", owner=f"u{n}"), ignore)) for n in range(1000)
+            asyncio.create_task(admission.turn(reservation(f"n{n}", owner=f"u{n}"), ignore))
+            for n in range(1000)
         ]
         await until(lambda: len(ledger.queue()) == 1000)
         await asyncio.sleep(1)
@@ -167,14 +168,14 @@ async def test_a_ledger_that_changes_all_the_time_costs_no_more(ledger: Counting
     ledger.turns = timed  # type: ignore[method-assign]
     async with admission_of(ledger) as admission:
         for n in range(500):
-            admission.join(Entry(claim(f"n{n}"), ready=lambda: None))
+            admission.join(Entry(reservation(f"n{n}"), ready=lambda: None))
         await until(lambda: len(worked) >= 1)
         worked.clear()
         began = time.monotonic()
         number = 0
         while time.monotonic() - began < 4:
             number += 1
-            await asyncio.to_thread(ledger.adopt, Claim(f"x{number}", WORKER, "eve", 1, 1.0), PROCESS)
+            await asyncio.to_thread(ledger.adopt, Reservation(f"x{number}", WORKER, "eve", 1, 1.0), PROCESS)
             await asyncio.to_thread(ledger.release, f"x{number}")
             await asyncio.sleep(0.01)
         share = sum(worked[:-1]) / (time.monotonic() - began)
@@ -186,13 +187,13 @@ async def test_words_come_only_when_they_change(ledger: Counting) -> None:
     ledger.adopt(FULL, PROCESS)
     told: list[Waiting] = []
     async with admission_of(ledger) as admission:
-        first = asyncio.create_task(admission.turn(claim("first"), ignore))
-        second = asyncio.create_task(admission.turn(claim("second"), told.append))
+        first = asyncio.create_task(admission.turn(reservation("first"), ignore))
+        second = asyncio.create_task(admission.turn(reservation("second"), told.append))
         await until(lambda: bool(told))
         before = ledger.looks
         for n in range(3):
             looks = ledger.looks
-            ledger.adopt(Claim(f"x{n}", WORKER, "eve", 1, 1.0), PROCESS)
+            ledger.adopt(Reservation(f"x{n}", WORKER, "eve", 1, 1.0), PROCESS)
             await until(lambda looks=looks: ledger.looks > looks)  # type: ignore[misc]
         assert ledger.looks >= before + 3
         assert [waiting.place for waiting in told] == [2]
@@ -215,26 +216,26 @@ async def test_who_gives_up_in_the_middle_of_a_look_holds_nothing(ledger: Counti
 
     ledger.turns = slow  # type: ignore[method-assign]
     async with admission_of(ledger) as admission:
-        task = asyncio.create_task(admission.turn(claim("a"), ignore))
+        task = asyncio.create_task(admission.turn(reservation("a"), ignore))
         await inside.wait()
         await _cancel([task])
         assert ledger.usage().memory == 0
         ledger.turns = plain  # type: ignore[method-assign]
         async with asyncio.timeout(10):
-            await admission.turn(claim("a"), ignore)
+            await admission.turn(reservation("a"), ignore)
         assert ledger.usage().memory == 4
 
 
 async def test_what_never_fits_is_an_error_for_a_server_and_words_for_a_worker(ledger: Counting) -> None:
     async with admission_of(ledger) as admission:
         with pytest.raises(NeverFits, match="can never run here"):
-            await admission.turn(claim("large", 11), ignore)
-        entry = Entry(claim("larger", 12), ready=lambda: None)
+            await admission.turn(reservation("large", 11), ignore)
+        entry = Entry(reservation("larger", 12), ready=lambda: None)
         admission.join(entry)
         await until(lambda: entry.waiting is not None)
         assert entry.waiting is not None and "can never run here" in entry.waiting.reason
         async with asyncio.timeout(10):
-            await admission.turn(claim("small"), ignore)
+            await admission.turn(reservation("small"), ignore)
 
 
 async def test_a_limit_keeps_a_worker_out_of_the_queue_and_is_asked_again(
@@ -250,7 +251,7 @@ async def test_a_limit_keeps_a_worker_out_of_the_queue_and_is_asked_again(
     async with admission_of(ledger) as admission:
         for name in ("a", "b", "c"):
             admission.join(
-                Entry(claim(name, 2), ready=lambda name=name: ready.append(name), limit=limit)  # type: ignore[misc]
+                Entry(reservation(name, 2), ready=lambda name=name: ready.append(name), limit=limit)  # type: ignore[misc]
             )
         await until(lambda: ready == ["a"] and admission.waiting("c") is not None)
         await until(lambda: ledger.usage().waiting == 0 and ledger.usage().memory == 2)
@@ -267,7 +268,7 @@ async def test_what_is_no_longer_wanted_leaves_by_itself(
     ledger.adopt(FULL, PROCESS)
     wanted = True
     async with admission_of(ledger) as admission:
-        admission.join(Entry(claim("a"), ready=lambda: None, wanted=lambda: wanted))
+        admission.join(Entry(reservation("a"), ready=lambda: None, wanted=lambda: wanted))
         await until(lambda: len(ledger.queue()) == 1)
         wanted = False
         await until(lambda: ledger.queue() == [] and admission.waiting("a") is None)
@@ -278,9 +279,9 @@ async def test_a_fault_of_one_keeps_nobody_else_waiting(ledger: Counting) -> Non
         raise ValueError("a limit that cannot be told")
 
     async with admission_of(ledger) as admission:
-        admission.join(Entry(claim("broken", 2), ready=lambda: 1 / 0, limit=broken))  # type: ignore[arg-type,return-value]
+        admission.join(Entry(reservation("broken", 2), ready=lambda: 1 / 0, limit=broken))  # type: ignore[arg-type,return-value]
         async with asyncio.timeout(10):
-            await admission.turn(claim("fine", 2), ignore)
+            await admission.turn(reservation("fine", 2), ignore)
 
 
 async def test_a_ledger_that_breaks_is_said_and_waiting_goes_on_when_it_is_whole(
@@ -290,7 +291,7 @@ async def test_a_ledger_that_breaks_is_said_and_waiting_goes_on_when_it_is_whole
     ledger.adopt(FULL, PROCESS)
     told: list[Waiting] = []
     async with admission_of(ledger) as admission:
-        task = asyncio.create_task(admission.turn(claim("a"), told.append))
+        task = asyncio.create_task(admission.turn(reservation("a"), told.append))
         await until(lambda: bool(told))
         with sqlite3.connect(ledger.path) as db:
             db.execute("ALTER TABLE claims RENAME TO elsewhere")
@@ -309,7 +310,7 @@ async def test_a_ledger_made_anew_is_followed(ledger: Counting, monkeypatch: pyt
     ledger.adopt(FULL, PROCESS)
     told: list[Waiting] = []
     async with admission_of(ledger) as admission:
-        task = asyncio.create_task(admission.turn(claim("a"), told.append))
+        task = asyncio.create_task(admission.turn(reservation("a"), told.append))
         await until(lambda: bool(told))
         for name in ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"):
             ledger.path.with_name(name).unlink(missing_ok=True)
@@ -321,7 +322,7 @@ async def test_a_paused_ledger_admits_nobody_and_going_on_wakes_those_who_wait(l
     ledger.pause()
     told: list[Waiting] = []
     async with admission_of(ledger) as admission:
-        task = asyncio.create_task(admission.turn(claim("a"), told.append))
+        task = asyncio.create_task(admission.turn(reservation("a"), told.append))
         await until(lambda: bool(told))
         assert "being stopped" in told[-1].reason
         ledger.resume()

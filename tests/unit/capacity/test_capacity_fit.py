@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidehub.capacity.fit import PEOPLE, WORKERS, capacity, fit, impossible
+from tidehub.capacity.fit import USERS, WORKERS, capacity, fit, impossible
 from tidehub.site import builtin_site, load_site
 from tidehub.site.coherence.check import check
 from tidehub.site.model import Site
@@ -20,12 +20,12 @@ def protocoast() -> Site:
 
 
 def needed(site: Site) -> int:
-    """Two people with the largest notebook guarantee, one scheduler, two default workers."""
+    """Two users with the largest notebook guarantee, one scheduler, two default workers."""
     notebook = max(site.notebooks.memory_of(profile).guarantee for profile in site.notebooks.profiles)
-    return PEOPLE * notebook + site.dask.scheduler.memory + WORKERS * site.dask.worker.memory.default
+    return USERS * notebook + site.dask.scheduler.memory + WORKERS * site.dask.worker.memory.default
 
 
-def test_the_reserve_is_not_for_people() -> None:
+def test_the_reserve_is_not_for_users() -> None:
     assert capacity(8 * GIB, builtin_site()) == 7 * GIB
     assert capacity(GIB // 2, builtin_site()) == 0
 
@@ -33,9 +33,7 @@ def test_the_reserve_is_not_for_people() -> None:
 def test_what_never_fits_is_said_with_the_numbers() -> None:
     (notebook, *rest) = impossible(protocoast(), 5 * GIB, 2)
     assert "ProtoCoast - main guarantees 5 GiB" in notebook
-    assert (
-        "this machine has 4 GiB for people (5 GiB, of which machine.reserve_memory keeps 1 GiB)" in notebook
-    )
+    assert "this machine has 4 GiB for users (5 GiB, of which machine.reserve_memory keeps 1 GiB)" in notebook
     assert any("ProtoCoast - develop" in line for line in rest)
     scheduler_and_worker = impossible(protocoast(), 2 * GIB, 2)
     assert any("scheduler takes 2 GiB" in line for line in scheduler_and_worker)

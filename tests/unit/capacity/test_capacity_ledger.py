@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tidehub.capacity.ledger import ABSENT_AFTER, FORGOTTEN_AFTER, Ledger, NeverFits, UnknownClaim
-from tidehub.capacity.queue import NOTEBOOK, SCHEDULER, WORKER, Admitted, Capacity, Claim, Waiting
+from tidehub.capacity.ledger import ABSENT_AFTER, FORGOTTEN_AFTER, Ledger, NeverFits, UnknownReservation
+from tidehub.capacity.queue import NOTEBOOK, SCHEDULER, WORKER, Admitted, Capacity, Reservation, Waiting
 from tidehub.errors import TidehubError
 
 CAPACITY = Capacity(10, 2, 3)
@@ -26,8 +26,8 @@ class Clock:
         return self.now
 
 
-def claim(name: str, memory: int, kind: str = WORKER, owner: str = "ada") -> Claim:
-    return Claim(name, kind, owner, memory, 1.0)
+def reservation(name: str, memory: int, kind: str = WORKER, owner: str = "ada") -> Reservation:
+    return Reservation(name, kind, owner, memory, 1.0)
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def test_asks_waits_and_goes_when_the_one_before_is_released(ledger: Ledger) -> None:
-    ledger.ask(claim("a", 8))
-    ledger.ask(claim("b", 4))
+    ledger.ask(reservation("a", 8))
+    ledger.ask(reservation("b", 4))
     assert ledger.turns(["a"])["a"] == Admitted()
     verdict = ledger.turns(["b"])["b"]
     assert isinstance(verdict, Waiting)
@@ -47,10 +47,10 @@ def test_asks_waits_and_goes_when_the_one_before_is_released(ledger: Ledger) -> 
     assert ledger.usage().memory == 4
 
 
-def test_the_place_is_kept_when_the_same_claim_is_asked_again(ledger: Ledger) -> None:
+def test_the_place_is_kept_when_the_same_reservation_is_asked_again(ledger: Ledger) -> None:
     for name in ("a", "b", "c"):
-        ledger.ask(claim(name, 8))
-    ledger.ask(claim("b", 8))
+        ledger.ask(reservation(name, 8))
+    ledger.ask(reservation("b", 8))
     places = []
     for name in ("a", "b", "c"):
         verdict = ledger.turns([name])[name]
@@ -61,7 +61,7 @@ def test_the_place_is_kept_when_the_same_claim_is_asked_again(ledger: Ledger) ->
 
 def test_a_start_slot_is_free_again_when_the_process_is_ready(ledger: Ledger) -> None:
     for n in range(4):
-        ledger.ask(claim(f"n{n}", 1, NOTEBOOK))
+        ledger.ask(reservation(f"n{n}", 1, NOTEBOOK))
         ledger.turns([f"n{n}"])
     verdict = ledger.turns(["n3"])["n3"]
     assert isinstance(verdict, Waiting)
@@ -72,14 +72,14 @@ def test_a_start_slot_is_free_again_when_the_process_is_ready(ledger: Ledger) ->
     assert ledger.turns(["n3"])["n3"] == Admitted()
 
 
-def test_claims_survive_a_restart_of_whoever_holds_the_ledger(tmp_path: Path) -> None:
+def test_reservations_survive_a_restart_of_whoever_holds_the_ledger(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     first = Ledger(path, CAPACITY)
-    first.ask(claim("a", 8))
+    first.ask(reservation("a", 8))
     first.turns(["a"])
     first.started("a", {"pid": 7, "started": 1})
     second = Ledger(path, CAPACITY)
-    second.ask(claim("b", 4))
+    second.ask(reservation("b", 4))
     assert isinstance(second.turns(["b"])["b"], Waiting)
     assert second.reconcile(lambda state: state == {"pid": 7, "started": 1}) == []
     assert second.reconcile(lambda state: False) == ["a"]
@@ -90,9 +90,9 @@ def test_an_admission_whose_asker_died_is_dropped(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     code = (
         "import sys; from pathlib import Path; from tidehub.capacity.ledger import Ledger;"
-        "from tidehub.capacity.queue import Capacity, Claim;"
+        "from tidehub.capacity.queue import Capacity, Reservation;"
         "l = Ledger(Path(sys.argv[1]), Capacity(10, 2, 3));"
-        "l.ask(Claim('gone', 'worker', 'ada', 9, 1.0)); print(l.turns(['gone'])['gone'])"
+        "l.ask(Reservation('gone', 'worker', 'ada', 9, 1.0)); print(l.turns(['gone'])['gone'])"
     )
     source = str(Path(__file__).parents[3] / "src")
     said = subprocess.run(
@@ -104,20 +104,20 @@ def test_an_admission_whose_asker_died_is_dropped(tmp_path: Path) -> None:
     )
     assert "Admitted" in said.stdout
     ledger = Ledger(path, CAPACITY)
-    ledger.ask(claim("mine", 2))
+    ledger.ask(reservation("mine", 2))
     assert isinstance(ledger.turns(["mine"])["mine"], Waiting)
     assert ledger.reconcile(lambda state: True) == ["gone"]
     assert ledger.turns(["mine"])["mine"] == Admitted()
 
 
-def test_a_waiting_claim_nobody_asks_about_is_passed_over_and_later_forgotten(tmp_path: Path) -> None:
+def test_a_waiting_reservation_nobody_asks_about_is_passed_over_and_later_forgotten(tmp_path: Path) -> None:
     clock = Clock()
     ledger = Ledger(tmp_path / "ledger.sqlite", CAPACITY, clock=clock)
-    ledger.ask(claim("running", 6))
+    ledger.ask(reservation("running", 6))
     ledger.turns(["running"])
     ledger.started("running", {"pid": 1})
-    ledger.ask(claim("absent", 9))
-    ledger.ask(claim("small", 2))
+    ledger.ask(reservation("absent", 9))
+    ledger.ask(reservation("small", 2))
     assert isinstance(ledger.turns(["small"])["small"], Waiting)
     clock.now += ABSENT_AFTER + 1
     assert ledger.turns(["small"])["small"] == Admitted()
@@ -128,23 +128,23 @@ def test_a_waiting_claim_nobody_asks_about_is_passed_over_and_later_forgotten(tm
 
 
 def test_what_runs_already_is_entered_even_beyond_the_capacity(ledger: Ledger) -> None:
-    ledger.adopt(claim("a", 9), {"pid": 1})
-    ledger.adopt(claim("b", 9), {"pid": 2})
+    ledger.adopt(reservation("a", 9), {"pid": 1})
+    ledger.adopt(reservation("b", 9), {"pid": 2})
     assert ledger.usage().memory == 18
-    ledger.ask(claim("c", 1))
+    ledger.ask(reservation("c", 1))
     assert isinstance(ledger.turns(["c"])["c"], Waiting)
 
 
 def test_adopting_what_waits_makes_it_running(ledger: Ledger) -> None:
-    ledger.ask(claim("a", 5))
-    ledger.adopt(claim("a", 5), {"pid": 1})
+    ledger.ask(reservation("a", 5))
+    ledger.adopt(reservation("a", 5), {"pid": 1})
     assert ledger.usage().kinds == {WORKER: 1}
     assert ledger.queue() == []
 
 
 def test_usage_by_owner(ledger: Ledger) -> None:
     for name, owner, kind in (("a", "ada", SCHEDULER), ("b", "ada", WORKER), ("c", "bob", WORKER)):
-        ledger.ask(claim(name, 2, kind, owner))
+        ledger.ask(reservation(name, 2, kind, owner))
         ledger.turns([name])
     usage = ledger.usage("ada")
     assert (usage.memory, usage.cores, dict(usage.kinds)) == (4, 2.0, {SCHEDULER: 1, WORKER: 1})
@@ -152,13 +152,13 @@ def test_usage_by_owner(ledger: Ledger) -> None:
 
 def test_what_never_fits_is_refused_with_the_numbers(ledger: Ledger) -> None:
     with pytest.raises(NeverFits, match="can never run here"):
-        ledger.ask(claim("a", 11))
+        ledger.ask(reservation("a", 11))
     assert ledger.queue() == []
 
 
-def test_a_turn_for_an_unknown_claim_says_so(ledger: Ledger) -> None:
+def test_a_turn_for_an_unknown_reservation_says_so(ledger: Ledger) -> None:
     assert ledger.turns(["nobody"]) == {}
-    with pytest.raises(UnknownClaim, match="not in the ledger"):
+    with pytest.raises(UnknownReservation, match="not in the ledger"):
         ledger.started("nobody", {"pid": 1})
     ledger.release("nobody")
 
@@ -180,13 +180,13 @@ def _contend(path: str, name: str, rounds: int, results: Any) -> None:
     most = 0
     admitted = 0
     for n in range(rounds):
-        claim_id = f"{name}-{n}"
-        ledger.ask(Claim(claim_id, WORKER, name, 4, 1.0, False))
-        while not isinstance(ledger.turns([claim_id])[claim_id], Admitted):
+        reservation_id = f"{name}-{n}"
+        ledger.ask(Reservation(reservation_id, WORKER, name, 4, 1.0, False))
+        while not isinstance(ledger.turns([reservation_id])[reservation_id], Admitted):
             pass
         admitted += 1
         most = max(most, ledger.usage().memory)
-        ledger.release(claim_id)
+        ledger.release(reservation_id)
     results.put((admitted, most))
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from tidehub.capacity.ledger import Ledger
-from tidehub.capacity.queue import NOTEBOOK, Admitted, Capacity, Claim, Waiting
+from tidehub.capacity.queue import NOTEBOOK, Admitted, Capacity, Reservation, Waiting
 
 
 def test_a_paused_ledger_admits_nobody_until_it_is_resumed(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite", Capacity(memory=100, cores=2, starts=2))
-    ledger.ask(Claim("a", NOTEBOOK, "alice", 10, 1))
+    ledger.ask(Reservation("a", NOTEBOOK, "alice", 10, 1))
     ledger.pause()
     verdict = Ledger(ledger.path, ledger.capacity).turns(["a"])["a"]
     assert isinstance(verdict, Waiting)
@@ -19,9 +19,9 @@ def test_a_paused_ledger_admits_nobody_until_it_is_resumed(tmp_path: Path) -> No
     assert ledger.turns(["a"])["a"] == Admitted()
 
 
-def test_processes_are_found_by_claim(tmp_path: Path) -> None:
+def test_processes_are_found_by_reservation(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite", Capacity(memory=100, cores=2, starts=2))
-    ledger.ask(Claim("a", NOTEBOOK, "alice", 10, 1))
+    ledger.ask(Reservation("a", NOTEBOOK, "alice", 10, 1))
     assert ledger.process("a") is None
     ledger.turns(["a"])
     ledger.launched("a", {"pid": 7})

@@ -195,7 +195,7 @@ def test_the_hub_is_asked_for_its_record(provider: Answers) -> None:
         (200, b'{"auth_state": {"oauth_user": []}}', "keeps no claims of ann"),
     ],
 )
-def test_people_whom_the_hub_cannot_explain(provider: Answers, status: int, body: bytes, words: str) -> None:
+def test_users_whom_the_hub_cannot_explain(provider: Answers, status: int, body: bytes, words: str) -> None:
     provider.status, provider.body = status, body
     with pytest.raises(UsageError, match=words):
         claims_of_user("ann", provider.url, Secret(TOKEN))

@@ -103,6 +103,6 @@ def test_the_command_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_usage_names_the_command_as_people_type_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_usage_names_the_command_as_users_type_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["up", "--bogus"]) == 2
     assert "Usage: tidehub up" in capsys.readouterr().err

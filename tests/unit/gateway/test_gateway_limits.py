@@ -108,7 +108,7 @@ def test_the_table_has_every_choice() -> None:
     assert {row.cores for row in wide} == {1, 2, 3, 4, 8, 16, 32, 64}
 
 
-def test_a_persons_total_binds_too() -> None:
+def test_a_users_total_binds_too() -> None:
     site = dask(per_user=PerUser(max_clusters=1, max_cores=3))
     row = workers_of(site, 1, 4 * GIB)
     assert (row.workers, row.bound_by) == (2, "dask.per_user.max_cores")
@@ -190,7 +190,7 @@ def test_images_where_there_are_images() -> None:
 LIMITED = dask(per_user=PerUser(max_clusters=2, max_cores=6, max_memory=20 * GIB))
 
 
-def test_a_person_within_the_totals_goes_on() -> None:
+def test_a_user_within_the_totals_goes_on() -> None:
     usage = Usage(clusters=1, cores=3, memory=10 * GIB)
     check_user(LIMITED, usage, new_cluster(LIMITED))
     check_user(LIMITED, usage, new_workers(1, 5 * GIB, 2))
@@ -199,7 +199,7 @@ def test_a_person_within_the_totals_goes_on() -> None:
 
 
 @pytest.mark.parametrize(("has", "wants", "key", "words"), OVER_TOTALS)
-def test_a_person_over_a_total_reads_which(
+def test_a_user_over_a_total_reads_which(
     has: tuple[int, int, int], wants: tuple[int, int, int], key: str, words: str
 ) -> None:
     usage, wanted = (Usage(clusters, cores, gib * GIB) for clusters, cores, gib in (has, wants))

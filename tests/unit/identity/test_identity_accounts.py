@@ -90,15 +90,15 @@ def test_entitlements_are_a_list(store: AccountStore) -> None:
         store.set_entitlements("nobody", [])
 
 
-def test_demo_people_of_an_egi_group() -> None:
-    people = demo_entitlements(GROUP)
-    assert people["alice"] == (GROUP,)
-    assert GROUP in people["bob"]
-    assert set(people["olga"]) == {GROUP, OPERATOR}
-    assert people["rita"] == (OPERATOR,)
-    assert GROUP in people["ada"]
-    assert len(people["ada"]) == 2
-    assert all("vo.pangeo.eu" not in entitlement for entitlement in people["nora"])
+def test_demo_users_of_an_egi_group() -> None:
+    users = demo_entitlements(GROUP)
+    assert users["alice"] == (GROUP,)
+    assert GROUP in users["bob"]
+    assert set(users["olga"]) == {GROUP, OPERATOR}
+    assert users["rita"] == (OPERATOR,)
+    assert GROUP in users["ada"]
+    assert len(users["ada"]) == 2
+    assert all("vo.pangeo.eu" not in entitlement for entitlement in users["nora"])
 
 
 @pytest.mark.parametrize(
@@ -117,11 +117,11 @@ def test_demo_people_of_an_egi_group() -> None:
         ("ocean-people", ("ocean-people",), "ocean-people-vm_operator"),
     ],
 )
-def test_demo_people_of_other_groups(group: str, member: tuple[str, ...], rita: str) -> None:
-    people = demo_entitlements(group)
-    assert people["alice"] == member
-    assert people["rita"] == (rita,)
-    assert group not in people["nora"]
+def test_demo_users_of_other_groups(group: str, member: tuple[str, ...], rita: str) -> None:
+    users = demo_entitlements(group)
+    assert users["alice"] == member
+    assert users["rita"] == (rita,)
+    assert group not in users["nora"]
 
 
 def test_demo_admin_gets_the_sites_admin_group() -> None:
@@ -144,7 +144,7 @@ def test_demo_accounts_are_made_once(store: AccountStore) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_other_site_other_groups_same_people(store: AccountStore) -> None:
+def test_other_site_other_groups_same_users(store: AccountStore) -> None:
     passwords = ensure_demo_accounts(store, GROUP)
     alice = store.get("alice")
     other = GROUP.replace("pangeo", "coast")
@@ -208,7 +208,7 @@ def test_claims_follow_scopes() -> None:
 
 
 @pytest.mark.parametrize("rule", ["vo.coast.eu:*", "vo.coast.eu:*:role=pilot", "*", "vo.coast.eu:sub:*"])
-def test_demo_people_of_a_rule_with_a_star_hold_what_it_admits(rule: str) -> None:
+def test_demo_users_of_a_rule_with_a_star_hold_what_it_admits(rule: str) -> None:
     wanted = parse_requirement(f"urn:mace:egi.eu:group:{rule}")
     held = demo_entitlements(
         f"urn:mace:egi.eu:group:{rule}", admin_group="urn:mace:egi.eu:group:vo.boss.eu:*"
@@ -218,7 +218,7 @@ def test_demo_people_of_a_rule_with_a_star_hold_what_it_admits(rule: str) -> Non
     assert not any("*" in urn for urns in held.values() for urn in urns)
 
 
-def test_demo_people_have_the_assurance_that_the_site_asks_for(store: AccountStore) -> None:
+def test_demo_users_have_the_assurance_that_the_site_asks_for(store: AccountStore) -> None:
     medium = "https://refeds.org/assurance/IAP/medium"
     passwords = ensure_demo_accounts(store, GROUP)
     before = store.get("alice")

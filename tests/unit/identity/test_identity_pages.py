@@ -51,7 +51,7 @@ def login(**changes: str) -> str:
     return Pages("Site", "").render("login", **values | changes).decode()
 
 
-def test_login_page_is_labelled_for_people_and_password_managers() -> None:
+def test_login_page_is_labelled_for_users_and_password_managers() -> None:
     page = login()
     for field, purpose in (("username", "username"), ("password", "current-password")):
         assert f'<label for="{field}">' in page

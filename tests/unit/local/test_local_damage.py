@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from tidehub.capacity.ledger import ABSENT_AFTER, Ledger
-from tidehub.capacity.queue import WORKER, Admitted, Capacity, Claim
+from tidehub.capacity.queue import WORKER, Admitted, Capacity, Reservation
 from tidehub.errors import TidehubError
 from tidehub.identity.accounts import Account, AccountStore
 from tidehub.local.isolation.launches import Launches
-from tidehub.local.isolation.people import People
 from tidehub.local.isolation.process import ProcessHandle
+from tidehub.local.isolation.users import Users
 from tidehub.local.missing import missing_parts, refuse_missing
 from tidehub.local.places import Places
 from tidehub.local.set_aside import files_set_aside, set_aside
@@ -83,7 +83,7 @@ def test_the_ledger(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     ledger = Ledger(path, CAPACITY)
     for name in ("a", "b", "c"):
-        ledger.ask(Claim(name, WORKER, "ada", 100, 1.0))
+        ledger.ask(Reservation(name, WORKER, "ada", 100, 1.0))
         assert ledger.turns([name])[name] == Admitted()
         ledger.started(name, {"pid": 7, "started": 1, "boot": boot_id()})
     closed(path)
@@ -95,7 +95,7 @@ def test_the_ledger(tmp_path: Path) -> None:
         assert again.usage("ada").memory >= 200
         again.reconcile(lambda state: ProcessHandle.from_state(state).pid == 7)
         again.queue()
-        again.ask(Claim("new", WORKER, "bob", 1, 1.0))
+        again.ask(Reservation("new", WORKER, "bob", 1, 1.0))
         assert again.turns(["new"])["new"] == Admitted()
         assert len(kept) <= 1
         closed(path)
@@ -109,15 +109,15 @@ def test_a_jump_of_the_clock_drops_nothing_and_a_reboot_does(
     import time
 
     ledger = Ledger(tmp_path / "ledger.sqlite", Capacity(10, 2, 3))
-    ledger.ask(Claim("runs", WORKER, "ada", 10, 1.0))
+    ledger.ask(Reservation("runs", WORKER, "ada", 10, 1.0))
     ledger.turns(["runs"])
-    ledger.ask(Claim("waits", WORKER, "ada", 5, 1.0))
-    ledger.ask(Claim("behind", WORKER, "bob", 5, 1.0))
+    ledger.ask(Reservation("waits", WORKER, "ada", 5, 1.0))
+    ledger.ask(Reservation("behind", WORKER, "bob", 5, 1.0))
     now = time.time()
     for jump in (-86400, 86400, 10 * ABSENT_AFTER):
         monkeypatch.setattr(time, "time", lambda jump=jump: now + jump)
         assert ledger.reconcile(lambda state: True) == []
-        assert [claim.id for claim, _ in ledger.queue()] == ["waits", "behind"]
+        assert [reservation.id for reservation, _ in ledger.queue()] == ["waits", "behind"]
     monkeypatch.setattr("tidehub.capacity.ledger_rows.boot_id", lambda: "another")
     assert ledger.reconcile(lambda state: True) == ["runs", "waits", "behind"], (
         "nobody of that boot asks any more"
@@ -125,10 +125,10 @@ def test_a_jump_of_the_clock_drops_nothing_and_a_reboot_does(
 
 
 @pytest.fixture
-def people(tmp_path: Path) -> People:
+def users(tmp_path: Path) -> Users:
     (tmp_path / "private").mkdir()
     (tmp_path / "homes").mkdir()
-    table = People(
+    table = Users(
         tmp_path / "private" / "people.sqlite",
         homes=tmp_path / "homes",
         uids=range(70000, 70100),
@@ -139,30 +139,30 @@ def people(tmp_path: Path) -> People:
     return table
 
 
-def launch(people: People, pid: int, started: int) -> None:
-    spec: Any = SimpleNamespace(person=SimpleNamespace(name="ada"), parent="servers", name=f"unit{pid}")
-    Launches(people).record(spec, ProcessHandle(pid=pid, started=started, boot=boot_id()))
+def launch(users: Users, pid: int, started: int) -> None:
+    spec: Any = SimpleNamespace(user=SimpleNamespace(name="ada"), parent="servers", name=f"unit{pid}")
+    Launches(users).record(spec, ProcessHandle(pid=pid, started=started, boot=boot_id()))
 
 
-def test_the_table_of_started_processes(people: People, tmp_path: Path) -> None:
+def test_the_table_of_started_processes(users: Users, tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "60"]) as process:
         try:
             ticks = platform_state.start_ticks(process.pid)
             assert ticks is not None
-            launch(people, 11, 1)
-            launch(people, process.pid, ticks)
-            launch(people, 13, 3)
+            launch(users, 11, 1)
+            launch(users, process.pid, ticks)
+            launch(users, 13, 3)
             tried = 0
-            for column, _ in each_damage(people.path, "launches"):
+            for column, _ in each_damage(users.path, "launches"):
                 kept: list[dict[str, Any]] = []
-                launches = Launches(people)
+                launches = Launches(users)
                 found = {line.handle.pid for line in launches.all()}
                 assert {11, 13} <= found
                 if column == "handle":
                     assert process.pid in found, "its other columns know the process"
                 launches.mend(kept.extend)
                 assert len(kept) <= 1
-                launch(people, 17, 4)
+                launch(users, 17, 4)
                 assert len(launches.all()) == 4 - len(kept)
                 tried += 1
             assert tried > 50
@@ -170,39 +170,39 @@ def test_the_table_of_started_processes(people: People, tmp_path: Path) -> None:
             process.kill()
 
 
-def test_the_table_of_people_gives_nobody_another_ones_uid_or_home(people: People) -> None:
-    known = {entry.name: entry for entry in people.everyone()}
-    whole = people.path.read_bytes()
+def test_the_table_of_users_gives_nobody_another_ones_uid_or_home(users: Users) -> None:
+    known = {entry.name: entry for entry in users.everyone()}
+    whole = users.path.read_bytes()
     tried = 0
-    for column in columns(people.path, "people"):
+    for column in columns(users.path, "people"):
         for value in GARBAGE:
-            if overwrite(people.path, "people", column, known["bob"].number, value):
+            if overwrite(users.path, "people", column, known["bob"].number, value):
                 tried += 1
-                assert people.find("ada") == known["ada"] and people.find("eve") == known["eve"]
+                assert users.find("ada") == known["ada"] and users.find("eve") == known["eve"]
                 try:
-                    bob = people.enrol("bob")
+                    bob = users.enrol("bob")
                 except TidehubError as error:
                     assert "damaged" in str(error) and "backup" in (error.fix or "")
-                    assert people.damaged()
+                    assert users.damaged()
                 else:
-                    assert bob.number in people.uids and bob.number not in (70000, 70002)
+                    assert bob.number in users.uids and bob.number not in (70000, 70002)
                     assert "/" not in bob.directory and bob.directory not in ("ada", "eve", "")
-                new = people.enrol("new")
+                new = users.enrol("new")
                 assert new.number > 70002
-            people.path.write_bytes(whole)
+            users.path.write_bytes(whole)
     assert tried > 15
 
 
 @pytest.mark.parametrize("value", [*GARBAGE, "gone"])
-def test_a_damaged_counter_gives_no_uid_twice(people: People, value: Any) -> None:
-    with closing(sqlite3.connect(people.path)) as database:
+def test_a_damaged_counter_gives_no_uid_twice(users: Users, value: Any) -> None:
+    with closing(sqlite3.connect(users.path)) as database:
         if value == "gone":
             database.execute("DELETE FROM counter")
         elif value is not None:
             database.execute("UPDATE counter SET next = ?", (value,))
         database.commit()
-    assert people.enrol("new").number == 70003
-    assert people.enrol("newer").number == 70004
+    assert users.enrol("new").number == 70003
+    assert users.enrol("newer").number == 70004
 
 
 def test_accounts_of_the_identity_provider(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def whole(tmp_path: Path) -> Places:
     places = Places(tmp_path / "state")
     (places.homes / "ada").mkdir(parents=True)
     places.private.mkdir()
-    People(places.people, homes=places.homes, uids=range(70000, 70100)).enrol("ada")
+    Users(places.users, homes=places.homes, uids=range(70000, 70100)).enrol("ada")
     for path in (places.id_file, places.secrets, places.hub_database, places.gateway_database):
         path.write_text("x")
     return places

@@ -31,8 +31,8 @@ def places(tmp_path: Path) -> Places:
 
 def make(path: Path) -> None:
     with closing(sqlite3.connect(path)) as database:
-        database.execute("create table people (name text primary key, note text)")
-        database.executemany("insert into people values (?, ?)", [(str(n), "x" * 200) for n in range(500)])
+        database.execute("create table users (name text primary key, note text)")
+        database.executemany("insert into users values (?, ?)", [(str(n), "x" * 200) for n in range(500)])
         database.commit()
 
 

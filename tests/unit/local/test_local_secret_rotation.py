@@ -117,7 +117,7 @@ def test_while_a_platform_runs_only_what_is_safe(running: Places) -> None:
     assert rotate_in_state(running, "hub_crypt_key").old_values == 1
 
 
-def test_after_a_crash_people_may_still_use_them(places: Places) -> None:
+def test_after_a_crash_users_may_still_use_them(places: Places) -> None:
     places.platform.write_text(
         json.dumps(
             {"version": "0", "state": "running", "pid": 1, "started": 1, "since": "2026-11-22T00:00:00+00:00",

@@ -30,8 +30,8 @@ from tidehub.local.front.ports import listen_on
 from tidehub.local.front.proxy import FrontDoor, front_door
 from tidehub.local.front.tls import TlsFiles
 from tidehub.local.identity_part import prepare_identity
-from tidehub.local.isolation.people import proxy_uid, services_uid
 from tidehub.local.isolation.uid_claims import UidClaims
+from tidehub.local.isolation.users import proxy_uid, services_uid
 from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
 from tidehub.local.service_files import own_directory, remove_older_layout
@@ -246,14 +246,14 @@ def test_a_backup_of_the_identity_provider(ground: Ground) -> None:
             assert ground.untouched() == before
 
 
-def people(places: Places) -> None:
-    with closing(sqlite3.connect(places.people)) as database, database:
+def users(places: Places) -> None:
+    with closing(sqlite3.connect(places.users)) as database, database:
         database.execute("CREATE TABLE people (number INTEGER, name TEXT, directory TEXT, removed INTEGER)")
         database.execute("INSERT INTO people VALUES (?, 'ana', 'ana', 0)", (USER,))
 
 
 def test_backup_and_restore_of_a_home(ground: Ground) -> None:
-    people(ground.places)
+    users(ground.places)
     home = ground.places.homes / "ana"
     home.mkdir()
     (home / "work").mkdir()

@@ -86,7 +86,7 @@ def test_users_everyone_and_admins() -> None:
     assert not decided([PANGEO], name="bob", rule=boss).admin
 
 
-def test_a_rule_that_admits_named_people_only_does_not_speak_of_groups() -> None:
+def test_a_rule_that_admits_named_users_only_does_not_speak_of_groups() -> None:
     decision = decided([PANGEO], name="eve", rule=login(allow=Allow(users=("ann",))))
     assert decision.reason == "eve is not among the users who may enter this site."
 

@@ -82,7 +82,7 @@ async def test_an_administrator_is_one_by_the_site(authenticator: SiteAuthentica
     assert (await authenticator.update_auth_model(model("root")))["admin"] is True
 
 
-async def test_the_refused_person_reads_why_and_where_to_ask(
+async def test_the_refused_user_reads_why_and_where_to_ask(
     authenticator: SiteAuthenticator,
 ) -> None:
     stranger = model("nora", "urn:mace:egi.eu:group:other.vo:role=member#aai.egi.eu")
@@ -234,7 +234,7 @@ def refusal(code: int, error: str) -> HTTPClientError:
         (ConnectionRefusedError(), "unsure"),
     ],
 )
-async def test_only_the_providers_own_word_about_the_person_ends_everything(
+async def test_only_the_providers_own_word_about_the_user_ends_everything(
     authenticator: SiteAuthenticator, monkeypatch: pytest.MonkeyPatch, fault: Exception, verdict: str
 ) -> None:
     async def fetch(self: Any, url: str, label: str = "", **kwargs: Any) -> Any:
@@ -282,7 +282,7 @@ async def test_a_spent_refresh_token_is_replaced_even_if_the_userinfo_fails(
         (TimeoutError(), 503),
     ],
 )
-async def test_a_refused_code_is_the_persons_affair_and_an_outage_is_not(
+async def test_a_refused_code_is_the_users_affair_and_an_outage_is_not(
     authenticator: SiteAuthenticator, monkeypatch: pytest.MonkeyPatch, fault: Exception, status: int
 ) -> None:
     async def fails(self: Any, url: str, label: str = "", **kwargs: Any) -> Any:

@@ -12,7 +12,7 @@ from tidehub.login import carried
 
 OLDER = ("login.rule", "login.older_hub")
 """What the hub of jupyterhub chart 1 gets: Python 3.8, no pydantic."""
-PEOPLE = ("site.units", "login.entitled", "login.plain", "login.server_choices")
+USERS = ("site.units", "login.entitled", "login.plain", "login.server_choices")
 IN_EVERY_HUB = {"tornado", "traitlets"}
 
 
@@ -33,9 +33,9 @@ def imported(name: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("name", [*OLDER, *PEOPLE])
+@pytest.mark.parametrize("name", [*OLDER, *USERS])
 def test_a_module_that_travels_imports_only_what_is_there(name: str) -> None:
-    order = [*OLDER, *PEOPLE]
+    order = [*OLDER, *USERS]
     before = {f"tidehub.{other}" for other in order[: order.index(name)]}
     for module in imported(name):
         root = module.partition(".")[0]
@@ -44,7 +44,7 @@ def test_a_module_that_travels_imports_only_what_is_there(name: str) -> None:
         )
 
 
-@pytest.mark.parametrize("name", [*OLDER, *PEOPLE])
+@pytest.mark.parametrize("name", [*OLDER, *USERS])
 def test_an_older_python_reads_it(name: str) -> None:
     ast.parse(carried.source(name), feature_version=(3, 8))
 

@@ -134,7 +134,7 @@ def test_without_access_by_groups_everybody_has_dask(site: Site) -> None:
     assert entitled(none, "ann", [f"{VO}:role=power"]).dask is None
 
 
-def test_the_preselected_profile_is_one_that_the_person_may_start(site: Site) -> None:
+def test_the_preselected_profile_is_one_that_the_user_may_start(site: Site) -> None:
     profiles = site.notebooks.profiles
     turned = (
         profiles[0].model_copy(update={"default": False}),

@@ -185,7 +185,7 @@ def test_a_star_in_the_namespace_is_refused() -> None:
         parse_requirement("urn:mace:*:group:vo")
 
 
-def test_a_star_that_a_person_holds_is_a_name_and_no_wildcard() -> None:
+def test_a_star_that_a_user_holds_is_a_name_and_no_wildcard() -> None:
     held = parse(E + "*")
     assert not parse_requirement(VO).met_by(held)
     assert not decide(claims(E + "*", E + "*:role=member"), rule_with(groups=[VO])).admitted

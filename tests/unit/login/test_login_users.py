@@ -21,7 +21,7 @@ def session() -> Any:
         yield session
 
 
-def test_a_name_is_the_first_persons_who_comes_with_it(session: Any) -> None:
+def test_a_name_is_the_first_users_who_comes_with_it(session: Any) -> None:
     users = KnownUsers(session)
     users.bind("alice", ALICE)
     users.bind("alice", ALICE)
@@ -39,7 +39,7 @@ def test_who_is_renamed_at_the_provider_keeps_the_name_here(session: Any) -> Non
     assert users.name_of(ELSEWHERE, "alice") == "alice"
 
 
-def test_the_operator_gives_a_second_person_another_name(session: Any) -> None:
+def test_the_operator_gives_a_second_user_another_name(session: Any) -> None:
     KnownUsers(session).bind("alice", ALICE)
     users = KnownUsers(session, {SECOND.sub: "Alice2"})
     assert users.name_of(SECOND, "alice") == "alice2"
@@ -55,7 +55,7 @@ def test_the_operator_gives_an_old_name_to_a_new_account(session: Any) -> None:
         users.bind("alice", ALICE)
 
 
-def test_the_table_outlives_the_hub_and_knows_when_a_person_was_confirmed(session: Any) -> None:
+def test_the_table_outlives_the_hub_and_knows_when_a_user_was_confirmed(session: Any) -> None:
     KnownUsers(session).bind("alice", ALICE)
     again = KnownUsers(session)
     since = again.unconfirmed_for("alice")

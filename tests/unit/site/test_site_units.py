@@ -100,7 +100,7 @@ def test_a_whole_number_of_units_is_written_without_bytes(count: int, unit: str)
         (0, "0 B"),
     ],
 )
-def test_sizes_are_written_as_people_would(size: int, text: str) -> None:
+def test_sizes_are_written_as_users_would(size: int, text: str) -> None:
     assert format_size(size) == text
 
 
@@ -169,7 +169,7 @@ def test_impossible_cores_are_refused(value: str | float) -> None:
         parse_cores(value)
 
 
-def test_cores_for_people() -> None:
+def test_cores_for_users() -> None:
     assert [format_cores(cores) for cores in (1, 2, 0.5)] == ["1 core", "2 cores", "0.5 cores"]
 
 

@@ -82,7 +82,7 @@ class Endpoint(RequestHandler):
 
 
 class Page(Endpoint):
-    """An endpoint that people see."""
+    """An endpoint that users see."""
 
     def set_default_headers(self) -> None:
         super().set_default_headers()
@@ -129,7 +129,7 @@ class Page(Endpoint):
         """Send the browser on, always by GET."""
         self.redirect(address, status=303 if self.request.method == "POST" else 302)
 
-    def opened_by_a_person(self) -> bool:
+    def opened_by_a_user(self) -> bool:
         """Whether this is a page of its own and not a script's or frame's doing, as far as the browser tells.
 
         Notebook servers live on the same origin: what runs there must not use the provider unseen.

@@ -1,4 +1,4 @@
-"""Endpoints that people meet: authorization, signing in, signing out."""
+"""Endpoints that users meet: authorization, signing in, signing out."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Authorize(SigningIn):
         except ValueError:
             self.show_error(_BROKEN, "Its parameters cannot be understood. Go back and start again.")
             return
-        if not self.opened_by_a_person():
+        if not self.opened_by_a_user():
             self.show_error(_BROKEN, "Signing in works only as a page of its own.", status=403)
             return
         found = self.signed_in()
@@ -108,7 +108,7 @@ class Login(SigningIn):
         except ValueError:
             self.show_error(_BROKEN, "The form cannot be understood. Go back and start again.")
             return
-        if not (self.opened_by_a_person() and self.sent_from_here()):
+        if not (self.opened_by_a_user() and self.sent_from_here()):
             self.show_error(_FOREIGN, "Go back to the site that you came from and start again.", status=403)
             return
         if parameters:
@@ -142,7 +142,7 @@ class Login(SigningIn):
             self.send_to(f"{self.provider.config.prefix}/")
 
     def _try_again(self, parameters: Parameters, username: str, wait: float, tried: bool) -> None:
-        # The name stays out of the log: people type passwords into that field.
+        # The name stays out of the log: users type passwords into that field.
         log.warning("sign-in refused from %s (%s)", self.client_address, "wrong" if tried else "throttled")
         problem = "The username or the password is not right." if tried else "Too many failed attempts."
         if wait > 0:
@@ -210,7 +210,7 @@ class Logout(SigningIn):
 
     def _form_is_ours(self, given: dict[str, str]) -> bool:
         ours = self.provider.form_is_ours(self.cookie(self.provider.form_cookie), given["form_token"])
-        if ours and self.opened_by_a_person() and self.sent_from_here():
+        if ours and self.opened_by_a_user() and self.sent_from_here():
             return True
         self.show_error(
             _FOREIGN, "You are still signed in. Go back, reload the page and try again.", status=403

@@ -45,7 +45,7 @@ class Token(Interface):
 
 
 class UserInfo(Interface):
-    """The claims of the person behind an access token (OpenID Connect Core, 5.3)."""
+    """The claims of the user behind an access token (OpenID Connect Core, 5.3)."""
 
     def get(self) -> None:
         try:

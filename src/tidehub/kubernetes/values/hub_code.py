@@ -18,7 +18,7 @@ from tidehub.site.charts import hub_chart
 from tidehub.site.destinations.carried import (
     ORDER_LOGIN,
     ORDER_OVERRIDES,
-    ORDER_PEOPLE,
+    ORDER_USERS,
     has_choices,
     keeps_clusters,
 )
@@ -57,7 +57,7 @@ def entries(site: Site, addresses: Endpoints | None = None) -> dict[str, str]:
     """The entries by name, the site's own Python last. Raises `TidehubError` without the provider's addresses."""
     found = {} if replaces_login(site) else {ORDER_LOGIN: login_text(site, addresses)}
     if has_choices(site):
-        found[ORDER_PEOPLE] = users_text(site)
+        found[ORDER_USERS] = users_text(site)
     if site.overrides is not None and site.overrides.hub_config is not None:
         found[ORDER_OVERRIDES] = site.overrides.hub_config
     return found

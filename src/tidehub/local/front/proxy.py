@@ -34,7 +34,7 @@ longer than we loses the request that it sends in the moment in which we close i
 
 @dataclass(frozen=True)
 class FrontDoor:
-    """Where people come in, as the site says it (`machine`)."""
+    """Where users come in, as the site says it (`machine`)."""
 
     address: str
     port: int
@@ -90,7 +90,7 @@ def front_door(
     `program` is `Software.proxy()`: Node, then the script. `listener` listens on the door's address. `hub_target` is
     the hub's own address
     (`http://127.0.0.1:8081`), `hub_path` its path with the site's prefix (`/base/hub/`). `restore` is what
-    `restore_routes` gives. `uid` and `gid` in root mode only: the proxy must never run as root, because people own
+    `restore_routes` gives. `uid` and `gid` in root mode only: the proxy must never run as root, because users own
     the directories in which it follows names of sockets. `tls_interval`: seconds between looks at the certificate.
     `headers_timeout`: seconds that a client may take to send a request's headers.
     """

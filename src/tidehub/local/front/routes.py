@@ -19,7 +19,7 @@ _RETRY = 0.5
 def routes_check(api_socket: Path, token: Secret, wanted: Sequence[str]) -> Check:
     """A check that the proxy knows the routes `wanted` (paths that begin and end with `/`).
 
-    The proxy sends what it does not know to the hub, so the hub answers before its routes are set, and a person
+    The proxy sends what it does not know to the hub, so the hub answers before its routes are set, and a user
     who signs in at that moment finds no identity provider.
     """
 

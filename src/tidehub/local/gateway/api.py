@@ -60,7 +60,7 @@ def install(app: web.Application, backend: TidehubBackend) -> None:
 async def readable(request: web.Request, handler: Handler) -> web.StreamResponse:
     """400 and words for a body that is not a JSON object of sensible size: upstream's routes answer 500.
 
-    The values of what a person chooses are judged by the site's options (`tidehub.gateway.choices`); here is only
+    The values of what a user chooses are judged by the site's options (`tidehub.gateway.choices`); here is only
     what upstream's own handlers take for granted (dask-gateway-server 2026.3.0, routes.py).
     """
     if request.method not in ("POST", "PUT", "PATCH") or not request.path.startswith("/api/"):
@@ -110,7 +110,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _failure(backend: TidehubBackend, cluster: Cluster) -> web.Response | None:
-    """For a client that waits for a cluster which failed: 409, because only errors' texts reach the person."""
+    """For a client that waits for a cluster which failed: 409, because only errors' texts reach the user."""
     if cluster.target != JobStatus.FAILED:
         return None
     why = backend.why(cluster)
@@ -128,7 +128,7 @@ def _scaled(backend: TidehubBackend, cluster: Cluster, response: web.Response) -
 
 
 async def _list_clusters(request: web.Request) -> web.Response:
-    """The person's own clusters: status, and for what waits its place and reason."""
+    """The user's own clusters: status, and for what waits its place and reason."""
     backend: TidehubBackend = request.app["backend"]
     name = request["user"].name
     clusters = [c for c in backend.db.name_to_cluster.values() if c.username == name]
@@ -145,10 +145,10 @@ def describe(backend: TidehubBackend, cluster: Cluster) -> dict[str, Any]:
     workers = [w for w in cluster.workers.values() if w.is_active()]
     waiting = []
     for worker in workers:
-        entry = backend.admission.waiting(backend.claim(worker).id)
+        entry = backend.admission.waiting(backend.reservation(worker).id)
         if entry is not None:
             waiting.append({"place": entry.place, "ahead": entry.ahead, "reason": entry.reason})
-    own = backend.admission.waiting(backend.claim(cluster).id)
+    own = backend.admission.waiting(backend.reservation(cluster).id)
     return {
         "name": cluster.name,
         "owner": cluster.username,

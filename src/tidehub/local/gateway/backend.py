@@ -2,7 +2,7 @@
 
 Upstream's local backends cannot be used (dask-gateway-server 2026.3.0):
 `LocalBackend.setup_working_directory` extends a list of paths by the characters of a string, so as root it
-changes the owner of `/`; `UnsafeLocalBackend` runs people's code as the gateway; the default commands are
+changes the owner of `/`; `UnsafeLocalBackend` runs users' code as the gateway; the default commands are
 scripts that distributed no longer installs; one pid is signalled where a tree must end. So this builds on
 `DBBackendBase`, which keeps the state machine and the database.
 """
@@ -117,7 +117,7 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
             for item in (cluster, *cluster.workers.values()):
                 handle = self.handle(item)
                 if handle is not None and item.status < JobStatus.STOPPED and self.isolation.alive(handle):
-                    self.ledger.adopt(self.claim(item), handle)
+                    self.ledger.adopt(self.reservation(item), handle)
                     running.append(handle)
         # Started a moment before the kill, and not written down here: nobody would ever end them.
         for name in await self.isolation.tidy("clusters", running, grace=WORKER_GRACE):
@@ -143,12 +143,12 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
         """Whether a process written down in the ledger still runs."""
         return self.isolation.alive(ProcessHandle.from_state(state))
 
-    def claim(self, item: Cluster | Worker) -> Any:
-        """The claim of a cluster's scheduler, or of a worker."""
+    def reservation(self, item: Cluster | Worker) -> Any:
+        """The reservation of a cluster's scheduler, or of a worker."""
         if isinstance(item, Cluster):
-            return processes.scheduler_claim(item.name, item.username, item.config)
+            return processes.scheduler_reservation(item.name, item.username, item.config)
         owner = item.cluster
-        return processes.worker_claim(owner.name, item.name, owner.username, owner.config)
+        return processes.worker_reservation(owner.name, item.name, owner.username, owner.config)
 
     def profile(self, cluster: Cluster) -> str:
         """The profile of a cluster, or the default where the site no longer has it."""
@@ -168,7 +168,7 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
         failed = str((cluster.state or {}).get("why", ""))
         if failed or cluster.target != JobStatus.RUNNING:
             return failed
-        waiting = self.admission.waiting(self.claim(cluster).id)
+        waiting = self.admission.waiting(self.reservation(cluster).id)
         return waiting.reason if waiting else ""
 
     def fail(self, cluster: Cluster, why: str) -> None:
@@ -177,7 +177,7 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
         self.db.update_cluster(cluster, state={**(cluster.state or {}), "why": why}, target=JobStatus.FAILED)
         self.queue.put(cluster)
 
-    # --- what people ask ------------------------------------------------------------------------------
+    # --- what users ask ------------------------------------------------------------------------------
 
     async def start_cluster(self, user: User, cluster_options: dict[str, Any]) -> str:
         self.memberships[user.name] = tuple(user.groups)
@@ -186,11 +186,11 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
             raise PublicException(
                 f"the environment of the profile {config['profile']!r} is not ready on this machine"
             )
-        for claim in (
-            processes.scheduler_claim("new", user.name, config),
-            processes.worker_claim("new", "new", user.name, config),
+        for reservation in (
+            processes.scheduler_reservation("new", user.name, config),
+            processes.worker_reservation("new", "new", user.name, config),
         ):
-            never = never_fits(self.settings.capacity, claim)
+            never = never_fits(self.settings.capacity, reservation)
             if never:
                 raise PublicException(f"this cluster cannot be started: {never}. Choose smaller workers.")
         refused = totals.refused_cluster(
@@ -211,7 +211,7 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
         model = await super().get_cluster(cluster_name, wait=wait)
         cluster = self.db.get_cluster(cluster_name)
         if model is not None and cluster is not None and cluster.is_active():
-            # What upstream's scale and adapt clamp to: the person's totals count too.
+            # What upstream's scale and adapt clamp to: the user's totals count too.
             most = totals.most_workers(
                 self.limits_of(cluster.username), self.clusters_of(cluster.username), cluster
             )
@@ -219,7 +219,7 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
         return model
 
     def entitled(self, username: str) -> Entitled:
-        """What a person has, by the memberships last heard of: from the hub, or when their clusters were asked for."""
+        """What a user has, by the memberships last heard of: from the hub, or when their clusters were asked for."""
         groups = self.memberships.get(username)
         if groups is None:
             clusters = sorted(self.clusters_of(username), key=lambda cluster: cluster.start_time)
@@ -227,11 +227,11 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
         return entitled(self.settings.site, username, groups)
 
     def limits_of(self, username: str) -> Dask:
-        """A person's limits; everybody's for clusters that are about to be ended."""
+        """A user's limits; everybody's for clusters that are about to be ended."""
         return self.entitled(username).dask or self.settings.site.dask
 
     def clusters_of(self, username: str) -> list[Cluster]:
-        """The clusters of a person that run, start or wait."""
+        """The clusters of a user that run, start or wait."""
         return [c for c in self.db.active_clusters() if c.username == username]
 
     async def forward_message_to_scheduler(self, cluster: Any, msg: dict[str, Any]) -> None:
@@ -267,7 +267,7 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
                 and not hasattr(item, "slot_free")
             ):
                 item.slot_free = True
-                await asyncio.to_thread(self.ledger.adopt, self.claim(item), handle)
+                await asyncio.to_thread(self.ledger.adopt, self.reservation(item), handle)
 
     # --- waiting, which upstream's deadlines must not count -------------------------------------------
 
@@ -293,21 +293,21 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
 
     def admitted_worker(self, worker: Worker) -> bool:
         """Whether a worker holds memory: it runs, or its turn has come."""
-        return worker.status > JobStatus.CREATED or self.admission.admitted(self.claim(worker).id)
+        return worker.status > JobStatus.CREATED or self.admission.admitted(self.reservation(worker).id)
 
     def _may_start(self, item: Cluster | Worker, limit: Any) -> bool:
-        claim = self.claim(item)
-        if self.admission.admitted(claim.id):
+        reservation = self.reservation(item)
+        if self.admission.admitted(reservation.id):
             return True
         wanted = functools.partial(_still_wanted, item)
         ready = functools.partial(self.queue.put, item)
-        self.admission.join(Entry(claim, ready=ready, wanted=wanted, limit=limit))
+        self.admission.join(Entry(reservation, ready=ready, wanted=wanted, limit=limit))
         return False
 
     async def _worker_to_stopped(self, worker: Worker) -> None:
         await super()._worker_to_stopped(worker)
         # Upstream does not call do_stop_worker for a worker that still waits.
-        await self.admission.leave(self.claim(worker).id)
+        await self.admission.leave(self.reservation(worker).id)
 
     # --- starting and stopping ------------------------------------------------------------------------
 
@@ -329,12 +329,12 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
             raise
 
     async def _start_scheduler(self, cluster: Cluster) -> AsyncIterator[dict[str, Any]]:
-        person = self.isolation.person(cluster.username)
+        user = self.isolation.user(cluster.username)
         workdir = await asyncio.to_thread(
             workdirs.make_workdir,
             self.settings.clusters_dir,
             cluster.name,
-            person,
+            user,
             certificate=cluster.tls_cert,
             key=cluster.tls_key,
         )
@@ -352,7 +352,7 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
             cores=cluster.config.scheduler_cores,
         )
         yield {**state, "process": handle.to_state()}
-        await asyncio.to_thread(self.ledger.launched, self.claim(cluster).id, handle)
+        await asyncio.to_thread(self.ledger.launched, self.reservation(cluster).id, handle)
 
     async def do_start_worker(self, worker: Worker) -> AsyncIterator[dict[str, Any]]:
         cluster = worker.cluster
@@ -372,7 +372,7 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
             self.last_fault[cluster.name] = error.what
             raise
         yield {"process": handle.to_state()}
-        await asyncio.to_thread(self.ledger.launched, self.claim(worker).id, handle)
+        await asyncio.to_thread(self.ledger.launched, self.reservation(worker).id, handle)
 
     async def _launch(
         self,
@@ -384,16 +384,16 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
         memory: int,
         cores: float,
     ) -> ProcessHandle:
-        person = self.isolation.person(cluster.username)
+        user = self.isolation.user(cluster.username)
         workdir, profile = Path(cluster.state["workdir"]), self.profile(cluster)
         key = dashboard_key(self.key_secret, cluster.name)
         spec = processes.launch_spec(
             self.settings,
-            person,
+            user,
             cluster=cluster.name,
             process=process,
             argv=argv,
-            env=processes.environment(env, self.settings, person, workdir, profile, key),
+            env=processes.environment(env, self.settings, user, workdir, profile, key),
             workdir=workdir,
             profile=profile,
             memory=memory,
@@ -427,7 +427,7 @@ class TidehubBackend(DBBackendBase):  # type: ignore[misc]
             if handle is not None:
                 await self.isolation.stop(handle, grace=grace)
         finally:
-            await self.admission.leave(self.claim(item).id)
+            await self.admission.leave(self.reservation(item).id)
 
     async def do_check_clusters(self, clusters: list[Cluster]) -> list[bool]:
         return [self._alive(cluster) for cluster in clusters]

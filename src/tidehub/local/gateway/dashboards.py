@@ -7,7 +7,7 @@ nothing, so the gate does: the hub says who it is, and the gateway (`for_gate.py
 its dashboard is. Then the cluster's key is added, without which the dashboard would not answer
 (`preloads/dashboard_guard.py`). Nothing goes through the gateway's own proxy, whose port is not held.
 
-What a dashboard serves is the person's own code. It gets neither cookies nor tokens, and may set no cookie
+What a dashboard serves is the user's own code. It gets neither cookies nor tokens, and may set no cookie
 here.
 """
 
@@ -37,7 +37,7 @@ from tidehub.local.gateway.gate import Gate
 from tidehub.login import log_scrub
 
 NOT_FOR_CLUSTERS = frozenset({"cookie", "authorization", "x-xsrftoken", KEY_HEADER.lower()})
-"""Request headers that a person's own code must not see, or must not be given by a browser."""
+"""Request headers that a user's own code must not see, or must not be given by a browser."""
 NOT_FROM_CLUSTERS = frozenset(
     {"set-cookie", "clear-site-data", "service-worker-allowed", "content-security-policy", "x-frame-options"}
 )
@@ -57,7 +57,7 @@ class GateHandler(HubOAuthenticated, web.RequestHandler):  # type: ignore[misc]
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None, None))[1]
-        # Tornado's own words name a method and a path; only texts that were written for people are shown.
+        # Tornado's own words name a method and a path; only texts that were written for users are shown.
         said = error.log_message if isinstance(error, web.HTTPError) and error.log_message else ""
         said = said % error.args if said and error.args else said
         if "text/html" in self.request.headers.get("Accept", ""):
@@ -102,7 +102,7 @@ class GateHandler(HubOAuthenticated, web.RequestHandler):  # type: ignore[misc]
         is_user = model.get("kind") == "user"
         if found.answer == 200 and not (is_user and (found.owner == name or await self.gate.is_admin(name))):
             raise web.HTTPError(
-                403, "This dashboard belongs to another person. Only the owner of a cluster sees it."
+                403, "This dashboard belongs to another user. Only the owner of a cluster sees it."
             )
         if found.status != "RUNNING" or not found.dashboard:
             raise web.HTTPError(
@@ -118,14 +118,14 @@ class GateHandler(HubOAuthenticated, web.RequestHandler):  # type: ignore[misc]
             raise web.HTTPError(403, "Log in first: open the dashboard in a page of its own.")
 
     def _refuse_foreign_page(self, name: str) -> None:
-        """All people's pages share one origin. A page of another person's server may not open this dashboard
-        in a frame and read it; browsers say where a request comes from. (People who need more give each user
+        """All users' pages share one origin. A page of another user's server may not open this dashboard
+        in a frame and read it; browsers say where a request comes from. (Users who need more give each user
         a domain.)"""
         referrer = _address(self.request.headers.get("Referer", "")).path
         start = f"{self.gate.settings.base_path}user/"
         if referrer.startswith(start) and unquote(referrer[len(start) :].split("/", 1)[0]) != name:
             raise web.HTTPError(
-                403, "This dashboard was opened from another person's page. Open it from your own."
+                403, "This dashboard was opened from another user's page. Open it from your own."
             )
 
 
@@ -248,7 +248,7 @@ class DashboardSocket(GateHandler, websocket.WebSocketHandler):
 
 
 class HomeHandler(GateHandler):
-    """A person's clusters: which run, which wait and why, with their dashboards."""
+    """A user's clusters: which run, which wait and why, with their dashboards."""
 
     async def get(self) -> None:
         if await self.visitor() is None:
@@ -356,7 +356,7 @@ async def serve(settings: GateSettings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    # No deadline for the whole of a request: long polls and streams last. DummyCookieJar: people's cookies never mix.
+    # No deadline for the whole of a request: long polls and streams last. DummyCookieJar: users' cookies never mix.
     async with aiohttp.ClientSession(
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),

@@ -70,7 +70,7 @@ class Gate:
         return found
 
     async def is_admin(self, name: str) -> bool:
-        """Whether the hub calls this person an administrator (asked with the service's own token)."""
+        """Whether the hub calls this user an administrator (asked with the service's own token)."""
         now = time.monotonic()
         then, known = self._admins.get(name, (float("-inf"), False))
         if now - then < 30:

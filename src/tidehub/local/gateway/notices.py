@@ -1,4 +1,4 @@
-"""Tells the person at the notebook, through their scheduler, what happened to their workers."""
+"""Tells the user at the notebook, through their scheduler, what happened to their workers."""
 
 from __future__ import annotations
 

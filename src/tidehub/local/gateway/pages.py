@@ -39,7 +39,7 @@ def refusal(site: str, base_path: str, status: int, words: str) -> str:
 
 
 def clusters(site: str, base_path: str, prefix: str, known: Sequence[Mapping[str, Any]]) -> str:
-    """A person's clusters; what waits shows its reason and place."""
+    """A user's clusters; what waits shows its reason and place."""
     back = f'<p><a href="{html.escape(base_path, quote=True)}hub/home">Back to {html.escape(site)}</a></p>'
     if not known:
         example = "from dask_gateway import GatewayCluster\ncluster = GatewayCluster()"

@@ -8,24 +8,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tidehub.capacity.queue import SCHEDULER, WORKER, Claim
+from tidehub.capacity.queue import SCHEDULER, WORKER, Reservation
 from tidehub.local.gateway.config import GUARD, NOTICES, TLS_ERRORS, GatewaySettings
 from tidehub.local.gateway.workdirs import CERTIFICATE, KEY, log_file
-from tidehub.local.isolation import Ending, LaunchSpec, Limits, Person
+from tidehub.local.isolation import Ending, LaunchSpec, Limits, User
 from tidehub.site.units import about_size
 
 NANNY_MEMORY = 112 * 2**20
 """Bytes of a worker's limit that its nanny process takes."""
 
 
-def scheduler_claim(name: str, owner: str, config: Mapping[str, Any]) -> Claim:
-    """The claim of a cluster's scheduler on the machine."""
-    return Claim(f"scheduler:{name}", SCHEDULER, owner, config["scheduler_memory"], config["scheduler_cores"])
+def scheduler_reservation(name: str, owner: str, config: Mapping[str, Any]) -> Reservation:
+    """The reservation of a cluster's scheduler on the machine."""
+    return Reservation(
+        f"scheduler:{name}", SCHEDULER, owner, config["scheduler_memory"], config["scheduler_cores"]
+    )
 
 
-def worker_claim(cluster: str, name: str, owner: str, config: Mapping[str, Any]) -> Claim:
-    """The claim of one worker on the machine."""
-    return Claim(f"worker:{cluster}:{name}", WORKER, owner, config["worker_memory"], config["worker_cores"])
+def worker_reservation(cluster: str, name: str, owner: str, config: Mapping[str, Any]) -> Reservation:
+    """The reservation of one worker on the machine."""
+    return Reservation(
+        f"worker:{cluster}:{name}", WORKER, owner, config["worker_memory"], config["worker_cores"]
+    )
 
 
 def preloaded(command: Sequence[str], workdir: Path, *, scheduler: bool) -> list[str]:
@@ -49,21 +53,21 @@ def terminate_fraction(memory: int) -> float:
 def environment(
     upstream: Mapping[str, str],
     settings: GatewaySettings,
-    person: Person,
+    user: User,
     workdir: Path,
     profile: str,
     key: str,
 ) -> dict[str, str]:
-    """The whole environment of a scheduler or worker: upstream's variables, the person's, the profile's PATH."""
+    """The whole environment of a scheduler or worker: upstream's variables, the user's, the profile's PATH."""
     root = settings.environments[profile]
     return {
         "LANG": "C.UTF-8",
         "PYTHONUTF8": "1",
         **upstream,
         "PATH": f"{root / 'bin'}:/usr/local/bin:/usr/bin:/bin",
-        "HOME": str(person.home),
-        "USER": person.name,
-        "LOGNAME": person.name,
+        "HOME": str(user.home),
+        "USER": user.name,
+        "LOGNAME": user.name,
         "SHELL": "/bin/bash",
         "PYTHONUNBUFFERED": "1",
         "TIDEHUB_DASHBOARD_KEY": key,
@@ -78,7 +82,7 @@ def worker_memory_settings(memory: int) -> dict[str, str]:
 
 def launch_spec(
     settings: GatewaySettings,
-    person: Person,
+    user: User,
     *,
     cluster: str,
     process: str,
@@ -92,10 +96,10 @@ def launch_spec(
     """What the isolation is asked to start. `process` is `scheduler` or `worker-<name>`."""
     return LaunchSpec(
         name=f"dask-{cluster[:12]}-{process[:16]}",
-        person=person,
+        user=user,
         argv=list(argv),
         env=dict(env),
-        cwd=person.home,
+        cwd=user.home,
         log=log_file(settings.logs_dir, cluster, process),
         limits=Limits(
             memory=memory,
@@ -116,7 +120,7 @@ def tls_paths(workdir: Path) -> tuple[str, str]:
 
 
 def ending_words(what: str, ending: Ending, limit: int) -> str:
-    """How a scheduler or worker ended, as a person reads it; `what` is "The scheduler of ..." or "A worker of
+    """How a scheduler or worker ended, as a user reads it; `what` is "The scheduler of ..." or "A worker of
     ...".
     """
     if ending.out_of_memory:

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from tidehub.local.gateway.backend import TidehubBackend
 
 TELL_WAITING_AFTER = 3.0
-"""Seconds of waiting that a person is not told about."""
+"""Seconds of waiting that a user is not told about."""
 HOUSEKEEPING = 300.0
 
 
 async def housekeeping(backend: TidehubBackend) -> None:
-    """Drop claims of processes that are gone; again and again."""
+    """Drop reservations of processes that are gone; again and again."""
     while True:
         try:
-            for claim_id in await asyncio.to_thread(backend.ledger.reconcile, backend.state_alive):
-                backend.log.info("The process of %s is gone; its memory is free again", claim_id)
+            for reservation_id in await asyncio.to_thread(backend.ledger.reconcile, backend.state_alive):
+                backend.log.info("The process of %s is gone; its memory is free again", reservation_id)
         except Exception as error:
             backend.log.warning("Exception in the gateway's housekeeping", exc_info=error)
         await asyncio.sleep(HOUSEKEEPING)
@@ -149,13 +149,17 @@ class Watcher:
 
     async def _tell_waiting(self, cluster: Cluster) -> None:
         backend = self._backend
-        waiting = [w for w in cluster.active_workers() if backend.admission.waiting(backend.claim(w).id)]
-        long = [w for w in waiting if backend.admission.waited(backend.claim(w).id) > TELL_WAITING_AFTER]
+        waiting = [
+            w for w in cluster.active_workers() if backend.admission.waiting(backend.reservation(w).id)
+        ]
+        long = [
+            w for w in waiting if backend.admission.waited(backend.reservation(w).id) > TELL_WAITING_AFTER
+        ]
         if not waiting:
             self._told_waiting.discard(cluster.name)
         elif long and cluster.name not in self._told_waiting:
             self._told_waiting.add(cluster.name)
-            first = backend.admission.waiting(backend.claim(long[0]).id)
+            first = backend.admission.waiting(backend.reservation(long[0]).id)
             number = "1 worker is" if len(waiting) == 1 else f"{len(waiting)} workers are"
             reason = first.reason if first else ""
             await backend.notices.tell(

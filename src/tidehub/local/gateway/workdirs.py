@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from tidehub.local.gateway.config import GUARD, NOTICES, TLS_ERRORS
-from tidehub.local.isolation import Person
+from tidehub.local.isolation import User
 from tidehub.system import trash
 from tidehub.system.directories import Directory, File, opened, place_new
 from tidehub.system.files import PASSABLE_DIRECTORY, make_directory
@@ -14,13 +14,13 @@ from tidehub.system.files import PASSABLE_DIRECTORY, make_directory
 CERTIFICATE, KEY = "dask.crt", "dask.pem"
 
 
-def make_workdir(clusters: Path, cluster: str, person: Person, *, certificate: bytes, key: bytes) -> Path:
+def make_workdir(clusters: Path, cluster: str, user: User, *, certificate: bytes, key: bytes) -> Path:
     """`clusters/cluster`, 0700 and the user's: TLS files, what schedulers and workers preload, room for spilled data.
 
     Made whole before it is theirs; a former one of this name is thrown away. Raises `TidehubError`.
     """
     make_directory(clusters, PASSABLE_DIRECTORY)
-    uid, gid = (person.uid, person.gid) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    uid, gid = (user.uid, user.gid) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
     holds: dict[str, File | Directory] = {CERTIFICATE: File(certificate), KEY: File(key)}
     # Copies: users may not be able to read the platform's own files.
     holds |= {source.name: File(source.read_bytes()) for source in (GUARD, NOTICES, TLS_ERRORS)}

@@ -1,4 +1,4 @@
-"""What people send to the hub is checked before one of its handlers sees it, and once more before it is stored.
+"""What users send to the hub is checked before one of its handlers sees it, and once more before it is stored.
 
 JupyterHub 5.5.4 commits `user_options`, a server and its token before the Spawner's traits look at them
 (`User.spawn`), and reads them without a check at its next start: a list in that place kept the hub from ever starting
@@ -30,7 +30,7 @@ MOST_BODY = 8 * 2**20
 MOST_JSON = 256 * 2**10
 """Bytes of a JSON body; the longest real ones name a few thousand users."""
 MOST_STORED = 64 * 2**10
-"""Bytes of one JSON value in the database that comes from people."""
+"""Bytes of one JSON value in the database that comes from users."""
 MOST_BINARY = 2**20
 
 LONGEST_NOTE = 1023

@@ -23,7 +23,7 @@ from tidehub.local.disk_use import Question, measure, read_uses, write_uses
 from tidehub.local.hub.spawner_words import NoRoom
 from tidehub.local.isolation import Isolation
 from tidehub.local.isolation.homes import TEMPORARY
-from tidehub.local.isolation.people import Entry, services_uid
+from tidehub.local.isolation.users import Entry, services_uid
 from tidehub.local.places import Places
 from tidehub.local.room import room, shortage
 
@@ -71,7 +71,7 @@ class DiskWatch:
         JupyterLab writes at its start, and who is at the limit must get in to delete. The next look takes it back.
         Raises `TidehubError`.
         """
-        entry = await asyncio.to_thread(self._isolation.people.enrol, user)
+        entry = await asyncio.to_thread(self._isolation.users.enrol, user)
         if self._quota is not None and self.limit is not None:
             await asyncio.to_thread(self._quota.set_limit, entry.number, self.limit + STARTING)
 
@@ -173,8 +173,8 @@ class DiskWatch:
 
     def _questions(self, users: set[str] | None, whole: bool) -> list[Question]:
         if users is None and not whole:
-            users = {line.person for line in self._isolation.running()}
-        asked = [one for one in self._isolation.people.everyone() if users is None or one.name in users]
+            users = {line.user for line in self._isolation.running()}
+        asked = [one for one in self._isolation.users.everyone() if users is None or one.name in users]
         clusters = _by_owner(self._places.services / "clusters") if os.geteuid() == 0 else {}
         return [Question(one.name, self._uid(one), self._trees(one, clusters)) for one in asked]
 

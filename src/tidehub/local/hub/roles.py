@@ -19,11 +19,11 @@ def server_scopes(*, with_dask: bool) -> list[str]:
 
 
 def roles(site: Site) -> list[dict[str, Any]]:
-    """The hub's `load_roles`: people, and one narrow role a service of ours."""
+    """The hub's `load_roles`: users, and one narrow role a service of ours."""
     user_scopes = ["self"] + ([_DASK_ACCESS] if site.dask.engine == "gateway" else [])
     gate = {
         "name": "gate",
-        "description": "Knows which people are administrators: they may look at everybody's dashboards",
+        "description": "Knows which users are administrators: they may look at everybody's dashboards",
         "scopes": ["read:users"],
         "services": [DASK_SERVICE],
     }
@@ -52,7 +52,7 @@ def roles(site: Site) -> list[dict[str, Any]]:
                 "delete:servers",
                 "proxy",
                 "read:hub",
-                # What the provider said of a person, for explain-login. Whoever has this token has the database too.
+                # What the provider said of a user, for explain-login. Whoever has this token has the database too.
                 "admin:auth_state",
                 "read:services",
             ],

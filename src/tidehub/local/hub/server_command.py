@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidehub.local.hub.settings import HubSettings, ProfileEnvironment
-from tidehub.local.isolation import Person
+from tidehub.local.isolation import User
 from tidehub.local.isolation.homes import RUNTIME
 from tidehub.site.model import Profile
 
@@ -45,17 +45,17 @@ def server_directory_name(server: str) -> str:
 class ServerPlace:
     """Where one server's sockets and log are. `unit` names its process group."""
 
-    person: Person
+    user: User
     directory: Path
     log: Path
     unit: str
 
     @classmethod
-    def of(cls, *, person: Person, run_dir: Path, logs: Path, server: str) -> ServerPlace:
+    def of(cls, *, user: User, run_dir: Path, logs: Path, server: str) -> ServerPlace:
         """`run_dir` is the user's; `server` is the hub's server name, empty for the default one."""
-        name, slug = server_directory_name(server), person.home.name
+        name, slug = server_directory_name(server), user.home.name
         log = logs / slug / f"{name}.log"
-        return cls(person=person, directory=run_dir / name, log=log, unit=f"server-{slug}-{name}")
+        return cls(user=user, directory=run_dir / name, log=log, unit=f"server-{slug}-{name}")
 
     @property
     def url_path(self) -> Path:
@@ -95,7 +95,7 @@ def server_argv(
         "--ServerApp.kernel_websocket_connection_class=kernel_words.WordsOnMemoryKill",
         *(["--ServerApp.jpserver_extensions=dask_dashboards=True"] if with_dask else []),
         "--LabApp.extension_manager=readonly",
-        # Its overrides.json keeps JupyterLab from asking people whether it may fetch news and updates.
+        # Its overrides.json keeps JupyterLab from asking users whether it may fetch news and updates.
         f"--LabApp.app_settings_dir={settings.notebook_side}",
         "--LanguageServerManager.autodetect=False",
         "--ServerApp.terminado_settings=shell_command=['/bin/bash']",
@@ -103,7 +103,7 @@ def server_argv(
 
 
 def activity_interval(idle_timeout: float, usual: int) -> int:
-    """Seconds between reports of activity: far below `idle_timeout` (0: never), or people at work would be culled."""
+    """Seconds between reports of activity: far below `idle_timeout` (0: never), or users at work would be culled."""
     return max(1, min(usual, int(idle_timeout / 4))) if idle_timeout else usual
 
 
@@ -111,13 +111,13 @@ def server_environment(
     hub_env: Mapping[str, str],
     environment: ProfileEnvironment,
     settings: HubSettings,
-    person: Person,
+    user: User,
     place: ServerPlace,
     profile: Profile,
     *,
     with_dask: bool,
 ) -> dict[str, str]:
-    """The environment of a notebook server: the hub's own variables, the person's, and those that make Dask work."""
+    """The environment of a notebook server: the hub's own variables, the user's, and those that make Dask work."""
     base = settings.base_path
     env = {
         "LANG": "C.UTF-8",
@@ -125,9 +125,9 @@ def server_environment(
         "PYTHONUTF8": "1",
         **hub_env,
         "PATH": f"{environment.bin}:/usr/local/bin:/usr/bin:/bin",
-        "HOME": str(person.home),
-        "USER": person.name,
-        "LOGNAME": person.name,
+        "HOME": str(user.home),
+        "USER": user.name,
+        "LOGNAME": user.name,
         "SHELL": "/bin/bash",
         "PYTHONPATH": "",
         # The extension reads address and prefix here; the port is only a stand-in beside the socket.

@@ -23,7 +23,7 @@ class LoginEndpoints(_Frozen):
     service_name: str
     issuer: str
     realm: str = ""
-    """Stands for the issuer in the table of people; empty for the issuer itself."""
+    """Stands for the issuer in the table of users; empty for the issuer itself."""
     issuer_in_answers: bool = False
     jwks_url: str
     authorize_url: str

@@ -1,4 +1,4 @@
-"""The choices on the page where a person starts a server (pure)."""
+"""The choices on the page where a user starts a server (pure)."""
 
 from __future__ import annotations
 
@@ -14,58 +14,58 @@ from tidehub.site.units import format_size
 FIELD = "profile"
 
 
-def find_server(person: Entitled, slug: str | None) -> Server:
+def find_server(user: Entitled, slug: str | None) -> Server:
     """The server of the profile of that slug, the preselected one for `None`.
 
-    Raises `ValueError` naming what the person may start. A profile for others only and one that does not exist
+    Raises `ValueError` naming what the user may start. A profile for others only and one that does not exist
     get the same words: which profiles others have is nobody's business.
     """
-    server = person.default if slug is None else person.server(slug)
+    server = user.default if slug is None else user.server(slug)
     if server is not None:
         return server
-    if not person.servers:
+    if not user.servers:
         raise ValueError("no environment here is open to your account")
-    known = ", ".join(server.profile.slug for server in person.servers)
+    known = ", ".join(server.profile.slug for server in user.servers)
     raise ValueError(f"there is no profile {slug!r} that you may start; possible: {known}")
 
 
 def nothing_to_start(site: Site) -> str:
-    """What a person reads who may enter and start nothing."""
+    """What a user reads who may enter and start nothing."""
     sentence = f"You may enter {site.site.name}, but none of its environments is open to your account."
     return f"{sentence} Questions: {site.site.contact}" if site.site.contact else sentence
 
 
 def size_words(server: Server) -> str:
-    """What a server gets, for people: memory and CPU as limit and guarantee."""
+    """What a server gets, for users: memory and CPU as limit and guarantee."""
     return (
         f"up to {format_size(server.memory.limit)} memory ({format_size(server.memory.guarantee)} guaranteed), "
         f"up to {server.cpu.limit:g} CPU"
     )
 
 
-def options_form(person: Entitled, chosen: str | None = None) -> str:
-    """The HTML inside the hub's form: one card a profile that the person may start, the default (or `chosen`) selected.
+def options_form(user: Entitled, chosen: str | None = None) -> str:
+    """The HTML inside the hub's form: one card a profile that the user may start, the default (or `chosen`) selected.
 
     Empty where there is nothing to choose, so that the hub starts the server at once; not so when the last choice
     is gone, which the hub would repeat.
     """
-    gone = chosen is not None and person.server(chosen) is None
-    return "" if len(person.servers) < 2 and not gone else _cards(person, None if gone else chosen)
+    gone = chosen is not None and user.server(chosen) is None
+    return "" if len(user.servers) < 2 and not gone else _cards(user, None if gone else chosen)
 
 
-def clean_up_form(person: Entitled, refused: str, chosen: str | None = None) -> str:
+def clean_up_form(user: Entitled, refused: str, chosen: str | None = None) -> str:
     """The same where no usual server may be started: why not, and that what is started is for freeing space."""
-    gone = chosen is not None and person.server(chosen) is None
+    gone = chosen is not None and user.server(chosen) is None
     return (
         '<div class="alert alert-warning" role="alert" id="disk-words">'
         f"<p>{escape(refused)}</p><p>{escape(CLEAN_UP)}</p></div>"
-        f'<input type="hidden" name="{FREE_SPACE}" value="yes">{_cards(person, None if gone else chosen)}'
+        f'<input type="hidden" name="{FREE_SPACE}" value="yes">{_cards(user, None if gone else chosen)}'
     )
 
 
-def _cards(person: Entitled, chosen: str | None) -> str:
-    selected = find_server(person, chosen)
-    cards = "\n".join(_card(server, server == selected) for server in person.servers)
+def _cards(user: Entitled, chosen: str | None) -> str:
+    selected = find_server(user, chosen)
+    cards = "\n".join(_card(server, server == selected) for server in user.servers)
     return f'<fieldset class="profiles"><legend class="visually-hidden">Environment</legend>\n{cards}\n</fieldset>'
 
 

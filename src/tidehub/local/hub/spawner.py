@@ -1,6 +1,6 @@
-"""Starts a person's notebook server on this machine.
+"""Starts a user's notebook server on this machine.
 
-The server runs as the person (see `local/isolation`), listens on a unix socket that only the proxy can reach, and
+The server runs as the user (see `local/isolation`), listens on a unix socket that only the proxy can reach, and
 starts when the ledger says that its memory guarantee fits. `start()` returns when the server answers, so that the
 hub's own first look at it succeeds.
 """
@@ -20,7 +20,7 @@ from traitlets import Set, Unicode
 from tidehub.capacity import disk
 from tidehub.capacity.admission import Admission
 from tidehub.capacity.ledger import Ledger
-from tidehub.capacity.queue import NOTEBOOK, Claim, Waiting
+from tidehub.capacity.queue import NOTEBOOK, Reservation, Waiting
 from tidehub.errors import TidehubError
 from tidehub.local.hub.checked_input import BadInput
 from tidehub.local.hub.disk_watch import DiskWatch
@@ -74,7 +74,7 @@ class HubContext:
     admission: Admission
     disk_watch: DiskWatch
     last_words: dict[str, str] = field(default_factory=dict)
-    """Why servers ended, by claim, until they start again: the hub throws a spawner away when its server ends."""
+    """Why servers ended, by reservation, until they start again: the hub throws a spawner away when its server ends."""
 
     async def settle(self, servers: Iterable[tuple[str, str, Mapping[str, Any]]], log: Any) -> None:
         """Once, before the hub answers: what runs by the hub's own `servers` (owner, name, state) is entered into the
@@ -87,15 +87,15 @@ class HubContext:
                 continue
             handle = ProcessHandle.from_state(state["process"])
             if self.isolation.alive(handle):
-                claim = Claim(
-                    id=server_claim(owner, name),
+                reservation = Reservation(
+                    id=server_reservation(owner, name),
                     kind=NOTEBOOK,
                     owner=owner,
                     memory=state.get("mem_guarantee") or notebooks.memory.guarantee,
                     cores=state.get("cpu_guarantee") or notebooks.cpu.guarantee,
                     start_slot=True,
                 )
-                await asyncio.to_thread(self.ledger.adopt, claim, handle)
+                await asyncio.to_thread(self.ledger.adopt, reservation, handle)
                 running.append(handle)
         for unit in await self.isolation.tidy("servers", running, grace=2.0):
             log.warning("Ended %s, which an interrupted start had left", unit)
@@ -104,8 +104,8 @@ class HubContext:
         )
 
 
-def server_claim(owner: str, name: str) -> str:
-    """The name of a server's claim on the machine's memory."""
+def server_reservation(owner: str, name: str) -> str:
+    """The name of a server's reservation on the machine's memory."""
     return f"server:{owner}:{name}"
 
 
@@ -146,12 +146,12 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         return TidehubSpawner._choices
 
     async def _choices(self) -> str:
-        person = self.entitled()
-        if not person.servers:
+        user = self.entitled()
+        if not user.servers:
             raise MayNotStart(nothing_to_start(self.context.settings.site))
         chosen = (self.user_options or {}).get(FIELD)
         refused = await self.context.disk_watch.refusal(self.user.name)
-        return clean_up_form(person, refused, chosen) if refused else options_form(person, chosen)
+        return clean_up_form(user, refused, chosen) if refused else options_form(user, chosen)
 
     def options_from_form(self, form: dict[str, list[str]]) -> dict[str, Any]:
         return read_form(form)
@@ -191,14 +191,14 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
     # --- life of the server -----------------------------------------------------------------
 
     @property
-    def claim_id(self) -> str:
-        """The name of this server's claim on the machine's memory."""
-        return server_claim(self.user.name, self.name)
+    def reservation_id(self) -> str:
+        """The name of this server's reservation on the machine's memory."""
+        return server_reservation(self.user.name, self.name)
 
     @property
     def last_words(self) -> str:
         """Why the server ended, for the pages where its owner meets that; empty when there is nothing to say."""
-        return self.context.last_words.get(self.claim_id, "")
+        return self.context.last_words.get(self.reservation_id, "")
 
     @property
     def disk_words(self) -> str:
@@ -212,11 +212,11 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
             raise NoRoom(f"{refused} {disk.CLEAN_UP}")
         profile = chosen.profile
         self._apply_sizes(chosen)
-        self.context.last_words.pop(self.claim_id, None)
+        self.context.last_words.pop(self.reservation_id, None)
         await self._end_leftover()
         context = self.context
-        claim = Claim(
-            id=self.claim_id,
+        reservation = Reservation(
+            id=self.reservation_id,
             kind=NOTEBOOK,
             owner=self.user.name,
             memory=self.mem_guarantee,
@@ -224,17 +224,15 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
             start_slot=True,
         )
         try:
-            await context.admission.turn(claim, self._tell_waiting)
+            await context.admission.turn(reservation, self._tell_waiting)
             self._tell(starting(profile.name, self.disk_words, clean_up=self._clean_up))
             await context.disk_watch.set_quota(self.user.name)
-            # In a thread: a new user's uid is claimed and written to the disk.
+            # In a thread: a new user's uid is reservationed and written to the disk.
             place = await asyncio.to_thread(self._place, self.user.name)
-            await asyncio.to_thread(
-                context.isolation.make_server_directory, place.person, place.directory.name
-            )
+            await asyncio.to_thread(context.isolation.make_server_directory, place.user, place.directory.name)
             self.handle = await context.isolation.start(self._launch_spec(profile, place))
             # The hub saves state only after start() returns; killed before that, `_end_leftover` finds it here.
-            await asyncio.to_thread(context.ledger.launched, self.claim_id, self.handle)
+            await asyncio.to_thread(context.ledger.launched, self.reservation_id, self.handle)
             await self._wait_until_ready(place, profile)
         except BaseException as error:
             await self._clear_up()
@@ -242,7 +240,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
                 # Foreseen, so it has words; the hub would show "unhandled error" instead.
                 raise StartFailed(failure_words(error)) from error
             raise
-        await asyncio.to_thread(context.ledger.started, self.claim_id, self.handle)
+        await asyncio.to_thread(context.ledger.started, self.reservation_id, self.handle)
         context.disk_watch.look_at(self.user.name)
         return socket_url(str(place.url_path))
 
@@ -271,10 +269,10 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
             words = memory_words(ending, self.mem_limit)
             if words != self.last_words:
                 self.log.warning("%s: %s", self._log_name, words)
-            self.context.last_words[self.claim_id] = words
+            self.context.last_words[self.reservation_id] = words
         # Kernels outlive a server that died by itself; what is left of it goes before its memory is given away.
         await asyncio.to_thread(self.context.isolation.clean, self.handle)
-        await self.context.admission.leave(self.claim_id)
+        await self.context.admission.leave(self.reservation_id)
         self.context.disk_watch.look_at(self.user.name)
         return ending.status
 
@@ -287,19 +285,19 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         if self.handle is not None:
             await self.context.isolation.stop(self.handle, grace=1.0)
             await asyncio.to_thread(self.context.isolation.clean, self.handle)
-        await self.context.admission.leave(self.claim_id)
+        await self.context.admission.leave(self.reservation_id)
         self.handle = None
         self.context.disk_watch.look_at(self.user.name)
 
     async def _end_leftover(self) -> None:
         """Ends a server that a killed hub had started and not yet written down."""
-        state = await asyncio.to_thread(self.context.ledger.process, self.claim_id)
+        state = await asyncio.to_thread(self.context.ledger.process, self.reservation_id)
         if state is not None:
             leftover = ProcessHandle.from_state(state)
             if self.context.isolation.alive(leftover):
                 self.log.warning("%s: ending a server left by an interrupted start", self._log_name)
                 await self.context.isolation.stop(leftover, grace=2.0)
-        await self.context.admission.leave(self.claim_id)
+        await self.context.admission.leave(self.reservation_id)
 
     # --- what the hub remembers across restarts ---------------------------------------------
 
@@ -353,26 +351,26 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
     # --- the process ------------------------------------------------------------------------
 
     def _place(self, name: str) -> ServerPlace:
-        person = self.context.isolation.person(name)
+        user = self.context.isolation.user(name)
         return ServerPlace.of(
-            person=person,
-            run_dir=self.context.isolation.run_directory(person),
+            user=user,
+            run_dir=self.context.isolation.run_directory(user),
             logs=self.context.places.server_logs,
             server=self.name,
         )
 
     def _launch_spec(self, profile: Profile, place: ServerPlace) -> LaunchSpec:
-        settings, person = self.context.settings, place.person
+        settings, user = self.context.settings, place.user
         environment = settings.environments[profile.slug]
         with_dask = self.entitled().dask is not None
         return LaunchSpec(
             name=place.unit,
-            person=person,
+            user=user,
             argv=server_argv(environment, settings, place, self.get_args(), with_dask=with_dask),
             env=server_environment(
-                self.get_env(), environment, settings, person, place, profile, with_dask=with_dask
+                self.get_env(), environment, settings, user, place, profile, with_dask=with_dask
             ),
-            cwd=person.home,
+            cwd=user.home,
             log=place.log,
             limits=Limits(
                 memory=self.mem_limit,

@@ -1,4 +1,4 @@
-"""What people are told about a server that does not start, or that ended: words, and the errors that carry them."""
+"""What users are told about a server that does not start, or that ended: words, and the errors that carry them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NO_LINES = "(empty log)"
 
 
 class StartFailed(web.HTTPError):
-    """A start that failed, in words for the person who waits.
+    """A start that failed, in words for the user who waits.
 
     An `HTTPError`, because of any other exception the hub shows only that there was one.
     """
@@ -23,7 +23,7 @@ class StartFailed(web.HTTPError):
 
 
 class MayNotStart(web.HTTPError):
-    """The person asked for what others may start, or may start nothing. Words for the person."""
+    """The user asked for what others may start, or may start nothing. Words for the user."""
 
     def __init__(self, message: str) -> None:
         super().__init__(403, "%s", message)
@@ -41,13 +41,13 @@ class NoRoom(web.HTTPError):
 
 
 def failure_words(error: TidehubError) -> str:
-    """What kept a server from starting, in one line for the person who waits."""
+    """What kept a server from starting, in one line for the user who waits."""
     parts = (error.what, f"Expected: {error.expected}" if error.expected else "", error.fix or "")
     return " ".join(f"{part.rstrip('.')}." for part in parts if part)
 
 
 def memory_words(ending: Ending, limit: int | None) -> str:
-    """Tells a person that memory was the reason, with the limit."""
+    """Tells a user that memory was the reason, with the limit."""
     limit = ending.limit or limit
     size = f" of {format_size(limit)}" if limit else ""
     return (

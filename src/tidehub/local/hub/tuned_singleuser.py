@@ -3,7 +3,7 @@
 Run as a plain file by the Python of a profile's environment, so it imports nothing of tidehub. Three things
 cost most of a plain start: the IRI grammar that jsonschema loads and no server start uses, garbage
 collections while thousands of objects are made that all stay, and a Node.js process that JupyterLab asks for
-the package registry of builds. The first two are put off, the third is left out: people cannot write to the
+the package registry of builds. The first two are put off, the third is left out: users cannot write to the
 environment, so nothing is ever built in it.
 """
 

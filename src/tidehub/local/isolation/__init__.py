@@ -1,4 +1,4 @@
-"""Starting people's programs as themselves, within limits, and knowing how they end."""
+"""Starting users' programs as themselves, within limits, and knowing how they end."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from .base import Ground, Isolation
 from .bubblewrap import BubblewrapIsolation
 from .choose import choose_isolation
 from .launches import Launched
-from .model import Ending, LaunchSpec, Limits, Person, Usage, size_words
-from .people import DEFAULT_UIDS, proxy_uid, safe_slug, services_uid
+from .model import Ending, LaunchSpec, Limits, Usage, User, size_words
 from .process import ProcessHandle
 from .root import RootIsolation
 from .single import SingleIsolation
+from .users import DEFAULT_UIDS, proxy_uid, safe_slug, services_uid
 
 __all__ = [
     "DEFAULT_UIDS",
@@ -21,11 +21,11 @@ __all__ = [
     "LaunchSpec",
     "Launched",
     "Limits",
-    "Person",
     "ProcessHandle",
     "RootIsolation",
     "SingleIsolation",
     "Usage",
+    "User",
     "choose_isolation",
     "proxy_uid",
     "safe_slug",

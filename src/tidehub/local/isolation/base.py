@@ -1,4 +1,4 @@
-"""What all isolations share: people, control groups, the way from a spec to a handle, and the end of a tree.
+"""What all isolations share: users, control groups, the way from a spec to a handle, and the end of a tree.
 
 All methods may be called from any thread. `launch` waits for a new interpreter (about 30 ms, more on a busy machine):
 callers on an event loop use `start`.
@@ -31,11 +31,11 @@ from .cgroup_files import Group
 from .cgroups import Capabilities, Cgroups
 from .homes import make_home, make_server_directory, make_temporary, run_directory
 from .launches import Launched, Launches
-from .model import Ending, LaunchSpec, Person, Usage
-from .people import DEFAULT_UIDS, Entry, People, proxy_uid
+from .model import Ending, LaunchSpec, Usage, User
 from .process import ProcessHandle, handle_alive
 from .spawning import Gate, StartError
 from .uid_claims import UidClaims
+from .users import DEFAULT_UIDS, Entry, Users, proxy_uid
 
 _COLLECT_SECONDS = 2.0
 _REMEMBERED = 500
@@ -61,12 +61,12 @@ class Ground:
     claims: UidClaims | None = None
 
     @property
-    def people_file(self) -> Path:
+    def users_file(self) -> Path:
         return self.private / "people.sqlite"
 
 
 class Isolation(ABC):
-    """Starts people's processes with their identity and limits, and knows their ends."""
+    """Starts users' processes with their identity and limits, and knows their ends."""
 
     kind = ""
     holds_tree = False
@@ -74,8 +74,8 @@ class Isolation(ABC):
 
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
-        self.people = People(ground.people_file, homes=ground.homes, uids=ground.uids, claims=ground.claims)
-        self._launches = Launches(self.people)
+        self.users = Users(ground.users_file, homes=ground.homes, uids=ground.uids, claims=ground.claims)
+        self._launches = Launches(self.users)
         self._groups = ground.cgroups or Cgroups((), 0, "")
         self.capabilities = ground.cgroups.capabilities() if ground.cgroups else Capabilities()
         self._children: dict[tuple[int, int], subprocess.Popen[bytes]] = {}
@@ -83,28 +83,28 @@ class Isolation(ABC):
         self._lock = threading.Lock()
         self._held = HeldPipes()
 
-    # People
+    # Users
 
-    def person(self, name: str) -> Person:
-        """The person of this hub user name, with their home; made at the first call.
+    def user(self, name: str) -> User:
+        """The user of this hub user name, with their home; made at the first call.
 
         Raises `TidehubError` if the name or the home that stands there cannot be used.
         """
-        entry = self.people.enrol(name)
+        entry = self.users.enrol(name)
         uid, gid = self._identity(entry)
         if not self.ground.homes.is_dir():
             make_directory(self.ground.homes, PASSABLE_DIRECTORY)
-        return Person(name, uid, gid, make_home(self.ground.homes, entry.directory, uid=uid, gid=gid))
+        return User(name, uid, gid, make_home(self.ground.homes, entry.directory, uid=uid, gid=gid))
 
-    def run_directory(self, person: Person) -> Path:
+    def run_directory(self, user: User) -> Path:
         """Where the directories of this user's servers are, made or not. It is ours."""
-        return run_directory(self.ground.run, self.people.enrol(person.name).number)
+        return run_directory(self.ground.run, self.users.enrol(user.name).number)
 
-    def make_server_directory(self, person: Person, name: str) -> Path:
-        """A new `run_directory(person)/name`, the user's own, for the sockets of one server; a former one is thrown
+    def make_server_directory(self, user: User, name: str) -> Path:
+        """A new `run_directory(user)/name`, the user's own, for the sockets of one server; a former one is thrown
         away. The server's socket in it must be made group-writable (0660), because connecting needs write
         permission; its group comes from the directory and is the proxy's. Raises `TidehubError`."""
-        entry = self.people.enrol(person.name)
+        entry = self.users.enrol(user.name)
         uid, gid = self._identity(entry)
         return make_server_directory(
             self.ground.run, entry.number, name, uid=uid, gid=gid, sockets_gid=self._sockets_gid()
@@ -120,7 +120,7 @@ class Isolation(ABC):
 
     @property
     def proxy_gid(self) -> int:
-        """The group that may connect to people's sockets."""
+        """The group that may connect to users' sockets."""
         return proxy_uid(self.ground.uids) if self.ground.proxy_gid is None else self.ground.proxy_gid
 
     # Starting
@@ -133,12 +133,12 @@ class Isolation(ABC):
         spec.check()
         self._clean_former(spec)
         self._admit(spec)
-        log = open_pipe(self.ground.log_pipes, self.ground.logs, spec.log, spec.person.home.name)
+        log = open_pipe(self.ground.log_pipes, self.ground.logs, spec.log, spec.user.home.name)
         group: Group | None = None
         try:
             self._held.hold(log)
             if self.ground.cgroups is not None:
-                number = self.people.enrol(spec.person.name).number
+                number = self.users.enrol(spec.user.name).number
                 group = self.ground.cgroups.create(number, spec.parent, spec.name, spec.limits)
             return self._launch_in(spec, group, log)
         except BaseException as error:
@@ -147,7 +147,7 @@ class Isolation(ABC):
                 self._groups.remove(group)
             if isinstance(error, StartError):
                 raise TidehubError(
-                    f"cannot start {spec.name!r} for {spec.person.name!r}: {error.what}", fix=error.fix
+                    f"cannot start {spec.name!r} for {spec.user.name!r}: {error.what}", fix=error.fix
                 ) from error
             raise
         finally:
@@ -155,7 +155,7 @@ class Isolation(ABC):
 
     def _clean_former(self, spec: LaunchSpec) -> None:
         """What a former program of this name left behind (a crashed server's kernels) must not live beside it."""
-        for line in self._launches.of(spec.person.name):
+        for line in self._launches.of(spec.user.name):
             same = (line.parent, line.name) == (spec.parent, spec.name)
             if same and not self.alive(line.handle):
                 self.clean(line.handle)
@@ -225,16 +225,16 @@ class Isolation(ABC):
 
     def _temporary(self, spec: LaunchSpec) -> Path:
         """The user's own /tmp; a new one where nothing of theirs runs."""
-        busy = self._has_running(spec.person.name)
-        directory = self.people.enrol(spec.person.name).directory
-        uid, gid = spec.person.uid, spec.person.gid
+        busy = self._has_running(spec.user.name)
+        directory = self.users.enrol(spec.user.name).directory
+        uid, gid = spec.user.uid, spec.user.gid
         return make_temporary(self.ground.homes, directory, fresh=not busy, uid=uid, gid=gid)
 
     def _environment(self, spec: LaunchSpec, mark: str) -> dict[str, str]:
         """`spec.env`, and what a login would have set; there may be no passwd entry to look up."""
-        user = spec.person.name if _PLAIN.fullmatch(spec.person.name) else spec.person.home.name
+        user = spec.user.name if _PLAIN.fullmatch(spec.user.name) else spec.user.home.name
         shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
-        login = {"HOME": str(spec.person.home), "USER": user, "LOGNAME": user}
+        login = {"HOME": str(spec.user.home), "USER": user, "LOGNAME": user}
         marked = {sweep.MARK_VARIABLE: mark} if mark else {}
         return {"SHELL": shell, **spec.env, **login, **marked}
 
@@ -267,16 +267,16 @@ class Isolation(ABC):
         """
         return max(0, self._groups.group(handle.cgroup).memory_kills() - handle.kills_at_start)
 
-    def _has_running(self, person: str) -> bool:
+    def _has_running(self, user: str) -> bool:
         """Whether something of this user runs; costs the same however many others there are."""
-        return any(self.alive(line.handle) for line in self._launches.of(person))
+        return any(self.alive(line.handle) for line in self._launches.of(user))
 
     def usage(self, handle: ProcessHandle) -> Usage:
         """What the tree uses now."""
         return self._groups.group(handle.cgroup).usage() if handle.cgroup else sweep.usage(handle)
 
     def running(self, parent: str | None = None) -> list[Launched]:
-        """Everything started for people that has not ended, by whichever process of the platform."""
+        """Everything started for users that has not ended, by whichever process of the platform."""
         return [line for line in self._launches.all(parent) if self.alive(line.handle)]
 
     async def log_tail(self, log: Path, lines: int) -> str:
@@ -393,7 +393,7 @@ class Isolation(ABC):
         return None, None
 
     def _translate(self, code: int) -> int:
-        """Popen's return code -> that of the person's program."""
+        """Popen's return code -> that of the user's program."""
         return code
 
     # Telling
@@ -423,7 +423,7 @@ class Isolation(ABC):
                 " server or cluster is asked for, and nothing new is started when the disk is nearly full."
             )
         lines.append(
-            "People's programs can reach every port on this machine's loopback address: what listens there must"
+            "Users' programs can reach every port on this machine's loopback address: what listens there must"
             " ask for a login."
         )
         return lines

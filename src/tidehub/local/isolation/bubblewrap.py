@@ -42,7 +42,7 @@ class Obstacle:
 
 
 class BubblewrapIsolation(Isolation):
-    """People share our uid and are kept apart by mount, pid and ipc namespaces."""
+    """Users share our uid and are kept apart by mount, pid and ipc namespaces."""
 
     kind = "bubblewrap"
     holds_tree = True
@@ -58,8 +58,8 @@ class BubblewrapIsolation(Isolation):
         # What is hidden is covered, and a place to be covered has to exist.
         users = make_directory(self.ground.run / USERS, PASSABLE_DIRECTORY)
         view = View(
-            home=spec.person.home,
-            run=self.run_directory(spec.person),
+            home=spec.user.home,
+            run=self.run_directory(spec.user),
             temporary=self._temporary(spec),
             cwd=spec.cwd,
             hidden=(
@@ -72,7 +72,7 @@ class BubblewrapIsolation(Isolation):
             readable=tuple(spec.readable),
             writable=tuple(spec.writable),
         )
-        home = spec.person.home.resolve()
+        home = spec.user.home.resolve()
         secret = [self.ground.private.resolve(), self.ground.homes.resolve()]
         for path in (*view.readable, *view.writable):
             if not path.exists():
@@ -103,7 +103,7 @@ class BubblewrapIsolation(Isolation):
             info, info_there = os.pipe()
             kept.callback(os.close, info)
             passed = {INFO: info_there}
-            lines = passwd_lines(env["USER"], spec.person.uid, spec.person.gid, view.home, env["SHELL"])
+            lines = passwd_lines(env["USER"], spec.user.uid, spec.user.gid, view.home, env["SHELL"])
             for number, content in zip((PASSWD, GROUP), lines, strict=True):
                 passed[number] = os.memfd_create("identity", os.MFD_CLOEXEC)
                 os.write(passed[number], content)

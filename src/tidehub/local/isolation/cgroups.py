@@ -39,8 +39,8 @@ from .cgroup_files import (
     subgroups,
 )
 from .model import Limits
-from .people import safe_slug
 from .sweep import related
+from .users import safe_slug
 
 WANTED = ("memory", "cpu", "cpuacct", "pids")
 """Controllers, in the order in which they are handed down; see `hand_down`."""
@@ -191,7 +191,7 @@ class Cgroups:
         Group(tuple(path.parent for path in dirs), self.tree).remove()
 
     def create(self, number: int, family: str, name: str, limits: Limits) -> Group:
-        """A new empty group with its limits, counted among its person's; raises `TidehubError` with the reason."""
+        """A new empty group with its limits, counted among its user's; raises `TidehubError` with the reason."""
         try:
             for _ in range(_TRIES):
                 # Never a name twice: an old handle must not find somebody's newer processes.

@@ -11,10 +11,10 @@ from tidehub.errors import TidehubError, UsageError
 from .base import Ground, Isolation
 from .bubblewrap import BubblewrapIsolation, obstacle
 from .cgroups import find_cgroups
-from .people import DEFAULT_UIDS
 from .root import RootIsolation, root_refusal
 from .single import SingleIsolation
 from .uid_claims import UidClaims
+from .users import DEFAULT_UIDS
 
 KINDS = ("root", "bubblewrap", "single")
 
@@ -70,7 +70,7 @@ def choose_isolation(
             return RootIsolation(ground)
         if require == "root":
             raise TidehubError(
-                f"people cannot have uids of their own: {refusal}", fix="start as root of the machine"
+                f"users cannot have uids of their own: {refusal}", fix="start as root of the machine"
             )
     if require == "single":
         return SingleIsolation(ground)

@@ -1,4 +1,4 @@
-"""What runs, written down before it runs: survives hub, gateway and supervisor. Kept in the people's table file."""
+"""What runs, written down before it runs: survives hub, gateway and supervisor. Kept in the users' table file."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from tidehub.errors import TidehubError
 
 from .model import LaunchSpec
-from .people import People
 from .process import ProcessHandle
+from .users import Users
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Launched:
     """One line: a started process that nobody has cleaned away yet; it may have ended."""
 
     handle: ProcessHandle
-    person: str
+    user: str
     parent: str
     name: str
 
@@ -28,8 +28,8 @@ class Launched:
 class Launches:
     """The table of started processes."""
 
-    def __init__(self, people: People) -> None:
-        self._people = people
+    def __init__(self, users: Users) -> None:
+        self._users = users
 
     def record(
         self,
@@ -39,7 +39,7 @@ class Launches:
         refuse: Callable[[list[Launched]], None] | None = None,
     ) -> None:
         """Write a line. `refuse(lines)` may raise after seeing all others, in the same transaction."""
-        with self._people.transaction() as db:
+        with self._users.transaction() as db:
             if refuse is not None:
                 refuse(self._read(db))
             db.execute(
@@ -49,7 +49,7 @@ class Launches:
                     handle.pid,
                     handle.started,
                     handle.boot,
-                    spec.person.name,
+                    spec.user.name,
                     spec.parent,
                     spec.name,
                     json.dumps(handle.to_state()),
@@ -58,7 +58,7 @@ class Launches:
 
     def forget(self, handle: ProcessHandle) -> None:
         """Remove the line, if it is there."""
-        with self._people.transaction() as db:
+        with self._users.transaction() as db:
             db.execute(
                 "DELETE FROM launches WHERE pid = ? AND started = ? AND boot = ?",
                 (handle.pid, handle.started, handle.boot),
@@ -66,17 +66,17 @@ class Launches:
 
     def all(self, parent: str | None = None) -> list[Launched]:
         """Every line, or those of one family."""
-        with self._people.transaction(write=False) as db:
+        with self._users.transaction(write=False) as db:
             return [line for line in self._read(db) if parent is None or line.parent == parent]
 
-    def of(self, person: str) -> list[Launched]:
+    def of(self, user: str) -> list[Launched]:
         """The lines of one user; costs the same however many others there are."""
-        with self._people.transaction(write=False) as db:
-            return self._read(db, "WHERE person = ?", (person,))
+        with self._users.transaction(write=False) as db:
+            return self._read(db, "WHERE user = ?", (user,))
 
     def find(self, handle: ProcessHandle) -> Launched | None:
         """The line of one process, if it is there."""
-        with self._people.transaction(write=False) as db:
+        with self._users.transaction(write=False) as db:
             found = self._read(
                 db,
                 "WHERE pid = ? AND started = ? AND boot = ?",
@@ -89,7 +89,7 @@ class Launches:
 
         For the start of the platform. What such a process belonged to still ends it: its control group, or its mark.
         """
-        with self._people.transaction() as db:
+        with self._users.transaction() as db:
             rows = db.execute(f"SELECT rowid, {_COLUMNS} FROM launches").fetchall()
             hopeless = [row for row in rows if _line(row[1:]) is None]
             if hopeless:
@@ -110,7 +110,7 @@ def _line(row: tuple[Any, ...]) -> Launched | None:
     """One line. Where its handle is damaged, its other columns know enough of the process to end it; None where they
     are damaged too.
     """
-    text, person, parent, name, pid, started, boot = row
+    text, user, parent, name, pid, started, boot = row
     if not (isinstance(pid, int) and isinstance(started, int) and isinstance(boot, str)):
         return None
     try:
@@ -119,4 +119,4 @@ def _line(row: tuple[Any, ...]) -> Launched | None:
             raise ValueError("it is another process's")
     except (TidehubError, ValueError, TypeError, RecursionError):
         handle = ProcessHandle(pid=pid, started=started, boot=boot)
-    return Launched(handle, str(person), str(parent), str(name))
+    return Launched(handle, str(user), str(parent), str(name))

@@ -11,7 +11,7 @@ from tidehub.errors import TidehubError
 
 
 @dataclass(frozen=True)
-class Person:
+class User:
     """Somebody who logs in. Unprivileged, `uid` and `gid` are those of the platform itself."""
 
     name: str
@@ -36,15 +36,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class LaunchSpec:
-    """One program to start as one person."""
+    """One program to start as one user."""
 
     name: str
-    person: Person
+    user: User
     argv: Sequence[str]
     env: Mapping[str, str]
     cwd: Path
     log: Path
-    """Below the logs of the platform. The person's process gets a pipe to its writer, never the file."""
+    """Below the logs of the platform. The user's process gets a pipe to its writer, never the file."""
     limits: Limits = field(default_factory=Limits)
     readable: Sequence[Path] = ()
     """What a sandbox must show besides the system: the software environment."""
@@ -68,7 +68,7 @@ class LaunchSpec:
         ]
         for broken, what in faults:
             if broken:
-                raise TidehubError(f"cannot start {self.name!r} for {self.person.name!r}: it has {what}")
+                raise TidehubError(f"cannot start {self.name!r} for {self.user.name!r}: it has {what}")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Ending:
         return 128 + signals.SIGKILL if self.out_of_memory else 0
 
     def words(self) -> str:
-        """The ending as a person reads it."""
+        """The ending as a user reads it."""
         if self.out_of_memory:
             return f"stopped: out of memory{f' (limit {size_words(self.limit)})' if self.limit else ''}"
         if self.signal is not None:

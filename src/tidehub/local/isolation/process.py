@@ -15,7 +15,7 @@ class ProcessHandle:
     """A started process tree: enough to find it, judge it and end it after a restart of the platform."""
 
     pid: int
-    """The person's program itself, numbered as outside of any sandbox."""
+    """The user's program itself, numbered as outside of any sandbox."""
     started: int
     cgroup: tuple[str, ...] = ()
     """Its own cgroup: one directory (v2), or one a hierarchy (v1); empty without cgroups."""

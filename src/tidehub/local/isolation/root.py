@@ -1,4 +1,4 @@
-"""As root: every person is a uid of their own, in control groups of their own. No accounts are made."""
+"""As root: every user is a uid of their own, in control groups of their own. No accounts are made."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .base import Ground, Isolation
 from .cgroup_files import Group
 from .left_memory import clear_shared_memory
 from .model import LaunchSpec
-from .people import Entry
 from .process import ProcessHandle
 from .sandbox import outermost
 from .spawning import Gate, StartError, open_gate
+from .users import Entry
 
 NEEDED = {
     "CAP_CHOWN": 0,
@@ -34,7 +34,7 @@ NEEDED = {
 
 
 class RootIsolation(Isolation):
-    """People have uids from the reserved range; the kernel's ordinary rules keep them apart."""
+    """Users have uids from the reserved range; the kernel's ordinary rules keep them apart."""
 
     kind = "root"
 
@@ -46,16 +46,16 @@ class RootIsolation(Isolation):
 
     def _admit(self, spec: LaunchSpec) -> None:
         uids = self.ground.uids
-        if spec.person.uid not in uids or spec.person.gid != spec.person.uid:
+        if spec.user.uid not in uids or spec.user.gid != spec.user.uid:
             raise TidehubError(
-                f"cannot start {spec.name!r} as uid {spec.person.uid}, gid {spec.person.gid}",
-                expected=f"a person of this platform, uid and gid alike, {uids.start}-{uids.stop - 1}",
+                f"cannot start {spec.name!r} as uid {spec.user.uid}, gid {spec.user.gid}",
+                expected=f"a user of this platform, uid and gid alike, {uids.start}-{uids.stop - 1}",
             )
 
     def _rlimits(self, spec: LaunchSpec) -> dict[str, int]:
         limits = super()._rlimits(spec)
         if not self.capabilities.processes and spec.limits.processes is not None:
-            # The kernel counts this one per uid, over all of the person's servers and workers.
+            # The kernel counts this one per uid, over all of the user's servers and workers.
             limits["RLIMIT_NPROC"] = spec.limits.processes
         return limits
 
@@ -69,8 +69,8 @@ class RootIsolation(Isolation):
             cwd=str(spec.cwd),
             groups=group.state if group else (),
             rlimits=self._rlimits(spec),
-            uid=spec.person.uid,
-            gid=spec.person.gid,
+            uid=spec.user.uid,
+            gid=spec.user.gid,
             own=self._own_places(spec),
             gate=True,
         )
@@ -87,7 +87,7 @@ class RootIsolation(Isolation):
             shared_memory=spec.limits.memory,
             kept=[
                 str(path)
-                for path in outermost([spec.person.home, self.ground.run, *spec.readable, *spec.writable])
+                for path in outermost([spec.user.home, self.ground.run, *spec.readable, *spec.writable])
             ],
         )
 
@@ -99,8 +99,8 @@ class RootIsolation(Isolation):
     def _end(self, handle: ProcessHandle, known: sweep.Known) -> None:
         line = self._launches.find(handle) if self._no_namespaces else None
         super()._end(handle, known)
-        if line is not None and not self._has_running(line.person):
-            clear_shared_memory(self.people.enrol(line.person).number)
+        if line is not None and not self._has_running(line.user):
+            clear_shared_memory(self.users.enrol(line.user).number)
 
     def gaps(self) -> list[str]:
         """See `Isolation.gaps`."""
@@ -112,10 +112,10 @@ class RootIsolation(Isolation):
                 f" {self._no_namespaces}."
             )
         if not self.capabilities.processes:
-            lines.append("The number of processes is limited per person, not per server or worker.")
+            lines.append("The number of processes is limited per user, not per server or worker.")
         if not _processes_hidden():
             lines.append(
-                "People can see each other's command lines in process lists (not environments, files or memory)."
+                "Users can see each other's command lines in process lists (not environments, files or memory)."
             )
         if self.ground.cgroups is None:
             lines.append("A process that detaches itself and empties its environment may outlive its server.")
@@ -139,7 +139,7 @@ def namespace_refusal(scratch: Path) -> str:
 
 
 def root_refusal(ground: Ground, *, status: str | None = None, uid_map: str | None = None) -> str:
-    """Why this process cannot act for people although it is root, or "" if it can (the texts are for tests)."""
+    """Why this process cannot act for users although it is root, or "" if it can (the texts are for tests)."""
     status = _read("/proc/self/status") if status is None else status
     uid_map = _read("/proc/self/uid_map") if uid_map is None else uid_map
     held = next((int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:")), 0)
@@ -155,7 +155,7 @@ def root_refusal(ground: Ground, *, status: str | None = None, uid_map: str | No
 
 
 def _processes_hidden() -> bool:
-    """Whether /proc is mounted with hidepid (proc(5)): people then see only their own processes."""
+    """Whether /proc is mounted with hidepid (proc(5)): users then see only their own processes."""
     for line in _read("/proc/self/mountinfo").splitlines():
         front, _, back = line.partition(" - ")
         if front.split(" ")[4:5] == ["/proc"] and back.startswith("proc "):

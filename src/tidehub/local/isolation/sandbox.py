@@ -1,4 +1,4 @@
-"""The command line of bubblewrap: what a person's program sees of the machine (pure, but for looking what exists).
+"""The command line of bubblewrap: what a user's program sees of the machine (pure, but for looking what exists).
 
 An empty root; the system read-only; its own home, directories and /tmp; a /proc with its own processes only.
 Options as in bwrap(1), version 0.4 (Ubuntu 20.04) and later.
@@ -136,7 +136,7 @@ def outermost(paths: Iterable[Path]) -> list[Path]:
 
 
 def passwd_lines(user: str, uid: int, gid: int, home: Path, shell: str) -> tuple[bytes, bytes]:
-    """/etc/passwd and /etc/group of a sandbox with one person in it (passwd(5))."""
+    """/etc/passwd and /etc/group of a sandbox with one user in it (passwd(5))."""
     safe = re.sub(r"[^A-Za-z0-9._@-]", "-", user) or "user"
     place = str(home).replace(":", "-").replace("\n", "-")
     passwd = (

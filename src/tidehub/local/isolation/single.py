@@ -1,4 +1,4 @@
-"""Unprivileged without sandboxes: programs cannot be kept apart, so one person at a time."""
+"""Unprivileged without sandboxes: programs cannot be kept apart, so one user at a time."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class SingleIsolation(Isolation):
 
     def _refuse(self, spec: LaunchSpec, launched: Sequence[Launched]) -> None:
         for line in launched:
-            if line.person != spec.person.name and self._lives(line):
+            if line.user != spec.user.name and self._lives(line):
                 raise TidehubError(
-                    f"{line.person!r} is at work, and without sandboxes this machine serves one person at a time",
-                    expected=f"{line.person!r} stops their server and clusters first",
-                    fix=f"for several people at once: {self._fix}",
+                    f"{line.user!r} is at work, and without sandboxes this machine serves one user at a time",
+                    expected=f"{line.user!r} stops their server and clusters first",
+                    fix=f"for several users at once: {self._fix}",
                 )
 
     def _lives(self, line: Launched) -> bool:
@@ -67,9 +67,7 @@ class SingleIsolation(Isolation):
 
     def gaps(self) -> list[str]:
         """See `Isolation.gaps`."""
-        only_one = (
-            "Only one person at a time can work here: nothing would keep several people's programs apart."
-        )
+        only_one = "Only one user at a time can work here: nothing would keep several users' programs apart."
         lines = [f"{only_one} For several: {self._fix}."]
         lines += self._common_gaps()
         if not self.capabilities.processes:

@@ -1,7 +1,7 @@
 """Which platform of this machine a uid belongs to.
 
-Every state has its own table of people, and all count from the same first uid. Two platforms of one machine would
-give one uid to two people, who could then read each other's files and end each other's programs. So a uid is
+Every state has its own table of users, and all count from the same first uid. Two platforms of one machine would
+give one uid to two users, who could then read each other's files and end each other's programs. So a uid is
 claimed for the whole machine before it is given out: one file a uid, made with O_EXCL.
 """
 

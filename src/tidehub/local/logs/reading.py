@@ -1,4 +1,4 @@
-"""The logs of a platform by the names that people use. Secrets of the platform never show."""
+"""The logs of a platform by the names that users use. Secrets of the platform never show."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tidehub.system.files import os_fault
 
 
 def log_files(places: Places) -> dict[str, Path]:
-    """Every log by the name a person uses: `hub`, `servers/alice/default`, `clusters/...`. Raises `TidehubError`."""
+    """Every log by the name a user uses: `hub`, `servers/alice/default`, `clusters/...`. Raises `TidehubError`."""
     if not places.logs.is_dir():
         raise TidehubError(f"no platform was set up in {places.state}", fix="run: tidehub up")
     try:

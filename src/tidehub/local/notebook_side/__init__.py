@@ -1,6 +1,6 @@
-"""The few files of ours that run inside people's processes, with the profile's environment.
+"""The few files of ours that run inside users' processes, with the profile's environment.
 
-They are copied to a place that every person can read: tidehub itself may be installed where only the operator can.
+They are copied to a place that every user can read: tidehub itself may be installed where only the operator can.
 """
 
 from __future__ import annotations

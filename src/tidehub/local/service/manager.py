@@ -77,7 +77,7 @@ class Manager:
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
     def command(self, words: str) -> str:
-        """The same for a person to type."""
+        """The same for a user to type."""
         return f"systemctl {'--user ' if self.of_user else ''}{words}"
 
     def _environment(self) -> dict[str, str]:

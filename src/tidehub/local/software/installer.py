@@ -1,5 +1,5 @@
 """Installs locked packages: uv in the ordinary case, and the pip that brings uv where nothing is there yet; and says
-what a failed uv, pip or npm means for the person who waits.
+what a failed uv, pip or npm means for the user who waits.
 
 Hashes are always required of what a release set names, nothing is ever compiled, and no interpreter is
 downloaded. Only the standard library: the first set-up uses it.

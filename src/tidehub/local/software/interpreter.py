@@ -61,7 +61,7 @@ class Interpreter:
 
 
 class Unsuitable(Exception):
-    """Why one candidate is not used; the text is for the list that a person reads."""
+    """Why one candidate is not used; the text is for the list that a user reads."""
 
 
 def candidates(environ: Mapping[str, str] = os.environ) -> Iterator[Path]:

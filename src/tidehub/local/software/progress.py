@@ -1,4 +1,4 @@
-"""What a long set-up tells the person who waits: a moving line on a terminal, plain lines elsewhere."""
+"""What a long set-up tells the user who waits: a moving line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Terminal:
 
 
 def for_stream(stream: IO[str] | None = None) -> Progress:
-    """`Terminal` where a person watches, `Plain` elsewhere."""
+    """`Terminal` where a user watches, `Plain` elsewhere."""
     stream = stream or sys.stderr
     return Terminal(stream) if stream.isatty() and os.environ.get("TERM") != "dumb" else Plain(stream)
 

@@ -41,7 +41,7 @@ class Software:
         """The environment of a profile's notebooks, schedulers and workers; None stands for the release set's
         default.
 
-        `<root>/profiles/<slug>` is switched to it, for people; programs should keep to the versioned path,
+        `<root>/profiles/<slug>` is switched to it, for users; programs should keep to the versioned path,
         which stays as it is while servers run from it.
         """
         wish = environments.profile_wish(profile, release or self._release)

@@ -13,7 +13,7 @@ from tidehub.local.supervisor.pace import Pace
 
 @dataclass(frozen=True)
 class Ready:
-    """The answer to "does this part work?": a successful request, or why not, in words for a person."""
+    """The answer to "does this part work?": a successful request, or why not, in words for a user."""
 
     ok: bool
     why: str = ""

@@ -103,7 +103,7 @@ def end_remains(
 
 
 def _end_users(places: Places, grace: float) -> None:
-    if not places.people.exists():
+    if not places.users.exists():
         return
     # Handles say themselves how they are ended, so any isolation can do it; this one tries nothing out first.
     ground = Ground(

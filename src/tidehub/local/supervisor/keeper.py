@@ -38,7 +38,7 @@ class StartFailed(TidehubError):
 
 
 class Keeper:
-    """One part's life. `report` is called after every change, `tell` with what a person should read."""
+    """One part's life. `report` is called after every change, `tell` with what a user should read."""
 
     def __init__(
         self,

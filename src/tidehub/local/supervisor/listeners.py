@@ -135,7 +135,7 @@ class Listeners:
     def _start(self, inode: int, line: socket.socket, door: socket.socket) -> subprocess.Popen[bytes]:
         held = [f"{name}={one.fileno()}" for name, one in self._sockets.items()]
         passed = [line.fileno(), door.fileno(), *(one.fileno() for one in self._sockets.values())]
-        words = [self._places.holder, inode, self._places.people, line.fileno(), door.fileno(), *held]
+        words = [self._places.holder, inode, self._places.users, line.fileno(), door.fileno(), *held]
         return subprocess.Popen(
             [sys.executable, "-I", "-S", str(_PROGRAM), *(str(word) for word in words)],
             env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},

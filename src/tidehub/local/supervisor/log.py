@@ -75,7 +75,7 @@ class LogPipe(asyncio.Protocol):
 
 
 def lines_that_matter(lines: Sequence[str], most: int = 12) -> list[str]:
-    """The last lines from which a person sees why a process failed: from the last cause on, at most `most`.
+    """The last lines from which a user sees why a process failed: from the last cause on, at most `most`.
 
     Of a longer stretch (a traceback) its end is taken, because the exception stands there.
     """

@@ -1,4 +1,4 @@
-"""Children that are not ours by birth: people's processes whose parent (hub, gateway) was killed."""
+"""Children that are not ours by birth: users' processes whose parent (hub, gateway) was killed."""
 
 from __future__ import annotations
 

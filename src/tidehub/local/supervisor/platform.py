@@ -13,7 +13,7 @@ from tidehub.local.supervisor.component import Component
 
 
 class Say(Protocol):
-    """Progress for a person. Nothing secret goes in, but `Platform.closing_lines`."""
+    """Progress for a user. Nothing secret goes in, but `Platform.closing_lines`."""
 
     def step(self, text: str) -> None:
         """What is being done now; replaces the last step. May be called often (a download's progress)."""
@@ -25,7 +25,7 @@ class Say(Protocol):
         """Something to know."""
 
     def warn(self, text: str) -> None:
-        """Something that the person should act on."""
+        """Something that the user should act on."""
 
 
 @dataclass(frozen=True)
@@ -109,16 +109,16 @@ class Platform:
 
     components: Sequence[Component]
     address: str
-    """Where people go, a URL."""
+    """Where users go, a URL."""
     gaps: Sequence[str] = ()
     """What this machine cannot enforce, one line each."""
     secrets: Sequence[Secret] = ()
     """Kept out of every log."""
     before_stop: Callable[[float], Awaitable[None]] = _nothing_to_stop
-    """Ends people's servers and clusters within so many seconds, kills what is left; the parts still run.
+    """Ends users' servers and clusters within so many seconds, kills what is left; the parts still run.
 
-    Called at every stop that a person asked for, not after a failed start. Called again with 0 when the
-    person hurries. It must not need the hub: the parts may be down.
+    Called at every stop that a user asked for, not after a failed start. Called again with 0 when the
+    user hurries. It must not need the hub: the parts may be down.
     """
     after_stop: Callable[[bool], None] = _nothing_to_give_back
     """Called when all parts have ended, also after a failed start; true when nothing of the users runs any more."""
@@ -133,7 +133,7 @@ class Platform:
     tidy: Callable[[], Sequence[str]] = _say_nothing
     """Removes what is of no use any more and says what that was; called in another thread, now and then."""
     closing_lines: Callable[[], Sequence[str]] = _say_nothing
-    """What a person reads when all is ready: accounts with passwords, where the state lives, how to stop.
+    """What a user reads when all is ready: accounts with passwords, where the state lives, how to stop.
 
     It goes to the terminal only, never to a log.
     """

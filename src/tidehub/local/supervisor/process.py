@@ -108,7 +108,7 @@ class Process:
 
     async def _wait(self) -> str:
         await self._exit()
-        # Helpers left in its process group would hold its port. People's processes have their own sessions.
+        # Helpers left in its process group would hold its port. Users' processes have their own sessions.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         with contextlib.suppress(TimeoutError):

@@ -34,9 +34,9 @@ from tidehub.local.supervisor.state import (
 from tidehub.local.supervisor.supervisor import Supervisor, uptime
 from tidehub.system.notify import STOPPING, notify
 
-PEOPLE_GRACE = 10.0
-"""Seconds that people's servers and clusters get to end by themselves."""
-PEOPLE_DEADLINE = 30.0
+USERS_GRACE = 10.0
+"""Seconds that users' servers and clusters get to end by themselves."""
+USERS_DEADLINE = 30.0
 """Seconds after which their end is no longer waited for."""
 OBSERVE_TIMEOUT = 5.0
 LOOK = 5.0
@@ -190,13 +190,13 @@ class _Session:
             notify(STOPPING)
         clean = True
         if not self._leaving:
-            self._announce("stopping people's servers and clusters")
-            self._nothing_runs = clean = await self._end_people(platform)
+            self._announce("stopping users' servers and clusters")
+            self._nothing_runs = clean = await self._end_users(platform)
         if give_reserve_back(self._places):
             self._tell("the disk is full: the reserve is given back")
         self._announce("stopping the parts")
         clean = await supervisor.stop() and clean
-        if self._leaving and anything_runs(self._places.people):
+        if self._leaving and anything_runs(self._places.users):
             # Until the next start, or until `down` ends them, this says whose they are.
             self._phase = KEPT
             self._write_state()
@@ -209,22 +209,20 @@ class _Session:
         self._published.publish({"done": True, "clean": clean})
         return clean
 
-    async def _end_people(self, platform: Platform) -> bool:
-        ending = asyncio.ensure_future(platform.before_stop(PEOPLE_GRACE))
+    async def _end_users(self, platform: Platform) -> bool:
+        ending = asyncio.ensure_future(platform.before_stop(USERS_GRACE))
         hurried = asyncio.create_task(self._hurried.wait())
         try:
-            await asyncio.wait(
-                {ending, hurried}, timeout=PEOPLE_DEADLINE, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait({ending, hurried}, timeout=USERS_DEADLINE, return_when=asyncio.FIRST_COMPLETED)
             if not ending.done():
                 ending.cancel()
                 await asyncio.wait({ending})
-                await asyncio.wait_for(platform.before_stop(0.0), PEOPLE_GRACE)
+                await asyncio.wait_for(platform.before_stop(0.0), USERS_GRACE)
             else:
                 ending.result()
             return True
         except Exception as error:
-            self._tell(f"people's servers and clusters could not all be ended: {error!r}")
+            self._tell(f"users' servers and clusters could not all be ended: {error!r}")
             return False
         finally:
             hurried.cancel()

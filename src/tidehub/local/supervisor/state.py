@@ -1,4 +1,4 @@
-"""`platform.json`: what runs now, for people, for `status` after a crash, and for the next start."""
+"""`platform.json`: what runs now, for users, for `status` after a crash, and for the next start."""
 
 from __future__ import annotations
 

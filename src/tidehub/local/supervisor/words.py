@@ -33,7 +33,7 @@ def status_lines(status: Mapping[str, object], *, now: float | None = None) -> l
         "",
     ]
     lines += _table(_rows(status.get("parts")), at)
-    lines += _people(status)
+    lines += _users(status)
     lines += _disk(status)
     lines += _users_files(status)
     lines += _set_aside(status)
@@ -84,7 +84,7 @@ def _set_aside(status: Mapping[str, object]) -> list[str]:
 
 
 def duration(seconds: object) -> str:
-    """Seconds as a person says them, in the two largest units."""
+    """Seconds as a user says them, in the two largest units."""
     left = int(float(seconds)) if isinstance(seconds, int | float) else 0
     parts = []
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
@@ -110,7 +110,7 @@ def _table(rows: Sequence[Mapping[str, object]], now: float) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def _people(status: Mapping[str, object]) -> list[str]:
+def _users(status: Mapping[str, object]) -> list[str]:
     lines = []
     for title in ("servers", "clusters"):
         found = _rows(status.get(title))
@@ -127,9 +127,9 @@ def _people(status: Mapping[str, object]) -> list[str]:
     memory = status.get("memory")
     if isinstance(memory, Mapping):
         given, capacity = _size(memory.get("guaranteed")), _size(memory.get("capacity"))
-        lines += ["", f"memory guaranteed to people: {given} of {capacity}"]
+        lines += ["", f"memory guaranteed to users: {given} of {capacity}"]
     if status.get("not_observed"):
-        lines += ["", f"people's servers are not known now: {status['not_observed']}"]
+        lines += ["", f"users' servers are not known now: {status['not_observed']}"]
     return lines
 
 

@@ -23,7 +23,7 @@ from tidehub.site.model.overrides import replaces_login
 from tidehub.site.problems import KeyPath
 
 HUB, GATEWAY = "jupyterhub", "dask-gateway"
-ORDER_LOGIN, ORDER_PEOPLE, ORDER_OVERRIDES = "0-tidehub-login", "0-tidehub-people", "zz-overrides"
+ORDER_LOGIN, ORDER_USERS, ORDER_OVERRIDES = "0-tidehub-login", "0-tidehub-people", "zz-overrides"
 """Entries of `hub.extraConfig`. Ours stand before all that others write (00-..., my-...), whose code counts after
 ours."""
 ORDER_COMMANDS, ORDER_LIMITS, ORDER_POLICY = "00-commands", "10-limits", "30-policy"
@@ -127,11 +127,11 @@ def stated_names(site: Site, value: dict[str, str], path: KeyPath) -> Iterable[D
 # --- the policy about users and clusters -----------------------------------------------------
 
 
-def of_people(site: Site, value: Any, path: KeyPath) -> Iterable[Destination]:
+def of_users(site: Site, value: Any, path: KeyPath) -> Iterable[Destination]:
     """A key that decides which servers a user may start, and their size."""
     if has_choices(site) and value not in (None, ()):
         found = _in_policy(site, path)
-        yield _inside(HUB, ORDER_PEOPLE, "ServerChoices", *path, value=found, note=_CHOICES_NOTE)
+        yield _inside(HUB, ORDER_USERS, "ServerChoices", *path, value=found, note=_CHOICES_NOTE)
 
 
 def of_clusters(site: Site, value: Any, path: KeyPath) -> Iterable[Destination]:
@@ -142,7 +142,7 @@ def of_clusters(site: Site, value: Any, path: KeyPath) -> Iterable[Destination]:
 
 def of_both(site: Site, value: Any, path: KeyPath) -> Iterable[Destination]:
     """A key that the hub and the gateway read."""
-    yield from of_people(site, value, path)
+    yield from of_users(site, value, path)
     yield from of_clusters(site, value, path)
 
 
@@ -173,11 +173,11 @@ RULES: dict[str, Rule] = {
     "login.block": block,
     "login.names": stated_names,
     "login.groups[].group": of_both,
-    "login.groups[].profiles": of_people,
-    "login.groups[].notebooks.cpu.guarantee": of_people,
-    "login.groups[].notebooks.cpu.limit": of_people,
-    "login.groups[].notebooks.memory.guarantee": of_people,
-    "login.groups[].notebooks.memory.limit": of_people,
+    "login.groups[].profiles": of_users,
+    "login.groups[].notebooks.cpu.guarantee": of_users,
+    "login.groups[].notebooks.cpu.limit": of_users,
+    "login.groups[].notebooks.memory.guarantee": of_users,
+    "login.groups[].notebooks.memory.limit": of_users,
     f"{_GROUP_DASK}.enabled": of_both,
     f"{_GROUP_DASK}.worker.cores.max": of_clusters,
     f"{_GROUP_DASK}.worker.memory.max": of_clusters,
@@ -186,8 +186,8 @@ RULES: dict[str, Rule] = {
         for section, most in (("cluster", "max_workers"), ("per_user", "max_clusters"))
         for name in (most, "max_cores", "max_memory")
     },
-    "notebooks.profiles[].allow.users": of_people,
-    "notebooks.profiles[].allow.groups": of_people,
+    "notebooks.profiles[].allow.users": of_users,
+    "notebooks.profiles[].allow.groups": of_users,
     "dask.access": of_both,
     "dask.worker.cores.min": of_clusters,
     "dask.worker.cores.max": of_clusters,

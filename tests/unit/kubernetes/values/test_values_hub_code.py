@@ -198,6 +198,6 @@ def test_it_fits_into_a_secret() -> None:
 
 
 def test_entries_stand_before_what_others_write() -> None:
-    order = [hub_code.ORDER_LOGIN, hub_code.ORDER_PEOPLE, "00-add-dask-gateway-values", "Mine", "mine"]
+    order = [hub_code.ORDER_LOGIN, hub_code.ORDER_USERS, "00-add-dask-gateway-values", "Mine", "mine"]
     assert order == sorted(order)
     assert max(*order, hub_code.ORDER_OVERRIDES) == hub_code.ORDER_OVERRIDES

@@ -17,7 +17,7 @@ from tidehub.local.disk_quota import DiskQuota
 from tidehub.local.disk_use import read_uses, write_uses
 from tidehub.local.hub.disk_watch import DiskWatch
 from tidehub.local.hub.spawner_words import NoRoom
-from tidehub.local.isolation.people import Entry
+from tidehub.local.isolation.users import Entry
 from tidehub.local.places import Places
 from tidehub.local.room import ENTRY, Room
 
@@ -39,8 +39,8 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
 def watch(places: Places, limit: int | None, *, working: tuple[str, ...] = ()) -> DiskWatch:
     entries = [Entry("ana", 70000, "ana"), Entry("bob", 70001, "bob")]
     isolation: Any = SimpleNamespace(
-        running=lambda: [SimpleNamespace(person=name) for name in working],
-        people=SimpleNamespace(everyone=lambda: entries),
+        running=lambda: [SimpleNamespace(user=name) for name in working],
+        users=SimpleNamespace(everyone=lambda: entries),
     )
     return DiskWatch(places, isolation, limit, logging.getLogger("test"))
 

@@ -1,4 +1,4 @@
-"""What a stranger on the hub's old port may have seen is no longer valid; what people made for themselves stays."""
+"""What a stranger on the hub's old port may have seen is no longer valid; what users made for themselves stays."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ class Stopped:
 
     def __init__(self, context: Any) -> None:
         self.context = context
-        self.claim_id = "server:alice:"
+        self.reservation_id = "server:alice:"
         self.handle: Any = object()
         self.mem_limit = 2**30
         self.log = SimpleNamespace(warning=lambda *_: None)
@@ -29,7 +29,7 @@ def test_the_reason_of_an_end_outlives_the_spawner_which_the_hub_throws_away() -
         alive=lambda handle: False, ending=lambda handle: killed, clean=lambda handle: None
     )
 
-    async def leave(claim_id: str) -> None:
+    async def leave(reservation_id: str) -> None:
         pass
 
     context = SimpleNamespace(

@@ -16,7 +16,7 @@ from tidehub.local.hub.spawn_page import (
     read_form,
 )
 from tidehub.local.hub.spawner_words import failure_words
-from tidehub.local.isolation import Person
+from tidehub.local.isolation import User
 from tidehub.login.entitled import entitled
 from tidehub.site.model import Site
 
@@ -134,8 +134,8 @@ def test_the_form_is_read(form: dict[str, list[str]], options: dict[str, str]) -
 
 
 def place_of(server: str) -> ServerPlace:
-    alice = Person(name="alice", uid=70001, gid=70001, home=Path("/srv/homes/alice"))
-    return ServerPlace.of(person=alice, run_dir=Path("/run/x"), logs=Path("/logs"), server=server)
+    alice = User(name="alice", uid=70001, gid=70001, home=Path("/srv/homes/alice"))
+    return ServerPlace.of(user=alice, run_dir=Path("/run/x"), logs=Path("/logs"), server=server)
 
 
 def test_a_server_has_its_own_directory_and_the_socket_bears_the_port() -> None:

@@ -1,4 +1,4 @@
-"""Directories of people: made privately, never taken over from somebody else."""
+"""Directories of users: made privately, never taken over from somebody else."""
 
 from __future__ import annotations
 

@@ -10,19 +10,19 @@ import pytest
 from tidehub.local.isolation import base
 from tidehub.local.isolation.base import Ground, Isolation
 from tidehub.local.isolation.launches import Launches
-from tidehub.local.isolation.model import LaunchSpec, Limits, Person
-from tidehub.local.isolation.people import People
+from tidehub.local.isolation.model import LaunchSpec, Limits, User
 from tidehub.local.isolation.process import ProcessHandle
 from tidehub.local.isolation.single import SingleIsolation
+from tidehub.local.isolation.users import Users
 from tidehub.system.processes import boot_id, read_stat
 
 OTHERS = 200
 
 
 def spec(place: Path, user: str, name: str) -> LaunchSpec:
-    person = Person(user, os.getuid(), os.getgid(), place / "homes" / user)
+    user = User(user, os.getuid(), os.getgid(), place / "homes" / user)
     return LaunchSpec(
-        name=name, person=person, argv=["true"], env={}, cwd=person.home, log=place / "log", limits=Limits()
+        name=name, user=user, argv=["true"], env={}, cwd=user.home, log=place / "log", limits=Limits()
     )
 
 
@@ -38,7 +38,7 @@ def isolation(tmp_path: Path) -> Isolation:
             log_pipes=tmp_path / "pipes",
         )
     )
-    launches = Launches(made.people)
+    launches = Launches(made.users)
     running = read_stat(os.getpid())
     assert running is not None
     for number in range(OTHERS):
@@ -69,12 +69,12 @@ def test_whether_a_user_is_busy_is_asked_of_their_processes_alone(
 
 
 def test_one_process_and_those_of_one_user_are_found_by_an_index(isolation: Isolation) -> None:
-    launches = Launches(isolation.people)
+    launches = Launches(isolation.users)
     assert {line.name for line in launches.of("ada")} == {"server", "worker"}
     (found,) = [line for line in launches.of("ada") if line.name == "server"]
     assert launches.find(found.handle) == found
     assert launches.find(ProcessHandle(pid=1, started=1, boot=boot_id())) is None
-    with isolation.people.transaction(write=False) as db:
+    with isolation.users.transaction(write=False) as db:
         plan = [
             str(row[-1])
             for row in db.execute("EXPLAIN QUERY PLAN SELECT * FROM launches WHERE person = 'ada'")
@@ -83,9 +83,9 @@ def test_one_process_and_those_of_one_user_are_found_by_an_index(isolation: Isol
 
 
 def test_a_table_of_an_earlier_version_gets_the_index(isolation: Isolation) -> None:
-    people = isolation.people
-    with people.transaction() as db:
+    users = isolation.users
+    with users.transaction() as db:
         db.execute("DROP INDEX launches_of")
-    assert len(Launches(People(people.path, homes=people.homes)).all()) == OTHERS + 2
-    with people.transaction(write=False) as db:
+    assert len(Launches(Users(users.path, homes=users.homes)).all()) == OTHERS + 2
+    with users.transaction(write=False) as db:
         assert db.execute("SELECT 1 FROM sqlite_master WHERE name = 'launches_of'").fetchone()

@@ -107,7 +107,7 @@ def test_visible(path: str, seen: bool) -> None:
     assert visible(Path(path), view(readable=(Path("/opt/env"),))) is seen
 
 
-def test_identity_files_hold_one_line_a_person() -> None:
+def test_identity_files_hold_one_line_a_user() -> None:
     passwd, group = passwd_lines("al:ice\nroot:x:0", 1000, 1001, Path("/h:o/me"), "/bin/sh")
     assert passwd.decode().splitlines()[0] == "al-ice-root-x-0:x:1000:1001:al-ice-root-x-0:/h-o/me:/bin/sh"
     assert len(passwd.decode().splitlines()) == 2

@@ -1,4 +1,4 @@
-"""Two platforms of one machine never give one uid to two people."""
+"""Two platforms of one machine never give one uid to two users."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tidehub.errors import TidehubError
-from tidehub.local.isolation.people import People
 from tidehub.local.isolation.uid_claims import UidClaims
+from tidehub.local.isolation.users import Users
 
 UIDS = range(70000, 70004)
 
@@ -20,9 +20,9 @@ def platform(tmp_path: Path, name: str) -> tuple[UidClaims, Path]:
     return UidClaims(state, (name * 32)[:8], tmp_path / "uids"), state
 
 
-def people(tmp_path: Path, name: str) -> People:
+def users(tmp_path: Path, name: str) -> Users:
     claims, state = platform(tmp_path, name)
-    return People(
+    return Users(
         state / "private" / "people.sqlite",
         homes=state / "homes",
         uids=UIDS,
@@ -32,26 +32,26 @@ def people(tmp_path: Path, name: str) -> People:
 
 
 def test_a_uid_belongs_to_one_platform(tmp_path: Path) -> None:
-    a, b = people(tmp_path, "a"), people(tmp_path, "b")
+    a, b = users(tmp_path, "a"), users(tmp_path, "b")
     assert a.enrol("alice").number == 70000
     assert b.enrol("alice").number == 70001
     assert a.enrol("bob").number == 70002
-    assert people(tmp_path, "a").enrol("alice").number == 70000
+    assert users(tmp_path, "a").enrol("alice").number == 70000
 
 
-def test_a_known_persons_uid_is_claimed_later_too(tmp_path: Path) -> None:
+def test_a_known_users_uid_is_claimed_later_too(tmp_path: Path) -> None:
     claims, state = platform(tmp_path, "a")
-    before = People(
+    before = Users(
         state / "private" / "people.sqlite", homes=state / "homes", uids=UIDS, taken=lambda u: False
     )
     before.enrol("alice")
-    people(tmp_path, "a").enrol("alice")
+    users(tmp_path, "a").enrol("alice")
     assert claims.take(70000)
-    assert people(tmp_path, "b").enrol("carol").number == 70001
+    assert users(tmp_path, "b").enrol("carol").number == 70001
 
 
 def test_only_when_none_is_left_the_uids_of_a_platform_that_is_gone_come_back(tmp_path: Path) -> None:
-    gone, a = people(tmp_path, "g"), people(tmp_path, "a")
+    gone, a = users(tmp_path, "g"), users(tmp_path, "a")
     assert [gone.enrol(name).number for name in ("x", "y")] == [70000, 70001]
     assert [a.enrol(name).number for name in ("k", "l")] == [70002, 70003]
     with pytest.raises(TidehubError, match="no uid is left"):

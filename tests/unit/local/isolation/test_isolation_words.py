@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 from tidehub.errors import TidehubError, UsageError
-from tidehub.local.isolation import Ending, Ground, LaunchSpec, Person, choose_isolation, size_words
+from tidehub.local.isolation import Ending, Ground, LaunchSpec, User, choose_isolation, size_words
 from tidehub.local.isolation.root import root_refusal
 
-PERSON = Person("alice", 70001, 70001, Path("/homes/alice"))
-SPEC = LaunchSpec("lab", PERSON, ["prog"], {"A": "b"}, Path("/"), Path("/log"))
+USER = User("alice", 70001, 70001, Path("/homes/alice"))
+SPEC = LaunchSpec("lab", USER, ["prog"], {"A": "b"}, Path("/"), Path("/log"))
 EVERYTHING = "Name:\tx\nCapEff:\t000001ffffffffff\n"
 NO_SETUID = "CapEff:\t000001ffffffff7f\n"
 WHOLE_MACHINE = "         0          0 4294967295\n"
@@ -84,7 +84,7 @@ def test_an_unknown_isolation_is_a_usage_error(tmp_path: Path) -> None:
         choose_isolation(places, require="docker")
 
 
-def test_without_sandboxes_one_person_and_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_sandboxes_one_user_and_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setattr("tidehub.local.isolation.choose.find_cgroups", lambda platform: (None, "none here"))
@@ -98,7 +98,7 @@ def test_without_sandboxes_one_person_and_the_reason(tmp_path: Path, monkeypatch
     )
     isolation = choose_isolation(places)
     assert isolation.kind == "single"
-    assert "Only one person at a time" in isolation.gaps()[0]
+    assert "Only one user at a time" in isolation.gaps()[0]
     assert "apt install bubblewrap" in isolation.gaps()[0]
     assert any("none here" in line for line in isolation.gaps())
     with pytest.raises(TidehubError, match=r"not installed(.*\n)*.*apt install bubblewrap"):

@@ -22,7 +22,7 @@ def places(tmp_path: Path) -> Places:
     return made
 
 
-def test_logs_are_chosen_by_the_names_people_use(places: Places) -> None:
+def test_logs_are_chosen_by_the_names_users_use(places: Places) -> None:
     assert list(reading.choose(places, None)) == ["hub"]
     assert list(reading.choose(places, "hub.log")) == ["hub"]
     assert list(reading.choose(places, "servers/alice")) == ["servers/alice"]

@@ -88,7 +88,7 @@ def test_memory_events_of_cgroup_v2(tmp_path: Path, kernel_words: Any) -> None:
     assert kernel_words.memory_kills(found) == 1
 
 
-def test_without_cgroups_nothing_is_claimed(tmp_path: Path, kernel_words: Any) -> None:
+def test_without_cgroups_nothing_is_reservationed(tmp_path: Path, kernel_words: Any) -> None:
     assert kernel_words.memory_events_file(tmp_path / "none", tmp_path / "none") is None
     assert kernel_words.memory_kills(None) == 0
 
@@ -101,7 +101,7 @@ def test_the_words_name_the_limit(kernel_words: Any) -> None:
 @pytest.mark.parametrize(
     ("limit", "said"), [(600 * 2**20, "of 600 MiB"), (2**30, "of 1 GiB"), (5 * 2**29, "of 2.5 GiB")]
 )
-def test_the_memory_limit_is_said_as_a_person_would(kernel_words: Any, limit: int, said: str) -> None:
+def test_the_memory_limit_is_said_as_a_user_would(kernel_words: Any, limit: int, said: str) -> None:
     assert f"memory limit {said}." in kernel_words.words(str(limit))
 
 

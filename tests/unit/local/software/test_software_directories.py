@@ -150,7 +150,7 @@ def test_everybody_may_read_and_nobody_else_may_write(tmp_path: Path) -> None:
         ({}, "HOME/.local/share/tidehub"),
     ],
 )
-def test_where_software_lies_for_people(
+def test_where_software_lies_for_users(
     environ: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)

@@ -22,8 +22,8 @@ import pytest
 
 from tidehub.errors import TidehubError
 from tidehub.local.front.ports import PortTaken, has_listener, listen_on, listeners
-from tidehub.local.isolation.people import People
 from tidehub.local.isolation.process import ProcessHandle
+from tidehub.local.isolation.users import Users
 from tidehub.local.places import Places
 from tidehub.local.running import refuse_strangers
 from tidehub.local.supervisor import holder
@@ -71,7 +71,7 @@ while True:
 @pytest.fixture
 def places(tmp_path: Path) -> Iterator[Places]:
     made = Places.of(tmp_path / "state").ensure(other_users=False)
-    People(made.people, homes=made.homes).everyone()
+    Users(made.users, homes=made.homes).everyone()
     yield made
     shutil.rmtree(made.state, ignore_errors=True)
 
@@ -103,7 +103,7 @@ def write_down(places: Places, pid: int) -> None:
     found = read_stat(pid)
     assert found is not None
     handle = ProcessHandle(pid, found.started, boot=boot_id())
-    with People(places.people, homes=places.homes).transaction() as db:
+    with Users(places.users, homes=places.homes).transaction() as db:
         db.execute(
             "INSERT INTO launches (pid, started, boot, person, parent, name, handle) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (pid, found.started, boot_id(), "alice", "servers", "s", json.dumps(handle.to_state())),

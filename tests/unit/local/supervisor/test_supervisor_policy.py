@@ -228,7 +228,7 @@ def test_status_in_words() -> None:
     assert "server:alice:" in text
     assert "1.5 GiB  pid 9" in text
     assert "1. server:bob:: waiting for memory" in text
-    assert "memory guaranteed to people: 1 GiB of 4 GiB" in text
+    assert "memory guaranteed to users: 1 GiB of 4 GiB" in text
     assert "disk space of homes" in text
 
 

@@ -1,4 +1,4 @@
-"""Loaded into every Dask scheduler by `--preload`: tells the person at the notebook what happened to their
+"""Loaded into every Dask scheduler by `--preload`: tells the user at the notebook what happened to their
 workers.
 
 A dask client shows every event of the topic "warn" as a Python warning, in the cell that runs. Three things

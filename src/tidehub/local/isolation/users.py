@@ -1,6 +1,6 @@
 """Who is who on this machine: hub user name -> uid and home, for ever.
 
-The table is the only thing that ties files to people, so nothing here is ever given out twice: a removed person's
+The table is the only thing that ties files to users, so nothing here is ever given out twice: a removed user's
 uid and directory name stay reserved, and a damaged table is reported, never made anew.
 
 Hub and gateway both write it. SQLite's rollback journal with its POSIX locks serves them; WAL needs shared memory
@@ -36,7 +36,7 @@ _SAFE = re.compile(r"[a-z0-9](?:[a-z0-9]|[-._](?=[a-z0-9]))*")
 
 
 def proxy_uid(uids: range = DEFAULT_UIDS) -> int:
-    """The uid (and gid) of the public proxy: it may connect to people's sockets and do nothing else."""
+    """The uid (and gid) of the public proxy: it may connect to users' sockets and do nothing else."""
     return uids.start - 1
 
 
@@ -61,7 +61,7 @@ def safe_slug(name: str) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the table. `number` is the person's uid when we are root, and names their run directory."""
+    """One line of the table. `number` is the user's uid when we are root, and names their run directory."""
 
     name: str
     number: int
@@ -76,7 +76,7 @@ def _has_account(uid: int) -> bool:
     return True
 
 
-class People:
+class Users:
     """The identity table at `path`; `homes` is only looked at to stay clear of numbers already on files."""
 
     def __init__(
@@ -95,7 +95,7 @@ class People:
         self._taken = taken
 
     def enrol(self, name: str) -> Entry:
-        """The person's line, made at the first call.
+        """The user's line, made at the first call.
 
         Raises `TidehubError` for a name that nothing can hold, a full range or a damaged table.
         """
@@ -111,12 +111,12 @@ class People:
             return self._find(db, name) or self._add(db, name)
 
     def find(self, name: str) -> Entry | None:
-        """The person's line if there is one."""
+        """The user's line if there is one."""
         with self.transaction(write=False) as db:
             return self._find(db, name)
 
     def everyone(self) -> list[Entry]:
-        """All people who have not been removed, oldest first."""
+        """All users who have not been removed, oldest first."""
         with self.transaction(write=False) as db:
             rows = db.execute("SELECT name, number, directory FROM people WHERE removed = 0 ORDER BY number")
             return [Entry(*row) for row in rows if self._sound(*row)]
@@ -155,13 +155,13 @@ class People:
                 db.commit()
         except sqlite3.OperationalError as error:
             raise TidehubError(
-                f"the table of people cannot be used: {error}",
+                f"the table of users cannot be used: {error}",
                 where=Place(str(self.path)),
                 expected="a file that this user may write, not locked for longer than half a minute",
             ) from error
         except sqlite3.DatabaseError as error:
             raise TidehubError(
-                f"the table of people is damaged: {error}",
+                f"the table of users is damaged: {error}",
                 where=Place(str(self.path)),
                 fix="restore it from a backup; it says whose files are whose and cannot be made anew",
             ) from error
@@ -201,7 +201,7 @@ class People:
         db.commit()
 
     def _first_free(self) -> int:
-        """Past every number that already owns a home: a lost table must not hand out other people's files."""
+        """Past every number that already owns a home: a lost table must not hand out other users' files."""
         owners = [0]
         with contextlib.suppress(OSError), os.scandir(self.homes) as found:
             owners += [entry.stat(follow_symlinks=False).st_uid for entry in found]
@@ -213,7 +213,7 @@ class People:
         ).fetchone()
         if row and not self._sound(*row):
             raise TidehubError(
-                f"the entry of {name!r} in the table of people is damaged: uid {row[1]!r}, home {row[2]!r}",
+                f"the entry of {name!r} in the table of users is damaged: uid {row[1]!r}, home {row[2]!r}",
                 where=Place(str(self.path)),
                 expected=f"a uid of {self.uids.start}-{self.uids.stop - 1} and the name of a directory in {self.homes}",
                 fix="restore the table from a backup; other users are not affected",
@@ -229,7 +229,7 @@ class People:
         if number not in self.uids:
             raise TidehubError(
                 f"no uid is left for {name!r}: all of {self.uids.start}-{self.uids.stop - 1} were given out",
-                expected="uids are never used twice, because files of former people may still carry them",
+                expected="uids are never used twice, because files of former users may still carry them",
                 fix="give this platform a larger range of uids",
             )
         directory = safe_slug(name)
@@ -266,8 +266,8 @@ class People:
 
 def _check_name(name: str) -> None:
     if not name or "\0" in name:
-        raise TidehubError(f"{name!r} is not a person's name", expected="text without NUL bytes, not empty")
+        raise TidehubError(f"{name!r} is not a user's name", expected="text without NUL bytes, not empty")
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise TidehubError(f"{name!r} is not a person's name", expected="valid Unicode text") from None
+        raise TidehubError(f"{name!r} is not a user's name", expected="valid Unicode text") from None

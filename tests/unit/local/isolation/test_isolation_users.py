@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from tidehub.errors import TidehubError
-from tidehub.local.isolation.people import People, proxy_uid, safe_slug, services_uid
+from tidehub.local.isolation.users import Users, proxy_uid, safe_slug, services_uid
 
 UIDS = range(70000, 70100)
 
 
-def table(tmp_path: Path, uids: range = UIDS, **more: object) -> People:
-    return People(tmp_path / "private" / "people.sqlite", homes=tmp_path / "homes", uids=uids, **more)  # type: ignore[arg-type]
+def table(tmp_path: Path, uids: range = UIDS, **more: object) -> Users:
+    return Users(tmp_path / "private" / "people.sqlite", homes=tmp_path / "homes", uids=uids, **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_slugs_are_safe_and_differ() -> None:
         assert not set(slug) - set("abcdefghijklmnopqrstuvwxyz0123456789-._")
 
 
-def test_a_person_keeps_uid_and_directory(tmp_path: Path) -> None:
+def test_a_user_keeps_uid_and_directory(tmp_path: Path) -> None:
     first = table(tmp_path).enrol("alice")
     again = table(tmp_path).enrol("alice")
     assert first == again
@@ -102,65 +102,65 @@ def test_a_person_keeps_uid_and_directory(tmp_path: Path) -> None:
     assert [one.name for one in table(tmp_path).everyone()] == ["alice", "Alice"]
 
 
-def test_removed_people_leave_uid_and_directory_reserved(tmp_path: Path) -> None:
-    people = table(tmp_path)
-    old = people.enrol("alice")
-    assert people.remove("alice") and not people.remove("alice")
-    assert people.find("alice") is None
-    new = people.enrol("alice")
+def test_removed_users_leave_uid_and_directory_reserved(tmp_path: Path) -> None:
+    users = table(tmp_path)
+    old = users.enrol("alice")
+    assert users.remove("alice") and not users.remove("alice")
+    assert users.find("alice") is None
+    new = users.enrol("alice")
     assert new.number > old.number and new.directory != old.directory
-    assert people.remove("alice")
-    assert len({old.directory, new.directory, people.enrol("alice").directory}) == 3
+    assert users.remove("alice")
+    assert len({old.directory, new.directory, users.enrol("alice").directory}) == 3
 
 
 def test_uids_of_real_accounts_are_left_out(tmp_path: Path) -> None:
-    people = table(tmp_path, taken=lambda uid: uid in {70000, 70002})
-    assert [people.enrol(name).number for name in ("a", "b")] == [70001, 70003]
+    users = table(tmp_path, taken=lambda uid: uid in {70000, 70002})
+    assert [users.enrol(name).number for name in ("a", "b")] == [70001, 70003]
 
 
 def test_a_full_range_says_so_and_stays_full(tmp_path: Path) -> None:
-    people = table(tmp_path, uids=range(70000, 70002))
-    people.enrol("a")
-    people.enrol("b")
-    people.remove("a")
+    users = table(tmp_path, uids=range(70000, 70002))
+    users.enrol("a")
+    users.enrol("b")
+    users.remove("a")
     with pytest.raises(TidehubError, match="70000-70001 were given out"):
-        people.enrol("c")
-    assert people.enrol("b").number == 70001
+        users.enrol("c")
+    assert users.enrol("b").number == 70001
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "\ud800"])
 def test_names_that_nothing_can_hold(tmp_path: Path, name: str) -> None:
-    with pytest.raises(TidehubError, match="not a person's name"):
+    with pytest.raises(TidehubError, match="not a user's name"):
         table(tmp_path).enrol(name)
 
 
 def test_the_table_is_private(tmp_path: Path) -> None:
-    people = table(tmp_path)
-    people.enrol("alice")
-    assert stat.S_IMODE(people.path.stat().st_mode) == 0o600
-    assert stat.S_IMODE(people.path.parent.stat().st_mode) == 0o700
+    users = table(tmp_path)
+    users.enrol("alice")
+    assert stat.S_IMODE(users.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(users.path.parent.stat().st_mode) == 0o700
 
 
 def test_a_damaged_table_is_not_replaced(tmp_path: Path) -> None:
-    people = table(tmp_path)
-    people.enrol("alice")
-    people.path.write_bytes(b"not a database" * 1000)
-    with pytest.raises(TidehubError, match=r"people is damaged.*(\n.*)*backup"):
-        people.enrol("alice")
-    assert people.path.read_bytes().startswith(b"not a database")
+    users = table(tmp_path)
+    users.enrol("alice")
+    users.path.write_bytes(b"not a database" * 1000)
+    with pytest.raises(TidehubError, match=r"users is damaged.*(\n.*)*backup"):
+        users.enrol("alice")
+    assert users.path.read_bytes().startswith(b"not a database")
 
 
 def test_a_lost_table_does_not_hand_out_owned_files(tmp_path: Path) -> None:
     (tmp_path / "homes" / "alice").mkdir(parents=True)
     me = os.getuid()
-    people = table(tmp_path, uids=range(me, me + 10), taken=lambda uid: False)
-    assert people.enrol("mallory").number == me + 1
+    users = table(tmp_path, uids=range(me, me + 10), taken=lambda uid: False)
+    assert users.enrol("mallory").number == me + 1
 
 
 def test_several_processes_never_share(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from tidehub.local.isolation.people import People\n"
-        "p = People(Path(sys.argv[1]) / 'people.sqlite', homes=Path(sys.argv[1]))\n"
+        "import sys; from pathlib import Path; from tidehub.local.isolation.users import Users\n"
+        "p = Users(Path(sys.argv[1]) / 'people.sqlite', homes=Path(sys.argv[1]))\n"
         "for i in range(15): p.enrol(f'shared{i}'); p.enrol(f'own{sys.argv[2]}-{i}')"
     )
     path = os.pathsep.join(sys.path)
@@ -169,7 +169,7 @@ def test_several_processes_never_share(tmp_path: Path) -> None:
         for n in range(3)
     ]
     assert [job.wait(60) for job in jobs] == [0, 0, 0]
-    entries = People(tmp_path / "people.sqlite", homes=tmp_path).everyone()
+    entries = Users(tmp_path / "people.sqlite", homes=tmp_path).everyone()
     assert len(entries) == 15 + 3 * 15
     assert len({one.number for one in entries}) == len({one.directory for one in entries}) == len(entries)
 

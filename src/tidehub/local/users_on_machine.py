@@ -1,4 +1,4 @@
-"""People's processes as the operator sees them: who has what running, and how all of it ends."""
+"""Users' processes as the operator sees them: who has what running, and how all of it ends."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def end_everybody(ledger: Ledger, isolation: Isolation) -> Callable[[float], Awa
             if not isolation.running():
                 break
         with contextlib.suppress(TidehubError):
-            for claim in ledger.processes():
-                ledger.release(claim)
+            for reservation in ledger.processes():
+                ledger.release(reservation)
 
     return end
 
@@ -70,32 +70,37 @@ def end_betrayed(ports: Ports, ledger: Ledger, isolation: Isolation, *, database
 def observe(
     setting: Setting, ledger: Ledger, isolation: Isolation
 ) -> Callable[[], Awaitable[Mapping[str, object]]]:
-    """The hook that tells `status` about people: from the ledger, so that it works while the hub is down."""
+    """The hook that tells `status` about users: from the ledger, so that it works while the hub is down."""
 
     async def look() -> Mapping[str, object]:
         processes = ledger.processes()
         servers: list[dict[str, Any]] = []
         clusters: list[dict[str, Any]] = []
-        for claim, state in sorted(processes.items()):
+        for reservation, state in sorted(processes.items()):
             handle = ProcessHandle.from_state(state)
             if not isolation.alive(handle):
                 continue
             usage = isolation.usage(handle)
             entry: dict[str, Any] = {
-                "id": claim,
+                "id": reservation,
                 "pid": handle.pid,
                 "memory": usage.memory if usage else None,
                 "processes": usage.processes if usage else None,
             }
-            (servers if claim.startswith("server:") else clusters).append(entry)
+            (servers if reservation.startswith("server:") else clusters).append(entry)
         total = ledger.usage()
         return {
             "isolation": isolation.kind,
             "servers": servers,
             "clusters": clusters,
             "queue": [
-                {"id": claim.id, "owner": claim.owner, "place": waiting.place, "reason": waiting.reason}
-                for claim, waiting in ledger.queue()
+                {
+                    "id": reservation.id,
+                    "owner": reservation.owner,
+                    "place": waiting.place,
+                    "reason": waiting.reason,
+                }
+                for reservation, waiting in ledger.queue()
             ],
             "memory": {"guaranteed": total.memory, "capacity": ledger.capacity.memory},
             "users_files": await asyncio.to_thread(_users_files, setting),
