@@ -133,10 +133,10 @@ def test_groups_that_rarely_match() -> None:
 
 def test_homes_over_the_projects_storage() -> None:
     cloud = {"site": "CESNET-MCC", "storage": "1 TiB"}
-    said = one("infrastructure.cloud.storage", "warning", found(infrastructure__cloud=cloud, site__users=30))
+    said = one("infrastructure.cloud.storage", "warning", found(infrastructure__cloud=cloud, site__people=30))
     assert "30 homes of 50 GiB beside the hub's 1 GiB need 1501 GiB" in said
     assert "is 1 TiB: enough for 20" in said
-    assert "infrastructure.cloud.storage" not in keys(found(infrastructure__cloud=cloud, site__users=20))
+    assert "infrastructure.cloud.storage" not in keys(found(infrastructure__cloud=cloud, site__people=20))
     assert "infrastructure.cloud.storage" not in keys(found(infrastructure__cloud=cloud))
 
 

@@ -34,7 +34,8 @@ WORKING_ROUND = 60.0
 SHARE = 20
 """So many times as long as a look took is waited at least until the next one: many files cost little of a core."""
 STARTING = 16 * 2**20
-"""Bytes above the limit that a starting server may write; the same ones at each start, so they do not add up."""
+"""Bytes above the limit, or above what is used if that is more, which a user may write while a server of theirs runs:
+JupyterLab and kernels do not start without."""
 FRESH = 5.0
 """Seconds that a user who is refused waits for a new measurement: they may have deleted what was too much."""
 
@@ -56,6 +57,8 @@ class DiskWatch:
         self._asked = asyncio.Event()
         self._quota = DiskQuota.of(places.homes) if limit is not None else None
         self._measured: dict[str, asyncio.Event] = {}
+        self._granted: dict[str, int] = {}
+        """Bytes that users may have while a server of theirs runs, where the kernel counts."""
 
     async def go(self) -> None:
         """Watch until this is cancelled."""
@@ -66,14 +69,21 @@ class DiskWatch:
         return words(self._uses.get(user), self.limit)
 
     async def set_quota(self, user: str) -> None:
-        """Have the kernel hold the user to the limit, where it can, with a little more while a server starts.
-
-        JupyterLab writes at its start, and who is at the limit must get in to delete. The next look takes it back.
-        Raises `TidehubError`.
+        """Have the kernel hold the user to the limit, where it can, with a little more until `stopped`: who is at the
+        limit must get in to delete. Raises `TidehubError`.
         """
         entry = await asyncio.to_thread(self._isolation.users.enrol, user)
         if self._quota is not None and self.limit is not None:
-            await asyncio.to_thread(self._quota.set_limit, entry.number, self.limit + STARTING)
+            used = 0
+            with contextlib.suppress(OSError, TidehubError):
+                used = await asyncio.to_thread(self._quota.used, entry.number)
+            self._granted[user] = max(self.limit, used) + STARTING
+            await asyncio.to_thread(self._quota.set_limit, entry.number, self._granted[user])
+
+    def stopped(self, user: str) -> None:
+        """A server of the user has stopped: the limit counts again, and their files are measured soon."""
+        self._granted.pop(user, None)
+        self.look_at(user)
 
     def look_at(self, user: str) -> None:
         """Measure this user's files soon. Waits for nothing."""
@@ -159,7 +169,7 @@ class DiskWatch:
             return counted
         for one in questions:
             with contextlib.suppress(OSError, TidehubError):  # then it is counted by looking
-                self._quota.set_limit(one.uid, self.limit)
+                self._quota.set_limit(one.uid, self._granted.get(one.user, self.limit))
                 counted[one.user] = DiskUse(self._quota.used(one.uid))
         return counted
 

@@ -95,6 +95,8 @@ def server_argv(
         "--ServerApp.kernel_websocket_connection_class=kernel_words.WordsOnMemoryKill",
         *(["--ServerApp.jpserver_extensions=dask_dashboards=True"] if with_dask else []),
         "--LabApp.extension_manager=readonly",
+        # What is deleted gives its space back: a trash in the home would count against the limit.
+        "--FileContentsManager.delete_to_trash=False",
         # Its overrides.json keeps JupyterLab from asking users whether it may fetch news and updates.
         f"--LabApp.app_settings_dir={settings.notebook_side}",
         "--LanguageServerManager.autodetect=False",

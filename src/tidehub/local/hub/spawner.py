@@ -273,7 +273,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         # Kernels outlive a server that died by itself; what is left of it goes before its memory is given away.
         await asyncio.to_thread(self.context.isolation.clean, self.handle)
         await self.context.admission.leave(self.reservation_id)
-        self.context.disk_watch.look_at(self.user.name)
+        self.context.disk_watch.stopped(self.user.name)
         return ending.status
 
     async def stop(self, now: bool = False) -> None:
@@ -287,7 +287,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
             await asyncio.to_thread(self.context.isolation.clean, self.handle)
         await self.context.admission.leave(self.reservation_id)
         self.handle = None
-        self.context.disk_watch.look_at(self.user.name)
+        self.context.disk_watch.stopped(self.user.name)
 
     async def _end_leftover(self) -> None:
         """Ends a server that a killed hub had started and not yet written down."""

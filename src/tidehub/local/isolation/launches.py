@@ -72,7 +72,7 @@ class Launches:
     def of(self, user: str) -> list[Launched]:
         """The lines of one user; costs the same however many others there are."""
         with self._users.transaction(write=False) as db:
-            return self._read(db, "WHERE user = ?", (user,))
+            return self._read(db, "WHERE person = ?", (user,))
 
     def find(self, handle: ProcessHandle) -> Launched | None:
         """The line of one process, if it is there."""

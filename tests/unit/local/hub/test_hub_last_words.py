@@ -35,7 +35,7 @@ def test_the_reason_of_an_end_outlives_the_spawner_which_the_hub_throws_away() -
     context = SimpleNamespace(
         isolation=isolation,
         admission=SimpleNamespace(leave=leave),
-        disk_watch=SimpleNamespace(look_at=lambda user: None),
+        disk_watch=SimpleNamespace(stopped=lambda user: None),
         last_words={},
     )
     spawner: Any = Stopped(context)

@@ -338,6 +338,8 @@ async def test_a_lost_holder_is_replaced(places: Places) -> None:
     staying = asyncio.create_task(made.stay_kept())
     try:
         for _ in range(2):
+            # A process shows no command line while it becomes another program.
+            await asyncio.to_thread(until, lambda: len(holders(places)) == 1)
             [pid] = holders(places)
             os.kill(pid, signal.SIGKILL)
             # Its end first: a process that is being killed might still answer.
