@@ -127,7 +127,7 @@ def up(arguments: argparse.Namespace) -> int:
         if arguments.table:
             await end_everybody(ledger, SingleIsolation(ground))(grace)
             return
-        (places.state / "people-ended").write_text(f"{grace:g}")
+        (places.state / "users-ended").write_text(f"{grace:g}")
         if arguments.slow_users and grace:
             await asyncio.sleep(1000)
 
@@ -226,7 +226,7 @@ def main() -> int:
     upping.add_argument("--detach", action="store_true")
     upping.add_argument("--table", action="store_true", help="end what the table of launches says")
     upping.add_argument("--hang", action="store_true")
-    upping.add_argument("--slow-people", action="store_true")
+    upping.add_argument("--slow-users", action="store_true")
     upping.add_argument("--prepare", type=float, default=0.0)
     upping.add_argument("--extra")
     upping.set_defaults(do=up)

@@ -63,7 +63,12 @@ class NoProxy(Proxy):
     async def get_all_routes(self): return {{}}
 
 
+class Watch:
+    async def go(self): ...
+
+
 class Context:
+    disk_watch = Watch()
     places = SimpleNamespace(private=Path("{directory}/private"))
     settings = None
     settled = None

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.real
 
 UMASKS = (0o022, 0o027, 0o077)
 UIDS = (None, UNPRIVILEGED_UID) if os.geteuid() == 0 else (None,)
-PRIVATE = ("locks", "cache")
+PRIVATE = ("locks", "cache", "uses")
 STEPS = """
 import sys
 from pathlib import Path

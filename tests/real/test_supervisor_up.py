@@ -77,7 +77,7 @@ def test_ctrl_c_ends_everything_cleanly(up: Ups) -> None:
     interrupt(started)
     assert started.end() == 0
     assert not any(alive(pid) for pid in parts.values())
-    assert (up.state / "people-ended").read_text() == "10"
+    assert (up.state / "users-ended").read_text() == "10"
     assert not (up.state / "private" / "platform.json").exists()
     assert not (up.state / "private" / "control.sock").exists()
     assert platform_status(Places.of(up.state))["state"] == "stopped"
@@ -90,7 +90,7 @@ def test_sigterm_ends_everything_cleanly(up: Ups) -> None:
 
 
 def test_a_second_ctrl_c_hurries(up: Ups) -> None:
-    started = up.running("--slow-people", "--extra=--deaf")
+    started = up.running("--slow-users", "--extra=--deaf")
     parts = started.parts()
     interrupt(started)
     started.until_said("stopping users' servers")
@@ -98,7 +98,7 @@ def test_a_second_ctrl_c_hurries(up: Ups) -> None:
     interrupt(started)
     assert started.end() == 1
     assert time.monotonic() - begun < 8
-    assert (up.state / "people-ended").read_text() == "0"
+    assert (up.state / "users-ended").read_text() == "0"
     assert not any(alive(pid) for pid in parts.values())
 
 
@@ -127,7 +127,7 @@ def test_a_failed_start_stops_what_was_started_and_says_why(up: Ups) -> None:
     assert "second did not start: exit code 3" in said
     assert "Error: broken" in said
     assert "Traceback" not in said
-    assert not (up.state / "people-ended").exists(), (
+    assert not (up.state / "users-ended").exists(), (
         "users of an earlier run must not be ended by a failed start"
     )
     assert platform_status(Places.of(up.state))["state"] == "stopped"
@@ -231,7 +231,7 @@ def test_down_ends_a_supervisor_that_is_stopped(up: Ups, now: bool) -> None:
     assert took < (10 if now else 25)
     assert not any(alive(pid) for pid in parts.values())
     # One that wakes up ends users' processes itself, by its hook, which these dummies only write down.
-    assert now or (up.state / "people-ended").read_text() == "10"
+    assert now or (up.state / "users-ended").read_text() == "10"
     if not now:
         users.kill()
     assert users.wait(5) < 0
@@ -252,7 +252,7 @@ def test_down_kills_a_supervisor_whose_loop_hangs(up: Ups) -> None:
 
 
 def test_a_supervisor_that_freezes_while_it_stops_is_ended(up: Ups) -> None:
-    started = up.running("--slow-people")
+    started = up.running("--slow-users")
     said: list[str] = []
 
     def freeze(text: str) -> None:
