@@ -36,7 +36,7 @@ async def test_answers_come_line_by_line_over_a_private_socket_of_any_path_lengt
 
 
 @pytest.mark.parametrize("line", [b"nonsense\n", b"[]\n"])
-async def test_nonsense_is_refused_in_words(tmp_path: Path, line: bytes) -> None:
+async def test_nonsense(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "control.sock"
     server = ControlServer(path, handle)
     await server.open()
