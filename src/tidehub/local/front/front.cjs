@@ -223,7 +223,7 @@ const PATIENCE = {
 
 // Towards the servers behind, a connection is for one request. One that was kept can be closed by its server, at its
 // end or at its time-out, in the moment in which the next request is sent on it: that one is lost, and nobody can tell
-// whether it was carried out. A new one costs less than a millisecond on this machine, and waits in the socket that
+// whether it was carried out. A new one costs little on one machine, and waits in the socket that
 // the supervisor holds while a part starts anew.
 for (const module of [http, https]) {
   const { Agent } = module;
