@@ -104,7 +104,8 @@ class TestQuota:
         assert escape["bob"]["stdout"].count("EDQUOT") >= 3, escape
         assert "started" in other["olga"], other
         size = platform.guest.run("root", f"du -s -B1M {platform.state}/homes/bob").stdout
-        assert 90 <= int(size.split()[0]) <= 101, size
+        # The limit, and what a running server may write beyond it.
+        assert 90 <= int(size.split()[0]) <= 101 + 16, size
         _, wrote = platform.users(
             {"olga": ["start", "minimal"]},
             {"olga": ["cell", "print(open('own', 'wb').write(bytes(50 * 2**20)))"]},
