@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tidehub.errors import TidehubError
@@ -196,8 +195,8 @@ def _busy(places: Places, pid: int) -> TidehubError:
 
 
 def _command(places: Places, options: UpOptions) -> list[str]:
-    checkout = Path(os.environ.get(own.CHECKOUT, "/nonexistent")) / "tidehub"
-    program = [str(checkout)] if os.access(checkout, os.X_OK) else [sys.executable, "-I", "-m", "tidehub"]
+    checkout = own.checkout_program()
+    program = [sys.executable, "-I", "-m", "tidehub"] if checkout is None else [str(checkout)]
     return [*program, "up", "--state", str(places.state), *options.words()]
 
 

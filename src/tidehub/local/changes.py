@@ -72,7 +72,7 @@ _WHOLE_OPTIONS = ("port", "demo_login", "demo_login_on_public_address")
 _SHOWN = 60
 """Characters of a value that is shown; of a longer one it is said that it has changed."""
 _PRIVATE = ("machine.database_url", "overrides.")
-"""Keys whose values are never shown: an address may hold a password, and Python is no value."""
+"""Keys whose values are never shown: an address may hold a password, and Python code tells nothing in one line."""
 
 
 def rule_of(key: str) -> Rule | None:
@@ -255,9 +255,9 @@ def _entries(value: Any) -> dict[str, Any] | None:
     return named if len(named) == len(value) else None
 
 
-def server_name(claim: str) -> str:
+def server_name(reservation: str) -> str:
     """`server:alice:gpu` as users say it: `alice/gpu`, or `alice` for the one without a name."""
-    _, user, server = claim.split(":", 2)
+    _, user, server = reservation.split(":", 2)
     return f"{user}/{server}" if server else user
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from tidehub.capacity.disk import DiskUse
 from tidehub.system import measurer
 from tidehub.system.files import read_private, write_private
+from tidehub.system.processes import interpreter_environment
 
 MOST_BYTES = 2**63
 _PROGRAM = Path(measurer.__file__)
@@ -47,7 +48,7 @@ async def measure(questions: Iterable[Question], *, shield: int) -> AsyncGenerat
         "-S",
         str(_PROGRAM),
         str(shield),
-        env={key: os.environ[key] for key in ("LD_LIBRARY_PATH",) if key in os.environ},
+        env=interpreter_environment(),
         cwd="/",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

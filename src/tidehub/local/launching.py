@@ -72,8 +72,3 @@ def packed(order: Order) -> int:
 def launcher_command(order: int, *, report: int = 2, go: int = 0) -> list[str]:
     """The launcher's command line. `report`: where it says what failed; `go`: the gate's pipe."""
     return [sys.executable, "-I", "-S", str(LAUNCHER), str(order), str(report), str(go)]
-
-
-def launcher_environment() -> dict[str, str]:
-    """What the interpreter itself needs; the program gets the order's environment alone."""
-    return {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}

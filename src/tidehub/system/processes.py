@@ -159,3 +159,8 @@ async def _poll_end(pid: int, started: int, timeout: float) -> bool:
             return False
         await asyncio.sleep(_POLL_SECONDS)
     return True
+
+
+def interpreter_environment() -> dict[str, str]:
+    """What this Python itself needs to start, of our environment: for programs that get nothing else of it."""
+    return {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}

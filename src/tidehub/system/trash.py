@@ -19,6 +19,7 @@ from pathlib import Path
 from tidehub.errors import Place, TidehubError
 
 from .directories import DRAFT, PRIVATE, opened
+from .processes import interpreter_environment
 
 NAME = ".trash"
 SWEEPER = Path(__file__).with_name("sweeper.py")
@@ -87,7 +88,7 @@ def sweep(*trashes: Path) -> None:
 def _start(trash: int) -> None:
     sweeper = subprocess.Popen(
         [sys.executable, "-I", "-S", str(SWEEPER), str(trash)],
-        env=program_environment(),
+        env=interpreter_environment(),
         cwd="/",
         stdin=subprocess.DEVNULL,
         pass_fds=(trash,),
@@ -98,11 +99,6 @@ def _start(trash: int) -> None:
     with _lock:
         # Those that have ended are collected here; a supervisor collects what hub and gateway leave.
         _sweepers[:] = [one for one in (*_sweepers, sweeper) if one.poll() is None]
-
-
-def program_environment() -> dict[str, str]:
-    """What the sweeper's Python needs of our environment to start."""
-    return {key: os.environ[key] for key in ("LD_LIBRARY_PATH",) if key in os.environ}
 
 
 def _opened_trash(trash: Path) -> int:

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from tidehub.local.launching import OPEN_FILES, Order, launcher_command, launcher_environment, packed
+from tidehub.local.launching import OPEN_FILES, Order, launcher_command, packed
+from tidehub.system.processes import interpreter_environment
 
 ASK = "import resource; print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
 
@@ -19,7 +20,7 @@ def limits_of(order: Order, before: tuple[int, int]) -> tuple[int, int]:
     try:
         done = subprocess.run(
             launcher_command(descriptor),
-            env=launcher_environment(),
+            env=interpreter_environment(),
             pass_fds=[descriptor],
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -14,8 +14,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tidehub.system.processes import interpreter_environment
 from tidehub.system.sweeper import ROUND
-from tidehub.system.trash import SWEEPER, program_environment
+from tidehub.system.trash import SWEEPER
 
 _IPC_RMID = 0
 """linux/ipc.h"""
@@ -67,7 +68,7 @@ def _clear_files(place: Path, uid: int) -> None:
                 user=uid,
                 group=uid,
                 extra_groups=[],
-                env=program_environment(),
+                env=interpreter_environment(),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -15,7 +15,8 @@ from dataclasses import replace
 from types import TracebackType
 
 from tidehub.errors import TidehubError
-from tidehub.local.launching import Order, launcher_command, launcher_environment, packed
+from tidehub.local.launching import Order, launcher_command, packed
+from tidehub.system.processes import interpreter_environment
 
 START_SECONDS = 60.0
 """For an interpreter to start on a machine on which everything starts at once."""
@@ -40,7 +41,7 @@ class Gate:
         try:
             self.process = subprocess.Popen(
                 launcher_command(order_there, report=report_there, go=go_there),
-                env=launcher_environment(),
+                env=interpreter_environment(),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -129,8 +129,8 @@ def program() -> list[str]:
     Never this process' Python: a checkout's changes with every version.
     """
     if own.dependencies() is not None:
-        checkout = Path(os.environ.get(own.CHECKOUT, "/nonexistent")) / "tidehub"
-        if os.access(checkout, os.X_OK):
+        checkout = own.checkout_program()
+        if checkout is not None:
             return [str(checkout)]
         raise UsageError(
             "the service would not find this tidehub again: it was not started by the program of its checkout",

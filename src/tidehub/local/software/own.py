@@ -259,6 +259,12 @@ def _clear(root: Path, directory: Path) -> None:
             os.close(descriptor)
 
 
+def checkout_program() -> Path | None:
+    """The program of the checkout that started this process; None where there is none, or it cannot be run any more."""
+    program = Path(os.environ.get(CHECKOUT, "/nonexistent")) / "tidehub"
+    return program if os.access(program, os.X_OK) else None
+
+
 def dependencies() -> Path | None:
     """The locked environment below this process' own; None where tidehub was not installed from a checkout by us."""
     from tidehub.local.software import directories

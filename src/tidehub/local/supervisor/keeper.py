@@ -69,7 +69,7 @@ class Keeper:
         self._stopping = False
         self._renewal: asyncio.Future[None] | None = None
         self._replaced: Process | None = None
-        """The process that `renew` ended: that it is over is no failure."""
+        """The process that `renew` ended: its end is not a failure."""
 
     @property
     def pid(self) -> int | None:

@@ -10,9 +10,10 @@ import subprocess
 from collections.abc import Callable
 
 from tidehub.listening import passing
-from tidehub.local.launching import Order, launcher_command, launcher_environment, packed
+from tidehub.local.launching import Order, launcher_command, packed
 from tidehub.local.supervisor.component import Component
 from tidehub.local.supervisor.log import LogPipe, RotatingLog
+from tidehub.system.processes import interpreter_environment
 
 OOM_SCORE = -500
 """The platform's parts after everything else, when the whole machine runs out (proc(5): -1000 to 1000)."""
@@ -62,7 +63,7 @@ class Process:
         try:
             popen = subprocess.Popen(
                 launcher_command(order),
-                env=launcher_environment(),
+                env=interpreter_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
