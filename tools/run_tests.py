@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -89,11 +90,20 @@ def tested(arguments: list[str], env: dict[str, str]) -> int:
     """Pytest's exit code. What failed while another file of tests kept the machine busy must pass alone."""
     pytest = [str(PYTHON), "-m", "pytest"]
     code = subprocess.run([*pytest, *arguments], cwd=CHECKOUT, env=env).returncode
-    if code == 1 and arguments[-len(TWO_FILES) :] == TWO_FILES:
-        print("== once more, one at a time: what failed beside others", flush=True)
-        alone = [*arguments[: -len(TWO_FILES)], "--last-failed"]
-        code = subprocess.run([*pytest, *alone], cwd=CHECKOUT, env=env).returncode
+    files = failed_files(arguments)
+    if code == 1 and files and arguments[-len(TWO_FILES) :] == TWO_FILES:
+        print("== once more, one at a time: the files of what failed beside others", flush=True)
+        code = subprocess.run([*pytest, *files], cwd=CHECKOUT, env=env).returncode
     return code
+
+
+def failed_files(places: list[str]) -> list[str]:
+    """The files below `places` with tests that failed. Whole files: many tell one story, test after test."""
+    try:
+        failed = json.loads((CHECKOUT / ".pytest_cache/v/cache/lastfailed").read_text())
+    except (OSError, ValueError):
+        return []
+    return sorted({test.partition("::")[0] for test in failed if test.startswith(tuple(places))})
 
 
 if __name__ == "__main__":

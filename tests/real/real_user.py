@@ -36,7 +36,7 @@ class User:
 
     @property
     def news(self) -> list[str]:
-        """What the progress of the last start said."""
+        """What the progress of the last start said: nothing if it was over before anybody asked, within a second."""
         return self.journey.news
 
     async def start(self, profile: str | None = None) -> None:
@@ -65,6 +65,12 @@ class User:
             return await kernel.run(code)
         finally:
             await kernel.stop()
+
+    async def largest_file(self) -> int:
+        """Bytes that a file may have which the server writes; -1 for any number."""
+        output = await self.run("import resource; print(resource.getrlimit(resource.RLIMIT_FSIZE)[0])")
+        assert not output.error, output.error
+        return int(output.stdout)
 
     async def open(self, path: str) -> Page:
         return await self.browser.open(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -14,11 +15,12 @@ from tidehub.local.supervisor.control import ask_supervisor
 from tidehub.local.supervisor.ending import (
     SIGTERM_GRACE,
     answers,
+    end_parts,
     end_remains,
     kill_supervisor,
     wake_and_ask,
 )
-from tidehub.local.supervisor.lock import holder
+from tidehub.local.supervisor.lock import Locked, hold, holder
 from tidehub.local.supervisor.state import KEPT, PlatformState, forget_state, read_state
 from tidehub.system.processes import start_ticks
 
@@ -113,14 +115,19 @@ def leave_platform(places: Places, said: Callable[[str], None]) -> int:
     require_seen(places, pid)
     try:
         if answers(places, pid):
-            return 0 if _talk(places, pid, said, {"do": LEAVE}, STOP_TIMEOUT) else FAILED
+            if _talk(places, pid, said, {"do": LEAVE}, STOP_TIMEOUT):
+                return 0
     except ConnectionError:
         found = _record(places)
         if (found is None or found.state != "preparing") and _released(places, pid, _LEAVING):
             return 0
-    said(f"the supervisor (process {pid}) does not answer")
-    # Not SIGTERM: that asks for the end of everything.
-    _kill(places, pid, said)
+    if holder(places.lock) == pid:
+        said(f"the supervisor (process {pid}) does not answer")
+        # Not SIGTERM: that asks for the end of everything.
+        _kill(places, pid, said)
+    with contextlib.suppress(Locked), hold(places.lock):  # else the next `up` is there already
+        if left := _record(places):
+            end_parts(left)
     return FAILED
 
 

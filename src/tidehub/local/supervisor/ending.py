@@ -93,7 +93,7 @@ def end_remains(
         said("ending users' servers and clusters")
         _end_users(places, 0.0 if now else USERS_GRACE)
         if left is not None:
-            _end_parts(left)
+            end_parts(left)
         _end_holder(places)
         give_reserve_back(places)
         with contextlib.suppress(OSError):
@@ -116,9 +116,13 @@ def _end_users(places: Places, grace: float) -> None:
     asyncio.run(SingleIsolation(ground).stop_all(grace=grace))
 
 
-def _end_parts(left: PlatformState) -> None:
-    """The kernel ends parts with their supervisor (PR_SET_PDEATHSIG); their helpers it does not."""
+def end_parts(left: PlatformState) -> None:
+    """End what is left of the parts, and wait until it is gone: it holds ports and databases.
+
+    The kernel ends parts with their supervisor (PR_SET_PDEATHSIG), some time after it; their helpers it does not.
+    """
     stats = all_stats()
+    killed = []
     for part in left.parts:
         pid, started = part.get("pid"), part.get("started")
         if not isinstance(pid, int) or not isinstance(started, int):
@@ -130,6 +134,10 @@ def _end_parts(left: PlatformState) -> None:
         for stat in stats.values():
             if stat.session == pid and stat.started >= started and not stat.ended:
                 send(stat.pid, stat.started, signal.SIGKILL)
+                killed.append((stat.pid, stat.started))
+    until = time.monotonic() + _KILL_SECONDS
+    while any(is_alive(*one) for one in killed) and time.monotonic() < until:
+        time.sleep(_POLL)
     for platform in _platform_groups(left.groups):
         for group in subgroups(platform.dirs, platform.tree):
             if os.getpid() not in group.processes():
