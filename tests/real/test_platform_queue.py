@@ -24,9 +24,8 @@ pytestmark = pytest.mark.real
 GROUP = "urn:mace:egi.eu:group:vo.tide.example:role=member#aai.tide.example"
 MANY = 20
 LOGIN_PAGE = 1.5
-"""Seconds within which the login page must answer 19 of 20 times, also where the machine is slow today. Where it is not,
-0.2 to 0.3 are measured; while each who waited asked the ledger itself, it took seconds. `bench/run` measures
-forty."""
+"""Seconds within which the login page must answer 19 of 20 times, also on a machine that is slow today. Usual are 0.2
+to 0.3; while each who waited asked the ledger itself, it took seconds. `bench/run` measures forty users."""
 _SITE = """
 site: {{name: Small machine}}
 login:

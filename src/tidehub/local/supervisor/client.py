@@ -114,9 +114,8 @@ def leave_platform(places: Places, said: Callable[[str], None]) -> int:
         return 0
     require_seen(places, pid)
     try:
-        if answers(places, pid):
-            if _talk(places, pid, said, {"do": LEAVE}, STOP_TIMEOUT):
-                return 0
+        if answers(places, pid) and _talk(places, pid, said, {"do": LEAVE}, STOP_TIMEOUT):
+            return 0
     except ConnectionError:
         found = _record(places)
         if (found is None or found.state != "preparing") and _released(places, pid, _LEAVING):
