@@ -16,7 +16,7 @@ from tidehub.identity.demo_accounts import USERS
 from tidehub.identity.passwords import hash_password
 from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
-from tidehub.local.supervisor.lock import holder
+from tidehub.local.supervisor.state import holder
 from tidehub_bench.hub_client import Hub, User
 from tidehub_bench.processes import Programs, descendants
 from tidehub_bench.side import Side, clean_environment, free_ports

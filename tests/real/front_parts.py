@@ -13,7 +13,7 @@ from tidehub.local.front.ports import listen_on
 from tidehub.local.front.proxy import FrontDoor, front_door
 from tidehub.local.places import Places
 from tidehub.local.secrets import Secret
-from tidehub.local.supervisor.backoff import Backoff
+from tidehub.local.supervisor.pace import Backoff
 from tidehub.local.supervisor.supervisor import Supervisor
 
 TOKEN = Secret("0123456789abcdef" * 4)

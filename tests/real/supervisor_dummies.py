@@ -18,8 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tidehub.local.supervisor.component import Component, Probe
-from tidehub.local.supervisor.readiness import http_check
+from tidehub.local.supervisor.platform import Component, Probe, http_check
 
 HERE = Path(__file__)
 

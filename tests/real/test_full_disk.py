@@ -20,8 +20,9 @@ from tidehub.local.isolation.model import LaunchSpec, Limits, User
 from tidehub.local.isolation.process import ProcessHandle
 from tidehub.local.isolation.users import Users
 from tidehub.local.places import Places
-from tidehub.local.supervisor.client import platform_status, stop_platform
-from tidehub.local.supervisor.lock import holder
+from tidehub.local.supervisor.state import holder
+from tidehub.local.supervisor.status import platform_status
+from tidehub.local.supervisor.stopping import stop_platform
 from tidehub.system.processes import boot_id, read_stat
 
 pytestmark = [

@@ -16,7 +16,7 @@ from isolation_programs import UIDS, appears, places, spec
 from supervisor_dummies import free_port, service, until
 
 from tidehub.local.isolation import Limits, choose_isolation
-from tidehub.local.supervisor.component import Probe
+from tidehub.local.supervisor.platform import Probe
 from tidehub.local.supervisor.supervisor import Supervisor
 
 pytestmark = [

@@ -18,9 +18,9 @@ import pytest
 from supervisor_dummies import alive, environment, free_port, service, until
 
 from tidehub.local.secrets import Secret
-from tidehub.local.supervisor.backoff import Backoff
-from tidehub.local.supervisor.component import Component, Probe, Ready
-from tidehub.local.supervisor.keeper import StartFailed
+from tidehub.local.supervisor.pace import Backoff
+from tidehub.local.supervisor.part import StartFailed
+from tidehub.local.supervisor.platform import Component, Probe, Ready
 from tidehub.local.supervisor.supervisor import PartStatus, Supervisor
 
 pytestmark = pytest.mark.real

@@ -20,8 +20,9 @@ from tidehub.local.isolation.model import LaunchSpec, Limits, User
 from tidehub.local.isolation.process import ProcessHandle
 from tidehub.local.isolation.users import Users
 from tidehub.local.places import Places
-from tidehub.local.supervisor.client import leave_platform, platform_status, stop_platform
-from tidehub.local.supervisor.lock import Locked, hold, holder
+from tidehub.local.supervisor.state import Locked, hold, holder
+from tidehub.local.supervisor.status import platform_status
+from tidehub.local.supervisor.stopping import leave_platform, stop_platform
 from tidehub.system.processes import boot_id, read_stat
 
 pytestmark = pytest.mark.real
@@ -444,9 +445,9 @@ def test_a_supervisor_of_an_earlier_tidehub_is_left_by_killing_it(
     """It does not know the word, and must not be asked with another one that would end everybody's work."""
     started = up.running("--table")
     users = start_of_user(up)
-    from tidehub.local.supervisor import client
+    from tidehub.local.supervisor import stopping
 
-    monkeypatch.setattr(client, "LEAVE", "depart")
+    monkeypatch.setattr(stopping, "LEAVE", "depart")
     said: list[str] = []
     assert leave_platform(Places.of(up.state), said.append) == 1
     assert any("earlier tidehub" in text for text in said)

@@ -27,7 +27,8 @@ def down(
     """Stop the platform: users' servers and clusters, then its parts. Files, accounts and databases stay."""
     from tidehub.errors import UsageError
     from tidehub.local.places import Places
-    from tidehub.local.supervisor.client import anything_to_stop, leave_platform, stop_platform
+    from tidehub.local.supervisor.status import anything_to_stop
+    from tidehub.local.supervisor.stopping import leave_platform, stop_platform
 
     if keep and now:
         raise UsageError("--keep and --now contradict each other", fix="leave one of them out")
@@ -56,7 +57,7 @@ def down(
 
 
 def _kept(places: Places) -> list[str]:
-    from tidehub.local.supervisor.client import platform_status
+    from tidehub.local.supervisor.status import platform_status
 
     if platform_status(places)["state"] == "stopped":
         return ["The parts are stopped. Nothing of the users ran."]

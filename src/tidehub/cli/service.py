@@ -60,7 +60,7 @@ def install(
 ) -> None:
     """Write the unit, show it, and have it started now and at every boot."""
     from tidehub.local.service.installing import Service
-    from tidehub.local.supervisor.client import is_running, platform_status
+    from tidehub.local.supervisor.status import is_running, platform_status
     from tidehub.local.unsupported import refuse_unsupported
 
     service = Service.of(state, of_user=user)

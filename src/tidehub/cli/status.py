@@ -69,8 +69,7 @@ def status(
     ):
         _cluster_status(site, kubeconfig, context, as_json=as_json)
     from tidehub.local.places import Places
-    from tidehub.local.supervisor.client import platform_status
-    from tidehub.local.supervisor.words import status_lines
+    from tidehub.local.supervisor.status import platform_status, status_lines
 
     places = Places.of(state)
     found = platform_status(places)

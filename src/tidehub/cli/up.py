@@ -90,7 +90,7 @@ def up(
         settings=changed,
     )
     from tidehub.local.isolation.systemd import ends_with_logout, enter_scope
-    from tidehub.local.supervisor.lock import holder
+    from tidehub.local.supervisor.state import holder
     from tidehub.system.notify import is_awaited
 
     places = Places.of(state)

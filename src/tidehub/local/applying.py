@@ -21,17 +21,16 @@ from tidehub.local.platform import served
 from tidehub.local.preparation import bring_software, fitted, front_door_of, site_of
 from tidehub.local.software import own, pruning
 from tidehub.local.software.layout import default_root
-from tidehub.local.supervisor.client import platform_status
-from tidehub.local.supervisor.control import Answer, ask_supervisor
 from tidehub.local.supervisor.detach import DAEMON
-from tidehub.local.supervisor.lock import holder
 from tidehub.local.supervisor.platform import Say, UpOptions
+from tidehub.local.supervisor.state import Answer, ask_supervisor, holder
+from tidehub.local.supervisor.status import platform_status
 from tidehub.local.unsupported import refuse_unsupported
 from tidehub.site.model import Site
 from tidehub.system.processes import start_ticks
 
 SILENCE = 10.0
-"""Seconds without a word after which a supervisor is no longer there; see `control.HEARTBEAT`."""
+"""Seconds without a word after which a supervisor is no longer there; see `state.HEARTBEAT`."""
 _POLL = 0.2
 _VARIABLES = ("TIDEHUB__", "TIDEHUB_SOFTWARE", "TIDEHUB_PYTHON", own.CHECKOUT)
 """Of this process' environment, what the program that goes on needs: keys of the site, and where software lies."""

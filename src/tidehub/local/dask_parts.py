@@ -11,8 +11,7 @@ from tidehub.local.front.routes import both
 from tidehub.local.gateway import config
 from tidehub.local.parts import Setting, base_environment
 from tidehub.local.service_files import write_for_part
-from tidehub.local.supervisor.component import Component, Probe
-from tidehub.local.supervisor.readiness import http_check, listened_by
+from tidehub.local.supervisor.platform import Component, Probe, http_check, listened_by
 from tidehub.system.files import write_private
 
 CAP_NET_BIND_SERVICE = 10

@@ -16,9 +16,8 @@ from tidehub.local.front.routes import both, restore_routes, routes_check
 from tidehub.local.logs.alive import goes_round
 from tidehub.local.places import Places
 from tidehub.local.secrets import PlatformSecrets
-from tidehub.local.supervisor.component import Component, Probe
 from tidehub.local.supervisor.listeners import Listeners
-from tidehub.local.supervisor.readiness import http_check
+from tidehub.local.supervisor.platform import Component, Probe, http_check
 from tidehub.secrets.secret import Secret
 from tidehub.site.model import Site
 

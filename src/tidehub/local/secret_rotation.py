@@ -12,9 +12,8 @@ from tidehub.errors import TidehubError
 from tidehub.local.hub.forget_tokens import forget_tokens
 from tidehub.local.places import Places
 from tidehub.local.secrets import change_secrets, load_secrets, made_at
-from tidehub.local.supervisor.client import is_running, platform_status
-from tidehub.local.supervisor.lock import hold
-from tidehub.local.supervisor.state import KEPT
+from tidehub.local.supervisor.state import KEPT, hold
+from tidehub.local.supervisor.status import is_running, platform_status
 from tidehub.secrets.changes import Rotated, require_accepted
 from tidehub.secrets.declared import Declared, Kept, find, kept_by
 from tidehub.secrets.secret import Secret

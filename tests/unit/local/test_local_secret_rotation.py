@@ -20,7 +20,7 @@ from tidehub.local.hub.forget_tokens import forget_tokens
 from tidehub.local.places import Places
 from tidehub.local.secret_rotation import rotate_in_state, state_secrets
 from tidehub.local.secrets import DECLARED, load_secrets, stored_values
-from tidehub.local.supervisor.lock import Locked, hold
+from tidehub.local.supervisor.state import Locked, hold
 from tidehub.secrets.secret import Secret
 
 
@@ -88,7 +88,7 @@ async def test_the_hubs_ring_reads_what_was_encrypted_before(places: Places) -> 
 def running(places: Places) -> Places:
     """Somebody else holds the lock of the state, as `tidehub up` does."""
     code = (
-        "import sys; from pathlib import Path; from tidehub.local.supervisor.lock import hold\n"
+        "import sys; from pathlib import Path; from tidehub.local.supervisor.state import hold\n"
         "with hold(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     child = subprocess.Popen(
@@ -124,7 +124,7 @@ def test_after_a_crash_users_may_still_use_them(places: Places) -> None:
              "address": "http://127.0.0.1:8000/", "parts": []}
         )
     )  # fmt: skip
-    from tidehub.local.supervisor.client import platform_status
+    from tidehub.local.supervisor.status import platform_status
 
     if platform_status(places)["state"] != "crashed":
         pytest.fail("this is not how a crashed platform looks any more")

@@ -15,8 +15,7 @@ from tidehub.local.front.tls import HAND_OVER_INTERVAL, HandOver, TlsFiles, chec
 from tidehub.local.places import Places
 from tidehub.local.secrets import Secret
 from tidehub.local.service_files import write_for_part
-from tidehub.local.supervisor.component import Component, Hook, Probe, Ready
-from tidehub.local.supervisor.readiness import http_check
+from tidehub.local.supervisor.platform import Component, Hook, Probe, Ready, http_check
 from tidehub.loopback import is_loopback
 from tidehub.system.files import (
     PASSABLE_DIRECTORY,

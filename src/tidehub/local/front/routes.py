@@ -11,7 +11,7 @@ import httpx
 
 from tidehub.errors import TidehubError
 from tidehub.local.secrets import Secret
-from tidehub.local.supervisor.component import Check, Hook, Ready
+from tidehub.local.supervisor.platform import Check, Hook, Ready
 
 _RETRY = 0.5
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tidehub.local.supervisor.component import Check, Ready
+from tidehub.local.supervisor.platform import Check, Ready
 
 ALIVE = "alive"
 OLDEST = 3.0

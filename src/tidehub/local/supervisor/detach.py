@@ -1,4 +1,8 @@
-"""`up --detach`: the supervisor goes on as a daemon; the command returns when all is ready or has failed."""
+"""How `tidehub up` parts from its terminal: the signals that ask it to stop, and `--detach`.
+
+With that the supervisor goes on as a daemon; the command returns when all is ready or has failed. A SIGHUP that was
+ignored when tidehub was started stays ignored (`nohup`, and `--detach` always).
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,9 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import IO, NoReturn
 
 from tidehub.errors import FAILED, INTERRUPTED, TidehubError
@@ -149,3 +154,24 @@ def _serve(body: Body, writing: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """What asks this process to stop."""
+    hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    return (signal.SIGINT, signal.SIGTERM, *hangup)
+
+
+@contextlib.contextmanager
+def stop_signals_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGHUP, like Ctrl-C, raise `KeyboardInterrupt` in the block."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in stop_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

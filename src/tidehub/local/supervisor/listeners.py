@@ -16,7 +16,7 @@ from tidehub.errors import TidehubError
 from tidehub.local.front.ports import first_address, listen_on
 from tidehub.local.places import Places
 from tidehub.local.supervisor import holder
-from tidehub.local.supervisor.control import is_ours, reachable
+from tidehub.local.supervisor.state import is_ours, reachable
 from tidehub.system.files import os_fault
 
 _PROGRAM = Path(holder.__file__)

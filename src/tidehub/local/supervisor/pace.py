@@ -1,4 +1,5 @@
-"""Why a part does not answer: it hangs, it is stopped, it works, or the machine gives it no time.
+"""Why a part does not answer: it hangs, it is stopped, it works, or the machine gives it no time; and how long to wait
+before it is started again.
 
 Only what hangs is to be killed. A part that waits for a processor, for memory or for the disk would wait as well
 after a restart, and everybody would lose their sessions on the way.
@@ -132,3 +133,19 @@ def judge(before: Look, after: Look, *, late: float = 0.0) -> tuple[Pace, str]:
     if ran / lasted >= WORKING_SHARE:
         return Pace.WORKS, f"it used a processor for {ran:.1f} of {lasted:.1f} s"
     return Pace.HANGS, ""
+
+
+@dataclass
+class Backoff:
+    """Seconds until the next start: doubles from `first` to `most`, begins anew after a run of at least `stable`."""
+
+    first: float = 0.5
+    most: float = 30.0
+    stable: float = 60.0
+    _next: float = 0.0
+
+    def after(self, ran: float) -> float:
+        """Seconds to wait after a run that lasted `ran` seconds."""
+        delay = self.first if ran >= self.stable or not self._next else self._next
+        self._next = min(delay * 2, self.most)
+        return delay

@@ -1,15 +1,158 @@
-"""What the supervisor needs from whoever assembles a platform, and what it says on the way."""
+"""What the supervisor is told: the parts, how they are asked whether they work, and the platform that they are."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import httpx
+
+from tidehub.local.front.ports import listeners
 from tidehub.local.secrets import Secret
-from tidehub.local.supervisor.component import Component
+from tidehub.local.supervisor.pace import Pace
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The answer to "does this part work?": a successful request, or why not, in words for a user."""
+
+    ok: bool
+    why: str = ""
+
+
+Check = Callable[[], Awaitable[Ready]]
+Hook = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How a hung process is found after it was ready. Times in seconds.
+
+    `check` asks the part itself, not through other parts: a proxy that is down must not kill the hub. Without
+    one, `Component.ready` is asked. Nothing is counted while a part that it stands on (`after`) is not ready, or
+    while the machine leaves the part no time; see `pace.py`.
+    """
+
+    check: Check | None = None
+    interval: float = 3.0
+    timeout: float = 3.0
+    failures: int = 5
+
+    def most(self, pace: Pace) -> int:
+        """Failed probes after which a part is killed: a stopped process at once, one that works on later."""
+        if pace is Pace.STOPPED:
+            return min(2, self.failures)
+        return self.failures * 2 if pace is Pace.WORKS else self.failures
+
+
+@dataclass(frozen=True)
+class Component:
+    """One process under supervision. Times in seconds."""
+
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str] = field(repr=False)
+    """The whole environment of the process: nothing is inherited."""
+    ready: Check
+    after: Sequence[str] = ()
+    """Parts that must be ready before this one starts; it is stopped before them."""
+    on_restart: Hook | None = None
+    """Called when it is ready again after a restart, never at the first start."""
+    before_start: Hook | None = None
+    """Called before every start; what it raises counts as a failed start."""
+    alongside: Hook | None = None
+    """Work that goes on beside the process for as long as the platform runs (watching a certificate)."""
+    uid: int | None = None
+    gid: int | None = None
+    groups: Sequence[str] = ()
+    """Directories of the control groups that it joins."""
+    capabilities: Sequence[int] = ()
+    """Numbers of Linux capabilities kept across the change of uid (capabilities(7)), for instance 10."""
+    sockets: Mapping[str, socket.socket] = field(default_factory=dict)
+    """Sockets that listen for it, under the names by which it asks for them (`listening.inherited`)."""
+    cwd: Path = Path("/")
+    log: Path | None = None
+    """Default: the supervisor's log directory, `<name>.log`."""
+    probe: Probe | None = Probe()
+    start_timeout: float = 60.0
+    """How long it may take to be ready."""
+    stop_timeout: float = 10.0
+    """How long it may take to end before it is killed."""
+    stop_signal: signal.Signals = signal.SIGTERM
+
+    def starts_otherwise(self, other: Component) -> bool:
+        """Whether its process would be another one than `other`'s: program, environment, rights, sockets."""
+        return self._start() != other._start()
+
+    def _start(self) -> tuple[object, ...]:
+        return (
+            list(self.argv),
+            dict(self.env),
+            self.cwd,
+            (self.uid, self.gid),
+            list(self.groups),
+            list(self.capabilities),
+            {name: one.fileno() for name, one in self.sockets.items()},
+        )
+
+
+def http_check(
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    unix_socket: Path | None = None,
+    statuses: range = range(200, 300),
+    timeout: float = 10.0,
+) -> Check:
+    """A check that GETs `url` and wants a status in `statuses`. Redirects are not followed.
+
+    Certificates are not verified: the question is whether our own part on this machine answers, and its
+    certificate names the public host. So give a token in `headers` only with plain HTTP or a socket.
+    """
+    if headers and url.startswith("https:"):
+        raise ValueError("no secrets over a connection whose certificate is not verified")
+
+    async def check() -> Ready:
+        uds = None if unix_socket is None else str(unix_socket)
+        transport = httpx.AsyncHTTPTransport(uds=uds, verify=False)
+        try:
+            async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=timeout) as client:
+                answer = await client.get(url, headers=dict(headers or {}))
+        except httpx.HTTPError as error:
+            return Ready(False, f"{url} does not answer: {error or type(error).__name__}")
+        if answer.status_code in statuses:
+            return Ready(True)
+        return Ready(False, f"{url} answers {answer.status_code}")
+
+    return check
+
+
+def listened_by(uid: int | None, addresses: Sequence[str]) -> Check:
+    """A check that what listens on all `addresses` (`IP:port`) was started by `uid` (None: ours).
+
+    For a part that opens its ports itself: another user may have taken one while it was down. The kernel's table
+    tells who made a socket (proc(5), net/tcp).
+    """
+    wanted = os.geteuid() if uid is None else uid
+
+    async def check() -> Ready:
+        for one in addresses:
+            host, _, port = one.rpartition(":")
+            owners = set(listeners(int(port), host.strip("[]")).values())
+            if not owners:
+                return Ready(False, f"nothing listens on {one}")
+            if owners != {wanted}:
+                others = ", ".join(str(owner) for owner in sorted(owners - {wanted}))
+                return Ready(False, f"{one} is taken by a process of uid {others}")
+        return Ready(True)
+
+    return check
 
 
 class Say(Protocol):
@@ -26,6 +169,24 @@ class Say(Protocol):
 
     def warn(self, text: str) -> None:
         """Something that the user should act on."""
+
+
+class LoggedSay:
+    """What should be known or acted on goes to the supervisor's log too: a detached platform has no terminal."""
+
+    def __init__(self, say: Say, log: Callable[[str], None]) -> None:
+        self._log = log
+        self._said = say
+        self.step = say.step
+        self.done = say.done
+
+    def note(self, text: str) -> None:
+        self._log(text)
+        self._said.note(text)
+
+    def warn(self, text: str) -> None:
+        self._log(f"warning: {text}")
+        self._said.warn(text)
 
 
 @dataclass(frozen=True)
@@ -62,15 +223,8 @@ class UpOptions:
 
     def over(self, before: UpOptions) -> UpOptions:
         """These options where they are given, and those of before where they are not."""
-        return UpOptions(
-            site_file=self.site_file or before.site_file,
-            port=before.port if self.port is None else self.port,
-            demo_login=self.demo_login or before.demo_login,
-            demo_login_on_public_address=self.demo_login_on_public_address
-            or before.demo_login_on_public_address,
-            fit=self.fit or before.fit,
-            settings=self.settings or before.settings,
-        )
+        unset = vars(UpOptions())
+        return replace(before, **{name: value for name, value in vars(self).items() if value != unset[name]})
 
     def words(self) -> list[str]:
         """The same on the command line of `tidehub up`."""
@@ -91,18 +245,6 @@ async def _nothing_to_stop(grace: float) -> None:
     return None
 
 
-def _nothing_to_give_back(nothing_runs: bool) -> None:
-    return None
-
-
-def _nothing_to_hand_over() -> None:
-    return None
-
-
-def _say_nothing() -> Sequence[str]:
-    return ()
-
-
 @dataclass(frozen=True)
 class Platform:
     """One assembled platform."""
@@ -120,7 +262,7 @@ class Platform:
     Called at every stop that a user asked for, not after a failed start. Called again with 0 when the
     user hurries. It must not need the hub: the parts may be down.
     """
-    after_stop: Callable[[bool], None] = _nothing_to_give_back
+    after_stop: Callable[[bool], None] = lambda nothing_runs: None
     """Called when all parts have ended, also after a failed start; true when nothing of the users runs any more."""
     observe: Callable[[], Awaitable[Mapping[str, object]]] = _observe_nothing
     """For `status`: JSON-able keys such as `servers` and `clusters`."""
@@ -128,11 +270,11 @@ class Platform:
     """What it serves, in JSON's types: `changes.Served`. Empty where it cannot be changed while it runs."""
     again: Callable[[Mapping[str, Any], Say], Platform] | None = None
     """Makes the same platform for something else to serve, while this one runs; called in another thread."""
-    hand_over: Callable[[], None] = _nothing_to_hand_over
+    hand_over: Callable[[], None] = lambda: None
     """Called when the parts have ended, before this program becomes another one that goes on with the same state."""
-    tidy: Callable[[], Sequence[str]] = _say_nothing
+    tidy: Callable[[], Sequence[str]] = lambda: ()
     """Removes what is of no use any more and says what that was; called in another thread, now and then."""
-    closing_lines: Callable[[], Sequence[str]] = _say_nothing
+    closing_lines: Callable[[], Sequence[str]] = lambda: ()
     """What a user reads when all is ready: accounts with passwords, where the state lives, how to stop.
 
     It goes to the terminal only, never to a log.

@@ -11,27 +11,30 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import asdict
 
 from tidehub import __version__
 from tidehub.errors import FAILED, INTERRUPTED, TidehubError
+from tidehub.local.logs.rotating import RotatingLog, outputs_to
 from tidehub.local.places import Places
 from tidehub.local.room import give_reserve_back, keep_reserve, report, shortage
 from tidehub.local.supervisor.changing import SUCCEEDS, Successor, change, tidy_now_and_then
-from tidehub.local.supervisor.control import Answer, ControlServer, Publisher
+from tidehub.local.supervisor.detach import stop_signals, stop_signals_interrupt
 from tidehub.local.supervisor.holder import anything_runs
-from tidehub.local.supervisor.lock import hold
-from tidehub.local.supervisor.log import LoggedSay, RotatingLog, outputs_to
-from tidehub.local.supervisor.platform import Platform, Prepare, Say
-from tidehub.local.supervisor.signals import stop_signals, stop_signals_interrupt
+from tidehub.local.supervisor.platform import LoggedSay, Platform, Prepare, Say
 from tidehub.local.supervisor.state import (
     KEPT,
+    Answer,
+    ControlServer,
     PlatformState,
+    Publisher,
     forget_state,
+    hold,
     own_state,
     read_state,
     write_state,
 )
-from tidehub.local.supervisor.supervisor import Supervisor, uptime
+from tidehub.local.supervisor.supervisor import Supervisor
 from tidehub.system.notify import STOPPING, notify
 
 USERS_GRACE = 10.0
@@ -324,7 +327,7 @@ class _Session:
                 observed = {"not_observed": str(error) or type(error).__name__}
         return {
             **{name: value for name, value in content.__dict__.items() if name not in _NOT_SHOWN},
-            "uptime": uptime(self._since),
+            "uptime": max(0.0, time.time() - self._since),
             "state_dir": str(self._places.state),
             "disk": report(self._places),
             "logs": str(self._places.logs),
@@ -339,7 +342,7 @@ class _Session:
             since=self._since,
             address=platform.address if platform else "",
             gaps=tuple(platform.gaps) if platform else (),
-            parts=tuple(part.to_json() for part in supervisor.parts()) if supervisor else (),
+            parts=tuple(asdict(part) for part in supervisor.parts()) if supervisor else (),
             groups=tuple(one.groups for one in platform.components if one.groups) if platform else (),
             run=str(self._places.run),
         )

@@ -1,21 +1,124 @@
-"""`platform.json`: what runs now, for users, for `status` after a crash, and for the next start."""
+"""How other commands learn that a state is in use, and by whom, all in the private directory: a lock that ends with
+its process, `platform.json`, and a socket on which the supervisor answers `status` and `down` in JSON lines.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import errno
+import fcntl
 import json
 import os
+import socket
+import struct
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tidehub import __version__
 from tidehub.errors import TidehubError
-from tidehub.system.files import read_private, write_private
+from tidehub.system.files import os_fault, read_private, write_private
 from tidehub.system.processes import boot_id, start_ticks
+from tidehub.system.unix_sockets import peer_uid
 
+_LOCK = struct.Struct("@hhqqi4x")
+"""`struct flock` of fcntl(2) on 64-bit Linux, for locks of the open file description: type, whence, start, length
+(0: all), pid (always 0)."""
 KEPT = "kept"
 """What `state` says when the parts have been stopped and users' servers and clusters go on without them."""
+ANSWER_TIMEOUT = 15.0
+HEARTBEAT = 2.0
+"""Seconds after which whoever waits for an end is told at the latest that the supervisor still works on it."""
+
+Answer = Mapping[str, object]
+Handler = Callable[[Mapping[str, object]], AsyncIterator[Answer]]
+
+
+class Locked(TidehubError):
+    """Another process holds the state. `pid` is its number, or None when it could not be read."""
+
+    def __init__(self, path: Path, pid: int | None) -> None:
+        self.pid = pid
+        holder = f"process {pid}" if pid else "another process"
+        super().__init__(
+            f"{path.parent.parent} is in use: `tidehub up` runs there already ({holder})",
+            expected="one `tidehub up` for one state directory",
+            fix=f"see it with `tidehub status --state {path.parent.parent}`, stop it with `tidehub down`, "
+            "or choose another directory with --state",
+        )
+
+
+@contextlib.contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Hold the lock for as long as the block runs. Raises `Locked`, `TidehubError`."""
+    descriptor = _open(path)
+    try:
+        _take(descriptor, path)
+        # A full disk has no room for the pid either; then who holds the lock has no number, and is held all the same.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        # The file stays: removing it would let two processes lock two files of one name.
+        os.close(descriptor)
+
+
+def holder(path: Path) -> int | None:
+    """The pid that holds the lock now; None when nobody does; 0 when it could not be read.
+
+    Only asks: a lock taken for a moment to find out would refuse an `up` that comes at that moment.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise os_fault(error, path, "open") from error
+    try:
+        answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        return None if _LOCK.unpack(answer)[0] == fcntl.F_UNLCK else _written(descriptor) or 0
+    except OSError as error:
+        raise os_fault(error, path, "ask for the lock on") from error
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise os_fault(error, path, "open") from error
+
+
+def _take(descriptor: int, path: Path) -> None:
+    try:
+        # The first is what earlier versions of tidehub take and ask for.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise os_fault(error, path, "lock") from error
+        raise Locked(path, _written(descriptor)) from error
+
+
+def _written(descriptor: int) -> int | None:
+    text = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+    return int(text) if text.isascii() and text.isdigit() else _known_to_the_kernel(descriptor)
+
+
+def _known_to_the_kernel(descriptor: int) -> int | None:
+    """Who took the flock of this file by proc_locks(5), where a full disk left no room for the number in it."""
+    found = os.fstat(descriptor)
+    file = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            words = line.split()
+            if words[1] == "FLOCK" and words[5] == file:
+                return int(words[4]) or None
+    return None
 
 
 @dataclass(frozen=True)
@@ -89,3 +192,138 @@ def read_state(path: Path) -> PlatformState | None:
 def forget_state(path: Path) -> None:
     """Remove it after a clean stop."""
     path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def reachable(path: Path) -> Iterator[str]:
+    """A name of `path` short enough for a socket, however long it is: through the open directory."""
+    try:
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise os_fault(error, path.parent, "open") from error
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
+
+
+class ControlServer:
+    """Answers each request line by the lines that `handle` yields."""
+
+    def __init__(self, path: Path, handle: Handler) -> None:
+        self._path = path
+        self._handle = handle
+        self._server: asyncio.Server | None = None
+        self._talks: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Listen. The lock is held, so a socket that is there is a dead one. Raises `TidehubError`."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._path.unlink(missing_ok=True)
+            with reachable(self._path) as name:
+                listener.bind(name)
+            self._path.chmod(0o600)
+            self._server = await asyncio.start_unix_server(self._serve, sock=listener)
+        except OSError as error:
+            listener.close()
+            raise os_fault(error, self._path, "listen on") from error
+
+    async def close(self) -> None:
+        """Stop listening and let running answers end."""
+        if self._server is not None:
+            self._server.close()
+        for talk in list(self._talks):
+            with contextlib.suppress(asyncio.CancelledError, TimeoutError):
+                await asyncio.wait_for(talk, 1.0)
+        self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talk = asyncio.current_task()
+        assert talk is not None
+        self._talks.add(talk)
+        try:
+            if not is_ours(writer.get_extra_info("socket")):
+                return
+            line = await reader.readline()
+            if not line:
+                return
+            try:
+                request = json.loads(line)
+                if not isinstance(request, dict):
+                    raise ValueError("not an object")
+            except ValueError as error:
+                await _send(writer, {"ok": False, "error": f"not understood: {error}"})
+                return
+            async for answer in self._handle(request):
+                await _send(writer, answer)
+        except (ConnectionError, ValueError):
+            pass
+        finally:
+            self._talks.discard(talk)
+            writer.close()
+
+
+class Publisher:
+    """What happens, told to everybody who waits for its end."""
+
+    def __init__(self) -> None:
+        self._queues: set[asyncio.Queue[Answer]] = set()
+
+    def publish(self, answer: Answer) -> None:
+        for queue in self._queues:
+            queue.put_nowait(answer)
+
+    async def follow(self, last: str) -> AsyncIterator[Answer]:
+        """What is published from now on, to an answer with the key `last`, or `done`, which is the end of everything;
+        in silence, that we are there.
+        """
+        queue: asyncio.Queue[Answer] = asyncio.Queue()
+        self._queues.add(queue)
+        try:
+            while True:
+                try:
+                    answer = await asyncio.wait_for(queue.get(), HEARTBEAT)
+                except TimeoutError:
+                    answer = {"ok": True}
+                yield answer
+                if last in answer or "done" in answer:
+                    return
+        finally:
+            self._queues.discard(queue)
+
+
+async def _send(writer: asyncio.StreamWriter, answer: Answer) -> None:
+    writer.write(json.dumps(answer).encode() + b"\n")
+    await writer.drain()
+
+
+def is_ours(connection: socket.socket) -> bool:
+    """Whether root or our own user is at the other end of a unix socket."""
+    return peer_uid(connection) in (0, os.geteuid())
+
+
+def ask_supervisor(
+    path: Path, request: Answer, *, timeout: float | None = ANSWER_TIMEOUT
+) -> Iterator[Answer]:
+    """The supervisor's answers to `request`, as they come; ends when it closes.
+
+    Raises `ConnectionError` when nobody listens, `TimeoutError` when no answer came in `timeout` seconds, and
+    `TidehubError` when what comes is not understood.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout)
+        try:
+            with reachable(path) as name:
+                connection.connect(name)
+        except FileNotFoundError as error:
+            raise ConnectionError(f"no supervisor listens on {path}") from error
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        with connection.makefile("rb") as lines:
+            for line in lines:
+                try:
+                    answer = json.loads(line)
+                except ValueError as error:
+                    raise TidehubError(f"the supervisor's answer is not understood: {error}") from error
+                if isinstance(answer, dict):
+                    yield answer

@@ -6,40 +6,19 @@ import asyncio
 import contextlib
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from tidehub.errors import TidehubError
 from tidehub.local.secrets import Secret
-from tidehub.local.supervisor import orphans
-from tidehub.local.supervisor.backoff import Backoff
-from tidehub.local.supervisor.component import Component
-from tidehub.local.supervisor.keeper import Keeper, PartState
-from tidehub.local.supervisor.log import Redactor
-from tidehub.system.processes import start_ticks
+from tidehub.local.supervisor.pace import Backoff
+from tidehub.local.supervisor.part import Part, PartState, PartStatus
+from tidehub.local.supervisor.platform import Component
+from tidehub.local.supervisor.process import become_subreaper, reap
+from tidehub.secrets.redaction import Redactor
 
 _REAP_INTERVAL = 5.0
-
-
-@dataclass(frozen=True)
-class PartStatus:
-    """What one part is doing. `since`: epoch seconds; `why`: the reason of the last trouble, or empty."""
-
-    name: str
-    state: str
-    pid: int | None
-    started: int | None
-    """The start of `pid` in clock ticks since boot."""
-    restarts: int
-    since: float
-    why: str
-    log: str
-
-    def to_json(self) -> dict[str, object]:
-        return asdict(self)
 
 
 class Supervisor:
@@ -59,8 +38,8 @@ class Supervisor:
         self._own: dict[int, subprocess.Popen[bytes]] = {}
         self._tell = tell
         self._redact = redact = Redactor(secrets)
-        self._keepers = {
-            component.name: Keeper(
+        self._parts = {
+            component.name: Part(
                 component,
                 log=component.log or logs / f"{component.name}.log",
                 redact=redact,
@@ -78,40 +57,28 @@ class Supervisor:
 
     def parts(self) -> list[PartStatus]:
         """Every part, in the order given."""
-        return [
-            PartStatus(
-                name=name,
-                state=keeper.state.value,
-                pid=keeper.pid,
-                started=None if keeper.pid is None else start_ticks(keeper.pid),
-                restarts=keeper.restarts,
-                since=keeper.since,
-                why=keeper.why,
-                log=str(keeper.log_path),
-            )
-            for name, keeper in self._keepers.items()
-        ]
+        return [part.status() for part in self._parts.values()]
 
     @property
     def all_ready(self) -> bool:
-        return all(keeper.ready.is_set() for keeper in self._keepers.values())
+        return all(part.ready.is_set() for part in self._parts.values())
 
     async def start(self, progress: Callable[[str], None] = lambda text: None) -> None:
         """Start all; returns when all are ready. Raises `StartFailed` (then call `stop`)."""
         self._begin_reaping()
-        for name, keeper in self._keepers.items():
-            self._tasks[name] = asyncio.create_task(keeper.keep(self._keepers), name=f"keep {name}")
+        for name, part in self._parts.items():
+            self._tasks[name] = asyncio.create_task(part.keep(self._parts), name=f"keep {name}")
         readiness = {
-            asyncio.create_task(keeper.first_ready.wait(), name=f"ready {name}")
-            for name, keeper in self._keepers.items()
+            asyncio.create_task(part.first_ready.wait(), name=f"ready {name}")
+            for name, part in self._parts.items()
         }
         try:
             while readiness:
                 # Parts that were waiting for the last one begin in the loop's next round.
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
-                waiting = [name for name, keeper in self._keepers.items() if not keeper.first_ready.is_set()]
-                begun = [name for name in waiting if self._keepers[name].state is PartState.STARTING]
+                waiting = [name for name, part in self._parts.items() if not part.first_ready.is_set()]
+                begun = [name for name in waiting if self._parts[name].state is PartState.STARTING]
                 progress(", ".join(begun or waiting))
                 done, _ = await asyncio.wait(
                     readiness | set(self._tasks.values()), return_when=asyncio.FIRST_COMPLETED
@@ -129,7 +96,7 @@ class Supervisor:
         would be another one. In the order in which they start.
         """
         wanted, after = set(named), {one.name: set(one.after) for one in components}
-        wanted |= {one.name for one in components if one.starts_otherwise(self._keepers[one.name].component)}
+        wanted |= {one.name for one in components if one.starts_otherwise(self._parts[one.name].component)}
         return [name for name in TopologicalSorter(after).static_order() if name in wanted]
 
     async def renew(
@@ -145,12 +112,12 @@ class Supervisor:
         """
         self._redact.add(secrets)
         found = {one.name: one for one in components}
-        for name, keeper in self._keepers.items():
+        for name, part in self._parts.items():
             if name not in names:
-                keeper.component = found[name]
+                part.component = found[name]
         for name in names:
             progress(name)
-            await self._keepers[name].renew(found[name])
+            await self._parts[name].renew(found[name])
 
     async def failed(self) -> None:
         """Wait for ever, unless the supervisor itself breaks; then raise what broke it."""
@@ -160,7 +127,7 @@ class Supervisor:
 
     async def stop(self) -> bool:
         """Stop all, those that stand on others first. True when none had to be killed."""
-        below = {name: set(keeper.component.after) for name, keeper in self._keepers.items()}
+        below = {name: set(part.component.after) for name, part in self._parts.items()}
         above = {name: {other for other, needs in below.items() if name in needs} for name in below}
         order = TopologicalSorter(above)
         order.prepare()
@@ -174,21 +141,21 @@ class Supervisor:
             self._reaper.cancel()
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                 asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
-        orphans.reap(self._own)
-        orphans.become_subreaper(False)
+        reap(self._own)
+        become_subreaper(False)
         return willing and not self._hurried
 
     def hurry(self) -> None:
         """Kill every part at once; `stop` then returns soon."""
         self._hurried = True
-        for keeper in self._keepers.values():
-            keeper.kill()
+        for part in self._parts.values():
+            part.kill()
 
     async def _stop_one(self, name: str) -> bool:
-        keeper, task = self._keepers[name], self._tasks.get(name)
+        part, task = self._parts[name], self._tasks.get(name)
         if self._hurried:
-            keeper.kill()
-        willing = await keeper.stop()
+            part.kill()
+        willing = await part.stop()
         if task is not None:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
@@ -209,10 +176,10 @@ class Supervisor:
 
     def _reap(self) -> None:
         if not self._left_alone:
-            orphans.reap(self._own)
+            reap(self._own)
 
     def _begin_reaping(self) -> None:
-        if not orphans.become_subreaper():
+        if not become_subreaper():
             self._tell("the kernel refuses to hand orphaned processes to the supervisor")
 
         async def sometimes() -> None:
@@ -241,8 +208,3 @@ def check_order(components: Sequence[Component]) -> None:
         TopologicalSorter({component.name: set(component.after) for component in components}).prepare()
     except CycleError as error:
         raise TidehubError(f"parts wait for each other: {' -> '.join(error.args[1])}") from error
-
-
-def uptime(since: float, now: float | None = None) -> float:
-    """Seconds since `since` (seconds since the epoch), never negative."""
-    return max(0.0, (time.time() if now is None else now) - since)

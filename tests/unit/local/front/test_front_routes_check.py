@@ -15,7 +15,7 @@ from tornado.web import Application, RequestHandler
 
 from tidehub.local.front.routes import both, routes_check
 from tidehub.local.secrets import Secret
-from tidehub.local.supervisor.component import Ready
+from tidehub.local.supervisor.platform import Ready
 
 
 class Routes(RequestHandler):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tidehub.local.supervisor.component import Component, Ready
-from tidehub.local.supervisor.keeper import StartFailed
+from tidehub.local.supervisor.part import StartFailed
+from tidehub.local.supervisor.platform import Component, Ready
 from tidehub.local.supervisor.supervisor import Supervisor
 
 WORKS = """

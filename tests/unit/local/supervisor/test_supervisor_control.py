@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tidehub.local.supervisor.control import Answer, ControlServer, ask_supervisor
+from tidehub.local.supervisor.state import Answer, ControlServer, ask_supervisor
 
 
 async def handle(request: Mapping[str, object]) -> AsyncIterator[Answer]:

@@ -27,10 +27,9 @@ from tidehub.local.isolation.users import Users
 from tidehub.local.places import Places
 from tidehub.local.running import refuse_strangers
 from tidehub.local.supervisor import holder
-from tidehub.local.supervisor.component import Component, Ready
-from tidehub.local.supervisor.keeper import READINESS_TIMEOUT, StartFailed
 from tidehub.local.supervisor.listeners import Listeners
-from tidehub.local.supervisor.readiness import http_check, listened_by
+from tidehub.local.supervisor.part import READINESS_TIMEOUT, StartFailed
+from tidehub.local.supervisor.platform import Component, Ready, http_check, listened_by
 from tidehub.local.supervisor.state import own_state, write_state
 from tidehub.local.supervisor.supervisor import Supervisor
 from tidehub.system.processes import boot_id, read_stat

@@ -16,7 +16,7 @@ def run(script: str) -> None:
 BEGIN = """
 import os, subprocess, sys
 from tidehub.system.processes import children_of
-from tidehub.local.supervisor.orphans import become_subreaper, reap
+from tidehub.local.supervisor.process import become_subreaper, reap
 ended = os.WEXITED | os.WNOWAIT
 middle = '''import subprocess, sys
 print(subprocess.Popen([sys.executable, "-c", ""], stdout=2, start_new_session=%s).pid)'''

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from tidehub.local.supervisor.component import Probe
 from tidehub.local.supervisor.pace import Look, Pace, Patience, judge
+from tidehub.local.supervisor.platform import Probe
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 from tidehub.errors import TidehubError
+from tidehub.local.logs.rotating import LineCutter, RotatingLog
 from tidehub.local.secrets import Secret
-from tidehub.local.supervisor.backoff import Backoff
-from tidehub.local.supervisor.component import Component, Ready
-from tidehub.local.supervisor.log import LineCutter, LogPipe, Redactor, RotatingLog, lines_that_matter
-from tidehub.local.supervisor.process import how_it_ended
+from tidehub.local.supervisor.pace import Backoff
+from tidehub.local.supervisor.platform import Component, Ready
+from tidehub.local.supervisor.process import LogPipe, how_it_ended, lines_that_matter
 from tidehub.local.supervisor.state import own_state, read_state, write_state
+from tidehub.local.supervisor.status import duration, status_lines
 from tidehub.local.supervisor.supervisor import check_order
-from tidehub.local.supervisor.words import duration, status_lines
+from tidehub.secrets.redaction import Redactor
 from tidehub.system.processes import start_ticks
 
 
@@ -87,7 +88,7 @@ def test_a_log_that_others_append_to_is_rotated_by_its_real_size(tmp_path: Path)
     path = tmp_path / "supervisor.log"
     code = (
         "import os, sys; from pathlib import Path\n"
-        "from tidehub.local.supervisor.log import RotatingLog, outputs_to\n"
+        "from tidehub.local.logs.rotating import RotatingLog, outputs_to\n"
         "path = Path(sys.argv[1]); log = RotatingLog(path, limit=1000, kept=1, outputs=outputs_to(path))\n"
         "assert outputs_to(path) == [1, 2]\n"
         "for n in range(50): os.write(1, b'x' * 400 + b'\\n'); log.write(b'')\n"

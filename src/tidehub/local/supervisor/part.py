@@ -8,14 +8,15 @@ import enum
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from tidehub.errors import TidehubError
-from tidehub.local.supervisor.backoff import Backoff
-from tidehub.local.supervisor.component import Check, Component, Ready
-from tidehub.local.supervisor.log import RotatingLog, lines_that_matter
-from tidehub.local.supervisor.pace import Look, Pace, Patience, judge
-from tidehub.local.supervisor.process import Process
+from tidehub.local.logs.rotating import RotatingLog
+from tidehub.local.supervisor.pace import Backoff, Look, Pace, Patience, judge
+from tidehub.local.supervisor.platform import Check, Component, Ready
+from tidehub.local.supervisor.process import Process, lines_that_matter
+from tidehub.system.processes import start_ticks
 
 READINESS_INTERVAL = 0.1
 READINESS_TIMEOUT = 10.0
@@ -33,11 +34,26 @@ class PartState(enum.StrEnum):
     FAILED = "failed"
 
 
+@dataclass(frozen=True)
+class PartStatus:
+    """What one part is doing. `since`: epoch seconds; `why`: the reason of the last trouble, or empty."""
+
+    name: str
+    state: str
+    pid: int | None
+    started: int | None
+    """The start of `pid` in clock ticks since boot."""
+    restarts: int
+    since: float
+    why: str
+    log: str
+
+
 class StartFailed(TidehubError):
     """A part did not come up at the first start."""
 
 
-class Keeper:
+class Part:
     """One part's life. `report` is called after every change, `tell` with what a user should read."""
 
     def __init__(
@@ -75,7 +91,20 @@ class Keeper:
     def pid(self) -> int | None:
         return self._process.pid if self._process is not None and self._process.running else None
 
-    async def keep(self, below: Mapping[str, Keeper]) -> None:
+    def status(self) -> PartStatus:
+        """What it is doing now."""
+        return PartStatus(
+            name=self.component.name,
+            state=self.state.value,
+            pid=self.pid,
+            started=None if self.pid is None else start_ticks(self.pid),
+            restarts=self.restarts,
+            since=self.since,
+            why=self.why,
+            log=str(self.log_path),
+        )
+
+    async def keep(self, below: Mapping[str, Part]) -> None:
         """Run until cancelled or `stop`. Raises `StartFailed` when the first start does not succeed."""
         for name in self.component.after:
             await below[name].first_ready.wait()
@@ -148,7 +177,7 @@ class Keeper:
         if self._process is not None:
             self._process.kill()
 
-    async def _one_run(self, below: Mapping[str, Keeper]) -> str:
+    async def _one_run(self, below: Mapping[str, Part]) -> str:
         """One process from start to end; returns why it is over."""
         component = self.component
         self._become(PartState.STARTING, self.why)
@@ -199,7 +228,7 @@ class Keeper:
         finally:
             ended.cancel()
 
-    async def _until_over(self, process: Process, below: Mapping[str, Keeper]) -> str:
+    async def _until_over(self, process: Process, below: Mapping[str, Part]) -> str:
         probe = self.component.probe
         ended = asyncio.create_task(process.ended())
         failed = 0
@@ -248,7 +277,7 @@ class Keeper:
                 except Exception as error:
                     self._tell(f"{self.component.name}: the work after its restart failed: {error!r}")
 
-    async def _await_below(self, below: Mapping[str, Keeper]) -> None:
+    async def _await_below(self, below: Mapping[str, Part]) -> None:
         waiting = [below[name].ready.wait() for name in self.component.after]
         if waiting:
             with contextlib.suppress(TimeoutError):

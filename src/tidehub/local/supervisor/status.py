@@ -1,10 +1,16 @@
-"""A platform's status in words. Pure."""
+"""What runs on a state: asked of its supervisor, or read from what a supervisor left; and the same in words."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
+from tidehub.errors import TidehubError
+from tidehub.local.places import Places
+from tidehub.local.set_aside import files_set_aside
+from tidehub.local.supervisor.state import KEPT, ask_supervisor, holder, read_state
 from tidehub.site.units import about_size
 
 _PHASES = {
@@ -19,6 +25,78 @@ _PHASES = {
     "{logs}/supervisor.log. `tidehub down` ends it, and all that it started.",
     "preparing": "The platform of {state_dir} is being prepared (process {pid}).",
 }
+
+
+def platform_status(places: Places) -> dict[str, object]:
+    """What runs on this state; `state` is one of the supervisor's phases, or `none` (never set up), `stopped`,
+    `kept` (the parts were stopped, users' servers and clusters were not), `crashed` (the supervisor is gone without a
+    clean stop), `rebooted` (so is it, with everything else, because the machine was started anew), `preparing` or
+    `silent` (it does not answer).
+
+    `healthy` is true when all parts of a running platform are ready. Raises `TidehubError` when it cannot be seen.
+    """
+    about = {
+        "state_dir": str(places.state),
+        "logs": str(places.logs),
+        "healthy": False,
+        "set_aside": [str(path) for path in files_set_aside(places.private)],
+    }
+    if not visible(places):
+        return {"state": "none", **about}
+    try:
+        for answer in ask_supervisor(places.control, {"do": "status"}):
+            status = answer.get("status")
+            if isinstance(status, dict):
+                return {**status, "set_aside": about["set_aside"]}
+        return {"state": "silent", "pid": holder(places.lock), **about}
+    except (ConnectionError, TimeoutError):
+        return {**_without_answer(places), **about}
+
+
+def _without_answer(places: Places) -> dict[str, object]:
+    pid = holder(places.lock)
+    left = read_state(places.platform)
+    if pid is not None:
+        preparing = left is not None and left.state == "preparing" and left.alive
+        return {"state": "preparing" if preparing else "silent", "pid": pid or None}
+    if left is None:
+        return {"state": "stopped"}
+    content = asdict(left)
+    known = {name: content[name] for name in ("pid", "since", "address", "version")}
+    return {"state": "rebooted" if left.before_reboot else KEPT if left.state == KEPT else "crashed", **known}
+
+
+def anything_to_stop(places: Places) -> bool:
+    """Whether a supervisor is at work, or one is gone and left something. Raises as `platform_status` does."""
+    return visible(places) and (holder(places.lock) is not None or places.platform.exists())
+
+
+def is_running(status: Mapping[str, object]) -> bool:
+    """Whether a supervisor is at work, whatever its parts do."""
+    return status["state"] not in ("none", "stopped", KEPT, "crashed", "rebooted")
+
+
+def visible(places: Places) -> bool:
+    try:
+        places.private.stat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass
+    else:
+        if os.access(places.private, os.R_OK | os.X_OK):
+            if not places.exists and places.secrets.exists():
+                raise TidehubError(
+                    f"{places.id_file} is missing, and without it nothing that runs can be found",
+                    expected="the state as the last run left it",
+                    fix="restore it from a backup, or run `tidehub up`, which says what a new one means",
+                )
+            return places.exists
+    raise TidehubError(
+        f"you may not look into {places.private}",
+        expected="the user who started the platform",
+        fix="run as that user, or name another state with --state",
+    )
 
 
 def status_lines(status: Mapping[str, object], *, now: float | None = None) -> list[str]:
