@@ -107,8 +107,8 @@ def up(arguments: argparse.Namespace) -> int:
     from tidehub.capacity.ledger import Ledger
     from tidehub.capacity.queue import Capacity
     from tidehub.cli.console import PlainSay, print_lines
-    from tidehub.local.isolation.base import Ground
-    from tidehub.local.isolation.single import SingleIsolation
+    from tidehub.local.isolation.choose import SingleIsolation
+    from tidehub.local.isolation.trees import Ground
     from tidehub.local.places import Places
     from tidehub.local.secrets import Secret
     from tidehub.local.supervisor.detach import detach

@@ -15,9 +15,8 @@ from supervisor_dummies import Up, alive, environment, two_free_ports
 
 from tidehub.errors import TidehubError
 from tidehub.local import room
-from tidehub.local.isolation.launches import Launches
+from tidehub.local.isolation.launches import Launches, ProcessHandle
 from tidehub.local.isolation.model import LaunchSpec, Limits, User
-from tidehub.local.isolation.process import ProcessHandle
 from tidehub.local.isolation.users import Users
 from tidehub.local.places import Places
 from tidehub.local.supervisor.state import holder

@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 from supervisor_dummies import Up, alive, environment, two_free_ports, until
 
-from tidehub.local.isolation.base import Ground
-from tidehub.local.isolation.launches import Launches
+from tidehub.local.isolation.launches import Launches, ProcessHandle
 from tidehub.local.isolation.model import LaunchSpec, Limits, User
-from tidehub.local.isolation.process import ProcessHandle
+from tidehub.local.isolation.trees import Ground
 from tidehub.local.isolation.users import Users
 from tidehub.local.places import Places
 from tidehub.local.supervisor.state import Locked, hold, holder

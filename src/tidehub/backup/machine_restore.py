@@ -24,7 +24,7 @@ from tidehub.local.databases import (
     check_identity_database,
     database_environment,
 )
-from tidehub.local.isolation.uid_claims import UidClaims
+from tidehub.local.isolation.users import UidClaims
 from tidehub.local.places import Places
 from tidehub.system.files import PASSABLE_DIRECTORY, PRIVATE_DIRECTORY, make_directory, os_fault
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tidehub.local.isolation.cgroups import Machine, hierarchies
+from tidehub.local.isolation.cgroup_bases import Machine, hierarchies
 
 _NO_LIMIT = 2**60
 """cgroup v1 writes a huge number where v2 writes "max"."""

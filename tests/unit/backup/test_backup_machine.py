@@ -13,7 +13,7 @@ import pytest
 from tidehub.backup import machine, machine_restore
 from tidehub.backup.container import BackupReader
 from tidehub.errors import TidehubError
-from tidehub.local.isolation.uid_claims import UidClaims
+from tidehub.local.isolation.users import UidClaims
 from tidehub.local.places import Places
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, text
 from tidehub.backup import databases, machine, machine_restore
 from tidehub.backup.container import BackupReader
 from tidehub.errors import TidehubError
-from tidehub.local.isolation.uid_claims import UidClaims
+from tidehub.local.isolation.users import UidClaims
 from tidehub.local.places import Places
 
 PASSWORD = "moon&tide"

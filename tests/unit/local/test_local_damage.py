@@ -18,8 +18,7 @@ from tidehub.capacity.ledger import ABSENT_AFTER, Ledger
 from tidehub.capacity.queue import WORKER, Admitted, Capacity, Reservation
 from tidehub.errors import TidehubError
 from tidehub.identity.accounts import Account, AccountStore
-from tidehub.local.isolation.launches import Launches
-from tidehub.local.isolation.process import ProcessHandle
+from tidehub.local.isolation.launches import Launches, ProcessHandle
 from tidehub.local.isolation.users import Users
 from tidehub.local.missing import missing_parts, refuse_missing
 from tidehub.local.places import Places

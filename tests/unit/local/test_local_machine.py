@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tidehub.local.isolation.cgroups import Machine
+from tidehub.local.isolation.cgroup_bases import Machine
 from tidehub.local.machine import machine_cores, machine_memory
 
 GIB = 1 << 30

@@ -30,8 +30,7 @@ from tidehub.local.front.ports import listen_on
 from tidehub.local.front.proxy import FrontDoor, front_door
 from tidehub.local.front.tls import TlsFiles
 from tidehub.local.identity_part import prepare_identity
-from tidehub.local.isolation.uid_claims import UidClaims
-from tidehub.local.isolation.users import proxy_uid, services_uid
+from tidehub.local.isolation.users import UidClaims, proxy_uid, services_uid
 from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
 from tidehub.local.service_files import own_directory, remove_older_layout

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_gateway_server.backends.db_base import Cluster, JobStatus, Worker
 
 from tidehub.local.gateway import processes, workdirs
 from tidehub.local.isolation import ProcessHandle
-from tidehub.local.isolation.cgroup_files import Group
 from tidehub.site.units import about_size
 
 if TYPE_CHECKING:
@@ -30,13 +28,6 @@ async def housekeeping(backend: TidehubBackend) -> None:
         except Exception as error:
             backend.log.warning("Exception in the gateway's housekeeping", exc_info=error)
         await asyncio.sleep(HOUSEKEEPING)
-
-
-def memory_kills(handle: ProcessHandle) -> int:
-    """How many processes in this tree the kernel ended for memory since its start, the tree living on."""
-    if not handle.cgroup:
-        return 0
-    return max(0, Group(tuple(Path(path) for path in handle.cgroup)).memory_kills() - handle.kills_at_start)
 
 
 class Watcher:
@@ -115,7 +106,7 @@ class Watcher:
             await self._worker_ended(cluster, worker)
 
     async def _look_at_kills(self, cluster: Cluster, worker: Worker, handle: ProcessHandle) -> None:
-        kills = memory_kills(handle)
+        kills = self._backend.isolation.memory_kills(handle)
         if kills <= self._kills.get(worker.name, 0):
             return
         self._kills[worker.name] = kills

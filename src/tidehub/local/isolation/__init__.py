@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from .base import Ground, Isolation
+from .base import Isolation
 from .bubblewrap import BubblewrapIsolation
-from .choose import choose_isolation
-from .launches import Launched
-from .model import Ending, LaunchSpec, Limits, Usage, User, size_words
-from .process import ProcessHandle
+from .choose import SingleIsolation, choose_isolation
+from .launches import Launched, ProcessHandle
+from .model import Ending, LaunchSpec, Limits, Usage, User
 from .root import RootIsolation
-from .single import SingleIsolation
+from .trees import Ground
 from .users import DEFAULT_UIDS, proxy_uid, safe_slug, services_uid
 
 __all__ = [
@@ -30,5 +29,4 @@ __all__ = [
     "proxy_uid",
     "safe_slug",
     "services_uid",
-    "size_words",
 ]

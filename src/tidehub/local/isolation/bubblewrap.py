@@ -13,19 +13,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tidehub.errors import TidehubError
-from tidehub.local.launching import Order
 from tidehub.local.logs.lines import last_lines
 from tidehub.local.logs.pipes import settle
 from tidehub.printable import printable
 from tidehub.system.files import PASSABLE_DIRECTORY, make_directory
 from tidehub.system.processes import children_of, read_stat, send
 
-from .base import Ground, Isolation
+from .base import Isolation
 from .cgroup_files import Group
 from .homes import USERS
 from .model import LaunchSpec
 from .sandbox import GROUP, INFO, PASSWD, View, passwd_lines, sandbox_argv, trial_argv, visible
-from .spawning import Gate, StartError, open_gate
+from .spawning import Gate, StartError
+from .trees import Ground
 
 TRIAL_SECONDS = 20.0
 MEMORY_EVENTS = "TIDEHUB_MEMORY_EVENTS"
@@ -108,16 +108,16 @@ class BubblewrapIsolation(Isolation):
                 passed[number] = os.memfd_create("identity", os.MFD_CLOEXEC)
                 os.write(passed[number], content)
                 os.lseek(passed[number], 0, os.SEEK_SET)
-            order = Order(
+            order = replace(
+                self._order(spec, group, mark),
                 argv=sandbox_argv(self._program, view, spec.argv),
                 env=env,
                 cwd="/",
-                groups=group.state if group else (),
-                rlimits=self._rlimits(spec),
                 descriptors=passed,
+                gate=False,
             )
             try:
-                gate = kept.enter_context(open_gate(order, log=log))
+                gate = kept.enter_context(Gate(order, log=log))
             finally:
                 for fd in passed.values():
                     os.close(fd)
@@ -224,6 +224,3 @@ def _size(path: Path) -> int:
     with contextlib.suppress(OSError):
         return path.stat().st_size
     return 0
-
-
-__all__ = ["BubblewrapIsolation", "Obstacle", "explain", "obstacle"]

@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,6 +74,22 @@ class Group:
     def state(self) -> tuple[str, ...]:
         """What a handle keeps."""
         return tuple(str(path) for path in self.dirs)
+
+    def above(self, level: int) -> Group:
+        """The group above this one (level 0), or still higher."""
+        return Group(tuple(path.parents[level] for path in self.dirs), self.tree)
+
+    def inner(self) -> list[Group]:
+        """The groups directly below, each with its directories of all hierarchies."""
+        names: dict[str, list[Path]] = {}
+        for path in self.dirs:
+            for child in _subdirectories(path):
+                names.setdefault(child.name, []).append(child)
+        return [Group(tuple(paths), self.tree) for _, paths in sorted(names.items())]
+
+    def has(self, *files: str) -> bool:
+        """Whether this group has one of these control files."""
+        return any(self.path(file) for file in files)
 
     def path(self, file: str) -> Path | None:
         """Where this control file is; None if this group has none such."""
@@ -239,15 +255,6 @@ class Group:
             except OSError:
                 gone = False
         return gone
-
-
-def subgroups(dirs: Sequence[Path], tree: Tree) -> list[Group]:
-    """The groups directly below, each with its directories of all hierarchies."""
-    names: dict[str, list[Path]] = {}
-    for path in dirs:
-        for child in _subdirectories(path):
-            names.setdefault(child.name, []).append(child)
-    return [Group(tuple(paths), tree) for _, paths in sorted(names.items())]
 
 
 def _subdirectories(path: Path) -> list[Path]:

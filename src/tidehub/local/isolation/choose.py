@@ -1,39 +1,23 @@
-"""Which isolation this machine allows."""
+"""Which isolation this machine allows; the last resort is none, for one user at a time."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from tidehub.errors import TidehubError, UsageError
 
-from .base import Ground, Isolation
-from .bubblewrap import BubblewrapIsolation, obstacle
-from .cgroups import find_cgroups
+from .base import Isolation
+from .bubblewrap import INSTALL, BubblewrapIsolation, obstacle
+from .cgroup_bases import find_cgroups
+from .launches import Launched, handle_alive
+from .model import LaunchSpec
 from .root import RootIsolation, root_refusal
-from .single import SingleIsolation
-from .uid_claims import UidClaims
-from .users import DEFAULT_UIDS
+from .trees import Ground, IsolationPlaces, members
+from .users import DEFAULT_UIDS, UidClaims
 
 KINDS = ("root", "bubblewrap", "single")
-
-
-class IsolationPlaces(Protocol):
-    """What an isolation needs to know of the state's places."""
-
-    @property
-    def private(self) -> Path: ...
-    @property
-    def homes(self) -> Path: ...
-    @property
-    def run(self) -> Path: ...
-    @property
-    def logs(self) -> Path: ...
-    @property
-    def log_pipes(self) -> Path: ...
-    @property
-    def platform_id(self) -> str: ...
 
 
 def choose_isolation(
@@ -41,7 +25,6 @@ def choose_isolation(
     *,
     require: str | None = None,
     uids: range = DEFAULT_UIDS,
-    proxy_gid: int | None = None,
 ) -> Isolation:
     """The strongest isolation that really works here, or exactly `require`.
 
@@ -52,16 +35,11 @@ def choose_isolation(
         raise UsageError(f"there is no isolation {require!r}", expected=" or ".join(KINDS))
     superuser = os.geteuid() == 0
     cgroups, why = find_cgroups(places.platform_id)
-    ground = Ground(
-        private=places.private,
-        homes=places.homes,
-        run=places.run,
-        logs=places.logs,
-        log_pipes=places.log_pipes,
+    ground = Ground.of(
+        places,
         cgroups=cgroups,
         no_cgroups=why,
         uids=uids,
-        proxy_gid=proxy_gid,
         claims=UidClaims(places.private.parent, places.platform_id) if superuser else None,
     )
     if require == "root" or (require is None and superuser):
@@ -80,3 +58,43 @@ def choose_isolation(
     if require == "bubblewrap":
         raise TidehubError(found.what, fix=found.fix)
     return SingleIsolation(ground, fix=found.fix)
+
+
+class SingleIsolation(Isolation):
+    """No walls: whose processes run has the machine, across restarts of the platform."""
+
+    kind = "single"
+
+    def __init__(self, ground: Ground, fix: str = INSTALL) -> None:
+        super().__init__(ground)
+        self._fix = fix
+
+    def _admit(self, spec: LaunchSpec) -> None:
+        self._refuse(spec, self._launches.all())
+
+    def _refusal(self, spec: LaunchSpec) -> Callable[[Sequence[Launched]], None]:
+        return partial(self._refuse, spec)
+
+    def _refuse(self, spec: LaunchSpec, launched: Sequence[Launched]) -> None:
+        for line in launched:
+            if line.user != spec.user.name and self._lives(line):
+                raise TidehubError(
+                    f"{line.user!r} is at work, and without sandboxes this machine serves one user at a time",
+                    expected=f"{line.user!r} stops their server and clusters first",
+                    fix=f"for several users at once: {self._fix}",
+                )
+
+    def _lives(self, line: Launched) -> bool:
+        handle = line.handle
+        if handle.cgroup:
+            return handle_alive(handle) or bool(self._groups.group(handle.cgroup).processes())
+        return bool(members(handle))
+
+    def gaps(self) -> list[str]:
+        """See `Isolation.gaps`."""
+        only_one = "Only one user at a time can work here: nothing would keep several users' programs apart."
+        lines = [f"{only_one} For several: {self._fix}."]
+        lines += self._common_gaps()
+        if not self.capabilities.processes:
+            lines.append("The number of processes is not limited.")
+        return lines

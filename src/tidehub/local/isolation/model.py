@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tidehub.errors import TidehubError
+from tidehub.site.units import about_size
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Ending:
     def words(self) -> str:
         """The ending as a user reads it."""
         if self.out_of_memory:
-            return f"stopped: out of memory{f' (limit {size_words(self.limit)})' if self.limit else ''}"
+            return f"stopped: out of memory{f' (limit {about_size(self.limit)})' if self.limit else ''}"
         if self.signal is not None:
             try:
                 name = signals.Signals(self.signal).name
@@ -114,15 +115,3 @@ class Usage:
     """Bytes that would come free if it ended (reclaimable file cache not counted)."""
     cpu_seconds: float
     processes: int
-
-
-def size_words(size: int | None) -> str:
-    """Bytes in the largest binary unit that keeps the number readable, e.g. "1.5 GiB"."""
-    if size is None:
-        return "none"
-    amount = float(size)
-    for unit in ("B", "KiB", "MiB"):
-        if amount < 1024:
-            return f"{amount:g} {unit}" if amount == int(amount) else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:g} GiB" if amount == int(amount) else f"{amount:.1f} GiB"

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from tidehub.errors import TidehubError
 from tidehub.local.launching import Order, OwnPlaces
+from tidehub.system.processes import interpreter_environment
+from tidehub.system.sweeper import ROUND
+from tidehub.system.trash import SWEEPER
 
-from . import sweep
-from .base import Ground, Isolation
+from .base import Isolation
 from .cgroup_files import Group
-from .left_memory import clear_shared_memory
+from .cgroups import read
+from .launches import ProcessHandle
 from .model import LaunchSpec
-from .process import ProcessHandle
 from .sandbox import outermost
-from .spawning import Gate, StartError, open_gate
+from .spawning import Gate, StartError
+from .trees import Ground, Known
 from .users import Entry
 
+_IPC_RMID = 0
+"""linux/ipc.h"""
+_MOST = 100_000
+"""A user chooses how many segments there are; what is beyond this waits for the next time."""
 NEEDED = {
     "CAP_CHOWN": 0,
     "CAP_DAC_OVERRIDE": 1,
@@ -59,24 +70,9 @@ class RootIsolation(Isolation):
             limits["RLIMIT_NPROC"] = spec.limits.processes
         return limits
 
-    @contextlib.contextmanager
-    def _waiting(
-        self, spec: LaunchSpec, group: Group | None, mark: str, log: int
-    ) -> Iterator[tuple[Gate, int, int]]:
-        order = Order(
-            argv=spec.argv,
-            env=self._environment(spec, mark),
-            cwd=str(spec.cwd),
-            groups=group.state if group else (),
-            rlimits=self._rlimits(spec),
-            uid=spec.user.uid,
-            gid=spec.user.gid,
-            own=self._own_places(spec),
-            gate=True,
-        )
-        with open_gate(order, log=log) as gate:
-            gate.ready()
-            yield gate, gate.process.pid, 0
+    def _order(self, spec: LaunchSpec, group: Group | None, mark: str) -> Order:
+        order = super()._order(spec, group, mark)
+        return replace(order, uid=spec.user.uid, gid=spec.user.gid, own=self._own_places(spec))
 
     def _own_places(self, spec: LaunchSpec) -> OwnPlaces | None:
         """What the program has for itself; None where the kernel refuses namespaces."""
@@ -96,7 +92,7 @@ class RootIsolation(Isolation):
         """Why programs cannot have namespaces of their own here, or "": tried with the launcher itself."""
         return namespace_refusal(self.ground.private)
 
-    def _end(self, handle: ProcessHandle, known: sweep.Known) -> None:
+    def _end(self, handle: ProcessHandle, known: Known) -> None:
         line = self._launches.find(handle) if self._no_namespaces else None
         super()._end(handle, known)
         if line is not None and not self._has_running(line.user):
@@ -117,8 +113,6 @@ class RootIsolation(Isolation):
             lines.append(
                 "Users can see each other's command lines in process lists (not environments, files or memory)."
             )
-        if self.ground.cgroups is None:
-            lines.append("A process that detaches itself and empties its environment may outlive its server.")
         return lines
 
 
@@ -129,7 +123,7 @@ def namespace_refusal(scratch: Path) -> str:
         order = Order(["/bin/true"], {}, "/", uid=0, gid=0, own=own, gate=True)
         nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            with open_gate(order, log=nothing) as gate:
+            with Gate(order, log=nothing) as gate:
                 gate.ready()
         except StartError as error:
             return error.what.removeprefix("making its namespaces: ")
@@ -140,8 +134,8 @@ def namespace_refusal(scratch: Path) -> str:
 
 def root_refusal(ground: Ground, *, status: str | None = None, uid_map: str | None = None) -> str:
     """Why this process cannot act for users although it is root, or "" if it can (the texts are for tests)."""
-    status = _read("/proc/self/status") if status is None else status
-    uid_map = _read("/proc/self/uid_map") if uid_map is None else uid_map
+    status = read("/proc/self/status") if status is None else status
+    uid_map = read("/proc/self/uid_map") if uid_map is None else uid_map
     held = next((int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:")), 0)
     missing = [name for name, bit in NEEDED.items() if not held >> bit & 1]
     if missing:
@@ -156,15 +150,68 @@ def root_refusal(ground: Ground, *, status: str | None = None, uid_map: str | No
 
 def _processes_hidden() -> bool:
     """Whether /proc is mounted with hidepid (proc(5)): users then see only their own processes."""
-    for line in _read("/proc/self/mountinfo").splitlines():
+    for line in read("/proc/self/mountinfo").splitlines():
         front, _, back = line.partition(" - ")
         if front.split(" ")[4:5] == ["/proc"] and back.startswith("proc "):
             return any(f"hidepid={level}" in line for level in ("2", "invisible", "4", "ptraceable"))
     return False
 
 
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError:
-        return ""
+def clear_shared_memory(
+    uid: int, shared: Path = Path("/dev/shm"), queues: Path = Path("/dev/mqueue")
+) -> None:
+    """Remove what `uid` owns in shared memory and message queues. Root only, and with a user's last process only.
+
+    Where users have no namespaces of their own, files in /dev/shm and System V segments live on without a process, and
+    the kernel charges them to a control group that may be gone.
+    """
+    if uid <= 0:
+        raise ValueError("only a user's own memory is ever cleared")
+    _clear_segments(uid)
+    for place in (shared, queues):
+        _clear_files(place, uid)
+
+
+def _clear_segments(uid: int) -> None:
+    """Segments with processes attached go when those detach (shmctl(2)). Columns as in proc_sysvipc(5)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    controls: tuple[tuple[str, Callable[[int], int]], ...] = (
+        ("shm", lambda number: libc.shmctl(number, _IPC_RMID, None)),
+        ("msg", lambda number: libc.msgctl(number, _IPC_RMID, None)),
+        ("sem", lambda number: libc.semctl(number, 0, _IPC_RMID)),
+    )
+    for kind, control in controls:
+        lines: list[str] = []
+        with contextlib.suppress(OSError):
+            lines = Path("/proc/sysvipc", kind).read_text(encoding="ascii").splitlines()
+        if not lines:
+            continue
+        columns = lines[0].split()
+        for line in lines[1 : _MOST + 1]:
+            row = dict(zip(columns, line.split(), strict=False))
+            if row.get("uid") == str(uid):
+                control(int(row[f"{kind}id"]))
+
+
+def _clear_files(place: Path, uid: int) -> None:
+    """Files and whole directories of `uid` in `place`, where everybody may write: by a process that is that user, so
+    the kernel keeps it from all others'. They may stop it, which costs a few seconds and leaves what is theirs.
+    """
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            subprocess.run(
+                [sys.executable, "-I", "-S", SWEEPER, str(descriptor), "own"],
+                user=uid,
+                group=uid,
+                extra_groups=[],
+                env=interpreter_environment(),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(descriptor,),
+                timeout=2 * ROUND,
+            )
+        finally:
+            os.close(descriptor)

@@ -18,6 +18,8 @@ from tidehub.errors import TidehubError
 from tidehub.local.launching import Order, launcher_command, packed
 from tidehub.system.processes import interpreter_environment
 
+from .sandbox import SAY, WAIT
+
 START_SECONDS = 60.0
 """For an interpreter to start on a machine on which everything starts at once."""
 
@@ -30,13 +32,18 @@ class StartError(TidehubError):
 
 
 class Gate:
-    """A process waiting to become the user's program. Use as a context: leaving without `go` ends it."""
+    """A process waiting to become the user's program. Use as a context: leaving without `go` ends it.
 
-    def __init__(self, order: Order, *, log: int, report: tuple[int, int], go: tuple[int, int]) -> None:
-        self._report, report_there = report
-        go_there, self._go = go
-        self._said = b""
+    Without `order.gate`, the program gets the pipes of the gate itself; see `sandbox.START`.
+    """
+
+    def __init__(self, order: Order, *, log: int) -> None:
+        self._report, report_there = os.pipe()
+        go_there, self._go = os.pipe()
         self._open = False
+        order = replace(order, oom_score_adj=OOM_SCORE)
+        if not order.gate:
+            order = replace(order, descriptors={SAY: report_there, WAIT: go_there, **order.descriptors})
         order_there = packed(order)
         try:
             self.process = subprocess.Popen(
@@ -99,13 +106,3 @@ class Gate:
         for fd in (self._report, self._go):
             with contextlib.suppress(OSError):
                 os.close(fd)
-
-
-def open_gate(order: Order, *, log: int) -> Gate:
-    """Start the launcher with `order`; without `order.gate`, the program gets the pipes as 3 (say) and 4 (wait)."""
-    report = os.pipe()
-    go = os.pipe()
-    order = replace(order, oom_score_adj=OOM_SCORE)
-    if not order.gate:
-        order = replace(order, descriptors={3: report[1], 4: go[0], **order.descriptors})
-    return Gate(order, log=log, report=report, go=go)

@@ -18,8 +18,16 @@ from pathlib import Path
 
 from tidehub.local.places import lingers
 
+from .cgroup_bases import (
+    Hierarchy,
+    Machine,
+    base_of,
+    group_name,
+    hierarchies,
+    users_scope,
+)
 from .cgroup_files import PLATFORM_WEIGHT, USERS_WEIGHT, Tree
-from .cgroups import SLICE, Hierarchy, Machine, base_of, group_name, hierarchies, users_scope
+from .cgroups import SLICE
 
 ASKED = "TIDEHUB_SCOPE"
 """Set for the program that was started anew in a scope, so that this happens once."""

@@ -136,7 +136,7 @@ def anything_runs(table: Path) -> bool:
 
 
 def _runs(handle: dict[str, object], boot: str) -> bool:
-    """`handle` is `isolation.process.ProcessHandle` as it is written down."""
+    """`handle` is `isolation.launches.ProcessHandle` as it is written down."""
     if handle.get("boot") and handle["boot"] != boot:
         return False
     for pid, started in (("pid", "started"), ("keeper", "keeper_started")):

@@ -16,9 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tidehub.errors import FAILED, TidehubError
-from tidehub.local.isolation.base import Ground
-from tidehub.local.isolation.cgroup_files import Group, subgroups
-from tidehub.local.isolation.single import SingleIsolation
+from tidehub.local.isolation.cgroup_files import Group
+from tidehub.local.isolation.trees import Ground, Trees
 from tidehub.local.places import Places
 from tidehub.local.room import give_reserve_back
 from tidehub.local.supervisor.holder import END
@@ -281,15 +280,7 @@ def _end_remains(
 def _end_users(places: Places, grace: float) -> None:
     if not places.users.exists():
         return
-    # Handles say themselves how they are ended, so any isolation can do it; this one tries nothing out first.
-    ground = Ground(
-        private=places.private,
-        homes=places.homes,
-        run=places.run,
-        logs=places.logs,
-        log_pipes=places.log_pipes,
-    )
-    asyncio.run(SingleIsolation(ground).stop_all(grace=grace))
+    asyncio.run(Trees(Ground.of(places)).stop_all(grace=grace))
 
 
 def _end_parts(left: PlatformState) -> None:
@@ -315,12 +306,12 @@ def _end_parts(left: PlatformState) -> None:
     # The groups above the parts' own ones, each once.
     for above in {tuple(Path(path).parent for path in dirs) for dirs in left.groups if dirs}:
         platform = Group(above)
-        for group in subgroups(above, platform.tree):
+        for group in platform.inner():
             if os.getpid() not in group.processes():
                 group.kill()
                 group.remove()
         platform.remove()
-        Group(tuple(path.parent for path in above)).remove()
+        platform.above(0).remove()
 
 
 def _end_holder(places: Places) -> None:

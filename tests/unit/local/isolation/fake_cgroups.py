@@ -7,8 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
+from tidehub.local.isolation.cgroup_bases import Machine
 from tidehub.local.isolation.cgroup_files import Tree
-from tidehub.local.isolation.cgroups import Machine
 
 V2 = {
     "memory": {

@@ -12,7 +12,8 @@ from cgroup_conduct import KERNEL, conduct
 from fake_cgroups import FakeV1, FakeV2, v1_machine, v2_machine
 
 from tidehub.errors import TidehubError
-from tidehub.local.isolation.cgroups import Capabilities, Cgroups, find_cgroups, hierarchies
+from tidehub.local.isolation.cgroup_bases import find_cgroups, hierarchies
+from tidehub.local.isolation.cgroups import Capabilities, Cgroups
 from tidehub.local.isolation.model import Limits, Usage
 
 GIB = 1 << 30

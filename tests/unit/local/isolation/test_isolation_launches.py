@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tidehub.local.isolation import base
-from tidehub.local.isolation.base import Ground, Isolation
-from tidehub.local.isolation.launches import Launches
+from tidehub.local.isolation import trees
+from tidehub.local.isolation.base import Isolation
+from tidehub.local.isolation.choose import SingleIsolation
+from tidehub.local.isolation.launches import Launches, ProcessHandle
 from tidehub.local.isolation.model import LaunchSpec, Limits, User
-from tidehub.local.isolation.process import ProcessHandle
-from tidehub.local.isolation.single import SingleIsolation
+from tidehub.local.isolation.trees import Ground
 from tidehub.local.isolation.users import Users
 from tidehub.system.processes import boot_id, read_stat
 
@@ -57,13 +57,13 @@ def test_whether_a_user_is_busy_is_asked_of_their_processes_alone(
     isolation: Isolation, monkeypatch: pytest.MonkeyPatch, user: str, busy: bool, looks: int
 ) -> None:
     looked: list[int] = []
-    alive = base.handle_alive
+    alive = trees.handle_alive
 
     def counted(handle: ProcessHandle) -> bool:
         looked.append(handle.pid)
         return alive(handle)
 
-    monkeypatch.setattr(base, "handle_alive", counted)
+    monkeypatch.setattr(trees, "handle_alive", counted)
     assert isolation._has_running(user) is busy
     assert len(looked) <= looks
 

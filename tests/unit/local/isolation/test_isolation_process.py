@@ -12,8 +12,8 @@ from dataclasses import replace
 import pytest
 
 from tidehub.errors import TidehubError
-from tidehub.local.isolation.process import ProcessHandle, handle_alive
-from tidehub.local.isolation.sweep import kill_all, members, related
+from tidehub.local.isolation.launches import ProcessHandle, handle_alive
+from tidehub.local.isolation.trees import kill_all, members, related
 from tidehub.system.processes import Stat, boot_id, is_alive, parse_stat, read_stat, send, wait_end
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]

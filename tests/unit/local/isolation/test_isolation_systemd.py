@@ -12,7 +12,7 @@ import pytest
 from fake_cgroups import FakeV2, v2_machine
 
 from tidehub.local.isolation import systemd
-from tidehub.local.isolation.cgroups import Machine
+from tidehub.local.isolation.cgroup_bases import Machine
 
 
 @pytest.fixture

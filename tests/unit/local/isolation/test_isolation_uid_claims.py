@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from tidehub.errors import TidehubError
-from tidehub.local.isolation.uid_claims import UidClaims
-from tidehub.local.isolation.users import Users
+from tidehub.local.isolation.users import UidClaims, Users
 
 UIDS = range(70000, 70004)
 

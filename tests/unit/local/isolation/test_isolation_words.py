@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from tidehub.errors import TidehubError, UsageError
-from tidehub.local.isolation import Ending, Ground, LaunchSpec, User, choose_isolation, size_words
+from tidehub.local.isolation import Ending, Ground, LaunchSpec, User, choose_isolation
 from tidehub.local.isolation.root import root_refusal
 
 USER = User("alice", 70001, 70001, Path("/homes/alice"))
@@ -32,11 +32,6 @@ WHOLE_MACHINE = "         0          0 4294967295\n"
 )
 def test_endings_in_words(ending: Ending, status: int, words: str) -> None:
     assert (ending.status, ending.words()) == (status, words)
-
-
-def test_sizes_in_words() -> None:
-    sizes = (512, 2048, 200 << 20, 1 << 30, 5 << 28, None)
-    assert [size_words(size) for size in sizes] == ["512 B", "2 KiB", "200 MiB", "1 GiB", "1.2 GiB", "none"]
 
 
 @pytest.mark.parametrize(

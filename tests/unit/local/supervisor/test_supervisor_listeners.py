@@ -22,7 +22,7 @@ import pytest
 
 from tidehub.errors import TidehubError
 from tidehub.local.front.ports import PortTaken, has_listener, listen_on, listeners
-from tidehub.local.isolation.process import ProcessHandle
+from tidehub.local.isolation.launches import ProcessHandle
 from tidehub.local.isolation.users import Users
 from tidehub.local.places import Places
 from tidehub.local.running import refuse_strangers
