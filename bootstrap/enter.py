@@ -73,7 +73,7 @@ def complete(root: Path, kind: str, lock: Path, arguments: list[str]) -> Path | 
 
 def set_up(root: Path, kind: str, lock: Path) -> Path:
     """Make the environment `kind` from `lock` and return its directory. Raises `TidehubError`."""
-    from tidehub.local.software import directories, environments, installer, interpreter, progress
+    from tidehub.local.software import directories, installer, interpreter, progress, software
 
     shown = progress.for_stream()
     try:
@@ -82,8 +82,10 @@ def set_up(root: Path, kind: str, lock: Path) -> Path:
         (pip,) = (CHECKOUT / "bootstrap").glob("pip-*.whl")
         control = lock.with_name("control.txt")
         uv = installer.fetched(root, control, pip, python.executable, shown)
-        wish = environments.Wish(f"the {kind} environment", lock)
-        made = environments.install(root, root / kind, wish, installer.Installer(uv, root, shown), python)
+        spec = software.EnvironmentSpec(f"the {kind} environment", lock)
+        made = software.install_environment(
+            root, root / kind, spec, installer.Installer(uv, root, shown), python
+        )
     finally:
         shown.done()
     return made.root

@@ -39,12 +39,13 @@ import sys
 from pathlib import Path
 from tidehub.local import notebook_side
 from tidehub.local.places import Places
-from tidehub.local.software import Software, environments, own
+from tidehub.local.software import Software, own
+from tidehub.local.software.software import EnvironmentSpec, install_environment
 
 software, state, lock = Software(), Places.of(sys.argv[1]), Path(sys.argv[2])
-wish = environments.Wish("a small environment", lock)
-made = environments.install(
-    software.root, software.root / "control", wish, software._installer(), software.interpreter()
+spec = EnvironmentSpec("a small environment", lock)
+made = install_environment(
+    software.root, software.root / "control", spec, software._installer(), software.interpreter()
 )
 own.installed(software.root, own.PACKAGE, made.root)
 software.proxy()

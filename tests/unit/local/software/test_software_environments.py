@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tidehub.errors import TidehubError, UsageError
-from tidehub.local.software import Software, environments, installer
-from tidehub.local.software.environments import SERVES_NOTEBOOKS
+from tidehub.local.software import Software, installer, software
 from tidehub.local.software.progress import Silent
+from tidehub.local.software.software import SERVES_NOTEBOOKS
 from tidehub.release_sets import Release
 
 PINS = "".join(f"{name}==1.0 \\\n    --hash=sha256:{'0' * 64}\n" for name in SERVES_NOTEBOOKS)
@@ -126,9 +126,9 @@ def test_packages_are_solved_on_top_of_the_default_set_and_recorded(place: Place
 
 
 def test_the_order_of_packages_does_not_matter(place: Place) -> None:
-    first = environments.profile_wish(Profile(packages=("a", "b")), place.release)
-    assert first.key == environments.profile_wish(Profile(packages=("b", "a")), place.release).key
-    assert first.key != environments.profile_wish(Profile(packages=("a",)), place.release).key
+    first = software.profile_spec(Profile(packages=("a", "b")), place.release)
+    assert first.key == software.profile_spec(Profile(packages=("b", "a")), place.release).key
+    assert first.key != software.profile_spec(Profile(packages=("a",)), place.release).key
 
 
 def test_a_changed_lock_gets_a_new_version_and_the_old_one_stays(place: Place, tmp_path: Path) -> None:
