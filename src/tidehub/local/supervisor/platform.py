@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import httpx
-
 from tidehub.local.front.ports import listeners
 from tidehub.local.secrets import Secret
 from tidehub.local.supervisor.pace import Pace
@@ -115,6 +113,8 @@ def http_check(
     Certificates are not verified: the question is whether our own part on this machine answers, and its
     certificate names the public host. So give a token in `headers` only with plain HTTP or a socket.
     """
+    import httpx  # 0.1 s and 10 MiB, which the other parts that import this module need not pay
+
     if headers and url.startswith("https:"):
         raise ValueError("no secrets over a connection whose certificate is not verified")
 
