@@ -31,6 +31,7 @@ LOOK_EVERY = 2.0
 """Seconds between two looks for processes of users while no supervisor is there."""
 ASK, END, LEAVE = b"?", b"e", b"l"
 """What a supervisor says: give me the sockets; end; I leave, and my parts have ended."""
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PEER = struct.Struct("3i")
 
 
@@ -40,7 +41,7 @@ def main() -> None:
     line = socket.socket(fileno=int(sys.argv[4]))
     door = socket.socket(fileno=int(sys.argv[5]))
     held = {name: int(number) for name, number in (word.split("=") for word in sys.argv[6:])}
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in IGNORED:
         # A signal to all processes of a user or a group must not free the ports while their servers run.
         signal.signal(number, signal.SIG_IGN)
     os.chdir("/")

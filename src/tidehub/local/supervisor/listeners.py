@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -136,17 +137,22 @@ class Listeners:
         held = [f"{name}={one.fileno()}" for name, one in self._sockets.items()]
         passed = [line.fileno(), door.fileno(), *(one.fileno() for one in self._sockets.values())]
         words = [self._places.holder, inode, self._places.users, line.fileno(), door.fileno(), *held]
-        return subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_PROGRAM), *(str(word) for word in words)],
-            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=passed,
-            # Its own session: neither a terminal's end nor a signal to the supervisor's group reaches it.
-            start_new_session=True,
-        )
+        # It has them blocked until it ignores them itself: its first moments must not free the ports either.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, holder.IGNORED)
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_PROGRAM), *(str(word) for word in words)],
+                env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=passed,
+                # Its own session: neither a terminal's end nor a signal to the supervisor's group reaches it.
+                start_new_session=True,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def leave(self, *, nothing_runs: bool) -> None:
         """Close them all. The holder keeps them for what still runs; with `nothing_runs` it ends, and waits for it."""

@@ -187,6 +187,22 @@ def test_the_holder_ends_when_the_last_process_of_a_user_has_ended(places: Place
     assert can_listen(port)
 
 
+def test_a_signal_in_its_first_moment_does_not_end_the_holder(places: Places) -> None:
+    one = Listeners(places)
+    port = one.open("hub", "127.0.0.1", 0)
+    one.keep()
+    [pid] = holders(places)
+    for number in holder.IGNORED:
+        os.kill(pid, number)
+    # It answers only when it has begun, so that the signals would have ended it by then.
+    again = Listeners(places)
+    again.recover()
+    assert again.port("hub") == port
+    again.leave(nothing_runs=False)
+    one.leave(nothing_runs=True)
+    until(lambda: not holders(places))
+
+
 def test_the_holder_ends_when_the_state_is_gone_and_when_a_start_failed_with_nothing_running(
     places: Places,
 ) -> None:
