@@ -75,7 +75,7 @@ def set_up(root: Path, kind: str, lock: Path) -> Path:
     """Make the environment `kind` from `lock` and return its directory. Raises `TidehubError`."""
     from tidehub.local.software import directories, installer, interpreter, progress, software
 
-    shown = progress.for_stream()
+    shown = progress.on_standard_error()
     try:
         directories.prepare_root(root)
         python = interpreter.choose(everyone=os.geteuid() == 0)

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from tidehub.errors import INTERRUPTED, TidehubError, UsageError
 from tidehub.local.software import Software
-from tidehub.local.software.progress import for_stream
+from tidehub.local.software.progress import on_standard_error
 from tidehub.site.reading.load import builtin_site
 from tidehub_bench import machine, report
 from tidehub_bench.measure import Bench
@@ -103,7 +103,7 @@ def only(plan: Plan, parts: Collection[str] | None) -> Plan:
 def run(plan: Plan, json_file: Path | None, *, keep: bool) -> int:
     """Measure and report. Returns the exit code: 1 when something of ours failed while measuring."""
     refuse_a_running_platform()
-    software = Software(progress=for_stream())
+    software = Software(progress=on_standard_error())
     environment, proxy = software.environment(), software.proxy()
     directory = Path(tempfile.mkdtemp(prefix="tidehub-bench-"))
     directory.chmod(0o711)  # users' own processes pass through it

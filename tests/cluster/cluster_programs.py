@@ -123,7 +123,7 @@ def prepare() -> Path:
     if ready is not None:
         return ready.directory
     root = layout.default_root()
-    shown = progress.for_stream()
+    shown = progress.on_standard_error()
     try:
         directories.prepare_root(root)
         return directories.build_once(root, where(), lambda place: _build(root, place, shown), progress=shown)

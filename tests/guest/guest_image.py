@@ -164,7 +164,7 @@ def prepare() -> list[Path]:
             fix="as root: apt-get install " + " ".join(sorted(set(HOST_PROGRAMS.values()))),
         )
     root = layout.default_root()
-    shown = progress.for_stream()
+    shown = progress.on_standard_error()
     try:
         directories.prepare_root(root)
         return [

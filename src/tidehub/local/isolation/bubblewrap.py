@@ -47,9 +47,9 @@ class BubblewrapIsolation(Isolation):
     kind = "bubblewrap"
     holds_tree = True
 
-    def __init__(self, ground: Ground, program: str | None = None) -> None:
+    def __init__(self, ground: Ground) -> None:
         super().__init__(ground)
-        found = program or shutil.which("bwrap")
+        found = shutil.which("bwrap")
         if found is None:
             raise TidehubError("bubblewrap is not installed", fix=INSTALL)
         self._program = found
@@ -161,9 +161,9 @@ class BubblewrapIsolation(Isolation):
         return lines
 
 
-def obstacle(program: str | None = None) -> Obstacle | None:
+def obstacle() -> Obstacle | None:
     """Try a sandbox for real; None if it works."""
-    found = program or shutil.which("bwrap")
+    found = shutil.which("bwrap")
     if found is None:
         return Obstacle("bubblewrap is not installed", INSTALL)
     try:

@@ -157,9 +157,7 @@ def _processes_hidden() -> bool:
     return False
 
 
-def clear_shared_memory(
-    uid: int, shared: Path = Path("/dev/shm"), queues: Path = Path("/dev/mqueue")
-) -> None:
+def clear_shared_memory(uid: int) -> None:
     """Remove what `uid` owns in shared memory and message queues. Root only, and with a user's last process only.
 
     Where users have no namespaces of their own, files in /dev/shm and System V segments live on without a process, and
@@ -168,7 +166,7 @@ def clear_shared_memory(
     if uid <= 0:
         raise ValueError("only a user's own memory is ever cleared")
     _clear_segments(uid)
-    for place in (shared, queues):
+    for place in (Path("/dev/shm"), Path("/dev/mqueue")):
         _clear_files(place, uid)
 
 

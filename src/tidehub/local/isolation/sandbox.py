@@ -23,6 +23,7 @@ CONFIGURATION = (
     "magic", "mime.types", "nsswitch.conf", "os-release", "pki", "profile", "profile.d", "protocols", "resolv.conf",
     "services", "shells", "skel", "ssl", "terminfo", "timezone",
 )  # fmt: skip
+NAMESPACES = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
 KERNEL_FACTS = ("/sys/devices/system/cpu", "/sys/devices/system/node")
 
 START = "printf 'ready\\n' >&3; read -r go <&4 || exit 125; exec 3>&- 4<&-; exec \"$@\""
@@ -52,15 +53,7 @@ def sandbox_argv(program: str, view: View, argv: Sequence[str]) -> list[str]:
     Not `--die-with-parent`: servers outlive the hub. Not `--json-status-fd`: it is written to when the sandbox ends,
     and if the reader is gone by then, the exit code is lost with the outer process.
     """
-    words = [
-        program,
-        "--unshare-user",
-        "--unshare-pid",
-        "--unshare-ipc",
-        "--unshare-uts",
-        "--unshare-cgroup-try",
-    ]
-    words += ["--info-fd", str(INFO)]
+    words = [program, *NAMESPACES, "--info-fd", str(INFO)]
     shown: list[Path] = []
     for path in map(Path, SYSTEM):
         if path.is_symlink():
@@ -68,16 +61,8 @@ def sandbox_argv(program: str, view: View, argv: Sequence[str]) -> list[str]:
         elif path.is_dir():
             words += ["--ro-bind", str(path), str(path)]
             shown.append(path)
-    words += [
-        "--dir",
-        "/etc",
-        "--ro-bind-data",
-        str(PASSWD),
-        "/etc/passwd",
-        "--ro-bind-data",
-        str(GROUP),
-        "/etc/group",
-    ]
+    words += ["--dir", "/etc"]
+    words += ["--ro-bind-data", str(PASSWD), "/etc/passwd", "--ro-bind-data", str(GROUP), "/etc/group"]
     for name in CONFIGURATION:
         words += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     for fact in KERNEL_FACTS:
@@ -100,28 +85,8 @@ def sandbox_argv(program: str, view: View, argv: Sequence[str]) -> list[str]:
 
 def trial_argv(program: str) -> list[str]:
     """The same kinds of namespaces and mounts around /bin/true."""
-    words = [
-        program,
-        "--unshare-user",
-        "--unshare-pid",
-        "--unshare-ipc",
-        "--unshare-uts",
-        "--unshare-cgroup-try",
-    ]
-    return [
-        *words,
-        "--ro-bind",
-        "/",
-        "/",
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-        "--tmpfs",
-        "/tmp",
-        "--",
-        "/bin/true",
-    ]
+    mounts = ("--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp")
+    return [program, *NAMESPACES, *mounts, "--", "/bin/true"]
 
 
 def visible(path: Path, view: View) -> bool:

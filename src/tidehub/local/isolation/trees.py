@@ -249,9 +249,9 @@ def members(handle: ProcessHandle, stats: dict[int, Stat] | None = None) -> Know
     return frozenset((pid, stats[pid].started) for pid in found if not stats[pid].ended)
 
 
-def kill_all(handle: ProcessHandle, known: Known = frozenset(), seconds: float = KILL_SECONDS) -> None:
+def kill_all(handle: ProcessHandle, known: Known = frozenset()) -> None:
     """SIGKILL the tree and `known` until nothing of it is left; raises `TidehubError` if something stays."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + KILL_SECONDS
     while True:
         left = members(handle) | {one for one in known if is_alive(*one)}
         if not left:

@@ -41,9 +41,9 @@ def proxy_uid(uids: range = DEFAULT_UIDS) -> int:
     return uids.start - 1
 
 
-def services_uid(uids: range = DEFAULT_UIDS) -> int:
+def services_uid() -> int:
     """The uid (and gid) of the platform's own services: identity provider, gates, culler."""
-    return uids.start - 2
+    return DEFAULT_UIDS.start - 2
 
 
 def safe_slug(name: str) -> str:

@@ -22,25 +22,11 @@ _WORKPLACE = ".setting-up-"
 
 # Variables of the shell that would change which environment or which versions uv works on.
 _NOT_OURS = (
-    "VIRTUAL_ENV",
-    "CONDA_PREFIX",
-    "PYTHONPATH",
-    "PYTHONHOME",
-    "UV_CONSTRAINT",
-    "UV_OVERRIDE",
-    "UV_EXCLUDE_NEWER",
-    "UV_PRERELEASE",
-    "UV_PROJECT_ENVIRONMENT",
-    "UV_PYTHON",
-    "UV_REQUIRE_HASHES",
-    "UV_RESOLUTION",
-    "UV_SYSTEM_PYTHON",
-    "UV_BREAK_SYSTEM_PACKAGES",
-    "UV_VENV_CLEAR",
-    "UV_VENV_SEED",
-    "UV_NO_BINARY",
-    "UV_LINK_MODE",
-)
+    "VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "UV_CONSTRAINT", "UV_OVERRIDE",
+    "UV_EXCLUDE_NEWER", "UV_PRERELEASE", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "UV_REQUIRE_HASHES",
+    "UV_RESOLUTION", "UV_SYSTEM_PYTHON", "UV_BREAK_SYSTEM_PACKAGES", "UV_VENV_CLEAR", "UV_VENV_SEED",
+    "UV_NO_BINARY", "UV_LINK_MODE",
+)  # fmt: skip
 
 
 def pip_settings(environ: Mapping[str, str]) -> dict[str, str]:

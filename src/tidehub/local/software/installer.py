@@ -49,14 +49,9 @@ class Installer:
         required = ["--require-hashes"] if hashes else []
         self._uv(
             [
-                "pip",
-                "sync",
-                "--python",
-                directory / "bin" / "python",
+                *("pip", "sync", "--python", directory / "bin" / "python"),
                 *required,
-                "--no-build",
-                "--compile-bytecode",
-                lock,
+                *("--no-build", "--compile-bytecode", lock),
             ],
             doing,
         )
@@ -176,25 +171,10 @@ def fetched(root: Path, lock: Path, pip: Path, python: Path, progress: Progress)
         with index.workplace(root) as scratch:
             asked = scratch / "uv.txt"
             asked.write_text(wanted, encoding="utf-8")
-            words = [
-                "download",
-                "--disable-pip-version-check",
-                "--no-input",
-                "--no-deps",
-                "--only-binary",
-                ":all:",
-            ]
-            words += ["--require-hashes", "--retries", "2", "--no-cache-dir", "--progress-bar", "off"]
             argv: list[str | Path] = [
-                python,
-                "-I",
-                "-S",
-                pip / "pip",
-                *words,
-                "--requirement",
-                asked,
-                "--dest",
-                scratch,
+                *(python, "-I", "-S", pip / "pip", "download", "--disable-pip-version-check", "--no-input"),
+                *("--no-deps", "--only-binary", ":all:", "--require-hashes", "--no-cache-dir"),
+                *("--retries", "2", "--progress-bar", "off", "--requirement", asked, "--dest", scratch),
             ]
             run_confined(argv, index.pip_environment(), root, doing=doing)
             (wheel,) = scratch.glob("*.whl")

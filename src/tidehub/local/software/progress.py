@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from typing import IO, Protocol
+from typing import Protocol
 
 from tidehub.printable import printable
 
@@ -37,11 +37,8 @@ class Silent:
 class Plain:
     """One line a step, as for a log file."""
 
-    def __init__(self, stream: IO[str] | None = None) -> None:
-        self._stream = stream or sys.stderr
-
     def step(self, text: str) -> None:
-        print(f"tidehub: {printable(text, lines=False)} ...", file=self._stream, flush=True)
+        print(f"tidehub: {printable(text, lines=False)} ...", file=sys.stderr, flush=True)
 
     def detail(self, text: str) -> None: ...
 
@@ -51,8 +48,7 @@ class Plain:
 class Terminal:
     """A line a finished step with its seconds; the line of the running one moves."""
 
-    def __init__(self, stream: IO[str] | None = None) -> None:
-        self._stream = stream or sys.stderr
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._step = ""
         self._began = 0.0
@@ -82,14 +78,13 @@ class Terminal:
         end = "\n" if text.endswith("\n") else ""
         # Programs that download and build chose some of these words.
         shown = printable(text.rstrip()[:width], lines=False)
-        self._stream.write(f"\r\x1b[K{shown}{end}")
-        self._stream.flush()
+        sys.stderr.write(f"\r\x1b[K{shown}{end}")
+        sys.stderr.flush()
 
 
-def for_stream(stream: IO[str] | None = None) -> Progress:
+def on_standard_error() -> Progress:
     """`Terminal` where a user watches, `Plain` elsewhere."""
-    stream = stream or sys.stderr
-    return Terminal(stream) if stream.isatty() and os.environ.get("TERM") != "dumb" else Plain(stream)
+    return Terminal() if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else Plain()
 
 
 def _columns() -> int:

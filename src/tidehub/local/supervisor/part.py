@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -161,7 +162,7 @@ class Part:
         process, willing = self._process, True
         if process is not None and process.running:
             self._become(PartState.STOPPING, "")
-            process.signal(self.component.stop_signal)
+            process.signal(signal.SIGTERM)
             try:
                 await asyncio.wait_for(process.ended(), self.component.stop_timeout)
             except TimeoutError:

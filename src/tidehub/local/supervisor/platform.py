@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -23,6 +22,8 @@ class Ready:
     ok: bool
     why: str = ""
 
+
+ANSWER_SECONDS = 10.0
 
 Check = Callable[[], Awaitable[Ready]]
 Hook = Callable[[], Awaitable[None]]
@@ -75,14 +76,11 @@ class Component:
     sockets: Mapping[str, socket.socket] = field(default_factory=dict)
     """Sockets that listen for it, under the names by which it asks for them (`listening.inherited`)."""
     cwd: Path = Path("/")
-    log: Path | None = None
-    """Default: the supervisor's log directory, `<name>.log`."""
     probe: Probe | None = Probe()
     start_timeout: float = 60.0
     """How long it may take to be ready."""
     stop_timeout: float = 10.0
     """How long it may take to end before it is killed."""
-    stop_signal: signal.Signals = signal.SIGTERM
 
     def starts_otherwise(self, other: Component) -> bool:
         """Whether its process would be another one than `other`'s: program, environment, rights, sockets."""
@@ -106,7 +104,6 @@ def http_check(
     headers: Mapping[str, str] | None = None,
     unix_socket: Path | None = None,
     statuses: range = range(200, 300),
-    timeout: float = 10.0,
 ) -> Check:
     """A check that GETs `url` and wants a status in `statuses`. Redirects are not followed.
 
@@ -122,7 +119,9 @@ def http_check(
         uds = None if unix_socket is None else str(unix_socket)
         transport = httpx.AsyncHTTPTransport(uds=uds, verify=False)
         try:
-            async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=timeout) as client:
+            async with httpx.AsyncClient(
+                transport=transport, trust_env=False, timeout=ANSWER_SECONDS
+            ) as client:
                 answer = await client.get(url, headers=dict(headers or {}))
         except httpx.HTTPError as error:
             return Ready(False, f"{url} does not answer: {error or type(error).__name__}")

@@ -41,7 +41,7 @@ class Supervisor:
         self._parts = {
             component.name: Part(
                 component,
-                log=component.log or logs / f"{component.name}.log",
+                log=logs / f"{component.name}.log",
                 redact=redact,
                 backoff=backoff(),
                 report=on_change,
