@@ -200,7 +200,7 @@ time.sleep(600)
     await holds(lambda: (user.home / "ready").read_text() == "-9")
     assert isolation.alive(handle) and isolation.memory_kills(handle) == 1
     used = isolation.usage(handle)
-    assert 1 * MIB < used.memory < 96 * MIB and used.processes == 1 and used.cpu_seconds > 0
+    assert 1 * MIB < used.memory < 96 * MIB and used.processes == 1
     await isolation.stop(handle, grace=5)
     ending = isolation.ending(handle)
     assert (ending.signal, ending.out_of_memory) == (15, False)

@@ -2,7 +2,7 @@
 
 A v2 group is one directory with all files; a v1 group is the same path in several hierarchies. Every file has one
 name of its own, so a `Group` is a set of directories and a file is looked for in each.
-Sources: the kernel's admin-guide/cgroup-v2.rst and admin-guide/cgroup-v1/{memory,pids,cpuacct}.rst, sched-bwc.rst.
+Sources: the kernel's admin-guide/cgroup-v2.rst and admin-guide/cgroup-v1/{memory,pids}.rst, sched-bwc.rst.
 """
 
 from __future__ import annotations
@@ -216,10 +216,7 @@ class Group:
         held = _integer(self.read("memory.current") or self.read("memory.usage_in_bytes"))
         statistics = self.read("memory.stat")
         cache = _field(statistics, "total_inactive_file") or _field(statistics, "inactive_file")
-        spent = (
-            _field(self.read("cpu.stat"), "usage_usec") / 1e6 or _integer(self.read("cpuacct.usage")) / 1e9
-        )
-        return Usage(memory=max(0, held - cache), cpu_seconds=spent, processes=len(self.processes()))
+        return Usage(memory=max(0, held - cache), processes=len(self.processes()))
 
     def signal_kill(self) -> None:
         """SIGKILL to everything in it; new forks are refused meanwhile where the kernel can."""

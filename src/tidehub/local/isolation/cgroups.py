@@ -38,7 +38,7 @@ from .cgroup_files import (
 from .model import Limits
 from .users import safe_slug
 
-WANTED = ("memory", "cpu", "cpuacct", "pids")
+WANTED = ("memory", "cpu", "pids")
 """Controllers, in the order in which they are handed down; see `hand_down`."""
 OWN_LEAF = "tidehub-platform"
 """For processes that were in the base before it was divided."""

@@ -113,5 +113,4 @@ class Usage:
 
     memory: int
     """Bytes that would come free if it ended (reclaimable file cache not counted)."""
-    cpu_seconds: float
     processes: int

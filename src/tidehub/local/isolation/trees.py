@@ -273,7 +273,6 @@ def usage(handle: ProcessHandle) -> Usage:
     found = members(handle, stats)
     return Usage(
         memory=sum(_memory(pid) for pid, _ in found),
-        cpu_seconds=sum(stats[pid].cpu_seconds for pid, _ in found),
         processes=len(found),
     )
 

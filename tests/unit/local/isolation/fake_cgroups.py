@@ -27,7 +27,6 @@ V1 = {
         "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 0",
     },
     "cpu": {"cpu.cfs_quota_us": "-1", "cpu.cfs_period_us": "100000", "cpu.shares": "1024", "cpu.stat": "nr_periods 0"},
-    "cpuacct": {"cpuacct.usage": "0"},
     "pids": {"pids.max": "max"},
 }  # fmt: skip
 

@@ -138,7 +138,7 @@ def test_v1_group_files_and_their_order(tmp_path: Path) -> None:
     assert groups.capabilities() == ALL
     group = groups.create(70001, "servers", "a", LIMITS)
     assert [path.relative_to(tree.root).parts[:4] for path in group.dirs] == [
-        (controller, "box", "7", "tidehub-p") for controller in ("cpu", "cpuacct", "memory", "pids")
+        (controller, "box", "7", "tidehub-p") for controller in ("cpu", "memory", "pids")
     ]
     for file, value in {
         "memory.limit_in_bytes": str(2 * GIB), "memory.memsw.limit_in_bytes": str(2 * GIB),
@@ -322,20 +322,17 @@ def test_counters_are_read(tmp_path: Path) -> None:
     (v2.dirs[0] / "memory.events").write_text("low 1\noom 9\noom_kill 3\noom_group_kill 0")
     (v2.dirs[0] / "memory.current").write_text("1000")
     (v2.dirs[0] / "memory.stat").write_text("anon 600\ninactive_file 300\n")
-    (v2.dirs[0] / "cpu.stat").write_text("usage_usec 2500000\nuser_usec 1")
     (v2.dirs[0] / "cgroup.procs").write_text("5\n6\n")
     assert v2.memory_kills() == 3
-    assert v2.usage() == Usage(memory=700, cpu_seconds=2.5, processes=2)
+    assert v2.usage() == Usage(memory=700, processes=2)
     v1 = found(find_cgroups("p", v1_machine(FakeV1(tmp_path / "one")))).create(1, "servers", "a", Limits())
     for directory in v1.dirs:
         if "memory" in str(directory):
             (directory / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 2")
             (directory / "memory.usage_in_bytes").write_text("1000")
             (directory / "memory.stat").write_text("inactive_file 1\ntotal_inactive_file 400")
-        if "cpuacct" in str(directory):
-            (directory / "cpuacct.usage").write_text("1500000000")
     assert v1.memory_kills() == 2
-    assert v1.usage() == Usage(memory=600, cpu_seconds=1.5, processes=0)
+    assert v1.usage() == Usage(memory=600, processes=0)
 
 
 def test_v1_kill_sweeps_until_empty(tmp_path: Path) -> None:
