@@ -99,16 +99,21 @@ def facts(directory: Path) -> dict[str, str]:
     return {str(key): str(value) for key, value in noted.items()} if isinstance(noted, dict) else {}
 
 
-@contextmanager
-def locked(root: Path, name: str, progress: Progress) -> Iterator[None]:
-    """Hold the lock `name` of this software root; one process waits for another, whatever its fate.
+def open_lock(root: Path, name: str) -> int:
+    """A descriptor of the file `name` to lock. Raises `OSError`.
 
     Private, because who can open a file can also lock it and keep everybody waiting.
     """
     directory = make_folder(root / "locks", PRIVATE_DIRECTORY)
     if ours(directory):
         set_mode(directory, PRIVATE_DIRECTORY)
-    handle = os.open(directory / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
+    return os.open(directory / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
+
+
+@contextmanager
+def locked(root: Path, name: str, progress: Progress) -> Iterator[None]:
+    """Hold the lock `name` of this software root; one process waits for another, whatever its fate."""
+    handle = open_lock(root, name)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -21,8 +21,6 @@ from tidehub.errors import TidehubError
 from tidehub.local.software.layout import (
     OPEN_DIRECTORY,
     OPEN_FILE,
-    PRIVATE_DIRECTORY,
-    PRIVATE_FILE,
     default_root,
     digest,
     is_complete,
@@ -105,9 +103,7 @@ def _hold(root: Path, directory: Path) -> None:
     from tidehub.local.software import directories
 
     with contextlib.suppress(OSError):
-        folder = directories.make_folder(root / "locks", PRIVATE_DIRECTORY)
-        name = folder / f"{_IN_USE}{directory.name}"
-        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, PRIVATE_FILE)
+        descriptor = directories.open_lock(root, f"{_IN_USE}{directory.name}")
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         os.set_inheritable(descriptor, True)
 
@@ -247,8 +243,7 @@ def _clear(root: Path, directory: Path) -> None:
     from tidehub.local.software import directories
 
     for other in _versions(directory)[_KEPT:]:
-        lock = root / "locks" / f"{_IN_USE}{other.name}"
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
+        descriptor = directories.open_lock(root, f"{_IN_USE}{other.name}")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

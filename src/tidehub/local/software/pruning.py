@@ -28,14 +28,15 @@ _USES, _SEEN, _LOCK = "uses", "seen", "uses"
 @contextmanager
 def choosing(root: Path) -> Iterator[None]:
     """Nothing is pruned while this lasts: from the choice of software until it is written down. Raises `OSError`."""
-    descriptor = _lock(root)
+    if not ours(root):
+        yield
+        return
+    descriptor = directories.open_lock(root, _LOCK)
     try:
-        if descriptor is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
         yield
     finally:
-        if descriptor is not None:
-            os.close(descriptor)
+        os.close(descriptor)
 
 
 def write_down(root: Path, state: Path, used: Iterable[Path]) -> None:
@@ -62,9 +63,7 @@ def prune(root: Path, state: Path, running: Iterable[Path] = ()) -> list[Path]:
     """
     if not ours(root) or not (root / _USES).is_dir():
         return []
-    descriptor = _lock(root)
-    if descriptor is None:
-        return []
+    descriptor = directories.open_lock(root, _LOCK)
     removed: list[Path] = []
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -148,10 +147,3 @@ def _name(root: Path, path: Path) -> str | None:
 
 def _file(state: Path) -> str:
     return f"{digest(os.fsencode(state))}.json"
-
-
-def _lock(root: Path) -> int | None:
-    if not ours(root):
-        return None
-    folder = directories.make_folder(root / "locks", PRIVATE_DIRECTORY)
-    return os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
