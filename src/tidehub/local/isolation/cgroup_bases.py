@@ -18,16 +18,7 @@ from tidehub.errors import TidehubError
 from tidehub.system.processes import all_stats
 
 from .cgroup_files import Tree
-from .cgroups import (
-    OWN_LEAF,
-    SLICE,
-    TRIES,
-    WANTED,
-    Capabilities,
-    Cgroups,
-    hand_down,
-    read,
-)
+from .cgroups import OWN_LEAF, SLICE, TRIES, WANTED, Capabilities, Cgroups, hand_down, read
 from .trees import related
 
 _USER_MANAGER = re.compile(r"user@\d+\.service")

@@ -18,14 +18,7 @@ from pathlib import Path
 
 from tidehub.local.places import lingers
 
-from .cgroup_bases import (
-    Hierarchy,
-    Machine,
-    base_of,
-    group_name,
-    hierarchies,
-    users_scope,
-)
+from .cgroup_bases import Hierarchy, Machine, base_of, group_name, hierarchies, users_scope
 from .cgroup_files import PLATFORM_WEIGHT, USERS_WEIGHT, Tree
 from .cgroups import SLICE
 
