@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -36,7 +37,7 @@ from isolation_programs import (
 )
 
 from tidehub.errors import TidehubError
-from tidehub.local.isolation import Isolation, Limits, ProcessHandle, choose_isolation, proxy_uid
+from tidehub.local.isolation import Isolation, LaunchSpec, Limits, ProcessHandle, choose_isolation, proxy_uid
 
 pytestmark = [
     pytest.mark.real,
@@ -382,13 +383,24 @@ async def test_a_home_of_somebody_else_is_refused(isolation: Isolation) -> None:
         isolation.user("alice")
 
 
-async def test_a_cancelled_start_leaves_nothing(isolation: Isolation) -> None:
-    user = isolation.user("alice")
+async def test_a_cancelled_start_leaves_nothing(
+    isolation: Isolation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user, launch, launched = isolation.user("alice"), isolation.launch, threading.Event()
+
+    def watched(one: LaunchSpec) -> ProcessHandle:
+        try:
+            return launch(one)
+        finally:
+            launched.set()
+
+    monkeypatch.setattr(isolation, "launch", watched)
     work = asyncio.create_task(isolation.start(spec(isolation, user, "import time; time.sleep(600)")))
     await asyncio.sleep(0)  # the launch is under way in its thread
     work.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await work
+    assert await asyncio.to_thread(launched.wait, 60)
     await holds(lambda: isolation._launches.all() == [] and processes_with("", [user.uid]) == [])
 
 
