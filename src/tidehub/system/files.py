@@ -21,20 +21,27 @@ _SQLITE_FULL = 13
 _MODE_BITS = 0o7777
 
 
+_REMEDIES = {
+    errno.EACCES: "give this user access to it, or choose another directory with --state",
+    errno.EPERM: "give this user access to it, or choose another directory with --state",
+    errno.EROFS: "the file system is read-only: remount it, or choose another directory with --state",
+    errno.ENOSPC: "the disk is full: make room, then start again; nothing was half-written",
+    errno.EDQUOT: "your disk quota is used up: make room, then start again; nothing was half-written",
+    errno.ENOTDIR: "one part of this path is a file: move it, or choose another directory with --state",
+    errno.ENAMETOOLONG: "choose a shorter directory with --state",
+    errno.EIO: "the disk reports an error: look at the kernel's log",
+}
+
+
+def remedy(number: int | None) -> str | None:
+    """What to do about this errno(3) on a file of ours."""
+    return _REMEDIES.get(number or 0)
+
+
 def os_fault(error: OSError, path: Path, doing: str) -> TidehubError:
     """Say in words why `doing` (``"write"``, ``"make"``, ``"read"``) failed on `path`, with the remedy."""
-    remedies = {
-        errno.EACCES: "give this user access to it, or choose another directory with --state",
-        errno.EPERM: "give this user access to it, or choose another directory with --state",
-        errno.EROFS: "the file system is read-only: remount it, or choose another directory with --state",
-        errno.ENOSPC: "the disk is full: make room, then start again; nothing was half-written",
-        errno.EDQUOT: "your disk quota is used up: make room, then start again; nothing was half-written",
-        errno.ENOTDIR: "one part of this path is a file: move it, or choose another directory with --state",
-        errno.ENAMETOOLONG: "choose a shorter directory with --state",
-        errno.EIO: "the disk reports an error: look at the kernel's log",
-    }
     reason = os.strerror(error.errno) if error.errno else str(error)
-    return TidehubError(f"cannot {doing} {path}: {reason}", fix=remedies.get(error.errno or 0))
+    return TidehubError(f"cannot {doing} {path}: {reason}", fix=remedy(error.errno))
 
 
 def is_full_disk(error: BaseException | None) -> bool:

@@ -86,6 +86,7 @@ def test_a_table_of_an_earlier_version_gets_the_index(isolation: Isolation) -> N
     users = isolation.users
     with users.transaction() as db:
         db.execute("DROP INDEX launches_of")
+        db.execute("PRAGMA user_version = 0")
     assert len(Launches(Users(users.path, homes=users.homes)).all()) == OTHERS + 2
     with users.transaction(write=False) as db:
         assert db.execute("SELECT 1 FROM sqlite_master WHERE name = 'launches_of'").fetchone()
