@@ -19,8 +19,8 @@ from tidehub.system.processes import boot_id, read_stat
 OTHERS = 200
 
 
-def spec(place: Path, user: str, name: str) -> LaunchSpec:
-    user = User(user, os.getuid(), os.getgid(), place / "homes" / user)
+def spec(place: Path, user_name: str, name: str) -> LaunchSpec:
+    user = User(user_name, os.getuid(), os.getgid(), place / "homes" / user_name)
     return LaunchSpec(
         name=name, user=user, argv=["true"], env={}, cwd=user.home, log=place / "log", limits=Limits()
     )
