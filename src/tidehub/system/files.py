@@ -134,25 +134,31 @@ def write_private(
 
     `uid` and `gid` hand the file to another user (root only).
     """
-    data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, PRIVATE_FILE)
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                if uid is not None or gid is not None:
-                    os.fchown(stream.fileno(), -1 if uid is None else uid, -1 if gid is None else gid)
-                os.fchmod(stream.fileno(), mode & _MODE_BITS)
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+        replace(path, content, mode=mode, uid=uid, gid=gid)
     except OSError as error:
         raise os_fault(error, path, "write") from error
+
+
+def replace(
+    path: Path, content: str | bytes, *, mode: int, uid: int | None = None, gid: int | None = None
+) -> None:
+    """`write_private` for who has words of their own for the `OSError`."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, PRIVATE_FILE)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            if uid is not None or gid is not None:
+                os.fchown(stream.fileno(), -1 if uid is None else uid, -1 if gid is None else gid)
+            os.fchmod(stream.fileno(), mode & _MODE_BITS)
+            stream.write(content.encode() if isinstance(content, str) else content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def read_private(path: Path) -> str | None:
