@@ -105,9 +105,11 @@ class File:
                 self._look_through(target)
             return copied.read_bytes()
 
-    def at(self, mode: str, *, any_thread: bool = False) -> sqlite3.Connection:
-        """The file as it is, to read ("ro") or to write ("rw"); never made. Raises `sqlite3.Error`."""
-        address = f"file:{quote(str(self.path))}?mode={mode}"
+    def at(self, mode: str, path: Path | None = None, *, any_thread: bool = False) -> sqlite3.Connection:
+        """The file as it is (or one in its place), to read ("ro") or to write ("rw"); never made by sqlite, which would
+        follow a link that leads nowhere. Raises `sqlite3.Error`.
+        """
+        address = f"file:{quote(str(path or self.path))}?mode={mode}"
         return sqlite3.connect(
             address, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=not any_thread
         )
@@ -197,7 +199,7 @@ class Database(File):
 
     def _open(self, path: Path) -> sqlite3.Connection:
         with self.in_words():
-            connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+            connection = self.at("rw", path)
             try:
                 self._settle(connection)
                 if _version(connection) != len(self._steps):

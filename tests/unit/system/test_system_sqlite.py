@@ -98,6 +98,13 @@ def test_one_killed_while_it_is_made_is_not_there_and_is_made_by_the_next(tmp_pa
     users.database.check()
 
 
+def test_a_link_that_leads_nowhere_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "t.sqlite").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(TidehubError, match="cannot be used"):
+        database(tmp_path / "t.sqlite").connect()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["t.sqlite"]
+
+
 def test_many_who_make_it_at_once_have_one(tmp_path: Path) -> None:
     text = (
         "import sys; from pathlib import Path; from tidehub.system.sqlite import Database\n"
