@@ -79,19 +79,17 @@ class File:
             return
         except OSError as error:
             raise os_fault(error, self.path, "read") from error
-        # With the right to write: what a killed process left is put in order by who opens it next.
-        with self.in_words(), closing(self.at("rw")) as connection:
+        with self.reading() as connection:
             self._look_through(connection)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection that only reads."""
+        """A connection that only reads, after what a killed process left half-written was put in order."""
         with self.in_words():
-            with closing(
-                self.at("ro") if self._content is None else sqlite3.connect(":memory:")
-            ) as connection:
+            with closing(self.at() if self._content is None else sqlite3.connect(":memory:")) as connection:
                 if self._content is not None:
                     connection.deserialize(self._content)
+                connection.execute("PRAGMA query_only = ON")
                 yield connection
 
     def copy(self) -> bytes:
@@ -105,11 +103,11 @@ class File:
                 self._look_through(target)
             return copied.read_bytes()
 
-    def at(self, mode: str, path: Path | None = None, *, any_thread: bool = False) -> sqlite3.Connection:
-        """The file as it is (or one in its place), to read ("ro") or to write ("rw"); never made by sqlite, which would
-        follow a link that leads nowhere. Raises `sqlite3.Error`.
+    def at(self, path: Path | None = None, *, any_thread: bool = False) -> sqlite3.Connection:
+        """The file as it is, or one in its place; never made by sqlite, which would follow a link that leads nowhere.
+        Raises `sqlite3.Error`.
         """
-        address = f"file:{quote(str(path or self.path))}?mode={mode}"
+        address = f"file:{quote(str(path or self.path))}?mode=rw"
         return sqlite3.connect(
             address, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=not any_thread
         )
@@ -199,7 +197,7 @@ class Database(File):
 
     def _open(self, path: Path) -> sqlite3.Connection:
         with self.in_words():
-            connection = self.at("rw", path)
+            connection = self.at(path)
             try:
                 self._settle(connection)
                 if _version(connection) != len(self._steps):
@@ -276,7 +274,7 @@ class Changes:
                 file = (status.st_dev, status.st_ino)
                 if self._connection is None or file != self._file:
                     self._forget()
-                    self._connection = self._watched.at("rw", any_thread=True)
+                    self._connection = self._watched.at(any_thread=True)
                     self._file = file
                 return (*file, self._connection.execute("PRAGMA data_version").fetchone()[0])
             except BaseException as error:

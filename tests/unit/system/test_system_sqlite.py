@@ -365,6 +365,27 @@ def test_a_look_changes_nothing_and_makes_nothing(tmp_path: Path) -> None:
     assert caught.value.where is None and caught.value.fix == "restore an older one"
 
 
+def test_what_a_killed_process_left_half_written_is_read_as_it_was(tmp_path: Path) -> None:
+    """A backup, or a look, before anything has opened it for writing."""
+    one = database(tmp_path / "t.sqlite")
+    with one.transaction() as db:
+        db.executemany("INSERT INTO t VALUES (?)", [("whole",)] * 2000)
+    with program(
+        "import sqlite3, sys, time\n"
+        "db = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "db.execute('PRAGMA cache_size = 2'); db.execute('BEGIN IMMEDIATE')\n"
+        "db.execute('UPDATE t SET a = ?', ('half' * 100,))\n"
+        "print('there', flush=True); time.sleep(60)",
+        one.path,
+    ) as writing:
+        writing.send_signal(signal.SIGKILL)
+        writing.wait()
+    assert one.path.with_name("t.sqlite-journal").exists()
+    with one.reading() as db:
+        assert [tuple(row) for row in db.execute("SELECT a, count(*) FROM t GROUP BY a")] == [("whole", 2000)]
+    one.check()
+
+
 def test_databases_are_opened_in_one_place() -> None:
     """Who opens one by itself decides again about modes, journals, locks and words."""
     # The holder runs by path with the standard library alone; the other one is a program for a pod.
