@@ -9,9 +9,11 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from front_parts import proxy_places
 from real_platform import UNPRIVILEGED_UID, RealPlatform, running_platform
 
-from tidehub.local.software import layout
+from tidehub.local.places import Places
+from tidehub.local.software import Software, layout
 
 _RUNNING: list[RealPlatform] = []
 
@@ -23,6 +25,19 @@ def platform() -> Iterator[RealPlatform]:
         _RUNNING.append(started)
         yield started
         _RUNNING.remove(started)
+
+
+@pytest.fixture(scope="session")
+def program() -> list[str]:
+    """The proxy of the front door, without a platform."""
+    return Software().proxy()
+
+
+@pytest.fixture
+def places() -> Iterator[Places]:
+    """A state of its own for the proxy."""
+    with proxy_places() as made:
+        yield made
 
 
 @pytest.fixture(scope="module", autouse=True)

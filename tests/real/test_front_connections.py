@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
-from front_parts import client, open_door, proxy_places
+from front_parts import client, open_door
 from supervisor_dummies import free_port
 
 from tidehub.local.front.proxy import KEEP_ALIVE, FrontDoor
 from tidehub.local.places import Places
-from tidehub.local.software import Software
 
 pytestmark = pytest.mark.real
 
@@ -22,17 +21,6 @@ NODES_OWN = 6.0
 """Seconds after which Node closes a connection without a request, if nobody says otherwise."""
 ROUNDS = 20
 TOGETHER = 16
-
-
-@pytest.fixture(scope="module")
-def program() -> list[str]:
-    return Software().proxy()
-
-
-@pytest.fixture
-def places() -> Iterator[Places]:
-    with proxy_places() as made:
-        yield made
 
 
 @dataclass

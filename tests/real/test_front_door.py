@@ -12,7 +12,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from front_parts import TOKEN, client, open_door, proxy_places
+from front_parts import TOKEN, client, open_door
 from supervisor_dummies import alive, free_port, until
 from tornado.httpclient import HTTPRequest
 from tornado.httpserver import HTTPServer
@@ -36,24 +36,12 @@ from tidehub.local.front.proxy import FrontDoor, front_door
 from tidehub.local.front.tls import TlsFiles
 from tidehub.local.hub.http_unix import socket_url
 from tidehub.local.places import Places
-from tidehub.local.software import Software
 
 pytestmark = pytest.mark.real
 
 PROXY_UID = 64124
 OTHER_UID = 64125
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
-
-@pytest.fixture(scope="module")
-def program() -> list[str]:
-    return Software().proxy()
-
-
-@pytest.fixture
-def places() -> Iterator[Places]:
-    with proxy_places() as made:
-        yield made
 
 
 class Headers(RequestHandler):

@@ -256,7 +256,7 @@ async def test_a_lost_membership_ends_session_token_server_and_clusters(quick: R
             olga.journey.server_started = False
             with AccountStore.open(quick.places.identity) as accounts:
                 accounts.set_entitlements("olga", kept.entitlements)
-    log = quick.places.part_log("hub").read_text()
+    log = (quick.places.logs / "hub.log").read_text()
     assert "ended everything of olga, because the membership is lost" in log
 
 

@@ -150,7 +150,7 @@ async def test_nobody_reaches_the_platforms_own_things(two: Two) -> None:
         "accounts": ("read", str(places.identity / "demo-accounts.json")),
         "what the identity provider is told": ("read", str(places.identity_config)),
         "what the dashboards' gate is told": ("read", str(places.dashboards_config)),
-        "hub log": ("read", str(places.part_log("hub"))),
+        "hub log": ("read", str(places.logs / "hub.log")),
         "server logs": ("list", str(places.server_logs)),
     }
     for path in (

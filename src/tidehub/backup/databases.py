@@ -3,56 +3,14 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import subprocess
-import tempfile
 from collections.abc import Mapping
-from contextlib import closing
-from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from tidehub.errors import TidehubError
 
 DUMP_SECONDS = 1800.0
 """How long PostgreSQL's own programs may take; a hub's database is megabytes."""
-_BUSY_SECONDS = 30.0
-WRITTEN_BESIDE = ("-wal", "-shm", "-journal")
-"""Ends of the names of the files that SQLite keeps beside a database: their content is in the copy."""
-
-
-def sqlite_copy(path: Path) -> bytes:
-    """The database at `path` as of one moment, also while it is written to. Raises `TidehubError`."""
-    with tempfile.TemporaryDirectory(prefix="tidehub-backup-") as place:
-        copy = Path(place, "copy.sqlite")
-        try:
-            with (
-                closing(
-                    sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
-                ) as source,
-                closing(sqlite3.connect(copy)) as target,
-            ):
-                source.backup(target)
-                # What was copied from a database in WAL mode asks for the same mode; one file is what is kept.
-                target.execute("PRAGMA journal_mode=DELETE")
-                found = [str(row[0]) for row in target.execute("PRAGMA quick_check(1)")]
-        except sqlite3.Error as error:
-            raise TidehubError(
-                f"{path} cannot be copied: {error}", fix="look at it with `tidehub up`"
-            ) from error
-        if found != ["ok"]:
-            raise TidehubError(
-                f"{path} is damaged: {'; '.join(found)}", fix="restore it from an older backup"
-            )
-        return copy.read_bytes()
-
-
-def is_sqlite(path: Path) -> bool:
-    """Whether the file at `path` is an SQLite database (https://sqlite.org/fileformat.html, 1.3)."""
-    try:
-        with path.open("rb") as file:
-            return file.read(16) == b"SQLite format 3\0"
-    except OSError:
-        return False
 
 
 def postgres_dump(url: str, environ: Mapping[str, str]) -> bytes:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import stat
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from tidehub.errors import TidehubError
 from tidehub.local.databases import database_environment
 from tidehub.local.identity_files import saved_files
 from tidehub.local.places import Places
+from tidehub.system import sqlite
 from tidehub.system.files import os_fault, read_private
 
 TARGET = "machine"
@@ -102,11 +101,11 @@ def _files(places: Places, warn: Callable[[str], None]) -> tuple[dict[str, Kept]
     )
     for path in paths:
         name = str(path.relative_to(places.state))
-        if name in MADE_AGAIN or name.endswith(databases.WRITTEN_BESIDE) or path.name.startswith("."):
+        if name in MADE_AGAIN or name.endswith(sqlite.WRITTEN_BESIDE) or path.name.startswith("."):
             continue
         try:
             if stat.S_ISREG(path.lstat().st_mode):
-                found[STATE + name] = _sqlite(path) if databases.is_sqlite(path) else _plain(path)
+                found[STATE + name] = _file(path)
         except FileNotFoundError:
             warn(f"{path} was left out: it went away meanwhile")
         except OSError as error:
@@ -124,34 +123,21 @@ def _files(places: Places, warn: Callable[[str], None]) -> tuple[dict[str, Kept]
 
 def _site_file(path: Path) -> Kept:
     try:
-        return _plain(path)
+        return _file(path)
     except OSError as error:
         raise os_fault(error, path, "read") from error
 
 
-def _plain(path: Path) -> Kept:
+def _file(path: Path) -> Kept:
     found = path.stat()
-    return Kept(path.read_bytes(), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
-
-
-def _sqlite(path: Path) -> Kept:
-    found = path.stat()
-    return Kept(databases.sqlite_copy(path), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
+    return Kept(sqlite.kept(path), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
 
 
 def _users(table: Kept | None) -> dict[str, str]:
     """Directory of each user's home by their name, those removed too: their files are still there."""
     if table is None:
         return {}
-    try:
-        with closing(sqlite3.connect(":memory:")) as database:
-            database.deserialize(table.content)
-            return {
-                str(name): str(directory)
-                for name, directory in database.execute("SELECT name, directory FROM people")
-            }
-    except sqlite3.Error as error:
-        raise TidehubError(
-            f"the table of users is damaged: {error}",
-            fix="restore private/people.sqlite from an older backup; it says whose files are whose",
-        ) from error
+    users = sqlite.File(table.content, "the table of users", "restore it from an older backup")
+    with users.reading() as database:
+        rows = database.execute("SELECT name, directory FROM people")
+        return {str(name): str(directory) for name, directory in rows}

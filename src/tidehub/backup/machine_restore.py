@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +15,16 @@ from tidehub.backup.machine import POSTGRES, STATE, TARGET
 from tidehub.backup.site_files import put_site_files, site_files, write_new
 from tidehub.backup.unpacking import remove_tree, unpack
 from tidehub.errors import TidehubError
-from tidehub.identity.database import FILE_NAME as IDENTITY_DATABASE
+from tidehub.identity.database import check as check_identity_database
 from tidehub.local.databases import (
     check_databases,
     check_hub_database,
-    check_identity_database,
     database_environment,
 )
 from tidehub.local.isolation.users import UidClaims
 from tidehub.local.places import Places
 from tidehub.system.files import PASSABLE_DIRECTORY, PRIVATE_DIRECTORY, make_directory, os_fault
+from tidehub.system.sqlite import File
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def restore(
         unpack(reader.tree_members(), fresh, owners=os.geteuid() == 0, roots=("homes",))
         step("checking what came back")
         check_databases(Places(fresh))
-        check_identity_database(Places(fresh).identity / IDENTITY_DATABASE)
+        check_identity_database(Places(fresh).identity)
         _claim_uids(reader.manifest, files, places)
         if url:
             step("filling the hub's database")
@@ -185,14 +183,10 @@ def _claim_uids(manifest: dict[str, Any], files: dict[str, Kept], places: Places
     table = files.get(f"{STATE}private/people.sqlite")
     if not manifest.get("root") or table is None:
         return
-    try:
-        with closing(sqlite3.connect(":memory:")) as database:
-            database.deserialize(table.content)
-            uids = [int(row[0]) for row in database.execute("SELECT number FROM people")]
-    except sqlite3.Error as error:
-        raise TidehubError(
-            f"the table of users in the backup is damaged: {error}", fix="restore an older backup"
-        ) from error
+    with File(
+        table.content, "the table of users in the backup", "restore an older backup"
+    ).reading() as database:
+        uids = [int(row[0]) for row in database.execute("SELECT number FROM people")]
     claims = UidClaims(places.state, str(manifest.get("platform")))
     for uid in uids:
         if not claims.take(uid) and not claims.take_abandoned(uid):

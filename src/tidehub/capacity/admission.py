@@ -14,10 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tidehub.capacity.changes import Changes
 from tidehub.capacity.ledger import Ledger
 from tidehub.capacity.queue import Admitted, Reservation, Verdict, Waiting, never_fits
 from tidehub.errors import TidehubError
+from tidehub.system.sqlite import Changes
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ class Admission:
     def __init__(self, ledger: Ledger, log: logging.Logger) -> None:
         self._ledger = ledger
         self._log = log
-        self._changes = Changes(ledger.path)
+        self._changes = Changes(ledger.file)
         self._entries: dict[str, Entry] = {}
         self._task: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()

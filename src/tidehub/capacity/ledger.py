@@ -10,11 +10,9 @@ asks is written down with the boot's id.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +27,11 @@ from tidehub.capacity.ledger_rows import (
     of_this_boot,
     process_text,
     readable,
-    text_or_bytes,
     to_reservation,
 )
 from tidehub.capacity.queue import Admitted, Capacity, Held, Reservation, Verdict, Waiting, decide, never_fits
 from tidehub.errors import TidehubError
+from tidehub.system import sqlite
 
 ABSENT_AFTER = 30.0
 """Seconds without a question after which a waiting reservation is passed over (it keeps its place)."""
@@ -57,6 +55,24 @@ CREATE TABLE IF NOT EXISTS claims (
     process TEXT
 )
 """
+
+
+def _pause_is_a_row(db: sqlite3.Connection) -> None:
+    """Earlier, the file's own version said it: 1 while the platform was being stopped."""
+    db.execute("CREATE TABLE IF NOT EXISTS paused (since REAL NOT NULL)")
+    if db.execute("PRAGMA user_version").fetchone()[0] == 1:
+        db.execute("INSERT INTO paused VALUES (0)")
+
+
+def ledger_file(path: Path) -> sqlite.Database:
+    """The ledger's file, for those who look at it before anybody uses it."""
+    return sqlite.Database(
+        path,
+        "the capacity ledger",
+        "run `tidehub down`, then `tidehub up`: a damaged ledger is set aside and made anew",
+        steps=(_SCHEMA, _pause_is_a_row),
+        durable=False,
+    )
 
 
 class NeverFits(TidehubError):
@@ -96,12 +112,12 @@ class Ledger:
         to the table of launches, and whoever started them enters them again.
         """
         self.path = path
+        self.file = ledger_file(path)
+        self._transaction = self.file.transaction
         self.capacity = capacity
         self._clock = clock
         self._asker = identity_of_this_process()
-        with _private_umask(), self._transaction() as db:
-            db.execute(_SCHEMA)
-            db.text_factory = text_or_bytes
+        with self._transaction() as db:
             damaged = [dict(row) for row in db.execute("SELECT * FROM claims") if not readable(row)]
             if damaged:
                 on_damage(damaged)
@@ -132,7 +148,7 @@ class Ledger:
         is admitted or must be noted as seen.
         """
         wanted = set(ids)
-        with self._transaction("DEFERRED") as db:
+        with self._transaction(write=False) as db:
             verdicts, notes = self._decide(db, wanted)
         if not notes:
             return verdicts
@@ -152,7 +168,7 @@ class Ledger:
             r["id"]: Admitted() for r in rows if r["state"] != WAITING and r["id"] in wanted
         }
         mine = [r for r in rows if r["state"] == WAITING and r["id"] in wanted]
-        if db.execute("PRAGMA user_version").fetchone()[0]:
+        if db.execute("SELECT 1 FROM paused").fetchone():
             return verdicts | {r["id"]: Waiting(1, 0, "the platform is being stopped") for r in mine}, []
         held = [Held(to_reservation(r), r["state"] == STARTING) for r in rows if r["state"] != WAITING]
         queue = [
@@ -201,22 +217,22 @@ class Ledger:
     def pause(self) -> None:
         """Admit nobody from now on: the platform stops, and what ends must not be started again."""
         with self._transaction() as db:
-            db.execute("PRAGMA user_version = 1")
+            db.execute("INSERT INTO paused VALUES (?)", (self._clock(),))
 
     def resume(self) -> None:
         """Admit again; `up` says it once, before the parts start."""
         with self._transaction() as db:
-            db.execute("PRAGMA user_version = 0")
+            db.execute("DELETE FROM paused")
 
     def process(self, reservation_id: str) -> dict[str, Any] | None:
         """The process of a reservation as `to_state()` wrote it; None where there is none."""
-        with self._transaction("DEFERRED") as db:
+        with self._transaction(write=False) as db:
             row = db.execute("SELECT process FROM claims WHERE id = ?", (reservation_id,)).fetchone()
         return json.loads(row["process"]) if row is not None and row["process"] is not None else None
 
     def processes(self) -> dict[str, dict[str, Any]]:
         """Every process that is written down, by reservation."""
-        with self._transaction("DEFERRED") as db:
+        with self._transaction(write=False) as db:
             rows = db.execute("SELECT id, process FROM claims WHERE process IS NOT NULL").fetchall()
         return {row["id"]: json.loads(row["process"]) for row in rows}
 
@@ -227,7 +243,7 @@ class Ledger:
         that asked for them is gone, since nobody is left to start them; waiting ones when nobody asked for
         `FORGOTTEN_AFTER` seconds.
         """
-        with self._transaction("DEFERRED") as db:
+        with self._transaction(write=False) as db:
             rows = db.execute("SELECT * FROM claims").fetchall()
         # Outside of the transaction: `alive` reads /proc, and may be slow.
         gone = [(row["id"], row["process"], row["state"]) for row in rows if not self._stands(row, alive)]
@@ -243,7 +259,7 @@ class Ledger:
 
     def usage(self, owner: str | None = None) -> Usage:
         """What is held in all, or by one owner."""
-        with self._transaction("DEFERRED") as db:
+        with self._transaction(write=False) as db:
             rows = db.execute("SELECT * FROM claims").fetchall()
         rows = [r for r in rows if owner is None or r["owner"] == owner]
         held = [r for r in rows if r["state"] != WAITING]
@@ -259,7 +275,7 @@ class Ledger:
 
     def queue(self) -> list[tuple[Reservation, Waiting]]:
         """The waiting reservations in order, each with its place and reason; for status pages."""
-        with self._transaction("DEFERRED") as db:
+        with self._transaction(write=False) as db:
             rows = db.execute("SELECT * FROM claims ORDER BY place").fetchall()
         held = [Held(to_reservation(r), r["state"] == STARTING) for r in rows if r["state"] != WAITING]
         reservations = [to_reservation(r) for r in rows if r["state"] == WAITING]
@@ -322,38 +338,3 @@ class Ledger:
                 f"the reservation {reservation_id!r} is not in the ledger", fix="ask for it again"
             )
         return row
-
-    @contextmanager
-    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
-        try:
-            db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-            try:
-                db.row_factory = sqlite3.Row
-                # WAL with NORMAL: a commit does not wait for the disk. Power loss may undo the last ones, and
-                # after it every process in the ledger is gone anyway.
-                db.execute("PRAGMA journal_mode = WAL")
-                db.execute("PRAGMA synchronous = NORMAL")
-                db.execute(f"BEGIN {kind}")
-                try:
-                    yield db
-                except BaseException:
-                    db.execute("ROLLBACK")
-                    raise
-                db.execute("COMMIT")
-            finally:
-                db.close()
-        except sqlite3.Error as error:
-            raise TidehubError(
-                f"the capacity ledger {self.path} cannot be used: {error}",
-                expected="a sqlite file that this process may write",
-                fix="run `tidehub down`, then `tidehub up`: a damaged ledger is set aside and made anew",
-            ) from error
-
-
-@contextmanager
-def _private_umask() -> Iterator[None]:
-    old = os.umask(0o077)
-    try:
-        yield
-    finally:
-        os.umask(old)

@@ -59,14 +59,6 @@ def of_this_boot(asker: str) -> bool:
     return asker_parts(asker)[0] == boot_id()
 
 
-def text_or_bytes(raw: bytes) -> str | bytes:
-    """Text that is not UTF-8 must not end the look at all other rows."""
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return raw
-
-
 def readable(row: sqlite3.Row) -> bool:
     """Whether a row is one that this module wrote: sqlite keeps anything in any column."""
     texts = all(isinstance(row[name], str) for name in ("id", "kind", "owner", "state", "asker"))

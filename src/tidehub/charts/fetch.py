@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tidehub.charts import download
 from tidehub.errors import Place, TidehubError, UsageError
+from tidehub.system.files import PRIVATE_FILE, replace
 
 CHARTS = "TIDEHUB_CHARTS"
 """Environment: a directory of archives named NAME-VERSION.tgz; the same as `--charts DIR`."""
@@ -156,15 +156,9 @@ def verified(
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file that is there whole or not at all. Raises `TidehubError` where that cannot be."""
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).replace(path)
+        replace(path, data, mode=PRIVATE_FILE)
     except OSError as error:
         raise TidehubError(
             f"a chart cannot be kept ({error.strerror or error})",
@@ -172,9 +166,6 @@ def write_whole(path: Path, data: bytes) -> None:
             expected="a cache directory that can be written, with room",
             fix="free or make that directory, or set XDG_CACHE_HOME to another",
         ) from None
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
 
 
 def _read(path: Path) -> bytes:

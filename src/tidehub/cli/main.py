@@ -27,7 +27,7 @@ class _Commands(LazyGroup):
         "explain-login": "tidehub.cli.explain_login:explain_login",
         "schema": "tidehub.cli.schema:schema",
         "up": "tidehub.cli.up:up",
-        "reload": "tidehub.cli.reload:reload",
+        "reload": "tidehub.cli.up:reload",
         "status": "tidehub.cli.status:status",
         "logs": "tidehub.cli.logs:logs",
         "down": "tidehub.cli.down:down",

@@ -18,6 +18,17 @@ SiteOption = Annotated[
     Path | None,
     typer.Option("--site", metavar="FILE", help="The site file, for a cluster.  [default: tidehub.yaml]"),
 ]
+MachineSite = Annotated[
+    Path | None,
+    typer.Option("--site", metavar="FILE", help="The site file. Without one: a small site for trying out."),
+]
+DemoLogin = Annotated[
+    bool,
+    typer.Option("--demo-login", help="Log in with demo accounts instead of the site's identity provider."),
+]
+Fit = Annotated[
+    bool, typer.Option("--fit", help="Shrink the site's sizes in proportion to what this machine has.")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(

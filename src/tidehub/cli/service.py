@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tidehub.cli.console import make_say, print_lines
 from tidehub.cli.lazy import SETTINGS
-from tidehub.cli.options import Settings, State
+from tidehub.cli.options import DemoLogin, Fit, MachineSite, Settings, State
 from tidehub.cli.site_options import load_site_or_builtin, settings_of
 
 if TYPE_CHECKING:
@@ -29,25 +28,13 @@ OfUser = Annotated[
 
 @app.command()
 def install(
-    site: Annotated[
-        Path | None,
-        typer.Option(
-            "--site", metavar="FILE", help="The site file. Without one: a small site for trying out."
-        ),
-    ] = None,
+    site: MachineSite = None,
     state: State = None,
     port: Annotated[
         int | None, typer.Option("--port", metavar="N", min=1, max=65535, help="Listen on this port.")
     ] = None,
-    demo_login: Annotated[
-        bool,
-        typer.Option(
-            "--demo-login", help="Log in with demo accounts instead of the site's identity provider."
-        ),
-    ] = False,
-    fit: Annotated[
-        bool, typer.Option("--fit", help="Shrink the site's sizes in proportion to what this machine has.")
-    ] = False,
+    demo_login: DemoLogin = False,
+    fit: Fit = False,
     settings: Settings = None,
     user: OfUser = False,
     enable: Annotated[
@@ -59,9 +46,9 @@ def install(
     ] = None,
 ) -> None:
     """Write the unit, show it, and have it started now and at every boot."""
+    from tidehub.local.machine import refuse_unsupported
     from tidehub.local.service.installing import Service
     from tidehub.local.supervisor.status import is_running, platform_status
-    from tidehub.local.unsupported import refuse_unsupported
 
     service = Service.of(state, of_user=user)
     # A wrong site is said here, not in the journal.

@@ -1,4 +1,4 @@
-"""`tidehub up`: the platform on this machine."""
+"""`tidehub up` and `tidehub reload`: the platform on this machine."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tidehub.cli.console import ConsoleSay, make_say, print_lines
-from tidehub.cli.options import Settings, State
+from tidehub.cli.options import AsJson, DemoLogin, Fit, MachineSite, Settings, State
 from tidehub.cli.site_options import load_site_or_builtin, settings_of
 from tidehub.errors import TidehubError
 
@@ -25,29 +24,17 @@ if TYPE_CHECKING:
 
 
 def up(
-    site: Annotated[
-        Path | None,
-        typer.Option(
-            "--site", metavar="FILE", help="The site file. Without one: a small site for trying out."
-        ),
-    ] = None,
+    site: MachineSite = None,
     state: State = None,
     port: Annotated[
         int | None,
         typer.Option("--port", metavar="N", min=0, max=65535, help="Listen on this port (0: any)."),
     ] = None,
-    demo_login: Annotated[
-        bool,
-        typer.Option(
-            "--demo-login", help="Log in with demo accounts instead of the site's identity provider."
-        ),
-    ] = False,
+    demo_login: DemoLogin = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="Return when all is ready; the platform goes on.")
     ] = False,
-    fit: Annotated[
-        bool, typer.Option("--fit", help="Shrink the site's sizes in proportion to what this machine has.")
-    ] = False,
+    fit: Fit = False,
     settings: Settings = None,
     accept_missing: Annotated[
         list[str] | None,
@@ -74,10 +61,10 @@ def up(
     Where it runs already, it is changed to what the site and the options now say; options that are not given stay as
     they are. Nobody's server or cluster ends by that.
     """
+    from tidehub.local.machine import refuse_unsupported
     from tidehub.local.missing import refuse_missing
     from tidehub.local.places import Places
     from tidehub.local.supervisor.platform import UpOptions
-    from tidehub.local.unsupported import refuse_unsupported
 
     changed = settings_of(settings)
     options = UpOptions(
@@ -108,7 +95,7 @@ def up(
             from tidehub.local.applying import Running
 
             if (running := Running.on(places)) is not None:
-                change(running, options, as_json=as_json)
+                _change(running, options, as_json=as_json)
                 return
         places.ensure()
         enter_scope(places.platform_id)
@@ -131,6 +118,27 @@ def up(
         raise typer.Exit(code)
 
 
+def reload(state: State = None, as_json: AsJson = False) -> None:
+    """Apply the changed site file to the running platform; nobody's server or cluster ends by that.
+
+    What needs a restart of theirs is said, by name. The same as `tidehub up` without other options, but only where a
+    platform runs.
+    """
+    from tidehub.local.applying import Running
+    from tidehub.local.places import Places
+    from tidehub.local.supervisor.platform import UpOptions
+
+    places = Places.of(state)
+    running = Running.on(places)
+    if running is None:
+        raise TidehubError(
+            f"no platform runs in {places.state}",
+            expected="a running platform, whose site file has changed",
+            fix=f"start it with `tidehub up --state {places.state}` and its options",
+        )
+    _change(running, UpOptions(), as_json=as_json)
+
+
 @contextlib.contextmanager
 def _going_back(places: Places) -> Iterator[None]:
     """What took the place of a running platform, and cannot start, gives it back to what served before."""
@@ -146,7 +154,7 @@ def _going_back(places: Places) -> Iterator[None]:
         former.become()
 
 
-def change(running: Running, options: UpOptions, *, as_json: bool) -> None:
+def _change(running: Running, options: UpOptions, *, as_json: bool) -> None:
     """Change a platform that runs, and say what was changed."""
     say = make_say()
     try:

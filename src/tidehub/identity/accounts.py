@@ -17,7 +17,7 @@ from typing import Self
 from tidehub.errors import TidehubError, UsageError
 from tidehub.identity.database import Database
 from tidehub.identity.passwords import hash_password
-from tidehub.identity.private_files import write_private
+from tidehub.system.files import write_private
 
 _log = logging.getLogger(__name__)
 _USERNAME = re.compile(r"[a-z][a-z0-9._-]{0,62}[a-z0-9]|[a-z]")
@@ -72,14 +72,12 @@ class AccountStore:
         A copy stays beside the database (0600). Trial accounts are made again with the password they had.
         """
         connection = self.database.connection
-        # A name that is not UTF-8 must not end the look at all other rows.
-        connection.text_factory = lambda raw: raw.decode("utf-8", "backslashreplace")
         with self.database.transaction():
             rows = connection.execute("SELECT rowid, * FROM accounts").fetchall()
             damaged = [row for row in rows if not _readable(row)]
             if damaged:
                 kept = self.state_dir / f"set-aside-{int(time.time())}-{secrets.token_hex(8)}.json"
-                write_private(kept, json.dumps([dict(row) for row in damaged], indent=1) + "\n")
+                write_private(kept, json.dumps([dict(row) for row in damaged], indent=1, default=repr) + "\n")
                 for row in damaged:
                     connection.execute("DELETE FROM accounts WHERE rowid = ?", (row["rowid"],))
                     _log.warning(

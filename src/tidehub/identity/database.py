@@ -1,20 +1,22 @@
-"""The provider's state in sqlite: what users, browsers and clients hold survives `kill -9`."""
+"""The provider's state in sqlite: what users, browsers and clients hold survives `kill -9` and a power cut."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sqlite3
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tidehub.errors import Place, TidehubError
 from tidehub.identity.private_files import make_private_directory
+from tidehub.system import sqlite
 
 FILE_NAME = "identity.sqlite"
-SCHEMA_VERSION = 1
+_WHAT = "the identity provider's database"
+_RESTORE = (
+    "restore it from a backup. Without one: move it away and start again; then users sign in again, and the accounts "
+    "for trying out get new passwords"
+)
 
 _SCHEMA = """
 CREATE TABLE accounts (
@@ -53,6 +55,11 @@ CREATE TABLE failures (
 """
 
 
+def check(state_dir: Path) -> None:
+    """Raise `tidehub.system.sqlite.Damaged` when the database below `state_dir` is; a missing one is not."""
+    sqlite.File(state_dir / FILE_NAME, _WHAT, _RESTORE).check()
+
+
 class Database:
     """One sqlite connection. Several processes may hold one each: `up` writes accounts meanwhile."""
 
@@ -60,51 +67,12 @@ class Database:
         """Open or make the database below `state_dir` (0700). Raises `TidehubError` for a damaged one."""
         make_private_directory(state_dir)
         self.state_dir = state_dir
-        path = state_dir / FILE_NAME
-        try:
-            if not path.exists():
-                # sqlite would make it by the umask; its journal files take their mode from this file.
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-                os.fchmod(descriptor, 0o600)
-                os.close(descriptor)
-            self.connection = sqlite3.connect(path, isolation_level=None, timeout=10)
-            self._prepare()
-        except (OSError, sqlite3.Error) as error:
-            raise TidehubError(
-                f"The identity provider's database cannot be used: {error}.",
-                where=Place(str(path)),
-                fix="restore it from a backup, or move it away: accounts are made anew, users sign in again",
-            ) from None
+        self._file = sqlite.Database(state_dir / FILE_NAME, _WHAT, _RESTORE, steps=(_SCHEMA,))
+        self.connection = self._file.connect()
 
-    def _prepare(self) -> None:
-        execute = self.connection.execute
-        self.connection.row_factory = sqlite3.Row
-        execute("PRAGMA journal_mode = WAL")
-        # A killed process loses nothing in this mode; after a power cut the last moments may be missing.
-        execute("PRAGMA synchronous = NORMAL")
-        execute("PRAGMA foreign_keys = ON")
-        execute("PRAGMA secure_delete = ON")
-        with self.transaction():
-            version = execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, SCHEMA_VERSION):
-                raise sqlite3.DatabaseError(
-                    f"it has schema {version}, and this tidehub knows schema {SCHEMA_VERSION}"
-                )
-            if version == 0:
-                for statement in _SCHEMA.split(";"):
-                    execute(statement)
-                execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, and alone: writers of other processes wait (10 s at most)."""
-        self.connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield self.connection
-        except BaseException:
-            self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("COMMIT")
+    def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        """All or nothing, and alone: writers of other processes wait."""
+        return self._file.within(self.connection)
 
     def close(self) -> None:
         """Close the connection; a second call does nothing."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from tidehub.errors import Place, TidehubError
 from tidehub.identity.accounts import Account, AccountStore
 from tidehub.identity.passwords import generate_password, hash_password
-from tidehub.identity.private_files import read_private, write_private
+from tidehub.identity.private_files import read_private
+from tidehub.system.files import write_private
 
 FILE_NAME = "demo-accounts.json"
 DEFAULT_GROUP = "urn:mace:egi.eu:group:vo.example.eu:role=member#aai.egi.eu"

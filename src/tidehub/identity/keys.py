@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from jwt.algorithms import RSAAlgorithm
 
 from tidehub.errors import Place, TidehubError
-from tidehub.identity.private_files import read_private, write_private
+from tidehub.identity.private_files import read_private
+from tidehub.system.files import write_private
 
 FILE_NAME = "signing-keys.json"
 ALGORITHM = "RS256"

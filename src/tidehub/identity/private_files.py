@@ -1,13 +1,12 @@
-"""Files that only their owner reads: written whole or not at all, and refused when others could read them."""
+"""Files that only their owner reads: refused when others could read them. `system.files` writes them."""
 
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from pathlib import Path
 
-from tidehub.errors import Place, TidehubError, UsageError
+from tidehub.errors import Place, UsageError
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -31,32 +30,6 @@ def make_private_directory(path: Path) -> None:
             expected="mode 0700",
             fix=f"chmod 700 {path}",
         )
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replace `path` in one step by a file of mode 0600 that belongs to this process's user.
-
-    Raises `TidehubError` when the file cannot be written; the old content is then untouched.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                os.fchmod(file.fileno(), 0o600)
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise TidehubError(
-            f"A private file cannot be written: {error.strerror}.",
-            where=Place(str(path)),
-            fix="free some disk space, or change the owner of the directory",
-        ) from None
 
 
 def read_private(path: Path, what: str) -> str:

@@ -23,10 +23,11 @@ from tidehub.identity.grants import Grants
 from tidehub.identity.keys import ALGORITHM, SigningKey
 from tidehub.identity.pages import Pages
 from tidehub.identity.passwords import hash_password, verify_password
-from tidehub.identity.private_files import read_private, write_private
+from tidehub.identity.private_files import read_private
 from tidehub.identity.protocol import Parameters, Server, with_parameters
 from tidehub.identity.sessions import Session, Sessions
 from tidehub.identity.throttle import Throttle
+from tidehub.system.files import write_private
 
 _FORM_SECRET = "form-secret"
 HASHING_NICE = 10

@@ -15,7 +15,7 @@ from tidehub.importing.hub_code import import_joints
 from tidehub.importing.login import import_hub_secrets, import_login
 from tidehub.importing.notebooks import import_database, import_notebooks
 from tidehub.importing.passing import overrides_of
-from tidehub.importing.values_yaml import Document, read_values
+from tidehub.importing.values_yaml import Document
 from tidehub.site.model.overrides import CHARTS
 from tidehub.site.problems import KeyPath, Problem
 
@@ -40,17 +40,10 @@ class Imported:
     remarks: tuple[Problem, ...]
 
 
-def import_texts(
-    texts: list[tuple[str, str]], *, namespace: str | None = None, name: str | None = None
-) -> Imported:
-    """Import values: (file name, text) pairs in the order of `helm -f`. Raises `ValuesError`."""
-    return import_documents([read_values(text, file) for file, text in texts], namespace=namespace, name=name)
-
-
 def import_documents(
     documents: list[Document], *, namespace: str | None = None, name: str | None = None
 ) -> Imported:
-    """As `import_texts`, from documents that were read."""
+    """Import values, documents in the order of `helm -f`. Raises `ValuesError`."""
     found = recognise(documents)
     draft = Draft()
     _sections(draft)

@@ -10,7 +10,7 @@ from tidehub.importing.fates import ChartValues, Fate, Kind
 from tidehub.secrets.declared import BY_NAME
 from tidehub.secrets.placeholders import is_placeholder
 from tidehub.site.problems import KeyPath
-from tidehub.site.units import format_cores, format_size
+from tidehub.site.units import format_size
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,6 @@ def size(amount: int) -> str:
 def cores(amount: float) -> int | float:
     """Cores as a site file has them."""
     return int(amount) if amount == int(amount) else amount
-
-
-def cores_words(amount: float) -> str:
-    """Cores as text."""
-    return format_cores(amount)
 
 
 def is_line(value: Any) -> bool:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets as randomness
+import stat
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ from tidehub.secrets.secret import Secret
 from tidehub.secrets.store import beside
 from tidehub.site.problems import Problem
 from tidehub.site.reading.files import TextFile, Unreadable, read_text
+from tidehub.system import files
 
 LARGEST = 5 * 2**20
 """Bytes of one values file."""
@@ -117,16 +117,8 @@ def _bring_back(secrets_file: Path, before: private_file.Content | None) -> None
 
 def _replace(path: Path, text: str) -> None:
     target = path.resolve() if path.is_symlink() else path
-    temporary = target.with_name(f".{target.name}.{randomness.token_hex(4)}.part")
     try:
-        try:
-            with temporary.open("x", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o644
+        files.replace(target, text, mode=mode)
     except OSError as error:
         raise TidehubError(f"cannot write {path}: {error.strerror}; nothing was half-written") from None

@@ -14,6 +14,10 @@ Object = dict[str, Any]
 
 HOOK = "helm.sh/hook"
 """Annotation of what Helm runs around an installation and does not count among a release's objects."""
+USERNAME = "hub.jupyter.org/username"
+"""Annotation of users' pods and PVCs (KubeSpawner, `common_annotations`)."""
+SERVER, HOME = "singleuser-server", "singleuser-storage"
+"""Labels `component` of users' pods and PVCs (KubeSpawner)."""
 CLUSTER_KINDS = frozenset(
     {
         "APIService", "ClusterIssuer", "ClusterRole", "ClusterRoleBinding", "CSIDriver", "CustomResourceDefinition",

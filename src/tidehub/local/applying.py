@@ -16,6 +16,7 @@ from typing import Any
 
 from tidehub.errors import TidehubError
 from tidehub.local.changes import Plan, Served, plan
+from tidehub.local.machine import refuse_unsupported
 from tidehub.local.places import Places
 from tidehub.local.platform import served
 from tidehub.local.preparation import bring_software, fitted, front_door_of, site_of
@@ -25,7 +26,6 @@ from tidehub.local.supervisor.detach import DAEMON
 from tidehub.local.supervisor.platform import Say, UpOptions
 from tidehub.local.supervisor.state import Answer, ask_supervisor, holder
 from tidehub.local.supervisor.status import platform_status
-from tidehub.local.unsupported import refuse_unsupported
 from tidehub.site.model import Site
 from tidehub.system.processes import start_ticks
 

@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-from tidehub.capacity.ledger import Ledger
+from tidehub.capacity.ledger import Ledger, ledger_file
 from tidehub.capacity.queue import Capacity
 from tidehub.errors import TidehubError, UsageError
 from tidehub.local.isolation import Isolation
+from tidehub.local.isolation.users import Users
 from tidehub.local.places import Places
 from tidehub.local.set_aside import set_aside, set_file_aside
-from tidehub.system.files import os_fault
+from tidehub.system import sqlite
 
 CONNECT_SECONDS = 10
 """How long a PostgreSQL server may take to answer."""
 
-_AWAY = "Without one: move it away and start again; then"
-
 
 def check_databases(places: Places) -> None:
     """Raise `TidehubError` when one of the sqlite files in the state is damaged. A missing one is made by its part."""
-    for path, without in _remedies(places).items():
-        _check_sqlite(path, without)
-
-
-def _remedies(places: Places) -> dict[Path, str]:
-    """What to do about each file when there is no backup."""
-    away = _AWAY
-    return {
-        places.hub_database: f"{away} users log in anew, and shares and tokens of the hub are lost; files stay",
-        places.users: "Without one nobody knows which uid owns which home: make the table anew only together "
-        f"with new homes (move {places.homes} away too)",
-        places.gateway_database: f"{away} running clusters are lost",
-    }
-
-
-def check_identity_database(path: Path) -> None:
-    """The same for the identity provider's, which only the owner of its directory may open."""
-    _check_sqlite(path, f"{_AWAY} the accounts for trying out get new passwords")
+    Users(places.users, homes=places.homes).database.check()
+    for path, what, lost in (
+        (
+            places.hub_database,
+            "hub",
+            "users log in anew, and shares and tokens of the hub are lost; files stay",
+        ),
+        (places.gateway_database, "gateway", "running clusters are lost"),
+    ):
+        restore = f"restore it from a backup. Without one: move it away and start again; then {lost}"
+        sqlite.File(path, f"the {what}'s database", restore).check()
 
 
 def open_ledger(places: Places, capacity: Capacity, warn: Callable[[str], None]) -> Ledger:
@@ -52,8 +42,8 @@ def open_ledger(places: Places, capacity: Capacity, warn: Callable[[str], None])
     Raises `TidehubError` when it cannot be written.
     """
     try:
-        _check_sqlite(places.ledger, "")
-    except Damaged as error:
+        ledger_file(places.ledger).check()
+    except sqlite.Damaged as error:
         kept = set_file_aside(places.private, places.ledger)
         warn(f"{error.what}. It is made anew from what runs; the damaged file is {kept}")
     return Ledger(places.ledger, capacity, on_damage=ledger_damage(places, warn))
@@ -79,36 +69,6 @@ def _keep(
         warn(f"{len(rows)} damaged entries of {what} were removed. A copy is in {kept}")
 
     return keep
-
-
-def _check_sqlite(path: Path, without: str) -> None:
-    try:
-        if path.stat().st_size == 0:
-            # An empty file is an empty database to sqlite: everything would be gone without a word.
-            raise _damaged(path, "empty", without)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise os_fault(error, path, "read") from error
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)) as database:
-            found = [str(row[0]) for row in database.execute("PRAGMA quick_check(1)")]
-    except sqlite3.DatabaseError as error:
-        raise _damaged(path, str(error), without) from error
-    if found != ["ok"]:
-        raise _damaged(path, "; ".join(found).replace("\n", " "), without)
-
-
-class Damaged(TidehubError):
-    """A database that sqlite cannot read as a whole."""
-
-
-def _damaged(path: Path, why: str, without: str) -> Damaged:
-    return Damaged(
-        f"{path} is damaged: {why}",
-        expected="the database that tidehub made here",
-        fix=f"restore it from a backup. {without}",
-    )
 
 
 def hub_database_url(url: str) -> str:

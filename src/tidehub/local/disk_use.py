@@ -34,10 +34,10 @@ class Question:
     trees: tuple[Path, ...]
 
 
-async def measure(questions: Iterable[Question], *, shield: int) -> AsyncGenerator[tuple[str, DiskUse]]:
+async def measure(questions: Iterable[Question]) -> AsyncGenerator[tuple[str, DiskUse]]:
     """Users and what their files take, one after the other, as the background process finds out.
 
-    It takes up to a minute a user. `shield`: a uid of ours, see `system/measurer.py`. Closing the iterator ends it.
+    It takes up to a minute a user. Closing the iterator ends it.
     """
     asked = list(questions)
     if not asked:
@@ -47,7 +47,6 @@ async def measure(questions: Iterable[Question], *, shield: int) -> AsyncGenerat
         "-I",
         "-S",
         str(_PROGRAM),
-        str(shield),
         env=interpreter_environment(),
         cwd="/",
         stdin=asyncio.subprocess.PIPE,

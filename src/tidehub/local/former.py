@@ -16,22 +16,10 @@ from tidehub.errors import TidehubError
 from tidehub.local.places import Places
 from tidehub.local.platform import assemble
 from tidehub.local.supervisor.changing import read_former
-from tidehub.local.supervisor.platform import Platform, Say, UpOptions
+from tidehub.local.supervisor.platform import Platform, Say, Silent, UpOptions
 from tidehub.local.supervisor.session import run
 from tidehub.site.model import Site
 from tidehub.system.notify import READY, STOPPING, notify, status
-
-
-class _Silent:
-    """What is said goes to the supervisor's log all the same; there may be no terminal any more."""
-
-    def step(self, text: str) -> None: ...
-
-    def done(self, text: str) -> None: ...
-
-    def note(self, text: str) -> None: ...
-
-    def warn(self, text: str) -> None: ...
 
 
 def serve(places: Places) -> int:
@@ -45,7 +33,8 @@ def serve(places: Places) -> int:
     def ready(platform: Platform) -> None:
         notify(READY, status(f"serves {platform.address}, as before"))
 
-    return run(places, work, _Silent(), ready)
+    # There may be no terminal any more; what is said goes to the supervisor's log all the same.
+    return run(places, work, Silent(), ready)
 
 
 def main() -> None:

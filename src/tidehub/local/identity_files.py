@@ -138,12 +138,11 @@ def _strange(places: Places) -> TidehubError:
 
 def _make(question: Mapping[str, Any]) -> dict[str, str]:
     from tidehub.identity.accounts import AccountStore
-    from tidehub.identity.database import FILE_NAME
+    from tidehub.identity.database import check
     from tidehub.identity.demo_accounts import ensure_demo_accounts
-    from tidehub.local.databases import check_identity_database
 
     directory = Path(question["directory"])
-    check_identity_database(directory / FILE_NAME)
+    check(directory)
     with AccountStore.open(directory) as store:
         return ensure_demo_accounts(
             store,
@@ -160,12 +159,16 @@ def _show(question: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _save(question: Mapping[str, Any]) -> dict[str, Any]:
-    from tidehub.backup.databases import WRITTEN_BESIDE, is_sqlite, sqlite_copy
+    from tidehub.system import sqlite
 
     kept = {}
     for path in sorted(Path(question["directory"]).iterdir()):
         found = path.lstat()
-        if not stat.S_ISREG(found.st_mode) or path.name.endswith(WRITTEN_BESIDE) or path.name.startswith("."):
+        if (
+            not stat.S_ISREG(found.st_mode)
+            or path.name.endswith(sqlite.WRITTEN_BESIDE)
+            or path.name.startswith(".")
+        ):
             continue
         if path.name == "identity.json":  # an older version's configuration, made again at every start
             continue
@@ -175,7 +178,7 @@ def _save(question: Mapping[str, Any]) -> dict[str, Any]:
                 expected=f"less than {LARGEST_FILE // 2**20} MiB of accounts and keys",
                 fix="move it away, then take the backup again",
             )
-        content = sqlite_copy(path) if is_sqlite(path) else path.read_bytes()
+        content = sqlite.kept(path)
         kept[path.name] = {"content": base64.b64encode(content).decode(), "mode": stat.S_IMODE(found.st_mode)}
     return kept
 

@@ -1,4 +1,4 @@
-"""What this machine has: memory and cores that this process may really use.
+"""What this machine has, memory and cores that this process may really use; and what no single machine can do.
 
 A container or a systemd unit may have less than the machine, and the limit may stand at any control group above ours
 (`docker run --memory`, `MemoryMax=` of a slice), so all of them are looked at, of both versions.
@@ -10,10 +10,23 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from tidehub.errors import UsageError
 from tidehub.local.isolation.cgroup_bases import Machine, hierarchies
+from tidehub.site.model import Site
 
 _NO_LIMIT = 2**60
 """cgroup v1 writes a huge number where v2 writes "max"."""
+
+
+def refuse_unsupported(site: Site) -> None:
+    """Raises `UsageError` when the site asks for something that only a Kubernetes cluster has."""
+    if site.dask.engine == "operator":
+        raise UsageError(
+            "the site's Dask clusters are made by the Dask operator (dask.engine: operator), "
+            "which runs on Kubernetes only",
+            expected="dask.engine: gateway, or none, on one machine",
+            fix="try the site out here with: --set dask.engine=gateway",
+        )
 
 
 def machine_memory(proc: Path = Path("/proc"), machine: Machine | None = None) -> int:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from tidehub.errors import TidehubError, UsageError
+from tidehub.local.isolation.users import Users
 from tidehub.local.places import Places
 
 NAMES = ("platform-id", "secrets.json", "people.sqlite", "hub.sqlite", "homes")
@@ -92,9 +90,9 @@ def _users(places: Places) -> int:
     if not places.users.exists():
         return 0
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(places.users))}?mode=ro", uri=True)) as table:
+        with Users(places.users, homes=places.homes).database.reading() as table:
             return int(table.execute("SELECT count(*) FROM people WHERE removed = 0").fetchone()[0])
-    except sqlite3.Error:
+    except TidehubError:
         return 0
 
 

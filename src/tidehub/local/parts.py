@@ -13,7 +13,7 @@ from tidehub.local.addresses import FRONT, Front
 from tidehub.local.databases import database_environment
 from tidehub.local.front.proxy import FrontDoor, front_door
 from tidehub.local.front.routes import both, restore_routes, routes_check
-from tidehub.local.logs.alive import goes_round
+from tidehub.local.logs.pipes import goes_round
 from tidehub.local.places import Places
 from tidehub.local.secrets import PlatformSecrets
 from tidehub.local.supervisor.listeners import Listeners

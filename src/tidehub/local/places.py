@@ -164,10 +164,6 @@ class Places:
     def proxy_api_socket(self) -> Path:
         return self.proxy_run / "api.sock"
 
-    def part_log(self, part: str) -> Path:
-        """The log of one part of the platform."""
-        return self.logs / f"{part}.log"
-
     def ensure(self, *, other_users: bool | None = None) -> Self:
         """Make every directory with its mode, and the platform's id. Raises `TidehubError`.
 

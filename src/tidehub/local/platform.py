@@ -37,7 +37,7 @@ from tidehub.local.identity_part import DemoLogin, prepare_identity
 from tidehub.local.isolation import Isolation, choose_isolation
 from tidehub.local.isolation.systemd import ensure_users_scope, move_to_users_scope
 from tidehub.local.isolation.users import proxy_uid, services_uid
-from tidehub.local.machine import machine_cores, machine_memory
+from tidehub.local.machine import machine_cores, machine_memory, refuse_unsupported
 from tidehub.local.places import Places
 from tidehub.local.preparation import Brought, bring_software, fitted, front_door_of, site_of, with_demo
 from tidehub.local.secrets import load_secrets
@@ -47,7 +47,6 @@ from tidehub.local.software.layout import default_root
 from tidehub.local.software.own import check_startable, source_digest
 from tidehub.local.supervisor.listeners import Listeners
 from tidehub.local.supervisor.platform import Platform, Prepare, Say, UpOptions
-from tidehub.local.unsupported import refuse_unsupported
 from tidehub.local.users_on_machine import end_betrayed, end_everybody, observe
 from tidehub.login.endpoints import find_endpoints
 from tidehub.login.entitled import largest_servers

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tidehub.system.files import PRIVATE_DIRECTORY, make_directory, write_private
+from tidehub.system.sqlite import WRITTEN_BESIDE
 
 NAME = "set-aside"
 """The directory below `private`."""
@@ -30,7 +31,7 @@ def set_aside(private: Path, source: str, records: Iterable[Mapping[str, Any]]) 
 def set_file_aside(private: Path, path: Path) -> Path:
     """Move a whole database file (with what sqlite keeps beside it) there, and give its new path."""
     target = _new_path(private, path.name)
-    for suffix in ("-wal", "-shm", "-journal", ""):
+    for suffix in (*WRITTEN_BESIDE, ""):
         beside = path.with_name(path.name + suffix)
         if beside.exists():
             beside.replace(target.with_name(target.name + suffix))
@@ -43,7 +44,7 @@ def files_set_aside(private: Path) -> list[Path]:
         found = sorted((private / NAME).iterdir())
     except OSError:
         return []
-    return [path for path in found if not path.name.endswith(("-wal", "-shm", "-journal"))]
+    return [path for path in found if not path.name.endswith(WRITTEN_BESIDE)]
 
 
 def _new_path(private: Path, name: str) -> Path:

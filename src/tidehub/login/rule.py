@@ -76,12 +76,6 @@ class Entitlement(NamedTuple):
         name = ":".join(self.path)
         return f"{name} (role {self.role})" if self.role is not None else name
 
-    def satisfies(self, required: Entitlement) -> bool:
-        """Whether holding this meets `required`, written without `*`."""
-        return Requirement(required.namespace, required.path, required.role is None, required.role).met_by(
-            self
-        )
-
     def __str__(self) -> str:
         return self.canonical
 

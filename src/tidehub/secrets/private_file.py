@@ -6,13 +6,13 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tidehub.errors import Place, TidehubError, UsageError
+from tidehub.system import files
 
 LARGEST = 256 * 2**10
 """Bytes. A secrets file has a few hundred; anything larger is another file given by mistake."""
@@ -109,26 +109,13 @@ def replace(
     file behind that its user cannot read.
     """
     target = path.resolve() if path.is_symlink() else path
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        handle = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                if os.geteuid() == 0:
-                    above = target.parent.stat()
-                    owner = (above.st_uid if uid is None else uid, above.st_gid if gid is None else gid)
-                    os.fchown(stream.fileno(), *owner)
-                os.fchmod(stream.fileno(), mode)
-                stream.write(content.encode() if isinstance(content, str) else content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+        if os.geteuid() == 0:
+            above = target.parent.stat()
+            uid, gid = above.st_uid if uid is None else uid, above.st_gid if gid is None else gid
+        else:
+            uid = gid = None
+        files.replace(target, content, mode=mode, uid=uid, gid=gid)
     except OSError as error:
         raise _fault(error, target, "write") from None
 

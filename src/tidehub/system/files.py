@@ -21,20 +21,27 @@ _SQLITE_FULL = 13
 _MODE_BITS = 0o7777
 
 
+_REMEDIES = {
+    errno.EACCES: "give this user access to it, or choose another directory with --state",
+    errno.EPERM: "give this user access to it, or choose another directory with --state",
+    errno.EROFS: "the file system is read-only: remount it, or choose another directory with --state",
+    errno.ENOSPC: "the disk is full: make room, then start again; nothing was half-written",
+    errno.EDQUOT: "your disk quota is used up: make room, then start again; nothing was half-written",
+    errno.ENOTDIR: "one part of this path is a file: move it, or choose another directory with --state",
+    errno.ENAMETOOLONG: "choose a shorter directory with --state",
+    errno.EIO: "the disk reports an error: look at the kernel's log",
+}
+
+
+def remedy(number: int | None) -> str | None:
+    """What to do about this errno(3) on a file of ours."""
+    return _REMEDIES.get(number or 0)
+
+
 def os_fault(error: OSError, path: Path, doing: str) -> TidehubError:
     """Say in words why `doing` (``"write"``, ``"make"``, ``"read"``) failed on `path`, with the remedy."""
-    remedies = {
-        errno.EACCES: "give this user access to it, or choose another directory with --state",
-        errno.EPERM: "give this user access to it, or choose another directory with --state",
-        errno.EROFS: "the file system is read-only: remount it, or choose another directory with --state",
-        errno.ENOSPC: "the disk is full: make room, then start again; nothing was half-written",
-        errno.EDQUOT: "your disk quota is used up: make room, then start again; nothing was half-written",
-        errno.ENOTDIR: "one part of this path is a file: move it, or choose another directory with --state",
-        errno.ENAMETOOLONG: "choose a shorter directory with --state",
-        errno.EIO: "the disk reports an error: look at the kernel's log",
-    }
     reason = os.strerror(error.errno) if error.errno else str(error)
-    return TidehubError(f"cannot {doing} {path}: {reason}", fix=remedies.get(error.errno or 0))
+    return TidehubError(f"cannot {doing} {path}: {reason}", fix=remedy(error.errno))
 
 
 def is_full_disk(error: BaseException | None) -> bool:
@@ -127,25 +134,31 @@ def write_private(
 
     `uid` and `gid` hand the file to another user (root only).
     """
-    data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, PRIVATE_FILE)
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                if uid is not None or gid is not None:
-                    os.fchown(stream.fileno(), -1 if uid is None else uid, -1 if gid is None else gid)
-                os.fchmod(stream.fileno(), mode & _MODE_BITS)
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+        replace(path, content, mode=mode, uid=uid, gid=gid)
     except OSError as error:
         raise os_fault(error, path, "write") from error
+
+
+def replace(
+    path: Path, content: str | bytes, *, mode: int, uid: int | None = None, gid: int | None = None
+) -> None:
+    """`write_private` for who has words of their own for the `OSError`."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, PRIVATE_FILE)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            if uid is not None or gid is not None:
+                os.fchown(stream.fileno(), -1 if uid is None else uid, -1 if gid is None else gid)
+            os.fchmod(stream.fileno(), mode & _MODE_BITS)
+            stream.write(content.encode() if isinstance(content, str) else content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def read_private(path: Path) -> str | None:

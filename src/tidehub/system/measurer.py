@@ -1,13 +1,10 @@
-"""Says how much of the disk users' directories take: `python -I -S measurer.py SHIELD`, with questions as JSON on
+"""Says how much of the disk users' directories take: `python -I -S measurer.py`, with questions as JSON on
 standard input (`[{"uid": 70000, "trees": ["/...", ...]}, ...]`) and one line of JSON for each on standard output.
 
 What lies there was made by users, as in `sweeper.py`, and the same holds here: two open directories however deep a tree
 is, a bounded time and bounded memory for each user, nothing followed, nothing reached by a path, and as root a tree
-is only entered by a process that has become its owner. Nothing is changed: a directory that its owner has closed to
-themselves stays closed, and the answer says that it is not the whole (`complete`).
-
-Such a process has the rights of the user, and only its effective uid is theirs: the real and the saved one are SHIELD,
-a uid of the platform. So the user's own processes can neither stop nor kill nor trace it (kill(2), ptrace(2)).
+is only entered by a process that has become its owner (`as_user.py`). Nothing is changed: a directory that its owner
+has closed to themselves stays closed, and the answer says that it is not the whole (`complete`).
 """
 
 from __future__ import annotations
@@ -15,17 +12,14 @@ from __future__ import annotations
 import json
 import os
 import resource
-import select
-import signal
 import sys
 import time
-from collections.abc import Callable
 
 if __name__ == "__main__":
     # As a program: the package that this file belongs to is found, and nothing else is added to the search.
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # noqa: PTH100, PTH120
 
-from tidehub.system.sweeper import step_back
+from tidehub.system.as_user import run_as, step_back
 
 SECONDS = 60.0
 """Of work on all trees of one user. What was counted until then is the answer."""
@@ -165,74 +159,44 @@ def _identity(descriptor: int) -> Identity:
     return found.st_dev, found.st_ino
 
 
-def count(trees: list[str], uid: int, shield: int) -> Count:
-    """Count the trees, whose parents are ours, in a process that has become `uid` where that is another one."""
-    result = Count(time.monotonic() + SECONDS)
-    tops = []
+def _answer(question: dict[str, object]) -> dict[str, object]:
+    """Count the trees, whose parents are ours, in a process that has become their owner."""
+    uid, trees = question["uid"], question["trees"]
+    assert isinstance(uid, int) and isinstance(trees, list)
+    tops, strange = [], False
     for tree in trees:
         try:
-            seen = os.open(tree, _LOOK)
+            seen = os.open(str(tree), _LOOK)
         except FileNotFoundError:
             continue
         if os.fstat(seen).st_uid == uid:
             tops.append(seen)
         else:
-            result.complete = False
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    if uid != os.geteuid():
-        os.setgroups([])
-        os.setresgid(shield, uid, shield)
-        os.setresuid(shield, uid, shield)
-    if os.geteuid() != uid or (uid != shield and 0 in os.getresuid()):
-        result.complete = False
-        return result
-    for top in tops:
-        result.tree(top)
-    return result
+            os.close(seen)
+            strange = True
 
+    def count() -> bytes:
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+        result = Count(time.monotonic() + SECONDS)
+        for top in tops:
+            result.tree(top)
+        found = {"bytes": result.bytes, "files": result.files, "complete": result.complete and not strange}
+        return json.dumps(found).encode()
 
-def _answer(question: dict[str, object], shield: int) -> dict[str, object]:
-    uid, trees = question["uid"], question["trees"]
-    assert isinstance(uid, int) and isinstance(trees, list)
-
-    def work() -> bytes:
-        found = count([str(tree) for tree in trees], uid, shield)
-        return json.dumps({"bytes": found.bytes, "files": found.files, "complete": found.complete}).encode()
-
-    said = _in_child(work)
+    try:
+        said = run_as(uid, count, SECONDS + PATIENCE, keep=tops)
+    finally:
+        for top in tops:
+            os.close(top)
     nothing: dict[str, object] = {"bytes": 0, "files": 0, "complete": False}
     return {"uid": uid, **(json.loads(said) if said else nothing)}
-
-
-def _in_child(work: Callable[[], bytes]) -> bytes:
-    """What `work` returns in a process of its own; nothing if that fails or takes too long."""
-    listening, saying = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(listening)
-            os.write(saying, work())
-        finally:
-            os._exit(0)
-    os.close(saying)
-    try:
-        poll = select.poll()
-        poll.register(listening, select.POLLIN | select.POLLHUP)
-        if not poll.poll((SECONDS + PATIENCE) * 1000):
-            os.kill(child, signal.SIGKILL)
-            return b""
-        return os.read(listening, 4096)
-    finally:
-        os.close(listening)
-        os.waitpid(child, 0)
 
 
 def main() -> int:
     """Answer the questions one after the other."""
     step_back()
-    shield = int(sys.argv[1])
     for question in json.loads(sys.stdin.buffer.read()):
-        print(json.dumps(_answer(question, shield)), flush=True)
+        print(json.dumps(_answer(question)), flush=True)
     return 0
 
 

@@ -1,47 +1,45 @@
-"""Empties a trash directory in the background: `python -I -S sweeper.py DESCRIPTOR`. With the word `own` after it, a
-process of a user removes what is that user's in a directory shared with others, for one round.
+"""Empties a trash directory in the background: `python -I -S sweeper.py DESCRIPTOR`. With a uid after it, what is that
+user's in a directory shared with others is removed, for one round.
 
 What lies there was made by users: as deep, as wide and as hostile as they like. So the work is bounded in everything
 but its total: two open directories however deep a tree is, no list of a user's names, a few seconds for one thing
 before the next has its turn. Nothing is followed, nothing is reached by a path, and as root a directory is only ever
-emptied by a process that has become its owner; root removes the empty top, by its name in root's own directory.
+emptied by a process that has become its owner (`as_user.py`); root removes the empty top, by its name in root's own
+directory.
 
-A program of its own, with nothing of tidehub imported, so that it starts in milliseconds and nothing has to be loaded
-after privileges are dropped. One at a time works on a trash directory. What a crash leaves is there for the next.
+One at a time works on a trash directory. What a crash leaves is there for the next.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import fcntl
 import os
 import secrets
-import select
-import signal
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+if __name__ == "__main__":
+    # As a program: the package that this file belongs to is found, and nothing else is added to the search.
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # noqa: PTH100, PTH120
+
+from tidehub.system.as_user import run_as, step_back
 
 ROUND = 5.0
 """Seconds of work on one thing before the next has its turn."""
 ROUNDS = 120
 """Turns after which a thing is left for the next sweeper: somebody may be filling it as fast as it is emptied."""
 PATIENCE = 10.0
-"""Seconds beyond its round after which a process that became a user is killed: they may have stopped it."""
+"""Seconds beyond its round after which a process that became a user is killed."""
 
 DONE, MORE, STUCK = 0, 1, 2
 
 _stubborn: set[int] = set()
-"""Users who stopped their process: what is theirs is left for the next sweeper, and delays nobody else."""
+"""Users whose process did not come to an end: what is theirs is left for the next sweeper, and delays nobody else."""
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30, "ppc64le": 273, "s390x": 282}
-"""The number of ioprio_set(2), for which the C library has no function (asm/unistd.h of each architecture)."""
-_IOPRIO_IDLE = 3 << 13
-"""linux/ioprio.h: IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0)."""
 
 
 class _TimeUp(Exception):
@@ -195,60 +193,27 @@ def _remove(trash: int, name: str) -> int:
 
 
 def _as_owner(trash: int, name: str, uid: int) -> int:
-    """A round in a process that has become `uid`. It is not dumpable (prctl(2)), so its fellows cannot trace it, but
-    they may stop or kill it: it is waited for no longer than it can need."""
-    listening, held = os.pipe()
-    child = os.fork()
-    if child == 0:
-        result = STUCK
-        try:
-            result = _become_and_empty(trash, name, uid, held)
-        finally:
-            os._exit(result)
-    os.close(held)
-    try:
-        poll = select.poll()
-        poll.register(listening, select.POLLIN | select.POLLHUP)
-        if not poll.poll((ROUND + PATIENCE) * 1000):
-            os.kill(child, signal.SIGKILL)
-            _stubborn.add(uid)
-    finally:
-        os.close(listening)
-    _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else MORE
-
-
-def _become_and_empty(trash: int, name: str, uid: int, held: int) -> int:
     # Opened while root: the trash itself lets nobody else through. The top cannot be exchanged there.
     seen = os.open(name, _LOOK, dir_fd=trash)
-    seen, held = _keep_only(seen, held)
-    os.setgroups([])
-    os.setresgid(uid, uid, uid)
-    os.setresuid(uid, uid, uid)
-    found = os.fstat(seen)
-    if found.st_uid != os.geteuid() or os.getresuid() != (uid, uid, uid):
-        return STUCK
-    _make_usable(seen, found)
-    top = os.open(".", _OPEN, dir_fd=seen)
-    return Emptying(top, time.monotonic() + ROUND).run()
+
+    def empty() -> int:
+        found = os.fstat(seen)
+        if found.st_uid != os.geteuid():
+            return STUCK
+        _make_usable(seen, found)
+        return Emptying(os.open(".", _OPEN, dir_fd=seen), time.monotonic() + ROUND).run()
+
+    try:
+        return _round_as(uid, empty, seen)
+    finally:
+        os.close(seen)
 
 
-def _keep_only(seen: int, held: int) -> tuple[int, int]:
-    """Close every descriptor but these two (and 0 to 2): the trash and its lock are root's. There are only a few."""
-    kept = sorted((seen, held))
-    os.closerange(3, kept[0])
-    os.closerange(kept[0] + 1, kept[1])
-    os.closerange(kept[1] + 1, kept[1] + 64)
-    return seen, held
-
-
-def step_back() -> None:
-    """Nobody who works shall notice: the lowest priorities for processor and disk."""
-    with contextlib.suppress(OSError):
-        os.nice(19)
-    number = _IOPRIO_SET.get(os.uname().machine)
-    if number is not None:
-        ctypes.CDLL(None).syscall(number, 1, 0, _IOPRIO_IDLE)
+def _round_as(uid: int, empty: Callable[[], int], top: int) -> int:
+    said = run_as(uid, lambda: bytes([empty()]), ROUND + PATIENCE, keep=(top,))
+    if not said:
+        _stubborn.add(uid)
+    return said[0] if said else MORE
 
 
 def _sweep(trash: int, turns: dict[str, int]) -> None:
@@ -267,8 +232,8 @@ def _left(trash: int, turns: dict[str, int]) -> list[str]:
 def main() -> int:
     """Sweep until nothing is left that can be removed."""
     trash = int(sys.argv[1])
-    if sys.argv[2:] == ["own"]:
-        return Emptying(trash, time.monotonic() + ROUND).run()
+    if sys.argv[2:]:
+        return _round_as(int(sys.argv[2]), lambda: Emptying(trash, time.monotonic() + ROUND).run(), trash)
     step_back()
     os.set_inheritable(trash, False)
     found = os.fstat(trash)

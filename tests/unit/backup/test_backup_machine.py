@@ -215,14 +215,14 @@ def test_what_goes_away_meanwhile_is_said(
     """A part replaces its files while the backup is made: names come and go."""
     (places.private / "passing.json").write_text("{}")
     (places.private / ".hub.json.1234.part").write_text("half")
-    real = machine.databases.is_sqlite
+    real = machine.sqlite.kept
 
-    def gone(path: Path) -> bool:
+    def gone(path: Path) -> bytes:
         if path.name == "passing.json":
             path.unlink()
         return real(path)
 
-    monkeypatch.setattr(machine.databases, "is_sqlite", gone)
+    monkeypatch.setattr(machine.sqlite, "kept", gone)
     made = machine.back_up(places, tmp_path / "b.tar.gz")
     assert made.warnings == (f"{places.private / 'passing.json'} was left out: it went away meanwhile",)
     kept = BackupReader(tmp_path / "b.tar.gz").files()

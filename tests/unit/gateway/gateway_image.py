@@ -26,7 +26,7 @@ class Kubernetes:
     """The API as far as the backend asks: DaskCluster objects, and what it was told."""
 
     def __init__(self):
-        self.objects, self.told, self.pods, self.refuses = {}, [], 0, ()
+        self.objects, self.told, self.pods, self.refuses, self.shown = {}, [], 0, (), True
 
     async def create_namespaced_custom_object(self, group, version, namespace, plural, body):
         name = body["metadata"]["name"]
@@ -76,7 +76,7 @@ def backend_of(c, kubernetes):
         self.informer = SimpleNamespace(cache=kubernetes.objects if kubernetes.shown else {})
 
     KubeBackend.setup = setup
-    sys.modules["tidehub.kubernetes.api_pod.backend"].NetworkingV1Api = lambda api_client: kubernetes
+    vars(sys.modules["tidehub.kubernetes.api_pod.backend"])["NetworkingV1Api"] = lambda api: kubernetes
     c.SiteBackend.reaper_token = ""
     return c.DaskGateway.backend_class(parent=None, config=c, log=logging.getLogger("silent"))
 

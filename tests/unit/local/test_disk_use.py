@@ -20,7 +20,7 @@ from tidehub.local.disk_use import _PROGRAM, Question, measure, read_uses, write
 from tidehub.local.software.interpreter import closed_to_others
 
 MIB = 2**20
-USER, SHIELD = 70124, 69998
+USER = 70124
 HOSTILE = Path(__file__).with_name("hostile_swaps.py")
 KILLING = """
 import os, signal
@@ -55,10 +55,9 @@ def home() -> Iterator[Path]:
 
 def ask(*trees: Path, uid: int | None = None) -> DiskUse:
     own = os.geteuid() if uid is None else uid
-    shield = own if uid is None else SHIELD
 
     async def answer() -> DiskUse:
-        (one,) = [use async for _, use in measure([Question("ana", own, trees)], shield=shield)]
+        (one,) = [use async for _, use in measure([Question("ana", own, trees)])]
         return one
 
     return asyncio.run(answer())
@@ -118,7 +117,7 @@ def test_no_answer_is_no_use(home: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("tidehub.local.disk_use._PROGRAM", home / "absent.py")
 
     async def answers() -> list[tuple[str, DiskUse]]:
-        return [one async for one in measure([Question("ana", os.geteuid(), (home,))], shield=os.geteuid())]
+        return [one async for one in measure([Question("ana", os.geteuid(), (home,))])]
 
     assert asyncio.run(answers()) == []
 
@@ -130,7 +129,7 @@ def test_who_no_longer_asks_ends_what_counts(home: Path) -> None:
     async def leave() -> None:
         # The first answer has come; the second question is being worked on.
         questions = [Question("ana", os.geteuid(), ()), Question("bob", os.geteuid(), (home,) * 50)]
-        async with contextlib.aclosing(measure(questions, shield=os.geteuid())) as answers:
+        async with contextlib.aclosing(measure(questions)) as answers:
             async for _ in answers:
                 break
 

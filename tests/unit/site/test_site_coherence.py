@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tidehub.errors import UsageError
-from tidehub.local.unsupported import refuse_unsupported
+from tidehub.local.machine import refuse_unsupported
 from tidehub.login.endpoints import find_endpoints
 from tidehub.site import charts
 from tidehub.site.presets import text_of

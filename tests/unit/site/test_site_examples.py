@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -145,7 +146,7 @@ def test_a_site_survives_the_way_through_json(name: str) -> None:
 def test_every_key_is_described() -> None:
     from tidehub.site.reading.words import _models_in
 
-    def undescribed(model: type, prefix: str) -> list[str]:
+    def undescribed(model: Any, prefix: str) -> list[str]:
         missing = []
         for name, info in model.model_fields.items():
             if not info.description or not info.description.endswith("."):

@@ -6,8 +6,12 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 import tidehub
 import tidehub.system
+from tidehub.local.isolation.users import services_uid
+from tidehub.system import as_user
 
 
 def test_only_the_errors_are_below() -> None:
@@ -18,21 +22,25 @@ def test_only_the_errors_are_below() -> None:
                 found.add(node.module or "")
             elif isinstance(node, ast.Import):
                 found |= {alias.name for alias in node.names}
-    # A program of this layer (`measurer`) has no package to be relative to.
+    # A program of this layer (`measurer`, `sweeper`) has no package to be relative to.
     above = {name for name in found if name.startswith("tidehub") and not name.startswith("tidehub.system.")}
     assert above == {"tidehub.errors"}
 
 
-def test_the_measurer_needs_only_the_sweeper() -> None:
-    text = (Path(tidehub.system.__file__).parent / "measurer.py").read_text(encoding="utf-8")
+@pytest.mark.parametrize("program", ["measurer", "sweeper"])
+def test_a_program_that_acts_as_users_needs_one_module_of_ours(program: str) -> None:
+    """It starts in milliseconds, and nothing is loaded with the rights of a user."""
+    directory = Path(tidehub.system.__file__).parent
+    text = (directory / f"{program}.py").read_text(encoding="utf-8")
     assert [line for line in text.splitlines() if "tidehub" in line and "import" in line] == [
-        "from tidehub.system.sweeper import step_back"
+        "from tidehub.system.as_user import run_as, step_back"
     ]
+    below = (directory / "as_user.py").read_text(encoding="utf-8")
+    assert "import tidehub" not in below and "from ." not in below and "from tidehub" not in below
 
 
-def test_the_sweeper_needs_nothing_of_ours() -> None:
-    text = (Path(tidehub.system.__file__).parent / "sweeper.py").read_text(encoding="utf-8")
-    assert "import tidehub" not in text and "from ." not in text and "from tidehub" not in text
+def test_the_shield_is_the_platforms_own_uid() -> None:
+    assert services_uid() == as_user.SHIELD
 
 
 def test_processes_and_the_boot_are_read_in_one_place() -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +12,7 @@ from tidehub.kubernetes.deploying.observed import meta_of
 from tidehub.kubernetes.deploying.pods import is_ready
 from tidehub.kubernetes.deploying.running import Work
 from tidehub.kubernetes.deploying.words import span
+from tidehub.system.sqlite import File
 
 BackUp = Callable[[Work, Path, bool], str]
 """Writes a backup to that file, with or without the hub's database; what is in it, in words."""
@@ -54,14 +52,11 @@ def database_in(path: Path) -> bytes:
 
 def schema_of(database: bytes) -> str | None:
     """The schema revision of a hub's SQLite database; None where it has none."""
-    with tempfile.NamedTemporaryFile(prefix="tidehub-", suffix=".sqlite") as file:
-        file.write(database)
-        file.flush()
-        try:
-            with contextlib.closing(sqlite3.connect(f"file:{file.name}?mode=ro", uri=True)) as connection:
-                rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-        except sqlite3.DatabaseError:
-            return None
+    try:
+        with File(database, "the hub's database", "restore an older backup").reading() as connection:
+            rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    except TidehubError:
+        return None
     return str(rows[0][0]) if rows else None
 
 

@@ -14,9 +14,8 @@ from typing import Any, Literal
 
 from tidehub.kubernetes.deploying.observed import meta_of, name_of
 from tidehub.kubernetes.deploying.words import counted, listed
-from tidehub.kubernetes.objects import Object
+from tidehub.kubernetes.objects import USERNAME, Object
 from tidehub.kubernetes.planning.hub_schema import CHAIN, head, migration
-from tidehub.kubernetes.users import USERNAME
 from tidehub.site.charts import DASKHUB, hub_of, parts
 
 Weight = Literal["refused", "upgrade", "notice"]

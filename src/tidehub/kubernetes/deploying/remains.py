@@ -11,8 +11,7 @@ from tidehub.kubernetes.deploying.observed import meta_of, name_of, spec_of
 from tidehub.kubernetes.deploying.running import Work
 from tidehub.kubernetes.deploying.steps.crds import API, KIND
 from tidehub.kubernetes.deploying.steps.removing import DATABASE_PVC
-from tidehub.kubernetes.objects import Object
-from tidehub.kubernetes.users import HOME, USERNAME
+from tidehub.kubernetes.objects import HOME, USERNAME, Object
 
 CRD_GROUPS = ("gateway.dask.org", "traefik.io", "traefik.containo.us", "kubernetes.dask.org")
 """Groups of the CRDs in the charts' `crds/`."""

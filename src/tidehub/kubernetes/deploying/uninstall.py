@@ -30,8 +30,7 @@ from tidehub.kubernetes.deploying.steps.removing import (
 )
 from tidehub.kubernetes.deploying.stored import live_release
 from tidehub.kubernetes.deploying.words import Refused, counted, listed, span
-from tidehub.kubernetes.objects import Object, ObjectId, identify
-from tidehub.kubernetes.users import SERVER
+from tidehub.kubernetes.objects import SERVER, Object, ObjectId, identify
 
 RELEASES = ("jupyterhub", "dask-gateway", "daskhub", "dask-kubernetes-operator")
 """Names that tidehub gives its releases."""

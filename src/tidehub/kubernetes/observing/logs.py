@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from tidehub.errors import TidehubError, UsageError
 from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
 from tidehub.kubernetes.deploying.observed import name_of, spec_of, status_of
-from tidehub.kubernetes.objects import Object
+from tidehub.kubernetes.objects import SERVER, USERNAME, Object
 from tidehub.kubernetes.observing.status import CLUSTER, ROLE
-from tidehub.kubernetes.users import SERVER, USERNAME
 
 MOST_FOLLOWED = 16
 """Logs followed at the same time; each holds a connection."""

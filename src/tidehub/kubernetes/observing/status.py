@@ -12,8 +12,7 @@ from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
 from tidehub.kubernetes.deploying.observed import Observed, name_of, spec_of, status_of
 from tidehub.kubernetes.deploying.record import Record, read_record
 from tidehub.kubernetes.deploying.waiting import Failed, Wanted, judge
-from tidehub.kubernetes.objects import Object
-from tidehub.kubernetes.users import HOME, SERVER, USERNAME
+from tidehub.kubernetes.objects import HOME, SERVER, USERNAME, Object
 
 CLUSTER, USER, ROLE = "gateway.dask.org/cluster", "gateway.dask.org/user", "app.kubernetes.io/component"
 """Labels of Dask's pods (dask-gateway-server, backends/kubernetes)."""

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from tidehub.kubernetes.cluster.port import ClusterProblem
-from tidehub.kubernetes.objects import Object
+from tidehub.kubernetes.objects import HOME, Object
 from tidehub.kubernetes.planning.quantities import amount
 from tidehub.kubernetes.preflight.model import Context, Finding
 from tidehub.kubernetes.preflight.workloads import written
-from tidehub.kubernetes.users import HOME
 
 _API = "storage.k8s.io/v1"
 _DEFAULT = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")

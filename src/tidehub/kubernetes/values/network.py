@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tidehub.kubernetes.objects import Object
-from tidehub.kubernetes.users import SERVER
+from tidehub.kubernetes.objects import SERVER, Object
 from tidehub.kubernetes.values import gateway, operator
 from tidehub.site.charts import hub_chart
 from tidehub.site.model import Site

@@ -10,8 +10,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from aiohttp import web
+
 from tidehub.gateway.authenticator import HubAuthenticator
 from tidehub.gateway.choices import cluster_options
+from tidehub.listening import inherited
 from tidehub.local.gateway.backend import TidehubBackend, TidehubClusterConfig
 from tidehub.local.gateway.config import (
     HEARTBEAT,
@@ -21,10 +24,30 @@ from tidehub.local.gateway.config import (
     GatewaySettings,
     derived,
 )
-from tidehub.local.gateway.listen import listen_on_inherited
 from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
 from tidehub.secrets import redaction
+
+
+def _listen_on_inherited() -> None:
+    """Has dask-gateway's server accept on the socket that the supervisor gave; nothing where there is none.
+
+    dask-gateway-server 2026.3 (app.py, `setup`) can only listen by itself, with `web.TCPSite(runner, host, port)`.
+    """
+    found = inherited("gateway")
+    if found is None:
+        return
+    held = found
+    address = held.getsockname()[:2]
+
+    class InheritingSite(web.SockSite):
+        def __init__(self, runner: Any, host: str, port: int, **more: Any) -> None:
+            if (host, port) != address:
+                raise ValueError(f"the gateway was given a socket on {address}, not on {(host, port)}")
+            super().__init__(runner, held, **more)
+
+    web.TCPSite = InheritingSite  # type: ignore[misc, assignment]
+
 
 c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821  # given by traitlets
 
@@ -33,7 +56,7 @@ secrets = load_secrets(Places.of(settings.state_dir).secrets)
 redaction.known.add(secrets)
 redaction.install()
 
-listen_on_inherited()
+_listen_on_inherited()
 c.DaskGateway.address = settings.address
 c.DaskGateway.authenticator_class = HubAuthenticator
 c.DaskGateway.backend_class = TidehubBackend

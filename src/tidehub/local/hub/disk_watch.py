@@ -23,7 +23,7 @@ from tidehub.local.disk_use import Question, measure, read_uses, write_uses
 from tidehub.local.hub.spawner_words import NoRoom
 from tidehub.local.isolation import Isolation
 from tidehub.local.isolation.homes import TEMPORARY
-from tidehub.local.isolation.users import Entry, services_uid
+from tidehub.local.isolation.users import Entry
 from tidehub.local.places import Places
 from tidehub.local.room import room, shortage
 
@@ -142,7 +142,7 @@ class DiskWatch:
             for user, use in counted.items():
                 self._enter(user, use)
             left = [one for one in questions if one.user not in counted]
-            async with contextlib.aclosing(measure(left, shield=_shield())) as found:
+            async with contextlib.aclosing(measure(left)) as found:
                 async for user, use in found:
                     self._enter(user, use)
                     if waiting and user in waiting:
@@ -195,10 +195,6 @@ class DiskWatch:
         homes = self._places.homes
         own = (homes / entry.directory, homes / TEMPORARY / entry.directory)
         return (*own, *clusters.get(entry.number, ()))
-
-
-def _shield() -> int:
-    return services_uid() if os.geteuid() == 0 else os.geteuid()
 
 
 def _by_owner(directory: Path) -> dict[int, list[Path]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -149,8 +149,7 @@ class Launches:
             rows = db.execute(f"SELECT rowid, {_COLUMNS} FROM launches").fetchall()
             hopeless = [row for row in rows if _line(row[1:]) is None]
             if hopeless:
-                names = ["rowid", *_COLUMNS.split(", ")]
-                keep([dict(zip(names, row, strict=True)) for row in hopeless])
+                keep([dict(row) for row in hopeless])
                 db.executemany("DELETE FROM launches WHERE rowid = ?", [(row[0],) for row in hopeless])
 
     @staticmethod
@@ -162,7 +161,7 @@ class Launches:
 _COLUMNS = "handle, person, parent, name, pid, started, boot"
 
 
-def _line(row: tuple[Any, ...]) -> Launched | None:
+def _line(row: Iterable[Any]) -> Launched | None:
     """One line. Where its handle is damaged, its other columns know enough of the process to end it; None where they
     are damaged too.
     """

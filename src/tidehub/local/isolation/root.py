@@ -192,17 +192,14 @@ def _clear_segments(uid: int) -> None:
 
 
 def _clear_files(place: Path, uid: int) -> None:
-    """Files and whole directories of `uid` in `place`, where everybody may write: by a process that is that user, so
-    the kernel keeps it from all others'. They may stop it, which costs a few seconds and leaves what is theirs.
+    """Files and whole directories of `uid` in `place`, where everybody may write: by a process with that user's rights,
+    so the kernel keeps it from all others'.
     """
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             subprocess.run(
-                [sys.executable, "-I", "-S", SWEEPER, str(descriptor), "own"],
-                user=uid,
-                group=uid,
-                extra_groups=[],
+                [sys.executable, "-I", "-S", SWEEPER, str(descriptor), str(uid)],
                 env=interpreter_environment(),
                 cwd="/",
                 stdin=subprocess.DEVNULL,

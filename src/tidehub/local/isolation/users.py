@@ -3,9 +3,7 @@
 The table is the only thing that ties files to users, so nothing here is ever given out twice: a removed user's
 uid and directory name stay reserved, and a damaged table is reported, never made anew.
 
-Hub and gateway both write it. SQLite's rollback journal with its POSIX locks serves them; WAL needs shared memory
-and therefore fails on the network file systems that home directories of laptops often live on
-(https://sqlite.org/wal.html, section 1).
+Hub and gateway both write it.
 """
 
 from __future__ import annotations
@@ -18,18 +16,18 @@ import pwd
 import re
 import sqlite3
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tidehub.errors import Place, TidehubError
+from tidehub.system import sqlite
 from tidehub.system.files import PRIVATE_DIRECTORY, make_directory, write_private
 
 DEFAULT_UIDS = range(70000, 80000)
 """Above what distributions give to accounts (60000), below the usual subordinate ids (100000)."""
 
 CLAIMS = Path("/var/lib/tidehub-uids")
-BUSY_SECONDS = 30.0
 SLUG_LENGTH = 48
 _DIRECTORY = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 """What `safe_slug` makes; never a way out of the directory of homes."""
@@ -91,6 +89,14 @@ class Users:
     ) -> None:
         self.claims = claims
         self.path = path
+        self.database = sqlite.Database(
+            path,
+            "the table of users",
+            "restore it from a backup: it says which uid owns which home. It can be made anew only together "
+            f"with new homes (move {homes} away too)",
+            steps=(self._create,),
+        )
+        self.transaction = self.database.transaction
         self.homes = homes
         self.uids = uids
         self._taken = taken
@@ -142,49 +148,8 @@ class Users:
             changed = db.execute("UPDATE people SET removed = 1 WHERE name = ? AND removed = 0", (name,))
             return changed.rowcount > 0
 
-    @contextlib.contextmanager
-    def transaction(self, *, write: bool = True) -> Iterator[sqlite3.Connection]:
-        """One unit of work on the table's file, serialized with every other process that has it open."""
-        try:
-            with contextlib.closing(self._connect()) as db:
-                db.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-                try:
-                    yield db
-                except BaseException:
-                    db.rollback()
-                    raise
-                db.commit()
-        except sqlite3.OperationalError as error:
-            raise TidehubError(
-                f"the table of users cannot be used: {error}",
-                where=Place(str(self.path)),
-                expected="a file that this user may write, not locked for longer than half a minute",
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise TidehubError(
-                f"the table of users is damaged: {error}",
-                where=Place(str(self.path)),
-                fix="restore it from a backup; it says whose files are whose and cannot be made anew",
-            ) from error
-
-    def _connect(self) -> sqlite3.Connection:
-        if not self.path.exists():
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-        db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
-        # A name that is not UTF-8 must not end the look at all other rows.
-        db.text_factory = lambda raw: raw.decode("utf-8", "backslashreplace")
-        try:
-            ready = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'launches_of'").fetchone()
-            if not ready:
-                self._create(db)
-        except BaseException:
-            db.close()
-            raise
-        return db
-
     def _create(self, db: sqlite3.Connection) -> None:
-        db.execute("BEGIN IMMEDIATE")
+        """Files of earlier versions have a part of this, and no version."""
         db.execute(
             "CREATE TABLE IF NOT EXISTS people (number INTEGER PRIMARY KEY, name TEXT NOT NULL,"
             " directory TEXT NOT NULL UNIQUE, removed INTEGER NOT NULL DEFAULT 0)"
@@ -199,7 +164,6 @@ class Users:
             " handle TEXT NOT NULL, PRIMARY KEY (pid, started, boot))"
         )
         db.execute("CREATE INDEX IF NOT EXISTS launches_of ON launches (person)")
-        db.commit()
 
     def _first_free(self) -> int:
         """Past every number that already owns a home: a lost table must not hand out other users' files."""

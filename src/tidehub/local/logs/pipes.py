@@ -22,11 +22,16 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote
 
 from tidehub.errors import Place, TidehubError
+from tidehub.local.supervisor.platform import Check, Ready
 from tidehub.system.files import PRIVATE_DIRECTORY, make_directory
 
 CAPACITY = 2**20
 """Bytes that a program may write while nobody reads; the most that pipe(7) lets everybody ask for."""
 DRAFT = ".new-"
+ALIVE = "alive"
+"""The file beside the pipes in which the writer leaves the clock at every round, four times a second."""
+OLDEST = 3.0
+"""Seconds since the last round of a writer that works, unless a disk holds it up."""
 SETTLE_SECONDS = 1.0
 MOST_HELD = 256
 """Of the 1,024 descriptors that a program may have where nobody raised that."""
@@ -174,3 +179,18 @@ def _unread(path: Path) -> int:
         return int(struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, b"\0" * 4))[0])
     finally:
         os.close(descriptor)
+
+
+def goes_round(pipes: Path) -> Check:
+    """The readiness question for the part `logs`."""
+
+    async def check() -> Ready:
+        try:
+            age = time.monotonic() - float((pipes / ALIVE).read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return Ready(False, "it has not begun to read")
+        # The clock counts from boot (CLOCK_MONOTONIC), so an older boot's may lie in the future.
+        fresh = 0 <= age < OLDEST
+        return Ready(fresh, "" if fresh else f"its last round was {age:.0f} s ago")
+
+    return check

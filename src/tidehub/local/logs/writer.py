@@ -19,8 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tidehub.errors import TidehubError
-from tidehub.local.logs.alive import ALIVE
-from tidehub.local.logs.pipes import CAPACITY, DRAFT, Pipe, open_reader
+from tidehub.local.logs.pipes import ALIVE, CAPACITY, DRAFT, Pipe, open_reader
 from tidehub.local.logs.policy import Bucket, LogFile, LogLimits, to_remove
 from tidehub.local.logs.rotating import LineCutter, RotatingLog
 from tidehub.system.files import PRIVATE_DIRECTORY, make_directory, write_private

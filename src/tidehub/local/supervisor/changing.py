@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from tidehub.errors import TidehubError
 from tidehub.local.places import Places
-from tidehub.local.supervisor.platform import Platform
+from tidehub.local.supervisor.platform import Platform, Silent
 from tidehub.local.supervisor.supervisor import Supervisor
 from tidehub.system.files import read_private, write_private
 
@@ -140,16 +140,12 @@ async def _in_background(work: Callable[[], Sequence[str]]) -> Sequence[str]:
     return await done
 
 
-class _Thread:
+class _Thread(Silent):
     """What the composition says in its thread, said in the loop."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._tell = tell
-
-    def step(self, text: str) -> None: ...
-
-    def done(self, text: str) -> None: ...
 
     def note(self, text: str) -> None:
         self._loop.call_soon_threadsafe(self._tell, text)

@@ -126,7 +126,9 @@ class _Holder:
 def anything_runs(table: Path) -> bool:
     """Whether a process that was started for a user lives, or what it left; true when that cannot be known."""
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{table}?mode=ro", uri=True, timeout=1.0)) as database:
+        with contextlib.closing(
+            sqlite3.connect(f"{table.as_uri()}?mode=ro", uri=True, timeout=1.0)
+        ) as database:
             handles = [json.loads(text) for (text,) in database.execute("SELECT handle FROM launches")]
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return any(_runs(handle, boot) for handle in handles)

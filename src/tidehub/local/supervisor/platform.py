@@ -188,6 +188,15 @@ class LoggedSay:
         self._said.warn(text)
 
 
+class Silent:
+    """A `Say` that says nothing; a class below it says some of it."""
+
+    def step(self, text: str) -> None: ...
+    def done(self, text: str) -> None: ...
+    def note(self, text: str) -> None: ...
+    def warn(self, text: str) -> None: ...
+
+
 @dataclass(frozen=True)
 class UpOptions:
     """The options of `tidehub up` that concern the platform."""

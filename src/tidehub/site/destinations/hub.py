@@ -79,10 +79,6 @@ def _engine(site: Site, value: str, path: KeyPath) -> Iterable[Destination]:
         yield destination.hub("Spawner.server_token_scopes", "access:services!service=dask-gateway")
 
 
-def _never(name: str, note: str) -> Rule:
-    return lambda site, value, path: [destination.hub(name, None, note)]
-
-
 RULES: dict[str, Rule] = {
     "site.name": _trait("JupyterHub.template_vars.site_name"),
     "site.url": _url,

@@ -30,7 +30,6 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
     # As an ordinary user: pytest's directories let nobody else through.
     monkeypatch.setattr("tidehub.local.hub.disk_watch.os.geteuid", lambda: 61234)
     monkeypatch.setattr(DiskWatch, "_uid", lambda self, entry: os.getuid())
-    monkeypatch.setattr("tidehub.local.hub.disk_watch._shield", os.getuid)
     for name in ("ana", "bob"):
         (made.homes / name).mkdir()
     return made

@@ -141,7 +141,7 @@ class FakeV1(Tree):
         self._fill(path)
 
     def drop(self, path: Path) -> None:
-        FakeV2.drop(self, path)  # type: ignore[arg-type] - the same rule
+        FakeV2.drop(self, path)  # type: ignore[arg-type]  # the same rule
 
     def write(self, path: Path, value: str) -> None:
         if not path.exists():

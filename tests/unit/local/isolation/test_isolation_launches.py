@@ -19,8 +19,8 @@ from tidehub.system.processes import boot_id, read_stat
 OTHERS = 200
 
 
-def spec(place: Path, user: str, name: str) -> LaunchSpec:
-    user = User(user, os.getuid(), os.getgid(), place / "homes" / user)
+def spec(place: Path, user_name: str, name: str) -> LaunchSpec:
+    user = User(user_name, os.getuid(), os.getgid(), place / "homes" / user_name)
     return LaunchSpec(
         name=name, user=user, argv=["true"], env={}, cwd=user.home, log=place / "log", limits=Limits()
     )
@@ -86,6 +86,7 @@ def test_a_table_of_an_earlier_version_gets_the_index(isolation: Isolation) -> N
     users = isolation.users
     with users.transaction() as db:
         db.execute("DROP INDEX launches_of")
+        db.execute("PRAGMA user_version = 0")
     assert len(Launches(Users(users.path, homes=users.homes)).all()) == OTHERS + 2
     with users.transaction(write=False) as db:
         assert db.execute("SELECT 1 FROM sqlite_master WHERE name = 'launches_of'").fetchone()

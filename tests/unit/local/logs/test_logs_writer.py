@@ -14,8 +14,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from tidehub.errors import TidehubError
-from tidehub.local.logs.alive import goes_round
-from tidehub.local.logs.pipes import CAPACITY, HeldPipes, Pipe, open_pipe, settle
+from tidehub.local.logs.pipes import CAPACITY, HeldPipes, Pipe, goes_round, open_pipe, settle
 from tidehub.local.logs.policy import Bucket, LogFile, LogLimits, to_remove
 from tidehub.local.logs.writer import LogWriter
 

@@ -226,6 +226,14 @@ def test_a_holder_that_cannot_read_the_table_keeps_the_ports(tmp_path: Path) -> 
     assert holder.anything_runs(table)
 
 
+def test_the_table_is_read_whatever_the_name_of_the_state(tmp_path: Path) -> None:
+    """What cannot be read counts as running: the ports of such a state were never free again."""
+    state = tmp_path / "100%25 odd? state#1"
+    state.mkdir()
+    Users(state / "people.sqlite", homes=state).everyone()
+    assert not holder.anything_runs(state / "people.sqlite")
+
+
 def test_another_address_is_listened_on_though_the_holder_has_the_old_one(places: Places) -> None:
     with running("import time; time.sleep(600)") as server:
         write_down(places, server.pid)
