@@ -9,6 +9,7 @@
 // - a server's socket is connected to without following a link, and only if it is the directory's owner's;
 // - a client that does not finish its headers is cut off; bodies and websockets may take as long as they like;
 // - no request is lost because a connection that was kept for it is closed in that moment;
+// - what a client sends as the body of a request is never read as a request of its own by the servers behind;
 // - what people get does not name the servers behind.
 "use strict";
 
@@ -141,6 +142,15 @@ function ownHeaders(request, response) {
 
 const REFUSAL = "This address speaks plain HTTP to its reverse proxy only. Use the site's public address.\n";
 
+const NO_LENGTH = "The body of a DELETE or OPTIONS request needs a Content-Length here.\n";
+
+// http-proxy (1.18) declares the body of such a request to be empty and sends it all the same, so that the server
+// behind reads it as the next request: one that has not come through here, with forwarded headers of the client's own.
+function smuggles(request) {
+  const lost = request.method === "DELETE" || request.method === "OPTIONS";
+  return lost && request.headers["transfer-encoding"] !== undefined;
+}
+
 const UNREADABLE = "This address cannot be read: a % in its path is not followed by the code of a character.\n";
 
 // Whether the path can be decoded; the proxy looks it up decoded, and answers 500 where that fails.
@@ -151,6 +161,12 @@ function readable(url) {
   } catch (error) {
     return false;
   }
+}
+
+function refusalOf(request) {
+  if (!admit(request)) return [403, REFUSAL];
+  if (!readable(request.url)) return [400, UNREADABLE];
+  return smuggles(request) ? [411, NO_LENGTH] : null;
 }
 
 function refuse(event, target, status, text) {
@@ -168,12 +184,17 @@ for (const Server of [http.Server, https.Server]) {
   Server.prototype.emit = function (event, ...values) {
     if (event === "request" || event === "upgrade") {
       const [request, target] = values;
-      const refusal = !admit(request) ? [403, REFUSAL] : !readable(request.url) ? [400, UNREADABLE] : null;
+      const refusal = refusalOf(request);
       if (refusal) {
         refuse(event, target, ...refusal);
         return true;
       }
-      if (event === "request") ownHeaders(request, target);
+      if (event === "request") {
+        ownHeaders(request, target);
+        // It is about the client's connection (RFC 9110, 7.6.1); the one behind is for this request alone, and says so.
+        delete request.headers.connection;
+        delete request.headers["keep-alive"];
+      }
     } else if (event === "error" && !this.listening && values[0] && values[0].syscall) {
       console.error(`error: cannot listen: ${values[0].message}`);
       process.exit(1);
