@@ -102,6 +102,16 @@ def program(platform: RealPlatform, part: str) -> str:
     return Path(f"/proc/{platform.part(part)['pid']}/cmdline").read_text().partition("\0")[0]
 
 
+def newer(directory: Path, module: str, added: str) -> Path:
+    """A checkout of ours with something at the end of a module of `tidehub.local`."""
+    copy = directory / "newer"
+    left_out = shutil.ignore_patterns(".*", "__pycache__", "docs", "tests", "bench")
+    shutil.copytree(REPOSITORY, copy, ignore=left_out)
+    edited = copy / "src" / "tidehub" / "local" / module
+    edited.write_text(f"{edited.read_text()}\n{added}")
+    return copy
+
+
 async def test_another_tidehub_takes_over_in_the_same_process(
     platform: RealPlatform, alice: User, tmp_path: Path
 ) -> None:
@@ -109,11 +119,7 @@ async def test_another_tidehub_takes_over_in_the_same_process(
     facts = await kernel.result(STATE)
     before, supervisor = program(platform, "hub"), platform.status()["pid"]
 
-    copy = tmp_path / "newer"
-    left_out = shutil.ignore_patterns(".*", "__pycache__", "docs", "tests", "bench")
-    shutil.copytree(REPOSITORY, copy, ignore=left_out)
-    edited = copy / "src" / "tidehub" / "local" / "parts.py"
-    edited.write_text(edited.read_text() + "\n# newer\n")
+    copy = newer(tmp_path, "parts.py", "# newer\n")
     done = subprocess.run(
         [str(copy / "tidehub"), "up", "--state", str(platform.state)],
         capture_output=True,
@@ -135,6 +141,30 @@ async def test_another_tidehub_takes_over_in_the_same_process(
         timeout=280,
     )
     assert "Nothing has changed" in again.stdout, again.stdout + again.stderr
+
+
+async def test_a_tidehub_with_a_fault_of_its_own_gives_the_platform_back(
+    platform: RealPlatform, alice: User, tmp_path: Path
+) -> None:
+    kernel = await alice.kernel()
+    facts = await kernel.result(STATE)
+    supervisor = platform.status()["pid"]
+    copy = newer(
+        tmp_path, "platform.py", "def _compose(*words, **more):\n    return {}['a fault of its own']\n"
+    )
+    done = subprocess.run(
+        [str(copy / "tidehub"), "up", "--state", str(platform.state)],
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "a fault of its own" in done.stderr and "served before is served again" in done.stderr
+    status = platform.status()
+    assert (status["healthy"], status["pid"]) == (True, supervisor), platform.log_tails()
+    kernel.disconnect()
+    kernel = await Kernel.connect(alice.browser, alice.base, kernel.ident)
+    assert await kernel.result(SEEN) == {"pid": facts["pid"], "kept": "still here"}
 
 
 async def test_an_old_environment_stays_for_a_running_server_and_goes_with_it(

@@ -133,16 +133,23 @@ def up(
 
 @contextlib.contextmanager
 def _going_back(places: Places) -> Iterator[None]:
-    """What took the place of a running platform, and cannot start, gives it back to what served before."""
+    """What took the place of a running platform, and cannot start, gives it back to what served before: also where it
+    has a fault of its own.
+    """
     try:
         yield
-    except TidehubError as error:
+    except typer.Exit:
+        raise
+    except Exception as error:
         from tidehub.local.supervisor.changing import Successor
 
         former = Successor.former(places)
         if former is None:
             raise
-        print_lines([f"tidehub: {error}", "What was served before is served again."], sys.stderr)
+        told = (
+            str(error) if isinstance(error, TidehubError) else f"not started, an unforeseen fault: {error!r}"
+        )
+        print_lines([f"tidehub: {told}", "What was served before is served again."], sys.stderr)
         former.become()
 
 

@@ -204,9 +204,7 @@ class DiskWatch:
     def _questions(self, users: set[str] | None, whole: bool) -> list[Question]:
         if users is None and not whole:
             now = time.monotonic()
-            users = {
-                line.user for line in self._isolation.running() if self._next.get(line.user, now) <= now
-            }
+            users = {line.user for line in self._isolation.running() if self._next.get(line.user, now) <= now}
         asked = [one for one in self._isolation.users.everyone() if users is None or one.name in users]
         clusters = _by_owner(self._places.services / "clusters") if os.geteuid() == 0 else {}
         return [Question(one.name, self._uid(one), self._trees(one, clusters)) for one in asked]
