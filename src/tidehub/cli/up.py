@@ -90,7 +90,7 @@ def up(
         settings=changed,
     )
     from tidehub.local.isolation.systemd import ends_with_logout, enter_scope
-    from tidehub.local.supervisor.lock import holder
+    from tidehub.local.supervisor.lock import held_by_another
     from tidehub.system.notify import is_awaited
 
     places = Places.of(state)
@@ -103,7 +103,7 @@ def up(
         )
         # Whatever the caller's, and detached or not: nothing is open to others unless its mode says so.
         os.umask(0o077)
-        if places.exists and holder(places.lock) is not None and not is_awaited():
+        if places.exists and held_by_another(places.lock) and not is_awaited():
             # Imported here alone: what it imports may start threads, and those do not survive the birth of a daemon.
             from tidehub.local.applying import Running
 
