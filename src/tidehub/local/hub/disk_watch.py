@@ -151,7 +151,7 @@ class DiskWatch:
                     tasks.create_task(measure_now(user), name=f"measure the files of {user}")
 
     async def _look(self, users: set[str] | None, *, whole: bool = False) -> None:
-        """Measure the files of `users`; None: of those whose programs run and whose turn it is, or of all if `whole`."""
+        """Measure the files of `users`; None: of those whose programs run and whose turn it is, or all if `whole`."""
         if self.limit is None:
             return
         try:
@@ -165,7 +165,8 @@ class DiskWatch:
                 async for user, use in found:
                     self._enter(user, use)
                     now = time.monotonic()
-                    self._next[user], began = now + SHARE * (now - began), now
+                    self._next[user] = now + max(0.0, SHARE * (now - began) - WORKING_ROUND)
+                    began = now
             if whole:
                 known = {one.user for one in questions}
                 self._uses = {user: use for user, use in self._uses.items() if user in known}
