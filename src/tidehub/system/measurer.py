@@ -1,17 +1,20 @@
 """Says how much of the disk users' directories take: `python -I -S measurer.py SHIELD`, with questions as JSON on
 standard input (`[{"uid": 70000, "trees": ["/...", ...]}, ...]`) and one line of JSON for each on standard output.
 
-What lies there was made by users, as in `sweeper.py`, and the same holds here: two open directories however deep a tree
-is, a bounded time and bounded memory for each user, nothing followed, nothing reached by a path, and as root a tree
-is only entered by a process that has become its owner. Nothing is changed: a directory that its owner has closed to
-themselves stays closed, and the answer says that it is not the whole (`complete`).
+What lies there was made by users, as in `sweeper.py`, and the same holds here: two open directories however deep a
+tree is, a bounded time and bounded memory for each user, nothing followed, nothing reached by a path, and as root a
+tree is only entered by a process that has become its owner. Nothing is changed. Where something cannot be counted,
+the answer says that it is not the whole (`complete`).
 
-Such a process has the rights of the user, and only its effective uid is theirs: the real and the saved one are SHIELD,
-a uid of the platform. So the user's own processes can neither stop nor kill nor trace it (kill(2), ptrace(2)).
+Such a process has the rights of the user, and as root one more, CAP_DAC_READ_SEARCH: a directory that its owner has
+closed to themselves counts as well, else nobody would have to be above a limit. Only its effective uid is theirs: the
+real and the saved one are SHIELD, a uid of the platform. So the user's own processes can neither stop nor kill nor
+trace it (kill(2), ptrace(2)).
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
@@ -38,6 +41,12 @@ MOST_LINKED = 200_000
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_SET_KEEPCAPS = 8
+_CAPABILITY_VERSION_3 = 0x20080522
+_READ_SEARCH = 1 << 2
+"""linux/prctl.h and linux/capability.h: CAP_DAC_READ_SEARCH as a bit of a set."""
+_OPEN_TO_ALL = 0o005
 
 Identity = tuple[int, int]
 
@@ -127,12 +136,19 @@ class Count:
 
     def _enter(self, directory: int, name: str) -> tuple[str, int] | None:
         try:
-            return name, os.open(name, _OPEN, dir_fd=directory)
+            inner = os.open(name, _OPEN, dir_fd=directory)
         except FileNotFoundError:
             return None
         except OSError:  # closed by its owner, or something else by now
             self.complete = False
             return None
+        found = os.fstat(inner)
+        # What others have closed to the user is not looked into, though this process could.
+        if found.st_uid == os.geteuid() or found.st_mode & _OPEN_TO_ALL == _OPEN_TO_ALL:
+            return name, inner
+        os.close(inner)
+        self.complete = False
+        return None
 
     def _back(self, here: int, way: list[tuple[str, Identity, list[str]]], top: int) -> int:
         """The last directory of `way`, opened from the one below it; closes `here`. One that was moved meanwhile is
@@ -180,15 +196,28 @@ def count(trees: list[str], uid: int, shield: int) -> Count:
             result.complete = False
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     if uid != os.geteuid():
-        os.setgroups([])
-        os.setresgid(shield, uid, shield)
-        os.setresuid(shield, uid, shield)
+        _become(uid, shield)
     if os.geteuid() != uid or (uid != shield and 0 in os.getresuid()):
         result.complete = False
         return result
     for top in tops:
         result.tree(top)
     return result
+
+
+def _become(uid: int, shield: int) -> None:
+    """Have the user's rights, and of root's the one to look into directories."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_SET_KEEPCAPS, ctypes.c_ulong(1), *(ctypes.c_ulong(0),) * 3)
+    os.setgroups([])
+    os.setresgid(shield, uid, shield)
+    os.setresuid(shield, uid, shield)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    # Effective, permitted, inheritable; twice, for 64 capabilities. A container may not have it: then none is kept.
+    for kept in (_READ_SEARCH, 0):
+        if libc.capset(header, (ctypes.c_uint32 * 6)(kept, kept, 0, 0, 0, 0)) == 0:
+            return
+    raise PermissionError(1, "root's rights were not given up")
 
 
 def _answer(question: dict[str, object], shield: int) -> dict[str, object]:
