@@ -40,6 +40,7 @@ async def open_door(
     uid: int | None = None,
     told: list[str] | None = None,
     headers_timeout: float = 20.0,
+    sign_in: tuple[str, Secret] | None = None,
 ) -> AsyncIterator[tuple[Supervisor, list[str]]]:
     restored: list[str] = []
 
@@ -56,6 +57,7 @@ async def open_door(
         hub_target=hub,
         hub_path="/hub/",
         restore=restore,
+        sign_in=sign_in,
         uid=uid,
         gid=uid,
         tls_interval=0.2,

@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 
 from tidehub.identity.accounts import AccountStore
+from tidehub.identity.addresses import FRONT_HEADER, front_proof
 from tidehub.identity.demo_accounts import ensure_demo_accounts
 from tidehub.identity.sessions import digest
 
@@ -186,7 +187,8 @@ class Browser:
     def __init__(self, provider: RunningProvider, address: str | None = None) -> None:
         address = address or f"203.0.{secrets.randbelow(256)}.{secrets.randbelow(256)}"
         self.provider = provider
-        self.http = httpx.Client(headers={"X-Forwarded-For": address}, timeout=30)
+        said = {"X-Forwarded-For": address, FRONT_HEADER: front_proof(HUB_SECRET)}
+        self.http = httpx.Client(headers=said, timeout=30)
 
     def authorize(self, challenge: str, **changes: str | None) -> httpx.Response:
         parameters = request_parameters(challenge, **changes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -163,3 +164,56 @@ def ask(connection: socket.socket, method: str, more: str = "") -> str:
         assert piece, "closed within the body"
         body += piece
     return head.decode().lower() + "\r\n"
+
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
+
+
+async def test_the_body_of_a_request_is_never_the_next_request(program: list[str], places: Places) -> None:
+    """The server behind reads all that comes on a connection, as one does that keeps it."""
+    arrived: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        read = bytearray()
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(0.5):
+                while some := await reader.read(2**16):
+                    read.extend(some)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        writer.close()
+        arrived.put_nowait(bytes(read))
+
+    hidden = b"POST /hidden HTTP/1.1\r\nHost: here\r\nX-Forwarded-For: 192.0.2.6\r\nContent-Length: 0\r\n\r\n"
+    sent = b"%x\r\n%b\r\n0\r\n\r\n" % (len(hidden), hidden)
+    door, port = FrontDoor("127.0.0.1", free_port()), free_port()
+    listening = await asyncio.start_server(serve, "127.0.0.1", port)
+    async with listening, open_door(door, program, places, f"http://127.0.0.1:{port}"):
+        for method, said in itertools.product(METHODS, ("", "keep-alive", "X-Forwarded-For")):
+            reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+            connection = f"Connection: {said}\r\n" if said else ""
+            head = f"{method} /seen HTTP/1.1\r\nHost: here\r\n{connection}Transfer-Encoding: chunked\r\n\r\n"
+            writer.write(head.encode() + sent)
+            status = (await asyncio.wait_for(reader.readline(), 10)).split()[1]
+            writer.close()
+            if method in ("DELETE", "OPTIONS"):
+                assert status == b"411" and arrived.empty(), (method, said, status)
+                continue
+            found = await asyncio.wait_for(arrived.get(), 10)
+            start, _, body = found.lower().partition(b"\r\n\r\n")
+            assert start.startswith(f"{method} /seen ".lower().encode()), found
+            assert b"\r\nconnection: close" in start, found
+            # What is hidden is in a chunk, and so it is no request.
+            assert b"\r\ntransfer-encoding: chunked" in start, found
+            assert body == sent.lower(), found
+
+
+async def test_a_request_without_a_chunked_body_is_handed_on_with_it(
+    program: list[str], places: Places, fickle: tuple[Fickle, str]
+) -> None:
+    server, hub = fickle
+    door = FrontDoor("127.0.0.1", free_port())
+    async with open_door(door, program, places, hub), client() as http:
+        for method in ("DELETE", "OPTIONS"):
+            for body in ({}, {"content": b"{}"}):
+                assert (await http.request(method, f"{door.local_url}/one", **body)).status_code == 200
+    assert server.answered.count("DELETE") == server.answered.count("OPTIONS") == 2

@@ -36,6 +36,7 @@ from tidehub.local.front.proxy import FrontDoor, front_door
 from tidehub.local.front.tls import TlsFiles
 from tidehub.local.hub.http_unix import socket_url
 from tidehub.local.places import Places
+from tidehub.local.secrets import Secret
 
 pytestmark = pytest.mark.real
 
@@ -150,6 +151,35 @@ async def trusting(program: list[str], places: Places, hub: str) -> AsyncIterato
     door = FrontDoor("127.0.0.1", free_port(), trusted_proxies=("127.0.0.1", "10.0.0.0/8"))
     async with open_door(door, program, places, hub):
         yield door.local_url
+
+
+async def test_the_word_for_the_identity_provider_goes_with_the_sign_in_form_and_nowhere_else(
+    program: list[str], places: Places, hub: str
+) -> None:
+    door, word = FrontDoor("127.0.0.1", free_port()), Secret("a-word-that-nobody-else-knows")
+    path = "/services/identity/login"
+    async with open_door(door, program, places, hub, sign_in=(path, word)), client() as http:
+        said = {"X-Tidehub-Front": "mine", "x_tidehub_front": "mine"}
+
+        async def arrived(target: str) -> str | None:
+            # As raw bytes: a client of good manners would resolve the dots itself.
+            url = httpx.URL(door.local_url).copy_with(raw_path=target.encode())
+            answer = (await http.get(url, headers=said)).json()
+            return next((value for name, value in answer.items() if name.lower() == "x-tidehub-front"), None)
+
+        assert await arrived(path) == word.reveal()
+        assert await arrived(f"{path}?a=b") == word.reveal()
+        for other in (
+            "/",
+            "/user/alice/",
+            f"{path}/../../../user/mallory/",
+            f"{path}/",
+            f"/x{path}",
+            f"{path}%2f..",
+            f"/user/mallory/?{path}",
+            f"//{path}",
+        ):
+            assert await arrived(other) is None, other
 
 
 async def test_answers_do_not_name_the_server_behind(program: list[str], places: Places, hub: str) -> None:

@@ -26,6 +26,8 @@ from identity_process import (
     request_parameters,
 )
 
+from tidehub.identity.addresses import FRONT_HEADER, front_proof
+
 pytestmark = pytest.mark.real
 
 
@@ -407,6 +409,21 @@ def test_spoofed_forwarded_for_does_not_escape_the_address_limit(provider: Runni
     assert browser.submit(page, "alice", provider.passwords["alice"]).status_code == 429
     elsewhere = Browser(provider, "198.18.0.1, 198.18.0.2")
     elsewhere.sign_in("alice")
+
+
+def test_who_comes_past_the_proxy_has_one_address_whatever_they_say(provider: RunningProvider) -> None:
+    """A user of this machine reaches the provider's port, and may write any header but the proof."""
+    for number, proof in enumerate(["", "0" * 64, front_proof("another secret"), "x"]):
+        browser = Browser(provider, f"192.0.2.{number}")
+        browser.http.headers[FRONT_HEADER] = proof
+        if number == 1:
+            with sqlite3.connect(provider.state_dir / "identity.sqlite") as database:
+                change = "UPDATE failures SET count = 24 WHERE key = 'address:unknown'"
+                assert database.execute(change).rowcount == 1
+        answer = browser.submit(browser.authorize(pkce()[1]), f"guess{number}", "guess")
+        assert answer.status_code == (429 if number > 1 else 403), number
+    # The address that they named is none the worse.
+    Browser(provider, "192.0.2.1").sign_in("alice")
 
 
 # Signing out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -102,6 +103,16 @@ def program(platform: RealPlatform, part: str) -> str:
     return Path(f"/proc/{platform.part(part)['pid']}/cmdline").read_text().partition("\0")[0]
 
 
+def newer(directory: Path, module: str, added: str) -> Path:
+    """A checkout of ours with something at the end of a module of `tidehub.local`."""
+    copy = directory / "newer"
+    left_out = shutil.ignore_patterns(".*", "__pycache__", "docs", "tests", "bench")
+    shutil.copytree(REPOSITORY, copy, ignore=left_out)
+    edited = copy / "src" / "tidehub" / "local" / module
+    edited.write_text(f"{edited.read_text()}\n{added}")
+    return copy
+
+
 async def test_another_tidehub_takes_over_in_the_same_process(
     platform: RealPlatform, alice: User, tmp_path: Path
 ) -> None:
@@ -109,11 +120,7 @@ async def test_another_tidehub_takes_over_in_the_same_process(
     facts = await kernel.result(STATE)
     before, supervisor = program(platform, "hub"), platform.status()["pid"]
 
-    copy = tmp_path / "newer"
-    left_out = shutil.ignore_patterns(".*", "__pycache__", "docs", "tests", "bench")
-    shutil.copytree(REPOSITORY, copy, ignore=left_out)
-    edited = copy / "src" / "tidehub" / "local" / "parts.py"
-    edited.write_text(edited.read_text() + "\n# newer\n")
+    copy = newer(tmp_path, "parts.py", "# newer\n")
     done = subprocess.run(
         [str(copy / "tidehub"), "up", "--state", str(platform.state)],
         capture_output=True,
@@ -135,6 +142,72 @@ async def test_another_tidehub_takes_over_in_the_same_process(
         timeout=280,
     )
     assert "Nothing has changed" in again.stdout, again.stdout + again.stderr
+
+
+async def test_a_tidehub_with_a_fault_of_its_own_gives_the_platform_back(
+    platform: RealPlatform, alice: User, tmp_path: Path
+) -> None:
+    kernel = await alice.kernel()
+    facts = await kernel.result(STATE)
+    supervisor = platform.status()["pid"]
+    copy = newer(
+        tmp_path, "platform.py", "def _compose(*words, **more):\n    return {}['a fault of its own']\n"
+    )
+    done = subprocess.run(
+        [str(copy / "tidehub"), "up", "--state", str(platform.state)],
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "a fault of its own" in done.stderr and "served before is served again" in done.stderr
+    status = platform.status()
+    assert (status["healthy"], status["pid"]) == (True, supervisor), platform.log_tails()
+    kernel.disconnect()
+    kernel = await Kernel.connect(alice.browser, alice.base, kernel.ident)
+    assert await kernel.result(SEEN) == {"pid": facts["pid"], "kept": "still here"}
+
+
+async def test_down_while_one_program_becomes_the_other_ends_everything(
+    platform: RealPlatform, alice: User, tmp_path: Path
+) -> None:
+    facts = await (await alice.kernel()).result(STATE)
+    slow = (
+        "import os, time\nfrom pathlib import Path\n_soon = refuse_missing\n"
+        "def refuse_missing(*words, **more):\n"
+        "    if 'TIDEHUB_SUCCEEDS' in os.environ:\n"
+        f"        Path({str(tmp_path / 'begun')!r}).touch()\n"
+        "        time.sleep(8)\n"
+        "    return _soon(*words, **more)\n"
+    )
+    copy = newer(tmp_path, "missing.py", slow)
+    changing = subprocess.Popen(
+        [str(copy / "tidehub"), "up", "--state", str(platform.state)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        async with asyncio.timeout(120):
+            while not (tmp_path / "begun").exists():
+                await asyncio.sleep(0.05)
+        assert platform.status()["state"] == "preparing"
+        other = platform.command("up", "--set", "site.name=Another")
+        assert other.returncode == 1 and "is in use" in other.stderr, other.stdout + other.stderr
+        stopped = platform.down()
+        assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+        assert not Path(f"/proc/{facts['pid']}").exists()
+        assert platform.status()["state"] == "stopped"
+        _, said = changing.communicate(timeout=60)
+        assert changing.returncode == 1 and "ended before all was ready" in said
+        await asyncio.sleep(8)  # the sleep of the one that was to go on
+        assert platform.status()["state"] == "stopped"
+    finally:
+        changing.kill()
+        changing.communicate()
+        platform.up()
+    # What the user had begun is gone with `down`, and a server starts anew.
+    await alice.start()
 
 
 async def test_an_old_environment_stays_for_a_running_server_and_goes_with_it(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -363,6 +365,57 @@ def test_commands_from_another_directory(up: Ups, tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert str(up.state / "homes") in ended.stdout
     assert command("status").returncode == 1
+
+
+_HANDS_ON = """
+import os, sys
+from pathlib import Path
+from tidehub.local.supervisor.state import held_by_another, hold
+lock, again = Path(sys.argv[1]), len(sys.argv) == 2
+with hold(lock) as held:
+    assert not held_by_another(lock) and "TIDEHUB_LOCK" not in os.environ
+    print(sys.stdin.readline() and os.getpid(), flush=True)
+    again or sys.stdin.read()
+    held.hand_on()
+if again:
+    os.execv(sys.executable, [sys.executable, "-I", "-c", CODE, str(lock), "again"])
+"""
+
+
+def test_the_lock_goes_on_into_the_program_that_its_process_becomes(tmp_path: Path) -> None:
+    """Somebody who looks all the time never finds it free."""
+    lock = tmp_path / "private" / "lock"
+    lock.parent.mkdir()
+    code = f"CODE = {_HANDS_ON!r}\n{_HANDS_ON}"
+    program = subprocess.Popen(
+        [sys.executable, "-I", "-c", code, str(lock)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdin is not None and program.stdout is not None
+    try:
+        program.stdin.write("on\n")
+        program.stdin.flush()
+        assert program.stdout.readline() == f"{program.pid}\n"
+        ready, looks = False, 0
+        program.stdin.write("on\n")
+        while not ready:
+            assert holder(lock) == program.pid
+            with pytest.raises(Locked), hold(lock):
+                pass
+            looks += 1
+            if looks == 50:
+                program.stdin.flush()
+            ready = bool(select.select([program.stdout], [], [], 0)[0])
+        assert program.stdout.readline() == f"{program.pid}\n" and looks > 50
+        program.stdin.close()
+        assert program.wait(30) == 0
+        assert holder(lock) is None
+    finally:
+        program.kill()
+        program.wait()
+        program.stdout.close()
 
 
 def test_the_lock_of_a_process_that_ended_is_free(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def up(
         settings=changed,
     )
     from tidehub.local.isolation.systemd import ends_with_logout, enter_scope
-    from tidehub.local.supervisor.state import holder
+    from tidehub.local.supervisor.state import held_by_another
     from tidehub.system.notify import is_awaited
 
     places = Places.of(state)
@@ -90,7 +90,7 @@ def up(
         )
         # Whatever the caller's, and detached or not: nothing is open to others unless its mode says so.
         os.umask(0o077)
-        if places.exists and holder(places.lock) is not None and not is_awaited():
+        if places.exists and held_by_another(places.lock) and not is_awaited():
             # Imported here alone: what it imports may start threads, and those do not survive the birth of a daemon.
             from tidehub.local.applying import Running
 
@@ -141,16 +141,23 @@ def reload(state: State = None, as_json: AsJson = False) -> None:
 
 @contextlib.contextmanager
 def _going_back(places: Places) -> Iterator[None]:
-    """What took the place of a running platform, and cannot start, gives it back to what served before."""
+    """What took the place of a running platform, and cannot start, gives it back to what served before: also where it
+    has a fault of its own.
+    """
     try:
         yield
-    except TidehubError as error:
+    except typer.Exit:
+        raise
+    except Exception as error:
         from tidehub.local.supervisor.changing import Successor
 
         former = Successor.former(places)
         if former is None:
             raise
-        print_lines([f"tidehub: {error}", "What was served before is served again."], sys.stderr)
+        told = (
+            str(error) if isinstance(error, TidehubError) else f"not started, an unforeseen fault: {error!r}"
+        )
+        print_lines([f"tidehub: {told}", "What was served before is served again."], sys.stderr)
         former.become()
 
 

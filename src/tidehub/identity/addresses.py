@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import ipaddress
 from collections.abc import Sequence
 
 from tidehub.loopback import is_loopback
 
+FRONT_HEADER = "X-Tidehub-Front"
+"""With `front_proof` in it: the request came through the proxy in front, which has set X-Forwarded-For."""
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def client_address(peer: str, forwarded_for: Sequence[str], trusted: Sequence[Network] = ()) -> str:
-    """The address to hold responsible for a request.
+def front_proof(client_secret: str) -> str:
+    """What the proxy in front knows, and users of this machine, who reach the provider's port as it does, do not."""
+    return hmac.new(client_secret.encode(), b"front of the identity provider", hashlib.sha256).hexdigest()
+
+
+def client_address(
+    peer: str, forwarded_for: Sequence[str], trusted: Sequence[Network] = (), *, proven: bool
+) -> str:
+    """The address to hold responsible for a request; "" for that of whoever came past the proxy on this machine.
 
     `peer` is the socket's other end, `forwarded_for` the values of all X-Forwarded-For headers in order. They
-    count only when the peer is on loopback. Each proxy appends the address it saw, so the last entry is the one
-    our own proxy wrote; what stands left of it is the client's claim, unless that entry is a trusted proxy.
+    count only when the request is `proven` to come from our own proxy. Each proxy appends the address it saw, so the
+    last entry is the one that ours wrote; what stands left of it is the client's claim, unless that entry is a trusted
+    proxy.
     """
-    if not is_loopback(peer):
-        return peer
+    if not proven:
+        return "" if is_loopback(peer) else peer
     entries = [entry.strip() for value in forwarded_for for entry in value.split(",") if entry.strip()]
     for entry in reversed(entries):
         address = _parsed(entry)

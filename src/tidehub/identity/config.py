@@ -94,7 +94,8 @@ class IdentityConfig(_Strict):
     """The whole configuration.
 
     `issuer` is the public address including the path below which everything is served; `state_dir` a private
-    directory (0700) that belongs to the provider's user. X-Forwarded-For is read only from loopback peers;
+    directory (0700) that belongs to the provider's user. X-Forwarded-For is read only from the proxy in front
+    (`addresses.front_proof`);
     `trusted_proxies` names further proxies (addresses or networks) whose entries in it are skipped.
     """
 

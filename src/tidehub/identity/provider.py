@@ -17,6 +17,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from tidehub.identity.accounts import Account, AccountStore, canonical
+from tidehub.identity.addresses import front_proof
 from tidehub.identity.config import SCOPES, IdentityConfig
 from tidehub.identity.database import Database
 from tidehub.identity.grants import Grants
@@ -26,10 +27,12 @@ from tidehub.identity.passwords import hash_password, verify_password
 from tidehub.identity.private_files import read_private
 from tidehub.identity.protocol import Parameters, Server, with_parameters
 from tidehub.identity.sessions import Session, Sessions
-from tidehub.identity.throttle import Throttle
+from tidehub.identity.throttle import Throttle, address_key
 from tidehub.system.files import write_private
 
 _FORM_SECRET = "form-secret"
+TOGETHER = 2
+"""Passwords that are checked at the same time."""
 HASHING_NICE = 10
 """Niceness of the threads that check passwords."""
 
@@ -65,10 +68,14 @@ class Provider:
         secure = "__Secure-" if config.secure else ""
         self.session_cookie = f"{secure}tidehub-identity-{mark}"
         self.form_cookie = f"{secure}tidehub-identity-form-{mark}"
+        self.front_proof = front_proof(config.client.client_secret.get_secret_value())
         self._form_secret = self._load_form_secret()
         self._nobody = hash_password(secrets.token_urlsafe(16))
-        self._hashing = ThreadPoolExecutor(max_workers=2, thread_name_prefix="scrypt", initializer=_give_way)
+        self._hashing = ThreadPoolExecutor(
+            max_workers=TOGETHER, thread_name_prefix="scrypt", initializer=_give_way
+        )
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._places: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def now(self) -> float:
         """The time, in seconds since the epoch."""
@@ -76,9 +83,11 @@ class Provider:
 
     async def sign_in(self, username: str, password: str, address: str) -> SignIn:
         """Judge a name and a password from `address`, as slowly for unknown names as for known ones."""
-        # One at a time for each name: many guesses at once cannot outrun the counting.
+        # One at a time for each name, and as many from one address as are checked together: many guesses at once cannot
+        # outrun the counting, and the guesses of one address do not stand in a line before everybody else.
         turn = self._turns.setdefault(canonical(username), asyncio.Lock())
-        async with turn:
+        place = self._places.setdefault(address_key(address), asyncio.Semaphore(TOGETHER))
+        async with place, turn:
             wait = self.throttle.wait(username, address, self.now())
             if wait > 0:
                 return SignIn(None, wait, tried=False)

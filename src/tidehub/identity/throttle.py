@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tidehub.identity.accounts import canonical
 from tidehub.identity.database import Database
+from tidehub.loopback import is_loopback
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def in_words(seconds: float) -> str:
 
 
 def _keys(username: str, address: str) -> tuple[tuple[str, Limit], tuple[str, Limit]]:
-    return (_account_key(username), ACCOUNT), (_address_key(address), ADDRESS)
+    return (_account_key(username), ACCOUNT), (address_key(address), ADDRESS)
 
 
 def _failures(connection: sqlite3.Connection, key: str, limit: Limit, now: float) -> tuple[int, float]:
@@ -101,12 +102,14 @@ def _account_key(username: str) -> str:
     return "account:" + hashlib.sha256(canonical(username).encode()).hexdigest()
 
 
-def _address_key(address: str) -> str:
-    """One key per IPv4 address or IPv6 /64: a host owns all of the latter."""
+def address_key(address: str) -> str:
+    """One key per IPv4 address or IPv6 /64: a host owns all of the latter, and a machine all of its loopback."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return "address:unknown"
+    if is_loopback(address):
+        return "address:loopback"
     if isinstance(parsed, ipaddress.IPv6Address):
         if parsed.ipv4_mapped is None:
             return f"address:{ipaddress.ip_network((parsed, 64), strict=False).network_address}"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tidehub.identity.addresses import front_proof
 from tidehub.local.addresses import FRONT, Front
 from tidehub.local.databases import database_environment
 from tidehub.local.front.proxy import FrontDoor, front_door
@@ -164,6 +165,10 @@ def proxy(
         hub_target=f"http://127.0.0.1:{setting.ports['hub']}",
         hub_path=f"{setting.front.base_path}hub/",
         restore=restore_routes(f"{setting.hub_url}hub", setting.secrets.operator_token),
+        sign_in=(
+            f"{setting.front.base_path}services/identity/login",
+            Secret(front_proof(setting.secrets.demo_client_secret.reveal())),
+        ),
         uid=uid,
         gid=gid,
         tell=tell,

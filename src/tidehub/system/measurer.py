@@ -1,10 +1,13 @@
 """Says how much of the disk users' directories take: `python -I -S measurer.py`, with questions as JSON on
 standard input (`[{"uid": 70000, "trees": ["/...", ...]}, ...]`) and one line of JSON for each on standard output.
 
-What lies there was made by users, as in `sweeper.py`, and the same holds here: two open directories however deep a tree
-is, a bounded time and bounded memory for each user, nothing followed, nothing reached by a path, and as root a tree
-is only entered by a process that has become its owner (`as_user.py`). Nothing is changed: a directory that its owner
-has closed to themselves stays closed, and the answer says that it is not the whole (`complete`).
+What lies there was made by users, as in `sweeper.py`, and the same holds here: two open directories however deep a
+tree is, a bounded time and bounded memory for each user, nothing followed, nothing reached by a path, and as root a
+tree is only entered by a process that has become its owner (`as_user.py`). Nothing is changed. Where something cannot
+be counted, the answer says that it is not the whole (`complete`).
+
+As root this process may also look into directories that their owner has closed to themselves: these count as well, else
+nobody would have to be above a limit.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ MOST_LINKED = 200_000
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_OPEN_TO_ALL = 0o005
 
 Identity = tuple[int, int]
 
@@ -121,12 +126,19 @@ class Count:
 
     def _enter(self, directory: int, name: str) -> tuple[str, int] | None:
         try:
-            return name, os.open(name, _OPEN, dir_fd=directory)
+            inner = os.open(name, _OPEN, dir_fd=directory)
         except FileNotFoundError:
             return None
         except OSError:  # closed by its owner, or something else by now
             self.complete = False
             return None
+        found = os.fstat(inner)
+        # What others have closed to the user is not looked into, though this process could.
+        if found.st_uid == os.geteuid() or found.st_mode & _OPEN_TO_ALL == _OPEN_TO_ALL:
+            return name, inner
+        os.close(inner)
+        self.complete = False
+        return None
 
     def _back(self, here: int, way: list[tuple[str, Identity, list[str]]], top: int) -> int:
         """The last directory of `way`, opened from the one below it; closes `here`. One that was moved meanwhile is
@@ -184,7 +196,7 @@ def _answer(question: dict[str, object]) -> dict[str, object]:
         return json.dumps(found).encode()
 
     try:
-        said = run_as(uid, count, SECONDS + PATIENCE, keep=tops)
+        said = run_as(uid, count, SECONDS + PATIENCE, keep=tops, look=True)
     finally:
         for top in tops:
             os.close(top)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,7 +101,7 @@ PROXY = [ipaddress.ip_network("203.0.113.0/24")]
 @pytest.mark.parametrize(
     ("peer", "headers", "expected"),
     [
-        ("198.51.100.1", ["192.0.2.1"], "198.51.100.1"),
+        ("198.51.100.1", [], "198.51.100.1"),
         ("127.0.0.1", [], "127.0.0.1"),
         ("127.0.0.1", ["192.0.2.1"], "192.0.2.1"),
         ("::1", ["192.0.2.1"], "192.0.2.1"),
@@ -111,11 +112,17 @@ PROXY = [ipaddress.ip_network("203.0.113.0/24")]
         ("127.0.0.1", ["192.0.2.1, nonsense"], "127.0.0.1"),
         ("127.0.0.1", ["::ffff:192.0.2.1"], "192.0.2.1"),
         ("127.0.0.1", ["[2001:db8::1]"], "2001:db8::1"),
-        ("", ["192.0.2.1"], ""),
     ],
 )
 def test_responsible_address(peer: str, headers: list[str], expected: str) -> None:
-    assert client_address(peer, headers, PROXY) == expected
+    assert client_address(peer, headers, PROXY, proven=True) == expected
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "127.9.9.9", "::1", "198.51.100.1"])
+def test_what_did_not_come_through_our_proxy_says_nothing_of_its_address(peer: str) -> None:
+    """Users of this machine reach the provider's port as the proxy does."""
+    expected = peer if peer == "198.51.100.1" else ""
+    assert client_address(peer, ["192.0.2.1"], PROXY, proven=False) == expected
 
 
 @pytest.fixture
@@ -153,6 +160,29 @@ async def test_many_guesses_at_once_do_not_outrun_the_counting(
     assert len(looked_at) == ACCOUNT.free + 1
     assert [outcome.tried for outcome in outcomes].count(False) == 30 - len(looked_at)
     assert not any(outcome.account for outcome in outcomes)
+
+
+async def test_many_names_at_once_from_one_address_do_not_outrun_the_counting_nor_keep_others_waiting(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[str] = []
+
+    def verify(password: str, stored: str) -> bool:
+        time.sleep(0.01)
+        looked_at.append(password)
+        return password == "right"
+
+    monkeypatch.setattr(provider_module, "verify_password", verify)
+    guesses = [
+        asyncio.create_task(provider.sign_in(f"name{n}", f"guess {n}", f"127.0.0.{n % 200}"))
+        for n in range(200)
+    ]
+    while not looked_at:
+        await asyncio.sleep(0.001)
+    assert (await provider.sign_in("alice", "right", "192.0.2.1")).account is not None
+    assert looked_at.index("right") <= 2 * provider_module.TOGETHER, "somebody else waited for the guesses"
+    tried = [outcome.tried for outcome in await asyncio.gather(*guesses)].count(True)
+    assert ADDRESS.free < tried < ADDRESS.free + provider_module.TOGETHER + 1
 
 
 async def test_many_right_sign_ins_at_once_all_work(

@@ -160,6 +160,41 @@ def test_as_root_a_tree_of_somebody_else_is_not_entered(home: Path) -> None:
 
 
 @as_root
+def test_as_root_what_a_user_has_closed_to_themselves_counts(home: Path) -> None:
+    fill(home / "own", MIB)
+    inner = home / "closed" / "twice" / "open"
+    inner.mkdir(parents=True)
+    fill(inner / "large", 5 * MIB)
+    given(home)
+    modes = {inner: 0o000, inner.parent: 0o311, inner.parent.parent: 0o600, home: 0o000}
+    for directory, mode in modes.items():
+        directory.chmod(mode)
+    use = ask(home, uid=USER)
+    assert near(use, 6 * MIB) and use.complete
+    assert {path: path.stat().st_mode & 0o777 for path in modes} == modes, "nothing is changed"
+
+
+@as_root
+def test_as_root_one_right_is_kept_and_no_other(home: Path) -> None:
+    script = (
+        "import os, sys; from tidehub.system.as_user import _become\n"
+        f"_become({USER}, look=True)\n"
+        "print([line for line in open('/proc/self/status') if line.startswith(('Cap', 'Uid', 'Gid', 'Groups'))])\n"
+        f"os.listdir({str(home)!r})\n"
+        "for change in (lambda: os.chmod('/', 0o755), lambda: os.setuid(0), lambda: os.chown('/', 1, 1),\n"
+        f"               lambda: open({str(home / 'new')!r}, 'w'), lambda: os.kill(1, 0)):\n"
+        "    try: change()\n"
+        "    except PermissionError: print('refused')\n"
+    )
+    home.chmod(0o700)
+    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("refused") == 5, done.stdout
+    held = f"'CapPrm:\\t{1 << 2:016x}\\n', 'CapEff:\\t{1 << 2:016x}\\n'"
+    assert held in done.stdout and f"'CapInh:\\t{0:016x}\\n'" in done.stdout, done.stdout
+
+
+@as_root
 def test_as_root_the_user_is_who_looks(home: Path) -> None:
     """What the user cannot enter is not counted, and that is said."""
     fill(home / "own", 2 * MIB)

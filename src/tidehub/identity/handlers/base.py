@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import http.client
 import logging
 from collections.abc import Iterable, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 from tornado.web import HTTPError, RequestHandler
 
-from tidehub.identity.addresses import client_address
+from tidehub.identity.addresses import FRONT_HEADER, client_address
 from tidehub.identity.pages import JSON_HEADERS, page_headers
 from tidehub.identity.protocol import parse_parameters
 from tidehub.identity.provider import Provider
@@ -42,10 +43,12 @@ class Endpoint(RequestHandler):
     @property
     def client_address(self) -> str:
         """Whom to hold responsible, as an address."""
+        proof = self.request.headers.get(FRONT_HEADER, "")
         return client_address(
             self.request.remote_ip or "",
             self.request.headers.get_list("X-Forwarded-For"),
             self.provider.trusted_proxies,
+            proven=hmac.compare_digest(proof.encode(), self.provider.front_proof.encode()),
         )
 
     def query_parameters(self) -> list[tuple[str, str]]:

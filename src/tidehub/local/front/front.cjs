@@ -9,6 +9,7 @@
 // - a server's socket is connected to without following a link, and only if it is the directory's owner's;
 // - a client that does not finish its headers is cut off; bodies and websockets may take as long as they like;
 // - no request is lost because a connection that was kept for it is closed in that moment;
+// - what a client sends as the body of a request is never read as a request of its own by the servers behind;
 // - what people get does not name the servers behind.
 "use strict";
 
@@ -20,13 +21,14 @@ const net = require("node:net");
 const path = require("node:path");
 const { syncBuiltinESMExports } = require("node:module");
 
-const FORWARDING = /^(x-forwarded(-.*)?|forwarded|x-real-ip|x-scheme|x-client-ip|true-client-ip)$/;
+const FORWARDING = /^(x-tidehub-front|x-forwarded(-.*)?|forwarded|x-real-ip|x-scheme|x-client-ip|true-client-ip)$/;
 
 const apiSocket = process.argv.indexOf("--api-socket");
 if (apiSocket > 0) fs.rmSync(process.argv[apiSocket + 1], { force: true });
 
 const trusted = readNetworks(process.env.TIDEHUB_TRUSTED_PROXIES || "");
 const onlyTrusted = process.env.TIDEHUB_ONLY_TRUSTED === "1";
+const [signIn, proof] = (process.env.TIDEHUB_SIGN_IN || "").split(" ");
 const loopback = readNetworks("127.0.0.0/8,::1");
 
 function readNetworks(text) {
@@ -112,6 +114,8 @@ function admit(request) {
   request.headers["x-forwarded-proto"] = told.scheme;
   request.headers["x-forwarded-port"] = portOf(request.headers.host, told.scheme);
   if (request.headers.host) request.headers["x-forwarded-host"] = request.headers.host;
+  // To nobody but the identity provider: it believes the client's address of whoever knows this word.
+  if (signIn && String(request.url).split("?", 1)[0] === signIn) request.headers["x-tidehub-front"] = proof;
   return true;
 }
 
@@ -141,6 +145,15 @@ function ownHeaders(request, response) {
 
 const REFUSAL = "This address speaks plain HTTP to its reverse proxy only. Use the site's public address.\n";
 
+const NO_LENGTH = "The body of a DELETE or OPTIONS request needs a Content-Length here.\n";
+
+// http-proxy (1.18) declares the body of such a request to be empty and sends it all the same, so that the server
+// behind reads it as the next request: one that has not come through here, with forwarded headers of the client's own.
+function smuggles(request) {
+  const lost = request.method === "DELETE" || request.method === "OPTIONS";
+  return lost && request.headers["transfer-encoding"] !== undefined;
+}
+
 const UNREADABLE = "This address cannot be read: a % in its path is not followed by the code of a character.\n";
 
 // Whether the path can be decoded; the proxy looks it up decoded, and answers 500 where that fails.
@@ -151,6 +164,12 @@ function readable(url) {
   } catch (error) {
     return false;
   }
+}
+
+function refusalOf(request) {
+  if (!admit(request)) return [403, REFUSAL];
+  if (!readable(request.url)) return [400, UNREADABLE];
+  return smuggles(request) ? [411, NO_LENGTH] : null;
 }
 
 function refuse(event, target, status, text) {
@@ -168,12 +187,17 @@ for (const Server of [http.Server, https.Server]) {
   Server.prototype.emit = function (event, ...values) {
     if (event === "request" || event === "upgrade") {
       const [request, target] = values;
-      const refusal = !admit(request) ? [403, REFUSAL] : !readable(request.url) ? [400, UNREADABLE] : null;
+      const refusal = refusalOf(request);
       if (refusal) {
         refuse(event, target, ...refusal);
         return true;
       }
-      if (event === "request") ownHeaders(request, target);
+      if (event === "request") {
+        ownHeaders(request, target);
+        // It is about the client's connection (RFC 9110, 7.6.1); the one behind is for this request alone, and says so.
+        delete request.headers.connection;
+        delete request.headers["keep-alive"];
+      }
     } else if (event === "error" && !this.listening && values[0] && values[0].syscall) {
       console.error(`error: cannot listen: ${values[0].message}`);
       process.exit(1);

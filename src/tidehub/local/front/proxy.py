@@ -77,6 +77,7 @@ def front_door(
     hub_target: str,
     hub_path: str,
     restore: Hook,
+    sign_in: tuple[str, Secret] | None = None,
     uid: int | None = None,
     gid: int | None = None,
     log_level: str = "info",
@@ -86,12 +87,13 @@ def front_door(
 ) -> Component:
     """The part `proxy`.
 
-    `program` is `Software.proxy()`: Node, then the script. `listener` listens on the door's address. `hub_target` is
-    the hub's own address
-    (`http://127.0.0.1:8081`), `hub_path` its path with the site's prefix (`/base/hub/`). `restore` is what
-    `restore_routes` gives. `uid` and `gid` in root mode only: the proxy must never run as root, because users own
-    the directories in which it follows names of sockets. `tls_interval`: seconds between looks at the certificate.
-    `headers_timeout`: seconds that a client may take to send a request's headers.
+    `program` is `Software.proxy()`: Node, then the script. `listener` listens on the door's address. `hub_target`
+    is the hub's own address (`http://127.0.0.1:8081`), `hub_path` its path with the site's prefix (`/base/hub/`).
+    `restore` is what `restore_routes` gives. `sign_in`: the path on which passwords are sent, and the word by which
+    the identity provider knows that a request came through here. `uid` and `gid` in root mode only: the proxy must
+    never run as root, because users own the directories in which it follows names of sockets. `tls_interval`:
+    seconds between looks at the certificate. `headers_timeout`: seconds that a client may take to send a request's
+    headers.
     """
     node, *script = program
     copies = TlsFiles(places.proxy_certificate, places.proxy_key)
@@ -134,7 +136,8 @@ def front_door(
     return Component(
         name="proxy",
         argv=argv,
-        env=_environment(door, hand_over, token, tls_interval, headers_timeout),
+        env=_environment(door, hand_over, token, tls_interval, headers_timeout)
+        | ({} if sign_in is None else {"TIDEHUB_SIGN_IN": f"{sign_in[0]} {sign_in[1].reveal()}"}),
         ready=ready,
         on_restart=restore,
         before_start=before_start,

@@ -32,7 +32,10 @@ ROUND = 6 * 3600.0
 WORKING_ROUND = 60.0
 """Seconds between two looks at those whose programs run: only their files grow."""
 SHARE = 20
-"""So many times as long as a look took is waited at least until the next one: many files cost little of a core."""
+"""So many times as long as a look at a user took is waited at least until the next round looks at the same one: many
+files cost little of a core, and only their owner is looked at more seldom for them."""
+TOGETHER = 4
+"""Users whose files are measured at the same time, of those who start or stop a server."""
 STARTING = 16 * 2**20
 """Bytes above the limit, or above what is used if that is more, which a user may write while a server of theirs runs:
 JupyterLab and kernels do not start without."""
@@ -57,6 +60,9 @@ class DiskWatch:
         self._asked = asyncio.Event()
         self._quota = DiskQuota.of(places.homes) if limit is not None else None
         self._measured: dict[str, asyncio.Event] = {}
+        self._next: dict[str, float] = {}
+        """When a round looks at a user again (monotonic)."""
+        self._writing = asyncio.Lock()
         self._granted: dict[str, int] = {}
         """Bytes that users may have while a server of theirs runs, where the kernel counts."""
 
@@ -114,26 +120,38 @@ class DiskWatch:
         last = -ROUND
         while True:
             self._count_room()
-            began = time.monotonic()
-            whole = began - last >= ROUND
-            last = began if whole else last
+            now = time.monotonic()
+            whole = now - last >= ROUND
+            last = now if whole else last
             await self._look(None, whole=whole)
-            await asyncio.sleep(max(WORKING_ROUND, SHARE * (time.monotonic() - began)))
+            await asyncio.sleep(WORKING_ROUND)
 
     async def _those_who_ask(self) -> None:
-        while True:
-            await self._asked.wait()
-            self._asked.clear()
-            soon, self._soon = self._soon, set()
-            waiting = {user: self._measured.pop(user) for user in soon & self._measured.keys()}
-            await self._look(soon, waiting=waiting)
-            for measured in waiting.values():
-                measured.set()
+        """Each is measured in a process of their own: how long that takes is a user's choice, and nobody waits for what
+        another one has piled up.
+        """
+        together, under_way = asyncio.Semaphore(TOGETHER), set[str]()
 
-    async def _look(
-        self, users: set[str] | None, *, whole: bool = False, waiting: dict[str, asyncio.Event] | None = None
-    ) -> None:
-        """Measure the files of `users`; None: of those whose programs run, or of all if `whole`."""
+        async def measure_now(user: str) -> None:
+            async with together:
+                self._soon.discard(user)
+                measured = self._measured.pop(user, None)
+                await self._look({user})
+            if measured is not None:
+                measured.set()
+            under_way.discard(user)
+            self._asked.set()  # whoever asked meanwhile is measured once more
+
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await self._asked.wait()
+                self._asked.clear()
+                for user in self._soon - under_way:
+                    under_way.add(user)
+                    tasks.create_task(measure_now(user), name=f"measure the files of {user}")
+
+    async def _look(self, users: set[str] | None, *, whole: bool = False) -> None:
+        """Measure the files of `users`; None: of those whose programs run and whose turn it is, or all if `whole`."""
         if self.limit is None:
             return
         try:
@@ -143,14 +161,17 @@ class DiskWatch:
                 self._enter(user, use)
             left = [one for one in questions if one.user not in counted]
             async with contextlib.aclosing(measure(left)) as found:
+                began = time.monotonic()
                 async for user, use in found:
                     self._enter(user, use)
-                    if waiting and user in waiting:
-                        waiting[user].set()
+                    now = time.monotonic()
+                    self._next[user] = now + max(0.0, SHARE * (now - began) - WORKING_ROUND)
+                    began = now
             if whole:
                 known = {one.user for one in questions}
                 self._uses = {user: use for user, use in self._uses.items() if user in known}
-            await asyncio.to_thread(write_uses, self._places.disk_use, dict(self._uses))
+            async with self._writing:
+                await asyncio.to_thread(write_uses, self._places.disk_use, dict(self._uses))
         except Exception as error:
             # Whatever it is (a full disk), it ends neither the watch nor the hub: what is in memory counts.
             self._log.error("What users' files take could not be measured or kept: %s", error)
@@ -183,7 +204,8 @@ class DiskWatch:
 
     def _questions(self, users: set[str] | None, whole: bool) -> list[Question]:
         if users is None and not whole:
-            users = {line.user for line in self._isolation.running()}
+            now = time.monotonic()
+            users = {line.user for line in self._isolation.running() if self._next.get(line.user, now) <= now}
         asked = [one for one in self._isolation.users.everyone() if users is None or one.name in users]
         clusters = _by_owner(self._places.services / "clusters") if os.geteuid() == 0 else {}
         return [Question(one.name, self._uid(one), self._trees(one, clusters)) for one in asked]

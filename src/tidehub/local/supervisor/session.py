@@ -53,9 +53,16 @@ def run(places: Places, prepare: Prepare, say: Say, on_ready: Callable[[Platform
 
     `places.ensure()` must have been called. Raises `Locked`, and `TidehubError` for everything foreseen.
     """
-    with hold(places.lock):
+    with hold(places.lock) as lock:
         session = _Session(places, say, on_ready)
-        code = session.run(prepare)
+        try:
+            code = session.run(prepare)
+        except Exception:
+            if SUCCEEDS in os.environ:  # what was served before goes on
+                lock.hand_on()
+            raise
+        if session.successor is not None:
+            lock.hand_on()
     if session.successor is not None:
         session.successor.become()
     return code

@@ -26,6 +26,8 @@ from tidehub.system.unix_sockets import peer_uid
 _LOCK = struct.Struct("@hhqqi4x")
 """`struct flock` of fcntl(2) on 64-bit Linux, for locks of the open file description: type, whence, start, length
 (0: all), pid (always 0)."""
+_INHERITED = "TIDEHUB_LOCK"
+"""The number of the lock's descriptor, for the program that this process becomes."""
 KEPT = "kept"
 """What `state` says when the parts have been stopped and users' servers and clusters go on without them."""
 ANSWER_TIMEOUT = 15.0
@@ -50,20 +52,48 @@ class Locked(TidehubError):
         )
 
 
+class Held:
+    """The lock that this process holds."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._handed_on = False
+
+    def hand_on(self) -> None:
+        """Keep it beyond the block, for the program that this process becomes: its `hold` goes on with it. So nobody
+        finds the state free between the two.
+        """
+        os.set_inheritable(self._descriptor, True)
+        os.environ[_INHERITED] = str(self._descriptor)
+        self._handed_on = True
+
+    def let_go(self) -> None:
+        """Let it go, unless it was handed on."""
+        if not self._handed_on:
+            os.close(self._descriptor)
+
+
 @contextlib.contextmanager
-def hold(path: Path) -> Iterator[None]:
+def hold(path: Path) -> Iterator[Held]:
     """Hold the lock for as long as the block runs. Raises `Locked`, `TidehubError`."""
-    descriptor = _open(path)
+    inherited = _inherited(path)
+    descriptor = _open(path) if inherited is None else inherited
+    held = Held(descriptor)
     try:
         _take(descriptor, path)
         # A full disk has no room for the pid either; then who holds the lock has no number, and is held all the same.
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
+        yield held
     finally:
         # The file stays: removing it would let two processes lock two files of one name.
-        os.close(descriptor)
+        held.let_go()
+
+
+def held_by_another(path: Path) -> bool:
+    """Whether another process holds the lock: not this one, which may have been handed it."""
+    return holder(path) not in (None, os.getpid())
 
 
 def holder(path: Path) -> int | None:
@@ -84,6 +114,16 @@ def holder(path: Path) -> int | None:
         raise os_fault(error, path, "ask for the lock on") from error
     finally:
         os.close(descriptor)
+
+
+def _inherited(path: Path) -> int | None:
+    """The descriptor of this lock that the program before this one in the same process has handed on, if any."""
+    with contextlib.suppress(OSError, ValueError):
+        descriptor = int(os.environ.pop(_INHERITED, ""))
+        if os.path.samestat(os.fstat(descriptor), path.stat(follow_symlinks=False)):
+            os.set_inheritable(descriptor, False)
+            return descriptor
+    return None
 
 
 def _open(path: Path) -> int:

@@ -57,7 +57,8 @@ def _without_answer(places: Places) -> dict[str, object]:
     pid = holder(places.lock)
     left = read_state(places.platform)
     if pid is not None:
-        preparing = left is not None and left.state == "preparing" and left.alive
+        # `kept`: its parts have stopped, and it is becoming the program that goes on with the state.
+        preparing = left is not None and (left.state == KEPT or (left.state == "preparing" and left.alive))
         return {"state": "preparing" if preparing else "silent", "pid": pid or None}
     if left is None:
         return {"state": "stopped"}

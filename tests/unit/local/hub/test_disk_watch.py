@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +15,8 @@ from prometheus_client import REGISTRY
 
 from tidehub.capacity.disk import DiskUse
 from tidehub.local.disk_quota import DiskQuota
-from tidehub.local.disk_use import read_uses, write_uses
-from tidehub.local.hub.disk_watch import DiskWatch
+from tidehub.local.disk_use import Question, read_uses, write_uses
+from tidehub.local.hub.disk_watch import WORKING_ROUND, DiskWatch
 from tidehub.local.hub.spawner_words import NoRoom
 from tidehub.local.isolation.users import Entry
 from tidehub.local.places import Places
@@ -124,3 +125,87 @@ def test_a_file_system_without_quotas_has_none(tmp_path: Path) -> None:
     """Asked of the kernel; /proc has no quotas anywhere."""
     assert DiskQuota.of(Path("/proc")) is None
     assert DiskQuota.of(tmp_path / "absent") is None
+
+
+def test_nobody_waits_for_what_another_user_has_piled_up(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ana's trees take for ever; bob, who has deleted what was too much, starts all the same."""
+    write_uses(places.disk_use, {"ana": DiskUse(9 * MIB), "bob": DiskUse(9 * MIB)})
+    one, begun = watch(places, 2 * MIB), asyncio.Event()
+
+    async def slowly(questions: list[Question], **more: Any) -> AsyncGenerator[tuple[str, DiskUse]]:
+        for question in questions:
+            if question.user == "ana":
+                begun.set()
+                await asyncio.Event().wait()
+            yield question.user, DiskUse(MIB)
+
+    monkeypatch.setattr("tidehub.local.hub.disk_watch.measure", slowly)
+
+    async def ask() -> str:
+        going = asyncio.create_task(one._those_who_ask())
+        one.look_at("ana")
+        await begun.wait()
+        for _ in range(3):
+            one.look_at("ana")
+        async with asyncio.timeout(2):
+            answer = await one.refusal("bob")
+        going.cancel()
+        await asyncio.wait({going})
+        return answer
+
+    assert asyncio.run(ask()) == ""
+
+
+def test_who_takes_long_to_measure_is_looked_at_more_seldom_and_nobody_else(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = watch(places, 2 * MIB, working=("ana", "bob"))
+    now, looked_at = 1000.0, list[str]()
+
+    async def slowly(questions: list[Question], **more: Any) -> AsyncGenerator[tuple[str, DiskUse]]:
+        nonlocal now
+        for question in questions:
+            looked_at.append(question.user)
+            now += 60 if question.user == "ana" else 0.1
+            yield question.user, DiskUse(MIB)
+
+    monkeypatch.setattr("tidehub.local.hub.disk_watch.measure", slowly)
+    monkeypatch.setattr("tidehub.local.hub.disk_watch.time.monotonic", lambda: now)
+    for _ in range(25):
+        asyncio.run(one._look(None))
+        now += WORKING_ROUND
+    assert looked_at.count("bob") == 25
+    assert looked_at.count("ana") == 2, "once in 20 minutes"
+
+
+def test_who_asks_while_they_are_measured_is_measured_once_more(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, begun, let_go, looks = watch(places, 2 * MIB), asyncio.Event(), asyncio.Event(), list[str]()
+
+    async def counted(questions: list[Question], **more: Any) -> AsyncGenerator[tuple[str, DiskUse]]:
+        looks.append(questions[0].user)
+        begun.set()
+        await let_go.wait()
+        yield questions[0].user, DiskUse(MIB)
+
+    monkeypatch.setattr("tidehub.local.hub.disk_watch.measure", counted)
+
+    async def ask() -> None:
+        going = asyncio.create_task(one._those_who_ask())
+        one.look_at("ana")
+        await begun.wait()
+        for _ in range(5):
+            one.look_at("ana")
+        let_go.set()
+        async with asyncio.timeout(5):
+            while len(looks) < 2:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        going.cancel()
+        await asyncio.wait({going})
+
+    asyncio.run(ask())
+    assert looks == ["ana", "ana"]
