@@ -34,7 +34,7 @@ def check(
     on: TargetOption = None,
     site: SiteOption = None,
 ) -> None:
-    """Goes a user's path through a running platform: login, server, notebook cell, Dask cluster, dashboard.
+    """Go a user's path through a running platform: login, server, notebook cell, Dask cluster, dashboard.
 
     Where users sign in at a real identity provider, give a hub API token on standard input or in
     TIDEHUB_CHECK_TOKEN; everything but the login itself is then checked.

@@ -17,9 +17,22 @@ SETTINGS: dict[str, Any] = {
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
 """What every part of the command line has in common."""
+_LONGEST = 1000
+"""Characters of a command's first sentence."""
 
 
-class LazyGroup(TyperGroup):
+class Group(TyperGroup):
+    """Commands below one name."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Whole sentences, on as many lines as they need: Click would cut each off at the end of its first line."""
+        shown = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, command.get_short_help_str(_LONGEST)) for name, command in shown if command]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class LazyGroup(Group):
     """`homes` names each command's function or `typer.Typer`: `package.module:name`."""
 
     homes: ClassVar[Mapping[str, str]] = {}

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tidehub.cli.cluster_options import Context, Kubeconfig
-from tidehub.cli.console import print_lines
+from tidehub.cli.console import lost, print_lines
 from tidehub.cli.options import SiteOption, State
 from tidehub.cli.target import Target, TargetOption, choose_target
 
@@ -53,6 +53,8 @@ def logs(
     if follow:
         for name, line in reading_lines.follow(chosen, hide):
             print_lines([shown(name, line)])
+            if lost():
+                break
 
 
 def _cluster_logs(
@@ -81,3 +83,5 @@ def _cluster_logs(
     if follow:
         for source, line in reading.follow(cluster, namespace, chosen):
             print_lines([shown(source, line)])
+            if lost():
+                break

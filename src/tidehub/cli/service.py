@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidehub.cli.console import make_say, print_lines
-from tidehub.cli.lazy import SETTINGS
+from tidehub.cli.lazy import SETTINGS, Group
 from tidehub.cli.options import Settings, State
 from tidehub.cli.site_options import load_site_or_builtin, settings_of
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tidehub.local.service.installing import Service
 
 app = typer.Typer(
+    cls=Group,
     help="Run the platform of this machine as a service of systemd, which starts it at every boot.",
     no_args_is_help=True,
     **SETTINGS,

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -106,3 +108,91 @@ def test_the_command_imports_nothing_heavy() -> None:
 def test_usage_names_the_command_as_users_type_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["up", "--bogus"]) == 2
     assert "Usage: tidehub up" in capsys.readouterr().err
+
+
+def test_the_list_of_commands_has_whole_sentences(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for group in ([], ["secrets"], ["service"]):
+        monkeypatch.setenv("COLUMNS", "80")
+        assert main.run([*group, "--help"]) == 0
+        listed = capsys.readouterr().out.split("Commands:")[1]
+        assert "..." not in listed
+        assert max(map(len, listed.splitlines())) <= 80
+
+
+_LOUD = "import sys; from tidehub.cli import main; main.main(sys.argv[1:])"
+"""Long outputs: help and the schema of the site file."""
+
+
+def _program(*arguments: str, stdout: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", _LOUD, *arguments],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("command", [["--help"], ["schema"], ["--version"], ["up", "--bogus"]])
+def test_a_reader_that_goes_away_is_nothing_to_complain_of(command: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = _program(*command, stdout=writing)
+    os.close(writing)
+    _, told = done.communicate(timeout=60)
+    assert done.returncode == (2 if "--bogus" in command else 0)
+    assert "Traceback" not in told and "ignored" not in told
+
+
+@pytest.mark.parametrize("command", [["--help"], ["schema"], ["--version"]])
+def test_output_that_cannot_be_written_is_said(command: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = _program(*command, stdout=full.fileno())
+        _, told = done.communicate(timeout=60)
+    assert done.returncode == 1
+    assert told == "tidehub: standard output cannot be written: No space left on device\n"
+
+
+def test_a_closed_standard_output_is_nothing_to_complain_of() -> None:
+    script = 'exec "$0" -c "$1" schema >&-'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script, sys.executable, _LOUD],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["status", "down", "logs", "backup"])
+def test_a_state_that_is_a_file_is_said(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("mine")
+    assert main.run([command, "--state", str(file)]) == 1
+    shown = capsys.readouterr()
+    told = shown.out + shown.err
+    assert "notes.txt" in told and "Traceback" not in told and "may not" not in told
+    assert ": Not a directory\n  to do: one part of this path is a file" in told or command in (
+        "logs",
+        "backup",
+    )
+
+
+def test_a_fault_of_the_file_system_is_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fault(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/root/x/private/people.sqlite")
+
+    monkeypatch.setattr(up, "load_site_or_builtin", fault)
+    assert main.run(["up", "--state", str(tmp_path / "state")]) == 1
+    assert capsys.readouterr().err == (
+        "tidehub: cannot use /root/x/private/people.sqlite: Permission denied\n"
+        "  to do: give this user access to it, or choose another directory with --state\n"
+    )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 
 from tidehub.errors import FAILED, TidehubError
 from tidehub.local.places import Places
@@ -22,6 +24,7 @@ from tidehub.local.supervisor.ending import (
 )
 from tidehub.local.supervisor.lock import Locked, hold, holder
 from tidehub.local.supervisor.state import KEPT, PlatformState, forget_state, read_state
+from tidehub.system.files import os_fault
 from tidehub.system.processes import start_ticks
 
 STOP_TIMEOUT = 120.0
@@ -245,6 +248,8 @@ def _visible(places: Places) -> bool:
         places.private.stat()
     except FileNotFoundError:
         return False
+    except NotADirectoryError as error:
+        raise os_fault(error, places.private, "look into") from error
     except OSError:
         pass
     else:
@@ -258,9 +263,21 @@ def _visible(places: Places) -> bool:
             return places.exists
     raise TidehubError(
         f"you may not look into {places.private}",
-        expected="the user who started the platform",
+        expected="the user who started the platform"
+        + (f": {owner}" if (owner := _owner(places.state)) else ""),
         fix="run as that user, or name another state with --state",
     )
+
+
+def _owner(directory: Path) -> str:
+    """The name of its owner, or the number of one without a name; nothing where it cannot be seen."""
+    try:
+        uid = directory.stat().st_uid
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+    except OSError:
+        return ""
 
 
 def anything_to_stop(places: Places) -> bool:
