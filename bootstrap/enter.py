@@ -19,6 +19,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 SOURCE = CHECKOUT / "src"
 sys.path.insert(0, str(SOURCE))
 
+from tidehub import program  # noqa: E402
 from tidehub.errors import FAILED, INTERRUPTED, TidehubError  # noqa: E402
 from tidehub.local.software import layout, own  # noqa: E402
 from tidehub.release_sets import release  # noqa: E402
@@ -44,11 +45,11 @@ def enter(kind: str, arguments: list[str]) -> NoReturn:
     except KeyboardInterrupt:
         print("\ntidehub: interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    program = ["-m", "tidehub"] if kind == "control" else [str(CHECKOUT / "tools" / "run_tests.py")]
+    entered = ["-m", "tidehub"] if kind == "control" else [str(CHECKOUT / "tools" / "run_tests.py")]
     # Checkouts of the same version share the environment, which so cannot know by whose program it was entered.
-    os.environ[own.CHECKOUT] = str(CHECKOUT)
+    os.environ[program.CHECKOUT] = str(CHECKOUT)
     # Isolated: neither the directory where the person stands nor their PYTHONPATH holds modules of ours.
-    os.execv(python, [str(python), "-I", *program, *arguments])
+    os.execv(python, [str(python), "-I", *entered, *arguments])
 
 
 def complete(root: Path, kind: str, lock: Path, arguments: list[str]) -> Path | None:

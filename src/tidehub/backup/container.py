@@ -229,7 +229,7 @@ class BackupReader:
         return TidehubError(
             f"{self.path} cannot be restored: {why}",
             expected="a file that `tidehub backup` wrote, whole",
-            fix="take another backup",
+            fix="name that file, or one from another day",
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -25,7 +26,7 @@ from tidehub.local.databases import (
     database_environment,
 )
 from tidehub.local.isolation.uid_claims import UidClaims
-from tidehub.local.places import Places
+from tidehub.local.places import Places, command
 from tidehub.system.files import PASSABLE_DIRECTORY, PRIVATE_DIRECTORY, make_directory, os_fault
 
 
@@ -112,7 +113,7 @@ def _refuse_unfit(manifest: dict[str, Any], places: Places, files: dict[str, Kep
         raise TidehubError(
             f"{places.state} is not empty, and nothing is overwritten",
             expected="a state that does not exist yet",
-            fix=f"stop the platform and move it away: tidehub down; mv {places.state} {places.state}.before",
+            fix=f"stop the platform and move it away: {_move_away(places.state)}",
         )
     root = os.geteuid() == 0
     if bool(manifest.get("root")) != root:
@@ -127,8 +128,12 @@ def _refuse_unfit(manifest: dict[str, Any], places: Places, files: dict[str, Kep
         raise TidehubError(
             f"this platform still lives in {holder}",
             expected="one state of a platform on a machine: both would use the same users' uids",
-            fix=f"stop it and move it away: tidehub down --state {holder}; mv {holder} {holder}.before",
+            fix=f"stop it and move it away: {_move_away(holder)}",
         )
+
+
+def _move_away(state: Path) -> str:
+    return f"{command(state, 'down')} && {shlex.join(['mv', str(state), f'{state}.before'])}"
 
 
 def _living_platform(manifest: dict[str, Any]) -> Path | None:

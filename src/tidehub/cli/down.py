@@ -56,6 +56,7 @@ def down(
 
 
 def _kept(places: Places) -> list[str]:
+    from tidehub.local.places import command
     from tidehub.local.supervisor.client import platform_status
 
     if platform_status(places)["state"] == "stopped":
@@ -63,6 +64,6 @@ def _kept(places: Places) -> list[str]:
     return [
         "The parts are stopped; users' servers and clusters go on. Until the next start nobody reaches them, Dask",
         "clients lose their connection, and a program that prints more than 1 MiB waits.",
-        f"Start again, which takes them over: tidehub up --state {places.state}, with its options",
-        f"End them all: tidehub down --state {places.state}",
+        f"Start again, which takes them over, with its options: {command(places.state, 'up')}",
+        f"End them all: {command(places.state, 'down')}",
     ]

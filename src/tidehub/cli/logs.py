@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,9 @@ from tidehub.cli.cluster_options import Context, Kubeconfig
 from tidehub.cli.console import lost, print_lines
 from tidehub.cli.options import SiteOption, State
 from tidehub.cli.target import Target, TargetOption, choose_target
+
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
+"""What dask-gateway and the proxy put around the level of every line (ECMA-48, SGR). Other sequences show as text."""
 
 
 def logs(
@@ -45,7 +49,7 @@ def logs(
     several = len(chosen) > 1
 
     def shown(name: str, line: bytes) -> str:
-        text = line.decode(errors="backslashreplace")
+        text = _COLOR.sub("", line.decode(errors="backslashreplace"))
         return f"{name} | {text}" if several else text
 
     for name, path in chosen.items():

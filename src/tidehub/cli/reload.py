@@ -14,7 +14,7 @@ def reload(state: State = None, as_json: AsJson = False) -> None:
     from tidehub.cli.up import change
     from tidehub.errors import TidehubError
     from tidehub.local.applying import Running
-    from tidehub.local.places import Places
+    from tidehub.local.places import Places, command
     from tidehub.local.supervisor.platform import UpOptions
 
     places = Places.of(state)
@@ -23,6 +23,6 @@ def reload(state: State = None, as_json: AsJson = False) -> None:
         raise TidehubError(
             f"no platform runs in {places.state}",
             expected="a running platform, whose site file has changed",
-            fix=f"start it with `tidehub up --state {places.state}` and its options",
+            fix=f"start it, with its options: {command(places.state, 'up')}",
         )
     change(running, UpOptions(), as_json=as_json)

@@ -96,12 +96,14 @@ def _refuse_options(target: str, given: dict[str, object]) -> None:
 
 
 def _machine_lines(done: Restored) -> list[str]:
+    from tidehub.local.places import command
+
     homes = "" if done.homes else "; their files are not in the backup"
     who = "1 user" if done.users == 1 else f"{done.users} users"
     return [
         f"{done.state}: {who}, their tokens and the platform's keys are back{homes}.",
         *(f"wrote {path}" for path in done.site_files),
-        f"Start it with: tidehub up --state {done.state}",
+        f"Start it with: {command(done.state, 'up')}",
     ]
 
 

@@ -94,10 +94,11 @@ def install(
         return
     if not active and is_running(platform_status(service.places)):
         from tidehub.errors import TidehubError
+        from tidehub.local.places import command
 
         raise TidehubError(
             f"a platform runs already in {service.places.state}, and not as this service",
-            fix=f"stop it, then start the service: tidehub down --state {service.places.state}"
+            fix=f"stop it, then start the service: {command(service.places.state, 'down')}"
             f" && {service.manager.command(f'enable --now {service.name}')}",
         )
     say.step(f"starting {service.name}")

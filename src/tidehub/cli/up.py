@@ -156,11 +156,14 @@ def change(running: Running, options: UpOptions, *, as_json: bool) -> None:
     if as_json:
         print_lines([json.dumps(done.to_json(), indent=2)])
     elif done.plan.empty and not done.parts:
-        print_lines([f"Nothing has changed. The platform runs (process {done.pid})."])
+        print_lines([f"Nothing has changed. The platform runs at {done.address} (process {done.pid})."])
     else:
         parts = ", ".join(done.parts) or "none"
         print_lines(
-            [f"The platform is changed and goes on (process {done.pid}). Parts that started anew: {parts}."]
+            [
+                f"The platform is changed and goes on at {done.address} (process {done.pid}).",
+                f"Parts that started anew: {parts}.",
+            ]
         )
 
 

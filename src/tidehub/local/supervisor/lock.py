@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tidehub.errors import TidehubError
+from tidehub.local.places import command
 from tidehub.system.files import os_fault
 
 _LOCK = struct.Struct("@hhqqi4x")
@@ -27,8 +28,8 @@ class Locked(TidehubError):
         super().__init__(
             f"{path.parent.parent} is in use: `tidehub up` runs there already ({holder})",
             expected="one `tidehub up` for one state directory",
-            fix=f"see it with `tidehub status --state {path.parent.parent}`, stop it with `tidehub down`, "
-            "or choose another directory with --state",
+            fix=f"see it with: {command(path.parent.parent, 'status')}; stop it with: "
+            f"{command(path.parent.parent, 'down')}; or choose another directory with --state",
         )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tidehub import __version__
 from tidehub.errors import TidehubError
+from tidehub.local.places import command
 from tidehub.system.files import read_private, write_private
 from tidehub.system.processes import boot_id, start_ticks
 
@@ -82,7 +83,7 @@ def read_state(path: Path) -> PlatformState | None:
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise TidehubError(
             f"{path} is damaged: {error}",
-            fix=f"remove it: it only tells what runs. Then `tidehub status --state {path.parent.parent}`",
+            fix=f"remove it: it only tells what runs. Then: {command(path.parent.parent, 'status')}",
         ) from error
 
 

@@ -1,22 +1,24 @@
-"""A platform's status in words. Pure."""
+"""A platform's status in words."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from tidehub.local.places import command
 from tidehub.site.units import about_size
 
 _PHASES = {
-    "none": "No platform was set up in {state_dir}. Start one: tidehub up",
-    "stopped": "Nothing runs in {state_dir}. Start it: tidehub up",
+    "none": "No platform was set up in {state_dir}. Start one: {up}",
+    "stopped": "Nothing runs in {state_dir}. Start it: {up}",
     "kept": "The parts of {state_dir} are stopped; users' servers and clusters go on. "
-    "`tidehub up` takes them over, `tidehub down` ends them.",
+    "Take them over: {up}; end them: {down}",
     "crashed": "The supervisor of {state_dir} (process {pid}) is gone without a clean stop. "
-    "Users' servers and clusters may still run: `tidehub up` takes them over, `tidehub down` ends them.",
-    "rebooted": "Nothing runs in {state_dir}: the machine was started anew since. Start it: tidehub up",
+    "Users' servers and clusters may still run. Take them over: {up}; end them: {down}",
+    "rebooted": "Nothing runs in {state_dir}: the machine was started anew since. Start it: {up}",
     "silent": "The supervisor of {state_dir} (process {pid}) does not answer. Its log: "
-    "{logs}/supervisor.log. `tidehub down` ends it, and all that it started.",
+    "{logs}/supervisor.log. End it, and all that it started: {down}",
     "preparing": "The platform of {state_dir} is being prepared (process {pid}).",
 }
 
@@ -25,7 +27,9 @@ def status_lines(status: Mapping[str, object], *, now: float | None = None) -> l
     """What `tidehub status` prints for the answer of `platform_status`."""
     phase = str(status["state"])
     if phase in _PHASES:
-        return [_PHASES[phase].format(**{"pid": "unknown", **status}), *_set_aside(status)]
+        state = Path(str(status["state_dir"]))
+        words = {"pid": "unknown", **status, "up": command(state, "up"), "down": command(state, "down")}
+        return [_PHASES[phase].format(**words), *_set_aside(status)]
     at = time.time() if now is None else now
     lines = [
         f"{phase} at {status.get('address')}  (process {status.get('pid')}, for {duration(status.get('uptime'))})",
