@@ -48,6 +48,8 @@ class Target:
     default_profile: str = ""
     workers: int = 2
     """How many Dask workers to ask for; 0 where the user may have no Dask clusters."""
+    fitting: Callable[[str], int] | None = None
+    """How many of them the machine can hold beside a server of this profile; None where that is not known."""
     logs: Logs = field(default_factory=NoLogs)
     scrub: Callable[[str], str] = str
     """Removes secrets from a text."""

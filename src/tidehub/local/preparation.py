@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidehub.capacity.fit import fit, impossible
+from tidehub.capacity.fit import cramped, fit, impossible
 from tidehub.errors import TidehubError, UsageError
 from tidehub.local.addresses import Front, free_ports, front_of, on_this_machine
 from tidehub.local.front.proxy import FrontDoor
@@ -58,6 +58,8 @@ def fitted(site: Site, options: UpOptions, say: Say) -> Site:
             "this site does not fit this machine: " + "; ".join(problems),
             fix="use a larger machine, smaller sizes in the site file, or try it out with --fit",
         )
+    for line in cramped(site, memory):
+        say.warn(f"{line}. Write smaller sizes in the site file, or try it out with --fit")
     return site
 
 
