@@ -1,4 +1,4 @@
-"""The platform on this machine, as a check sees it: its state directory gives the address and a trial account."""
+"""The platform on this machine, as a check sees it: its state directory gives the address and a demo account."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tidehub.local.secrets import load_secrets
 from tidehub.login.entitled import largest_servers
 
 MEMBERS = ("alice", "bob", "olga", "ada")
-"""The trial users whom every site's own rule admits (`tidehub.identity.demo_accounts`), the preferred one first."""
+"""The demo users whom every site's own rule admits (`tidehub.identity.demo_accounts`), the preferred one first."""
 
 
 def local_target(places: Places, *, ask_token: Callable[[str], str | None] = lambda variable: None) -> Target:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Account:
-    """A trial account. The password never prints."""
+    """A demo account. The password never prints."""
 
     name: str
     password: str = field(repr=False)
@@ -38,7 +38,7 @@ class Target:
     address: str
     """Public address with base path, ending in `/`."""
     accounts: tuple[Account, ...] = ()
-    """Trial accounts of members, the preferred one first; none with a real identity provider."""
+    """Demo accounts of members, the preferred one first; none with a real identity provider."""
     token: str | None = field(default=None, repr=False)
     """A user's hub API token, instead of a login."""
     certificate: Path | None = None

@@ -29,7 +29,7 @@ def check(
         str | None, typer.Option(metavar="SLUG", help="Profile to start instead of the default one.")
     ] = None,
     user: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Trial account to use instead of the first free one.")
+        str | None, typer.Option(metavar="NAME", help="Demo account to use instead of the first free one.")
     ] = None,
     on: TargetOption = None,
     site: SiteOption = None,

@@ -43,7 +43,7 @@ def _remedies(places: Places) -> dict[Path, str]:
 
 def check_identity_database(path: Path) -> None:
     """The same for the identity provider's, which only the owner of its directory may open."""
-    _check_sqlite(path, f"{_AWAY} the accounts for trying out get new passwords")
+    _check_sqlite(path, f"{_AWAY} the demo accounts get new passwords")
 
 
 def open_ledger(places: Places, capacity: Capacity, warn: Callable[[str], None]) -> Ledger:

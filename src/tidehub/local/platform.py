@@ -314,11 +314,11 @@ def closing_lines(setting: parts.Setting, login: DemoLogin | None, gaps: Sequenc
     if login and writes_to_journal():
         lines += [
             "",
-            f"The accounts for trying out and their passwords: {setting.places.identity / FILE_NAME}",
+            f"The demo accounts and their passwords: {setting.places.identity / FILE_NAME}",
         ]
     elif login:
         width = max(len(name) for name in login.passwords)
-        lines += ["", "Accounts of this machine, for trying out:"]
+        lines += ["", "Demo accounts of this machine:"]
         lines += [
             f"  {name:<{width}}  {password}   {login.parts.get(name, '')}".rstrip()
             for name, password in login.passwords.items()

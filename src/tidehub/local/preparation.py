@@ -101,7 +101,7 @@ def front_door_of(site: Site, options: UpOptions) -> tuple[Front, FrontDoor]:
             f"the site's address is {site.site.url}, and its login is the embedded one for trying out",
             expected="login.provider: egi-check-in or oidc for a public address",
             fix="give the site a real provider; or remove site.url; or, if everybody who can reach the "
-            "address may try trial passwords, say --demo-login-on-public-address",
+            "address may try demo passwords, say --demo-login-on-public-address",
         )
     tls, beside = None, (options.site_file or Path("tidehub.yaml")).absolute().parent
     if front.tls and site.machine.tls:
