@@ -11,9 +11,14 @@ some 50 ms, so what only a set-up needs is imported only then.
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from pathlib import Path
-from typing import NoReturn
+
+# Ctrl-C waits until somebody can answer it in words: a traceback of an import is none.
+signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+
+from pathlib import Path  # noqa: E402
+from typing import NoReturn  # noqa: E402
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 SOURCE = CHECKOUT / "src"
@@ -28,10 +33,14 @@ from tidehub.release_sets import release  # noqa: E402
 def enter(kind: str, arguments: list[str]) -> NoReturn:
     """Become the program, or end with the reason why its environment could not be made."""
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
         root = layout.default_root()
         lock = release().directory / f"{kind}.txt"
         locked = complete(root, kind, lock, arguments) or set_up(root, kind, lock)
         python = own.installed(own.root_for(root), SOURCE / "tidehub", locked)
+        if kind == "control":
+            # Until `tidehub.cli.main` runs, which takes it back.
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
     except TidehubError as error:
         print(f"tidehub: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

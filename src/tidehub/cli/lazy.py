@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import Abort
 from typer.main import get_command
 
 SETTINGS: dict[str, Any] = {
@@ -42,6 +43,13 @@ class LazyGroup(Group):
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Interrupted is told apart from a command that ends with 130 and has said why: typer makes both the same."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Abort from None
 
 
 class _Commands(MutableMapping[str, Any]):

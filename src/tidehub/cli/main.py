@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -94,6 +95,8 @@ def _written(code: int) -> int:
 def run(argv: Sequence[str] | None = None) -> int:
     """The exit code of one command; what it has to say is printed."""
     try:
+        # Blocked by `bootstrap/enter.py`, so that Ctrl-C while Python and we are imported is words, too.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
         code = app(args=None if argv is None else list(argv), prog_name="tidehub", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except TidehubError as error:

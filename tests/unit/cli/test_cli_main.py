@@ -37,12 +37,32 @@ def test_foreseen_faults_are_words_without_a_traceback(
     assert not (tmp_path / "state").exists()
 
 
-def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_ctrl_c_is_130_and_a_word(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(up, "load_site_or_builtin", interrupted)
     assert main.run(["up", "--state", str(tmp_path / "state")]) == 130
+    assert capsys.readouterr().err == "Interrupted.\n"
+
+
+def test_ctrl_c_before_the_program_is_imported_is_a_word_too() -> None:
+    code = (
+        "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,)); os.kill(os.getpid(), signal.SIGINT); "
+        "from tidehub.cli import main; main.main(['--version'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")
 
 
 def test_a_wrong_site_file_leaves_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
