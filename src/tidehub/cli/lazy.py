@@ -51,6 +51,12 @@ class LazyGroup(Group):
         except KeyboardInterrupt:
             raise Abort from None
 
+    def make_context(self, *about: Any, **more: Any) -> Any:
+        try:
+            return super().make_context(*about, **more)
+        except KeyboardInterrupt:
+            raise Abort from None
+
 
 class _Commands(MutableMapping[str, Any]):
     def __init__(self, homes: Mapping[str, str]) -> None:
