@@ -173,7 +173,7 @@ def _lay_out(files: dict[str, Kept], fresh: Path, manifest: dict[str, Any]) -> N
             continue
         parts = Path(name.removeprefix(STATE)).parts
         if ".." in parts or len(parts) < 2 or parts[0] not in ("private", "services"):
-            raise TidehubError(f"the backup holds {name!r}, which is no file of a state")
+            raise TidehubError(f"the backup holds {name!r}, which does not belong in a state")
         path = fresh.joinpath(*parts)
         make_directory(fresh / parts[0], PRIVATE_DIRECTORY if parts[0] == "private" else PASSABLE_DIRECTORY)
         # A part's own directory belongs to its user, as the files in it do.

@@ -45,7 +45,7 @@ def down(
         print_lines(
             [
                 "Stopped. What stays:",
-                f"  files of users  {places.homes}",
+                f"  files of users   {places.homes}",
                 f"  databases        {places.private}",
                 f"  logs             {places.logs}",
             ]
@@ -60,7 +60,7 @@ def _kept(places: Places) -> list[str]:
     from tidehub.local.supervisor.client import platform_status
 
     if platform_status(places)["state"] == "stopped":
-        return ["The parts are stopped. Nothing of the users ran."]
+        return ["The parts are stopped. No servers or clusters ran."]
     return [
         "The parts are stopped; users' servers and clusters go on. Until the next start nobody reaches them, Dask",
         "clients lose their connection, and a program that prints more than 1 MiB waits.",

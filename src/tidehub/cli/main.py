@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -136,12 +137,30 @@ def run(argv: Sequence[str] | None = None) -> int:
         print_lines(["Interrupted."], sys.stderr)
         return INTERRUPTED
     except TyperException as error:
+        if isinstance(message := getattr(error, "message", None), str):
+            vars(error)["message"] = _plain(message)
         show = getattr(error, "show", None)
         if show is not None:
             show()
         else:
             print_lines([f"tidehub: {error.format_message()}"], sys.stderr)
         return error.exit_code
+
+
+_PLAIN = (
+    (r"Input should be a valid integer.*", "expected a whole number"),
+    (r"Input should be a valid number.*", "expected a number"),
+    (r"Input should be less than or equal to (\S+)", r"expected at most \1"),
+    (r"Input should be greater than or equal to (\S+)", r"expected at least \1"),
+    (r"Value error, ", ""),
+)
+
+
+def _plain(message: str) -> str:
+    """What typer hands on from pydantic about the value of an option, in words about that value."""
+    for pattern, words in _PLAIN:
+        message = re.sub(pattern, words, message)
+    return message
 
 
 def _without_secrets(text: str) -> str:

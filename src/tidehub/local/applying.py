@@ -7,7 +7,9 @@ is interrupted; the same command again finds what is left to do.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -16,6 +18,7 @@ from typing import Any
 
 from tidehub.errors import TidehubError
 from tidehub.local.changes import Plan, Served, plan
+from tidehub.local.front.ports import PortTaken, listen_on
 from tidehub.local.places import Places, command
 from tidehub.local.platform import served
 from tidehub.local.preparation import bring_software, fitted, front_door_of, site_of
@@ -95,7 +98,10 @@ class Running:
         options = given.over(UpOptions.from_json(self.serves.options))
         site = site_of(options)
         refuse_unsupported(site)
-        _, door = front_door_of(site, options)
+        front, door = front_door_of(site, options)
+        # One that is taken is the platform's own, or told when it has given that up.
+        with contextlib.suppress(PortTaken):
+            listen_on(front.listen, front.port).close()
         for warning in door.check():
             say.warn(warning)
         with pruning.choosing(default_root()):
@@ -227,4 +233,5 @@ def _last_words(places: Places) -> str:
         lines = places.supervisor_log.read_text(errors="replace").splitlines()[-60:]
     except OSError:
         return "its log cannot be read"
-    return next((line for line in reversed(lines) if "not started" in line), "its log says nothing of it")
+    found = (line for line in reversed(lines) if "not started" in line)
+    return re.sub(r"^\S+Z ", "", next(found, "its log says nothing of it"))

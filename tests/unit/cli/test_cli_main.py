@@ -25,6 +25,25 @@ def test_wrong_usage_is_2(arguments: list[str]) -> None:
     assert main.run(arguments) == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["up", "--port", "x"], "Invalid value for '--port': expected a whole number"),
+        (["up", "--port", "70000"], "Invalid value for '--port': expected at most 65535"),
+        (["logs", "-n", "-3"], "Invalid value for '-n' / '--lines': expected at least 0"),
+        (["status", "--target", "moon"], "'moon' is not one of 'machine', 'kubernetes'"),
+        (["stauts"], "Did you mean 'status'?"),
+    ],
+)
+def test_wrong_usage_is_said_in_words(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(arguments) == 2
+    told = capsys.readouterr().err
+    assert words in told
+    assert "Input should" not in told and "Value error" not in told
+
+
 def test_foreseen_faults_are_words_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
