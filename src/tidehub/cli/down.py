@@ -41,15 +41,17 @@ def down(
         say.rest()
     if keep and ran:
         print_lines(_kept(places))
-    elif ran and code == 0:
+    elif ran and (code == 0 or now):
         print_lines(
             [
-                "Stopped. What stays:",
+                "Killed. What stays:" if code else "Stopped. What stays:",
                 f"  files of users   {places.homes}",
                 f"  databases        {places.private}",
                 f"  logs             {places.logs}",
             ]
         )
+    if now:  # killing is what was asked for; what cannot be killed is an error
+        raise typer.Exit(0)
     if ran and code != 0:
         print_lines([f"Stopped, but not everything ended by itself: see {places.supervisor_log}"])
     raise typer.Exit(code)

@@ -13,6 +13,7 @@ from tidehub import __version__
 from tidehub.cli import main, up
 from tidehub.cli.console import PlainSay
 from tidehub.errors import TidehubError
+from tidehub.local.supervisor import client
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -235,3 +236,18 @@ def test_a_fault_of_the_file_system_is_words(
         "tidehub: cannot use /root/x/private/people.sqlite: Permission denied\n"
         "  to do: give this user access to it, or choose another directory with --state\n"
     )
+
+
+@pytest.mark.parametrize(("words", "code"), [(["--now"], 0), ([], 1)])
+def test_killing_what_was_to_be_killed_is_no_problem(
+    words: list[str],
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(client, "anything_to_stop", lambda places: True)
+    monkeypatch.setattr(client, "stop_platform", lambda places, said, now: 1)
+    assert main.run(["down", "--state", str(tmp_path), *words]) == code
+    told = capsys.readouterr().out
+    assert told.startswith("Killed. What stays:" if words else "Stopped, but not everything ended by itself")
