@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +11,7 @@ from tidehub.cli.cluster_options import Context, Kubeconfig
 from tidehub.cli.console import lost, print_lines
 from tidehub.cli.options import SiteOption, State
 from tidehub.cli.target import Target, TargetOption, choose_target
-
-_COLOR = re.compile(r"\x1b\[[0-9;]*m")
-"""What dask-gateway and the proxy put around the level of every line (ECMA-48, SGR). Other sequences show as text."""
+from tidehub.printable import without_colors
 
 
 def logs(
@@ -49,7 +46,7 @@ def logs(
     several = len(chosen) > 1
 
     def shown(name: str, line: bytes) -> str:
-        text = _COLOR.sub("", line.decode(errors="backslashreplace"))
+        text = without_colors(line.decode(errors="backslashreplace"))
         return f"{name} | {text}" if several else text
 
     for name, path in chosen.items():
