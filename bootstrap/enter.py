@@ -11,14 +11,20 @@ some 50 ms, so what only a set-up needs is imported only then.
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from pathlib import Path
-from typing import NoReturn
+
+# Ctrl-C waits until somebody can answer it in words: a traceback of an import is none.
+signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+
+from pathlib import Path  # noqa: E402
+from typing import NoReturn  # noqa: E402
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 SOURCE = CHECKOUT / "src"
 sys.path.insert(0, str(SOURCE))
 
+from tidehub import program  # noqa: E402
 from tidehub.errors import FAILED, INTERRUPTED, TidehubError  # noqa: E402
 from tidehub.local.software import layout, own  # noqa: E402
 from tidehub.release_sets import release  # noqa: E402
@@ -27,10 +33,14 @@ from tidehub.release_sets import release  # noqa: E402
 def enter(kind: str, arguments: list[str]) -> NoReturn:
     """Become the program, or end with the reason why its environment could not be made."""
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
         root = layout.default_root()
         lock = release().directory / f"{kind}.txt"
         locked = complete(root, kind, lock, arguments) or set_up(root, kind, lock)
         python = own.installed(own.root_for(root), SOURCE / "tidehub", locked)
+        if kind == "control":
+            # Until `tidehub.cli.main` runs, which takes it back.
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
     except TidehubError as error:
         print(f"tidehub: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -44,11 +54,11 @@ def enter(kind: str, arguments: list[str]) -> NoReturn:
     except KeyboardInterrupt:
         print("\ntidehub: interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    program = ["-m", "tidehub"] if kind == "control" else [str(CHECKOUT / "tools" / "run_tests.py")]
+    entered = ["-m", "tidehub"] if kind == "control" else [str(CHECKOUT / "tools" / "run_tests.py")]
     # Checkouts of the same version share the environment, which so cannot know by whose program it was entered.
-    os.environ[own.CHECKOUT] = str(CHECKOUT)
+    os.environ[program.CHECKOUT] = str(CHECKOUT)
     # Isolated: neither the directory where the person stands nor their PYTHONPATH holds modules of ours.
-    os.execv(python, [str(python), "-I", *program, *arguments])
+    os.execv(python, [str(python), "-I", *entered, *arguments])
 
 
 def complete(root: Path, kind: str, lock: Path, arguments: list[str]) -> Path | None:

@@ -23,7 +23,7 @@ from tidehub_bench.side import Side, clean_environment, free_ports
 
 STOP_PATIENCE = 60.0
 MEMBER = USERS[0].username
-"""The trial account whose entitlements the bench's users get: the site's rule admits it."""
+"""The demo account whose entitlements the bench's users get: the site's rule admits it."""
 
 
 class Ours(Side):
@@ -52,7 +52,7 @@ class Ours(Side):
         with AccountStore.open(self._identity_state()) as store:
             member = store.get(MEMBER)
             if member is None:
-                raise TidehubError(f"the built-in site has no trial account {MEMBER}")
+                raise TidehubError(f"the built-in site has no demo account {MEMBER}")
             for user in self.users:
                 store.add_hashed(
                     Account(

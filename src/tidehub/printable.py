@@ -10,6 +10,8 @@ _CONTROLS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\U000e0000-\U000e007f]"
 )
 
+_COLORS = re.compile(r"\x1b\[[0-9;]*m")  # ECMA-48, SGR
+
 
 def printable(text: str | bytes, *, lines: bool = True) -> str:
     r"""`text` with control characters as escapes (`\x1b`, `\u202e`); tabs stay, and line feeds where `lines`.
@@ -23,6 +25,11 @@ def printable(text: str | bytes, *, lines: bool = True) -> str:
         if not lines:
             text = text.replace("\n", "\\n")
     return text
+
+
+def without_colors(text: str) -> str:
+    """`text` without what only sets colors, as dask-gateway and the proxy do around the level of each line of a log."""
+    return _COLORS.sub("", text)
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -46,7 +46,8 @@ async def test_users_tokens_and_files_survive_the_loss_of_the_state(tmp_path: Pa
 
         done = platform.command("restore", str(file))
         assert done.returncode == 0, done.stderr
-        assert done.stdout.splitlines()[-1] == f"Start it with: tidehub up --state {platform.state}"
+        last = done.stdout.splitlines()[-1]
+        assert last.startswith("Start it with: ") and last.endswith(f"tidehub up --state {platform.state}")
         platform.up()
         assert platform.accounts == accounts
         status = platform.status()

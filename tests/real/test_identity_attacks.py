@@ -361,7 +361,7 @@ def test_wrong_password_and_unknown_account_look_the_same(provider: RunningProvi
         answers.append(browser.submit(browser.authorize(pkce()[1]), username, "wrong password"))
     known, unknown = answers
     assert known.status_code == unknown.status_code == 403
-    assert "not right" in known.text
+    assert "Wrong username or password" in known.text
 
     def message(answer: httpx.Response) -> str:
         return answer.text.split('role="alert"')[1].split("</div>")[0]

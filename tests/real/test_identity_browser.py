@@ -81,7 +81,7 @@ def test_a_user_signs_in_and_out(provider: RunningProvider, callback: str, page:
     page.get_by_label("Username").fill("alice")
     page.get_by_label("Password").fill("wrong")
     page.get_by_role("button", name="Sign in").click()
-    assert "not right" in page.get_by_role("alert").inner_text()
+    assert "Wrong username or password" in page.get_by_role("alert").inner_text()
     assert page.evaluate("document.activeElement.id") == "password"
     page.get_by_label("Password").fill(provider.passwords["alice"])
     page.keyboard.press("Enter")

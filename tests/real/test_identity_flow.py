@@ -210,7 +210,7 @@ def test_pages_are_safe_to_show(provider: RunningProvider) -> None:
     page = browser.submit(browser.authorize(pkce()[1]), '"><script>x</script>', "wrong")
     assert "<script" not in page.text
     assert "Pangeo &lt;of this &amp; that&gt;" in page.text
-    assert "Trial accounts of this machine" in page.text
+    assert "Demo accounts of this machine" in page.text
     policy = page.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "form-action 'self' http://127.0.0.1:9999;" in policy

@@ -106,7 +106,7 @@ async def test_down_ends_what_an_earlier_down_kept(platform: RealPlatform) -> No
 
 def test_down_with_keep_when_nothing_of_the_users_runs(platform: RealPlatform) -> None:
     done = platform.command("down", "--keep")
-    assert done.returncode == 0 and "Nothing of the users ran" in done.stdout
+    assert done.returncode == 0 and "No servers or clusters ran" in done.stdout
     assert platform.status()["state"] == "stopped"
 
 

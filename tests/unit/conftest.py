@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
 import pytest
 from hypothesis import settings
 
+from tidehub.program import CHECKOUT
+
+# The messages of the installed program, not of the checkout that runs the tests.
+os.environ.pop(CHECKOUT, None)
 # No deadline for single examples: these tests also run on machines that are busy with something else.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")

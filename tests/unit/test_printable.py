@@ -5,7 +5,7 @@ import io
 import pytest
 
 from tidehub.cli.console import print_lines
-from tidehub.printable import printable
+from tidehub.printable import printable, without_colors
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,7 @@ def test_what_is_printed_is_printable_and_never_lost() -> None:
     stream = io.TextIOWrapper(raw, encoding="ascii")
     print_lines(["user \x1b[31mroot\x1b[0m", "ünï \ud800", "last"], stream)
     assert raw.getvalue() == b"user \\x1b[31mroot\\x1b[0m\n\\xfcn\\xef \\ud800\nlast\n"
+
+
+def test_colors_alone_are_left_out() -> None:
+    assert without_colors("\x1b[33m[W]\x1b[0m slow \x1b[2Jthere") == "[W] slow \x1b[2Jthere"

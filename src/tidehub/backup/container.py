@@ -56,6 +56,8 @@ class BackupWriter:
         self.path = path
         self._partial = path.with_name(f".{path.name}.partial")
         self._count = 0
+        if path.is_dir():
+            raise TidehubError(f"{path} is a directory", fix="name a file in it that is not there yet")
         if path.exists():
             raise TidehubError(
                 f"{path} is there already", fix="name another file: a backup is never overwritten"
@@ -229,7 +231,7 @@ class BackupReader:
         return TidehubError(
             f"{self.path} cannot be restored: {why}",
             expected="a file that `tidehub backup` wrote, whole",
-            fix="take another backup",
+            fix="name that file, or one from another day",
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from tidehub.local.databases import (
     database_environment,
 )
 from tidehub.local.isolation.users import UidClaims
-from tidehub.local.places import Places
+from tidehub.local.places import Places, command
 from tidehub.system.files import PASSABLE_DIRECTORY, PRIVATE_DIRECTORY, make_directory, os_fault
 from tidehub.system.sqlite import File
 
@@ -110,7 +111,7 @@ def _refuse_unfit(manifest: dict[str, Any], places: Places, files: dict[str, Kep
         raise TidehubError(
             f"{places.state} is not empty, and nothing is overwritten",
             expected="a state that does not exist yet",
-            fix=f"stop the platform and move it away: tidehub down; mv {places.state} {places.state}.before",
+            fix=f"stop the platform and move it away: {_move_away(places.state)}",
         )
     root = os.geteuid() == 0
     if bool(manifest.get("root")) != root:
@@ -125,8 +126,12 @@ def _refuse_unfit(manifest: dict[str, Any], places: Places, files: dict[str, Kep
         raise TidehubError(
             f"this platform still lives in {holder}",
             expected="one state of a platform on a machine: both would use the same users' uids",
-            fix=f"stop it and move it away: tidehub down --state {holder}; mv {holder} {holder}.before",
+            fix=f"stop it and move it away: {_move_away(holder)}",
         )
+
+
+def _move_away(state: Path) -> str:
+    return f"{command(state, 'down')} && {shlex.join(['mv', str(state), f'{state}.before'])}"
 
 
 def _living_platform(manifest: dict[str, Any]) -> Path | None:
@@ -166,7 +171,7 @@ def _lay_out(files: dict[str, Kept], fresh: Path, manifest: dict[str, Any]) -> N
             continue
         parts = Path(name.removeprefix(STATE)).parts
         if ".." in parts or len(parts) < 2 or parts[0] not in ("private", "services"):
-            raise TidehubError(f"the backup holds {name!r}, which is no file of a state")
+            raise TidehubError(f"the backup holds {name!r}, which does not belong in a state")
         path = fresh.joinpath(*parts)
         make_directory(fresh / parts[0], PRIVATE_DIRECTORY if parts[0] == "private" else PASSABLE_DIRECTORY)
         # A part's own directory belongs to its user, as the files in it do.

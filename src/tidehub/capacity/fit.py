@@ -76,6 +76,26 @@ def _impossible_dask(site: Site, room: int, machine: str, machine_cores: float, 
     return found
 
 
+def cramped(site: Site, machine_memory: int) -> list[str]:
+    """Of a site that can start here: profiles whose users never get a Dask worker, one sentence each."""
+    if site.dask.engine == "none":
+        return []
+    room, dask = capacity(machine_memory, site), site.dask
+    return [
+        f"{label} ({format_size(memory)}), a scheduler ({format_size(dask.scheduler.memory)}) and one worker "
+        f"({format_size(dask.worker.memory.default)}) do not fit together into the {about_size(room)} that this "
+        "machine has for users: whoever takes that profile gets no workers"
+        for label, memory, _ in _notebook_guarantees(site)
+        if workers_that_fit(site, room, memory) < 1
+    ]
+
+
+def workers_that_fit(site: Site, room: int, notebook: int) -> int:
+    """How many default workers fit into `room` bytes beside a server of `notebook` bytes and one scheduler."""
+    dask = site.dask
+    return max(0, room - notebook - dask.scheduler.memory) // dask.worker.memory.default
+
+
 def fit(site: Site, memory: int, cores: float) -> tuple[Site, list[str]]:
     """The site with its sizes shrunk to a machine of `memory` bytes and `cores`, and what was shrunk.
 

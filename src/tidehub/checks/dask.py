@@ -80,14 +80,33 @@ async def create_cluster(journey: Journey) -> str:
 
 async def compute(journey: Journey) -> str:
     """Scales the cluster and computes a known sum on its workers."""
-    workers = journey.target.workers
+    workers, missing = _workers(journey)
     code = _COMPUTE.replace("WORKERS", str(workers)).replace("DEADLINE", str(COMPUTE_DEADLINE - 20))
     found = await journey.need_kernel().result(code)
     if found["sum"] != 332833500:
         raise PhaseFailed(f"the cluster computed {found['sum']}, expected 332833500")
     if found["processes"] != workers:
         raise PhaseFailed(f"{found['processes']} workers computed, expected {workers}")
-    return f"on {workers} worker{'s' if workers > 1 else ''}"
+    return f"on {workers} worker{'s' if workers > 1 else ''}{missing}"
+
+
+def _workers(journey: Journey) -> tuple[int, str]:
+    """How many workers to ask for, and why that is less than usual."""
+    target = journey.target
+    profile = journey.profile or target.default_profile
+    possible = target.workers if target.fitting is None else target.fitting(profile)
+    if possible < 1:
+        raise PhaseFailed(
+            f"this machine's memory holds no Dask worker beside a server of the profile {profile} and a scheduler: "
+            "start the platform with --fit, or make dask.worker.memory.default, dask.scheduler.memory or "
+            "notebooks.memory.guarantee smaller"
+        )
+    if possible < target.workers:
+        return (
+            possible,
+            f": the memory of this machine holds no more beside a server of the profile {profile}",
+        )
+    return target.workers, ""
 
 
 async def open_dashboard(journey: Journey) -> str:

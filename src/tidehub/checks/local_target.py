@@ -1,9 +1,10 @@
-"""The platform on this machine, as a check sees it: its state directory gives the address and a trial account."""
+"""The platform on this machine, as a check sees it: its state directory gives the address and a demo account."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from tidehub.capacity.fit import workers_that_fit
 from tidehub.checks.log_lines import LogFiles
 from tidehub.checks.promises import TOKEN_VARIABLE, promise, scrubber
 from tidehub.checks.target import Account, Target
@@ -13,9 +14,10 @@ from tidehub.local.identity_files import trial_passwords
 from tidehub.local.places import Places
 from tidehub.local.running import running_settings
 from tidehub.local.secrets import load_secrets
+from tidehub.login.entitled import largest_servers
 
 MEMBERS = ("alice", "bob", "olga", "ada")
-"""The trial users whom every site's own rule admits (`tidehub.identity.demo_accounts`), the preferred one first."""
+"""The demo users whom every site's own rule admits (`tidehub.identity.demo_accounts`), the preferred one first."""
 
 
 def local_target(places: Places, *, ask_token: Callable[[str], str | None] = lambda variable: None) -> Target:
@@ -35,6 +37,8 @@ def local_target(places: Places, *, ask_token: Callable[[str], str | None] = lam
             "everything but the login itself is then checked",
         )
     site = settings.site
+    servers = {server.profile.slug: server.memory.guarantee for server in largest_servers(site)}
+    room = settings.capacity.memory
     hidden = [secret.reveal() for secret in load_secrets(places.secrets)]
     hidden += [account.password for account in accounts] + ([token] if token else [])
     return promise(
@@ -43,6 +47,7 @@ def local_target(places: Places, *, ask_token: Callable[[str], str | None] = lam
             accounts=accounts,
             token=token,
             certificate=places.proxy_certificate if site.machine.tls else None,
+            fitting=lambda profile: workers_that_fit(site, room, servers.get(profile, 0)),
             logs=LogFiles(places.logs),
             scrub=scrubber(hidden),
         ),

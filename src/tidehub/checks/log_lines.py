@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from tidehub.printable import without_colors
+
 _FAULT = re.compile(
     r"\b(ERROR|CRITICAL|WARN(ING)?|Traceback|[A-Z]\w*(Error|Exception)\b|failed|refused|denied|killed|out of memory)",
 )
@@ -56,7 +58,7 @@ class LogFiles:
             start = max(0 if size < start else start, size - _MOST_READ)
             with path.open("rb") as stream:
                 stream.seek(start)
-                return stream.read().decode(errors="replace").splitlines()
+                return without_colors(stream.read().decode(errors="replace")).splitlines()
         except OSError:
             return []
 

@@ -78,7 +78,7 @@ def has_server(record: dict[str, Any]) -> bool:
 
 
 async def log_in(journey: Journey) -> str:
-    """Signs in as a trial member whose work is not disturbed: one without a server."""
+    """Signs in as a demo user whose work is not disturbed: one without a server."""
     if journey.target.token:
         return await _enter_by_token(journey)
     busy: list[str] = []
@@ -106,7 +106,7 @@ def _candidates(journey: Journey) -> Sequence[Account]:
     chosen = [account for account in accounts if account.name == journey.wanted_user]
     if not chosen:
         known = ", ".join(account.name for account in accounts)
-        raise PhaseFailed(f"the trial account {journey.wanted_user} does not exist; possible: {known}")
+        raise PhaseFailed(f"the demo account {journey.wanted_user} does not exist; possible: {known}")
     return chosen
 
 

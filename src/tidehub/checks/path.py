@@ -73,7 +73,7 @@ async def check_path(
 ) -> Report:
     """Goes a user's path through the front door of `target`; `tell` gets each phase as it ends.
 
-    `profile` is a slug, `user` the name of a trial account; by default the default profile and the first
+    `profile` is a slug, `user` the name of a demo account; by default the default profile and the first
     member without a server.
     """
     async with Browser(target.address, token=target.token, certificate=target.certificate) as browser:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Account:
-    """A trial account. The password never prints."""
+    """A demo account. The password never prints."""
 
     name: str
     password: str = field(repr=False)
@@ -38,7 +38,7 @@ class Target:
     address: str
     """Public address with base path, ending in `/`."""
     accounts: tuple[Account, ...] = ()
-    """Trial accounts of members, the preferred one first; none with a real identity provider."""
+    """Demo accounts of members, the preferred one first; none with a real identity provider."""
     token: str | None = field(default=None, repr=False)
     """A user's hub API token, instead of a login."""
     certificate: Path | None = None
@@ -48,6 +48,8 @@ class Target:
     default_profile: str = ""
     workers: int = 2
     """How many Dask workers to ask for; 0 where the user may have no Dask clusters."""
+    fitting: Callable[[str], int] | None = None
+    """How many of them the machine can hold beside a server of this profile; None where that is not known."""
     logs: Logs = field(default_factory=NoLogs)
     scrub: Callable[[str], str] = str
     """Removes secrets from a text."""

@@ -131,5 +131,7 @@ def _line(facts: dict[str, Any]) -> str:
         pvcs = facts["pvcs"]
         database = "the hub's database" if facts["database"] else "no database"
         what = f"{', '.join(facts['releases'])}; {database}; {pvcs} PVC{'' if pvcs == 1 else 's'}"
-    size = facts["size"] / 2**20
-    return f"{facts['file']}: {size:.1f} MiB, {what}. It holds secrets: keep it as private as the platform."
+    from tidehub.site.units import about_size
+
+    size = about_size(facts["size"])
+    return f"{facts['file']}: {size}, {what}. It holds secrets: keep it as private as the platform."

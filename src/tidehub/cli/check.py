@@ -29,12 +29,12 @@ def check(
         str | None, typer.Option(metavar="SLUG", help="Profile to start instead of the default one.")
     ] = None,
     user: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Trial account to use instead of the first free one.")
+        str | None, typer.Option(metavar="NAME", help="Demo account to use instead of the first free one.")
     ] = None,
     on: TargetOption = None,
     site: SiteOption = None,
 ) -> None:
-    """Goes a user's path through a running platform: login, server, notebook cell, Dask cluster, dashboard.
+    """Go a user's path through a running platform: login, server, notebook cell, Dask cluster, dashboard.
 
     Where users sign in at a real identity provider, give a hub API token on standard input or in
     TIDEHUB_CHECK_TOKEN; everything but the login itself is then checked.

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from tidehub.printable import printable
 
@@ -16,18 +17,53 @@ if TYPE_CHECKING:
 
 
 def print_lines(lines: Iterable[str], stream: IO[str] | None = None) -> None:
-    """Print to standard output. A reader that has gone away is not a fault.
+    """Print to standard output. A reader that has gone away is not a fault; see `lost` for every other failure.
 
     What others chose (names, lines of logs, answers of servers) may be in it: control characters show as text.
     """
     target = sys.stdout if stream is None else stream
+    if target is None or lost(target):  # None: the caller closed standard output
+        return
     encoding = getattr(target, "encoding", None) or "utf-8"
-    with contextlib.suppress(OSError, ValueError):
-        for line in lines:
-            # Characters that this terminal cannot show would end the output with an error.
-            text = printable(line).encode(encoding, "backslashreplace").decode(encoding)
+    for line in lines:
+        # Characters that this terminal cannot show would end the output with an error.
+        text = printable(line).encode(encoding, "backslashreplace").decode(encoding)
+        try:
             print(text, file=target)
-        target.flush()
+        except (OSError, ValueError) as error:
+            lose(target, error)
+            return
+    flush(target)
+
+
+def flush(stream: IO[str]) -> None:
+    """Write what is buffered; a failure is kept for `lost`."""
+    try:
+        stream.flush()
+    except (OSError, ValueError) as error:
+        lose(stream, error)
+
+
+def lost(stream: IO[str] | None = None) -> Exception | None:
+    """Why nothing can be written any more to `stream` (default: standard output): BrokenPipeError when its reader has
+    gone away."""
+    target = sys.stdout if stream is None else stream
+    return None if target is None else _lost.get(target)
+
+
+def lose(stream: IO[str], error: Exception) -> None:
+    """Write to `stream` no more. What it still buffers goes nowhere: Python would try again at the end of the program,
+    complain, and replace the exit code by its own (120)."""
+    _lost[stream] = error
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.dup2(nowhere, stream.fileno())
+        finally:
+            os.close(nowhere)
+
+
+_lost: WeakKeyDictionary[IO[str], Exception] = WeakKeyDictionary()
 
 
 class PlainSay:

@@ -32,7 +32,7 @@ def deploy(
     no_check: NoCheck = False,
     as_json: AsJson = False,
 ) -> None:
-    """Makes the cluster what the site file says, step by step, the hub before the gateway.
+    """Make the cluster what the site file says, step by step, the hub before the gateway.
 
     It may be interrupted at any time and run again; where nothing differs, nothing is written. Before something that
     is there changes, it is copied away. What an older hub could not take back is left to `tidehub upgrade`.

@@ -42,28 +42,31 @@ def down(
         say.rest()
     if keep and ran:
         print_lines(_kept(places))
-    elif ran and code == 0:
+    elif ran and (code == 0 or now):
         print_lines(
             [
-                "Stopped. What stays:",
-                f"  files of users  {places.homes}",
+                "Killed. What stays:" if code else "Stopped. What stays:",
+                f"  files of users   {places.homes}",
                 f"  databases        {places.private}",
                 f"  logs             {places.logs}",
             ]
         )
+    if now:  # killing is what was asked for; what cannot be killed is an error
+        raise typer.Exit(0)
     if ran and code != 0:
         print_lines([f"Stopped, but not everything ended by itself: see {places.supervisor_log}"])
     raise typer.Exit(code)
 
 
 def _kept(places: Places) -> list[str]:
+    from tidehub.local.places import command
     from tidehub.local.supervisor.status import platform_status
 
     if platform_status(places)["state"] == "stopped":
-        return ["The parts are stopped. Nothing of the users ran."]
+        return ["The parts are stopped. No servers or clusters ran."]
     return [
         "The parts are stopped; users' servers and clusters go on. Until the next start nobody reaches them, Dask",
         "clients lose their connection, and a program that prints more than 1 MiB waits.",
-        f"Start again, which takes them over: tidehub up --state {places.state}, with its options",
-        f"End them all: tidehub down --state {places.state}",
+        f"Start again, which takes them over, with its options: {command(places.state, 'up')}",
+        f"End them all: {command(places.state, 'down')}",
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +27,7 @@ def init(
     ] = False,
 ) -> None:
     """Write a commented site file, and beside it a secrets file that only you can read and git ignores."""
+    from tidehub.program import command
     from tidehub.secrets.changes import create
     from tidehub.secrets.site_secrets import needed
     from tidehub.secrets.words import created_lines
@@ -37,13 +37,12 @@ def init(
     started = start(directory or Path(), preset, force=force)
     wanted = needed(load(started.file).site)
     made = created_lines(create(started.file, wanted, os.environ)) if wanted else []
-    file = shlex.quote(str(started.file))
     print_lines(
         [
             f"{'replaced' if started.replaced else 'wrote'} {started.file} (preset {preset})",
             *made,
             "next:",
-            f"  tidehub validate {file}",
-            f"  tidehub up --site {file}" + (" --demo-login --fit" if preset != "laptop" else ""),
+            f"  {command('validate', started.file)}",
+            f"  {command('up', '--site', started.file, *(() if preset == 'laptop' else ('--demo-login', '--fit')))}",
         ]
     )

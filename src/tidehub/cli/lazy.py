@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import Abort
 from typer.main import get_command
 
 SETTINGS: dict[str, Any] = {
@@ -17,9 +18,22 @@ SETTINGS: dict[str, Any] = {
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
 """What every part of the command line has in common."""
+_LONGEST = 1000
+"""Characters of a command's first sentence."""
 
 
-class LazyGroup(TyperGroup):
+class Group(TyperGroup):
+    """Commands below one name."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Whole sentences, on as many lines as they need: Click would cut each off at the end of its first line."""
+        shown = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, command.get_short_help_str(_LONGEST)) for name, command in shown if command]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class LazyGroup(Group):
     """`homes` names each command's function or `typer.Typer`: `package.module:name`."""
 
     homes: ClassVar[Mapping[str, str]] = {}
@@ -29,6 +43,19 @@ class LazyGroup(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Interrupted is told apart from a command that ends with 130 and has said why: typer makes both the same."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Abort from None
+
+    def make_context(self, *about: Any, **more: Any) -> Any:
+        try:
+            return super().make_context(*about, **more)
+        except KeyboardInterrupt:
+            raise Abort from None
 
 
 class _Commands(MutableMapping[str, Any]):

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from tidehub.cli.cluster_options import Context, Kubeconfig
-from tidehub.cli.console import print_lines
+from tidehub.cli.console import lost, print_lines
 from tidehub.cli.options import SiteOption, State
 from tidehub.cli.target import Target, TargetOption, choose_target
+from tidehub.printable import without_colors
 
 
 def logs(
@@ -45,7 +46,7 @@ def logs(
     several = len(chosen) > 1
 
     def shown(name: str, line: bytes) -> str:
-        text = line.decode(errors="backslashreplace")
+        text = without_colors(line.decode(errors="backslashreplace"))
         return f"{name} | {text}" if several else text
 
     for name, path in chosen.items():
@@ -53,6 +54,8 @@ def logs(
     if follow:
         for name, line in reading_lines.follow(chosen, hide):
             print_lines([shown(name, line)])
+            if lost():
+                break
 
 
 def _cluster_logs(
@@ -81,3 +84,5 @@ def _cluster_logs(
     if follow:
         for source, line in reading.follow(cluster, namespace, chosen):
             print_lines([shown(source, line)])
+            if lost():
+                break

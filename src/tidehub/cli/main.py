@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gc
+import os
+import re
+import signal
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, ClassVar, NoReturn
 
 import typer
 from typer.exceptions import Abort, TyperException
 
 from tidehub import __version__
-from tidehub.cli.console import print_lines
+from tidehub.cli.console import flush, lost, print_lines
 from tidehub.cli.lazy import SETTINGS, LazyGroup
 from tidehub.errors import FAILED, INTERRUPTED, TidehubError
 
@@ -75,12 +79,25 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     # Importing makes many objects that stay: looking through them again and again costs a sixth of a quick command.
     gc.set_threshold(50_000, 20, 100)
-    sys.exit(run(argv))
+    sys.exit(_written(run(argv)))
+
+
+def _written(code: int) -> int:
+    """The exit code, once what was printed has left: a file that lacks the end of it is not done."""
+    if sys.stdout is not None:
+        flush(sys.stdout)
+    error = lost()
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        print_lines([f"tidehub: standard output cannot be written: {error.strerror}"], sys.stderr)
+        return code or FAILED
+    return code
 
 
 def run(argv: Sequence[str] | None = None) -> int:
     """The exit code of one command; what it has to say is printed."""
     try:
+        # Blocked by `bootstrap/enter.py`, so that Ctrl-C while Python and we are imported is words, too.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
         code = app(args=None if argv is None else list(argv), prog_name="tidehub", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except TidehubError as error:
@@ -91,16 +108,59 @@ def run(argv: Sequence[str] | None = None) -> int:
 
         print_lines([_without_secrets(f"tidehub: {damaged(error)}")], sys.stderr)
         return FAILED
+    except SystemExit:
+        # typer ends so whatever raised BrokenPipeError, also without `standalone_mode`, and replaces the streams by
+        # wrappers: most often the reader of a help page has gone away.
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+        if sys.stdout is not None:
+            flush(sys.stdout)
+        if lost() is not None:
+            return 0
+        print_lines(["tidehub: a connection was closed at the other end"], sys.stderr)
+        return FAILED
+    except OSError as error:
+        # Click prints the help, and lets a failure of standard output pass; what it could not write is still there.
+        if sys.stdout is not None:
+            flush(sys.stdout)
+        if lost() is not None:
+            return 0
+        if error.filename is None:
+            raise
+        from tidehub.system.files import os_fault
+
+        print_lines(
+            [_without_secrets(f"tidehub: {os_fault(error, Path(os.fsdecode(error.filename)), 'use')}")],
+            sys.stderr,
+        )
+        return FAILED
     except (KeyboardInterrupt, Abort):
         print_lines(["Interrupted."], sys.stderr)
         return INTERRUPTED
     except TyperException as error:
+        if isinstance(message := getattr(error, "message", None), str):
+            vars(error)["message"] = _plain(message)
         show = getattr(error, "show", None)
         if show is not None:
             show()
         else:
             print_lines([f"tidehub: {error.format_message()}"], sys.stderr)
         return error.exit_code
+
+
+_PLAIN = (
+    (r"Input should be a valid integer.*", "expected a whole number"),
+    (r"Input should be a valid number.*", "expected a number"),
+    (r"Input should be less than or equal to (\S+)", r"expected at most \1"),
+    (r"Input should be greater than or equal to (\S+)", r"expected at least \1"),
+    (r"Value error, ", ""),
+)
+
+
+def _plain(message: str) -> str:
+    """What typer hands on from pydantic about the value of an option, in words about that value."""
+    for pattern, words in _PLAIN:
+        message = re.sub(pattern, words, message)
+    return message
 
 
 def _without_secrets(text: str) -> str:

@@ -9,7 +9,13 @@ import typer
 
 State = Annotated[
     Path | None,
-    typer.Option("--state", metavar="DIR", help="The state directory, when it is not the default one."),
+    # `readable`: whoever may not look into it reads whose it is, which typer cannot know.
+    typer.Option(
+        "--state",
+        metavar="DIR",
+        readable=False,
+        help="The state directory, when it is not the default one.",
+    ),
 ]
 SiteFile = Annotated[
     Path | None, typer.Argument(metavar="[FILE]", help="The site file.  [default: tidehub.yaml]")

@@ -27,9 +27,9 @@ def plan(
         typer.Option("--exit-code", help="Exit with 1, too, where anything would change, as git diff does."),
     ] = False,
 ) -> None:
-    """Tells what a deployment would change, object by object and field by field. Nothing is changed.
+    """Show what a deployment would change, object by object and field by field. Nothing is changed.
 
-    What stops a deployment, loses data or restarts something comes first. Exits with 1 where the cluster would refuse
+    What stops a deployment, loses data or restarts something comes first. Exit code 1 where the cluster would refuse
     something.
     """
     # Imported here, so that the other commands do not pay for it.

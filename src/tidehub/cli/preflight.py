@@ -28,7 +28,7 @@ def preflight(
         float, typer.Option(metavar="SECONDS", min=5, help="Time for all items together.")
     ] = 90.0,
 ) -> None:
-    """Looks whether a cluster is ready for the site: every item with what was found and what to do.
+    """Check whether a cluster is ready for the site: every item with what was found and what to do.
 
     It reads, and asks with dry runs; it changes nothing. What your credentials may not read is reported as unknown,
     with the missing permission. The exit code is 1 where something prevents a deployment.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -96,13 +97,24 @@ def _refuse_options(target: str, given: dict[str, object]) -> None:
 
 
 def _machine_lines(done: Restored) -> list[str]:
+    from tidehub.local.places import command
+
     homes = "" if done.homes else "; their files are not in the backup"
     who = "1 user" if done.users == 1 else f"{done.users} users"
     return [
         f"{done.state}: {who}, their tokens and the platform's keys are back{homes}.",
         *(f"wrote {path}" for path in done.site_files),
-        f"Start it with: tidehub up --state {done.state}",
+        f"Start it with: {command(done.state, 'up', *_site_option(done.site_files))}",
     ]
+
+
+def _site_option(files: Sequence[str]) -> list[str]:
+    """The site file is the one whose secrets, if any, lie beside it."""
+    from tidehub.charts.pins import NAME
+
+    names = {file: Path(file).name for file in files}
+    sites = [file for file, name in names.items() if name != NAME and ".secrets." not in name]
+    return ["--site", sites[0]] if len(sites) == 1 else []
 
 
 def _cluster_lines(done: ClusterRestored) -> list[str]:

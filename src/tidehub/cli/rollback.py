@@ -45,7 +45,7 @@ def rollback(
     no_backup: NoBackup = False,
     as_json: AsJson = False,
 ) -> None:
-    """Brings all releases back to a state that was reached before; after an unfinished change, to the last one.
+    """Bring all releases back to a state that was reached before; after an unfinished change, to the last one.
 
     CRDs stay as they are. Where the hub becomes older than its database, say what becomes of that.
     """

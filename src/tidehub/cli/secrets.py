@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tidehub.cli.console import print_lines
-from tidehub.cli.lazy import SETTINGS
+from tidehub.cli.lazy import SETTINGS, Group
 from tidehub.cli.options import AsJson, SiteFile
 from tidehub.cli.site_options import DEFAULT_FILE, load_given
 from tidehub.errors import FAILED
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tidehub.site.problems import Problem
 
 app = typer.Typer(
+    cls=Group,
     help="Show, make and replace the secrets of a site, or of a platform's state. Values are never shown.",
     no_args_is_help=True,
     **SETTINGS,
@@ -31,7 +32,10 @@ app = typer.Typer(
 StateOf = Annotated[
     Path | None,
     typer.Option(
-        "--state", metavar="DIR", help="The platform's own secrets in this state directory instead."
+        "--state",
+        metavar="DIR",
+        readable=False,
+        help="The platform's own secrets in this state directory instead.",
     ),
 ]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidehub.cli.console import make_say, print_lines
-from tidehub.cli.lazy import SETTINGS
+from tidehub.cli.lazy import SETTINGS, Group
 from tidehub.cli.options import DemoLogin, Fit, MachineSite, Settings, State
 from tidehub.cli.site_options import load_site_or_builtin, settings_of
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tidehub.local.service.installing import Service
 
 app = typer.Typer(
+    cls=Group,
     help="Run the platform of this machine as a service of systemd, which starts it at every boot.",
     no_args_is_help=True,
     **SETTINGS,
@@ -80,10 +81,11 @@ def install(
         return
     if not active and is_running(platform_status(service.places)):
         from tidehub.errors import TidehubError
+        from tidehub.local.places import command
 
         raise TidehubError(
             f"a platform runs already in {service.places.state}, and not as this service",
-            fix=f"stop it, then start the service: tidehub down --state {service.places.state}"
+            fix=f"stop it, then start the service: {command(service.places.state, 'down')}"
             f" && {service.manager.command(f'enable --now {service.name}')}",
         )
     say.step(f"starting {service.name}")

@@ -33,8 +33,8 @@ def _trial_accounts(places: Places, found: Mapping[str, object]) -> list[str]:
         passwords = trial_passwords(places)
     except TidehubError as error:
         # What that part's user does with its files must not hide how the other parts are.
-        return ["", f"the accounts for trying out cannot be shown: {error}"]
-    return ["", "accounts for trying out:"] + [
+        return ["", f"the demo accounts cannot be shown: {error}"]
+    return ["", "demo accounts:"] + [
         f"  {name:<6}  {password}   {about.get(name, '')}".rstrip() for name, password in passwords.items()
     ]
 

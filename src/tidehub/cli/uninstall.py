@@ -51,7 +51,7 @@ def uninstall(
     adopt: Adopt = None,
     as_json: AsJson = False,
 ) -> None:
-    """Removes the platform from its namespace. Homes, the hub's database and its keys stay unless they are named.
+    """Remove the platform from its namespace. Homes, the hub's database and its keys stay unless they are named.
 
     What is left is listed; a deployment into the same namespace finds it again.
     """

@@ -125,7 +125,7 @@ def reload(state: State = None, as_json: AsJson = False) -> None:
     platform runs.
     """
     from tidehub.local.applying import Running
-    from tidehub.local.places import Places
+    from tidehub.local.places import Places, command
     from tidehub.local.supervisor.platform import UpOptions
 
     places = Places.of(state)
@@ -134,7 +134,7 @@ def reload(state: State = None, as_json: AsJson = False) -> None:
         raise TidehubError(
             f"no platform runs in {places.state}",
             expected="a running platform, whose site file has changed",
-            fix=f"start it with `tidehub up --state {places.state}` and its options",
+            fix=f"start it, with its options: {command(places.state, 'up')}",
         )
     _change(running, UpOptions(), as_json=as_json)
 
@@ -171,11 +171,14 @@ def _change(running: Running, options: UpOptions, *, as_json: bool) -> None:
     if as_json:
         print_lines([json.dumps(done.to_json(), indent=2)])
     elif done.plan.empty and not done.parts:
-        print_lines([f"Nothing has changed. The platform runs (process {done.pid})."])
+        print_lines([f"Nothing has changed. The platform runs at {done.address} (process {done.pid})."])
     else:
         parts = ", ".join(done.parts) or "none"
         print_lines(
-            [f"The platform is changed and goes on (process {done.pid}). Parts that started anew: {parts}."]
+            [
+                f"The platform is changed and goes on at {done.address} (process {done.pid}).",
+                f"Parts that started anew: {parts}.",
+            ]
         )
 
 

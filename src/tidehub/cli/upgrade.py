@@ -52,7 +52,7 @@ def upgrade(
     no_check: NoCheck = False,
     as_json: AsJson = False,
 ) -> None:
-    """Goes to another release set, or to chart versions that the site file was changed to.
+    """Go to another release set, or to chart versions that the site file was changed to.
 
     The hub's database, values and Helm's records are copied away first; CRDs come before the charts.
     What changes for good is said: the database's schema, names of homes, the group of routes.

@@ -69,7 +69,7 @@ class AccountStore:
     def mend(self) -> list[str]:
         """Take accounts out that cannot be read, so that they cost nobody else; gives their names, as text.
 
-        A copy stays beside the database (0600). Trial accounts are made again with the password they had.
+        A copy stays beside the database (0600). Demo accounts are made again with the password they had.
         """
         connection = self.database.connection
         with self.database.transaction():

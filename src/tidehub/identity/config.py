@@ -148,7 +148,7 @@ class IdentityConfig(_Strict):
         if self.allow_public:
             return
         fix = (
-            "use the loopback address, or set allow_public when you accept trial accounts on a public address"
+            "use the loopback address, or set allow_public when you accept demo accounts on a public address"
         )
         if not is_loopback(self.listen.host):
             raise UsageError(

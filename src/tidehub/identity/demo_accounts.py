@@ -1,4 +1,4 @@
-"""Trial accounts shaped like EGI's, for the group that a site requires; passwords are generated here."""
+"""Demo accounts shaped like EGI's, for the group that a site requires; passwords are generated here."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _CAPABILITY = "urn:mace:egi.eu:res:rcauth#aai.egi.eu"
 
 @dataclass(frozen=True)
 class DemoUser:
-    """Who a trial account stands for; `part` is the one line that tells the operator."""
+    """Who a demo account stands for; `part` is the one line that tells the operator."""
 
     username: str
     name: str
@@ -52,11 +52,11 @@ USERS = (
     DemoUser("rita", "Rita Rhine", "holds a role in the group, but is not a member"),
     DemoUser("nora", "Nora Nordsee", "member of another group only"),
 )
-"""The trial accounts in the order to show them."""
+"""The demo accounts in the order to show them."""
 
 
 def demo_entitlements(group: str, *, admin_group: str | None = None) -> dict[str, tuple[str, ...]]:
-    """What each trial user is entitled to, by user name, for a site that requires `group`.
+    """What each demo user is entitled to, by user name, for a site that requires `group`.
 
     `group` is an AARC entitlement (AARC-G069) or, for other providers, any plain group name, taken as it is.
     Where `group` names no role, a role holder may count as a member: the site's rule decides.
@@ -80,7 +80,7 @@ def ensure_demo_accounts(
     admin_group: str | None = None,
     assurance: tuple[str, ...] = (),
 ) -> dict[str, str]:
-    """Make the missing trial accounts for `group` and return every trial password by user name.
+    """Make the missing demo accounts for `group` and return every demo password by user name.
 
     `assurance` is what the site asks for; every account has it beside the levels of a university's users.
 
@@ -117,7 +117,7 @@ def ensure_demo_accounts(
 
 
 def read_demo_passwords(state_dir: Path) -> dict[str, str]:
-    """The trial passwords by user name, if there are any. Raises `TidehubError` for a damaged file."""
+    """The demo passwords by user name, if there are any. Raises `TidehubError` for a damaged file."""
     return _read(state_dir).passwords
 
 
@@ -134,14 +134,14 @@ def _read(state_dir: Path) -> _Kept:
     if not path.exists():
         return _Kept(None, None, {})
     try:
-        data = json.loads(read_private(path, "The file of trial passwords"))
+        data = json.loads(read_private(path, "The file of demo passwords"))
         passwords = {str(username): str(password) for username, password in data["passwords"].items()}
         return _Kept(data["group"], data["admin_group"], passwords, tuple(data.get("assurance", ())))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise TidehubError(
-            "The file of trial passwords is damaged.",
+            "The file of demo passwords is damaged.",
             where=Place(str(path)),
-            fix="remove it: the trial accounts then get new passwords",
+            fix="remove it: the demo accounts then get new passwords",
         ) from None
 
 

@@ -7,7 +7,9 @@ is interrupted; the same command again finds what is left to do.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -16,8 +18,9 @@ from typing import Any
 
 from tidehub.errors import TidehubError
 from tidehub.local.changes import Plan, Served, plan
+from tidehub.local.front.ports import PortTaken, listen_on
 from tidehub.local.machine import refuse_unsupported
-from tidehub.local.places import Places
+from tidehub.local.places import Places, command
 from tidehub.local.platform import served
 from tidehub.local.preparation import bring_software, fitted, front_door_of, site_of
 from tidehub.local.software import own, pruning
@@ -26,13 +29,14 @@ from tidehub.local.supervisor.detach import DAEMON
 from tidehub.local.supervisor.platform import Say, UpOptions
 from tidehub.local.supervisor.state import Answer, ask_supervisor, holder
 from tidehub.local.supervisor.status import platform_status
+from tidehub.program import CHECKOUT
 from tidehub.site.model import Site
 from tidehub.system.processes import start_ticks
 
 SILENCE = 10.0
 """Seconds without a word after which a supervisor is no longer there; see `state.HEARTBEAT`."""
 _POLL = 0.2
-_VARIABLES = ("TIDEHUB__", "TIDEHUB_SOFTWARE", "TIDEHUB_PYTHON", own.CHECKOUT)
+_VARIABLES = ("TIDEHUB__", "TIDEHUB_SOFTWARE", "TIDEHUB_PYTHON", CHECKOUT)
 """Of this process' environment, what the program that goes on needs: keys of the site, and where software lies."""
 
 
@@ -43,9 +47,15 @@ class Applied:
     plan: Plan
     parts: tuple[str, ...]
     pid: int
+    address: str
 
     def to_json(self) -> dict[str, Any]:
-        return {**self.plan.to_json(), "restarted": list(self.parts), "pid": self.pid}
+        return {
+            **self.plan.to_json(),
+            "restarted": list(self.parts),
+            "pid": self.pid,
+            "address": self.address,
+        }
 
 
 @dataclass(frozen=True)
@@ -74,8 +84,8 @@ class Running:
             raise TidehubError(
                 f"the platform in {places.state} (process {pid}) does not say what it serves: {error}",
                 expected="one that was started by a tidehub which can change it",
-                fix=f"run `tidehub down --keep --state {places.state}`, then `tidehub up` with all options: "
-                "users' servers and clusters go on",
+                fix=f"run: {command(places.state, 'down', '--keep')}; then {command(places.state, 'up')} with all "
+                "its options: users' servers and clusters go on",
             ) from error
         except (ConnectionError, TimeoutError):
             raise _busy(places, pid) from None
@@ -87,7 +97,10 @@ class Running:
         options = given.over(UpOptions.from_json(self.serves.options))
         site = site_of(options)
         refuse_unsupported(site)
-        _, door = front_door_of(site, options)
+        front, door = front_door_of(site, options)
+        # One that is taken is the platform's own, or told when it has given that up.
+        with contextlib.suppress(PortTaken):
+            listen_on(front.listen, front.port).close()
         for warning in door.check():
             say.warn(warning)
         with pruning.choosing(default_root()):
@@ -102,17 +115,20 @@ class Running:
             raise TidehubError(
                 "nothing is changed: " + "; ".join(found.refused),
                 expected="a change that what runs can go on with",
-                fix=f"have them ended, or stop everything: tidehub down --state {self.places.state}, then `tidehub up`",
+                fix="have them ended, or stop and start everything: "
+                f"{command(self.places.state, 'down')} && {command(self.places.state, 'up')}, "
+                "with its options",
             )
         for line in found.lines():
             say.note(line)
         if found.whole:
             say.step("stopping the parts; users' servers and clusters go on")
             self._replace(wanted, options, say)
-            parts = tuple(str(one["name"]) for one in _list(platform_status(self.places), "parts"))
+            status = platform_status(self.places)
+            parts = tuple(str(one["name"]) for one in _list(status, "parts"))
         else:
             parts = self._change(wanted, found, say)
-        return Applied(found, parts, self.pid)
+        return Applied(found, parts, self.pid, str(status.get("address", "")))
 
     def _change(self, wanted: Served, found: Plan, say: Say) -> tuple[str, ...]:
         request = {"do": "apply", "serves": wanted.to_json(), "parts": list(found.parts)}
@@ -189,7 +205,7 @@ def _busy(places: Places, pid: int) -> TidehubError:
     return TidehubError(
         f"{places.state} is in use: `tidehub up` is starting, changing or stopping it (process {pid})",
         expected="a platform that runs, or none",
-        fix=f"see it with `tidehub status --state {places.state}`, and run the command again when that is over",
+        fix=f"see it with: {command(places.state, 'status')}; run this command again when that is over",
     )
 
 
@@ -216,4 +232,5 @@ def _last_words(places: Places) -> str:
         lines = places.supervisor_log.read_text(errors="replace").splitlines()[-60:]
     except OSError:
         return "its log cannot be read"
-    return next((line for line in reversed(lines) if "not started" in line), "its log says nothing of it")
+    found = (line for line in reversed(lines) if "not started" in line)
+    return re.sub(r"^\S+Z ", "", next(found, "its log says nothing of it"))

@@ -43,7 +43,7 @@ RULES: dict[str, Rule] = {
     "site.url": Rule(Reach.NOW, whole=True),
     "site.contact": Rule(Reach.NOW, _BOTH),
     "site.people": Rule(Reach.NOBODY),
-    # The gateway looks memberships up by the rule too; trial accounts follow it.
+    # The gateway looks memberships up by the rule too; demo accounts follow it.
     "login": Rule(Reach.LOGIN, ("identity", *_BOTH)),
     "login.provider": Rule(Reach.LOGIN, whole=True),
     "login.groups": Rule(Reach.SERVERS, _BOTH),

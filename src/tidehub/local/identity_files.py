@@ -43,7 +43,7 @@ class Saved:
 def make_trial_accounts(
     places: Places, group: str | None, *, admin_group: str | None, assurance: tuple[str, ...]
 ) -> dict[str, str]:
-    """Make the missing trial accounts and return their passwords by name. Raises `TidehubError`.
+    """Make the missing demo accounts and return their passwords by name. Raises `TidehubError`.
 
     See `tidehub.identity.demo_accounts.ensure_demo_accounts`.
     """
@@ -52,7 +52,7 @@ def make_trial_accounts(
 
 
 def trial_passwords(places: Places) -> dict[str, str]:
-    """The trial passwords by name, if there are any. Raises `TidehubError` for a damaged file."""
+    """The demo passwords by name, if there are any. Raises `TidehubError` for a damaged file."""
     return _passwords(_ask(places, "show", {})) if _owner(places) else {}
 
 

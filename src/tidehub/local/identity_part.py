@@ -25,7 +25,7 @@ class DemoLogin:
 
 
 def prepare_identity(setting: Setting, *, allow_public: bool) -> DemoLogin:
-    """Writes the provider's configuration and makes the trial accounts that the site's admission rule decides on."""
+    """Writes the provider's configuration and makes the demo accounts that the site's admission rule decides on."""
     places, front, service = setting.places, setting.front, setting.service
     own_directory(places.identity, uid=service.uid, gid=service.gid)
     issuer = f"{front.public_url}services/identity"

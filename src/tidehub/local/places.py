@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
+from tidehub import program
 from tidehub.errors import TidehubError
 from tidehub.local.room import require_room
 from tidehub.system import trash
@@ -50,6 +51,14 @@ def default_state_dir() -> Path:
         raise TidehubError(
             "this user has no home directory", fix="name a directory with --state DIR"
         ) from error
+
+
+def command(state: Path, *words: str | Path) -> str:
+    """A command on this state as a user types it, ready to be pasted."""
+    with contextlib.suppress(TidehubError):
+        if state == default_state_dir():
+            return program.command(*words)
+    return program.command(*words, "--state", state)
 
 
 class Places:
@@ -128,7 +137,9 @@ class Places:
         """Eight hexadecimal digits that stay with this state when it is moved. Raises `TidehubError`."""
         text = read_private(self.id_file)
         if text is None:
-            raise TidehubError(f"no platform was set up in {self.state}", fix="run: tidehub up")
+            raise TidehubError(
+                f"no platform was set up in {self.state}", fix=f"run: {command(self.state, 'up')}"
+            )
         if not _ID.fullmatch(text.strip()):
             raise TidehubError(
                 f"{self.id_file} is damaged",

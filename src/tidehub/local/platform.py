@@ -38,7 +38,7 @@ from tidehub.local.isolation import Isolation, choose_isolation
 from tidehub.local.isolation.systemd import ensure_users_scope, move_to_users_scope
 from tidehub.local.isolation.users import proxy_uid, services_uid
 from tidehub.local.machine import machine_cores, machine_memory, refuse_unsupported
-from tidehub.local.places import Places
+from tidehub.local.places import Places, command
 from tidehub.local.preparation import Brought, bring_software, fitted, front_door_of, site_of, with_demo
 from tidehub.local.secrets import load_secrets
 from tidehub.local.service_files import remove_older_layout
@@ -313,11 +313,11 @@ def closing_lines(setting: parts.Setting, login: DemoLogin | None, gaps: Sequenc
     if login and writes_to_journal():
         lines += [
             "",
-            f"The accounts for trying out and their passwords: {setting.places.identity / FILE_NAME}",
+            f"The demo accounts and their passwords: {setting.places.identity / FILE_NAME}",
         ]
     elif login:
         width = max(len(name) for name in login.passwords)
-        lines += ["", "Accounts of this machine, for trying out:"]
+        lines += ["", "Demo accounts of this machine:"]
         lines += [
             f"  {name:<{width}}  {password}   {login.parts.get(name, '')}".rstrip()
             for name, password in login.passwords.items()
@@ -328,6 +328,6 @@ def closing_lines(setting: parts.Setting, login: DemoLogin | None, gaps: Sequenc
     lines += [
         "",
         f"Files, accounts and databases live in {state}",
-        f"Stop with: tidehub down --state {state}",
+        f"Stop with: {command(state, 'down')}",
     ]
     return lines

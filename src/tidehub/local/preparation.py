@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidehub.capacity.fit import fit, impossible
+from tidehub.capacity.fit import cramped, fit, impossible
 from tidehub.errors import TidehubError, UsageError
 from tidehub.local.addresses import Front, free_ports, front_of, on_this_machine
 from tidehub.local.front.proxy import FrontDoor
@@ -58,6 +58,8 @@ def fitted(site: Site, options: UpOptions, say: Say) -> Site:
             "this site does not fit this machine: " + "; ".join(problems),
             fix="use a larger machine, smaller sizes in the site file, or try it out with --fit",
         )
+    for line in cramped(site, memory):
+        say.warn(f"{line}. Write smaller sizes in the site file, or try it out with --fit")
     return site
 
 
@@ -99,7 +101,7 @@ def front_door_of(site: Site, options: UpOptions) -> tuple[Front, FrontDoor]:
             f"the site's address is {site.site.url}, and its login is the embedded one for trying out",
             expected="login.provider: egi-check-in or oidc for a public address",
             fix="give the site a real provider; or remove site.url; or, if everybody who can reach the "
-            "address may try trial passwords, say --demo-login-on-public-address",
+            "address may try demo passwords, say --demo-login-on-public-address",
         )
     tls, beside = None, (options.site_file or Path("tidehub.yaml")).absolute().parent
     if front.tls and site.machine.tls:

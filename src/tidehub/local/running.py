@@ -6,7 +6,7 @@ from tidehub.errors import Place, TidehubError
 from tidehub.local.addresses import LOOPBACK
 from tidehub.local.front.ports import has_listener
 from tidehub.local.hub.settings import HubSettings
-from tidehub.local.places import Places
+from tidehub.local.places import Places, command
 from tidehub.local.supervisor.state import read_state
 from tidehub.system.files import read_private
 
@@ -14,14 +14,19 @@ from tidehub.system.files import read_private
 def running_settings(places: Places) -> HubSettings:
     """What the hub of the running platform was told. Raises `TidehubError` when nothing runs there."""
     if not places.exists:
-        raise TidehubError(f"no platform was set up in {places.state}", fix="run: tidehub up")
+        raise TidehubError(
+            f"no platform was set up in {places.state}", fix=f"run: {command(places.state, 'up')}"
+        )
     state = read_state(places.platform)
     if state is None or not state.alive:
-        raise TidehubError(f"the platform in {places.state} is not running", fix="run: tidehub up")
+        raise TidehubError(
+            f"the platform in {places.state} is not running", fix=f"run: {command(places.state, 'up')}"
+        )
     text = read_private(places.hub_config)
     if text is None:
         raise TidehubError(
-            f"the platform in {places.state} has not finished starting", fix="look at: tidehub status"
+            f"the platform in {places.state} has not finished starting",
+            fix=f"look at: {command(places.state, 'status')}",
         )
     try:
         return HubSettings.model_validate_json(text)
@@ -43,5 +48,5 @@ def refuse_strangers(places: Places, port: int) -> None:
         raise TidehubError(
             f"the platform in {places.state} does not listen on port {port}",
             expected="a port that its supervisor holds; another program could read what is sent there",
-            fix="look at: tidehub status",
+            fix=f"look at: {command(places.state, 'status')}",
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tidehub.errors import TidehubError
 from tidehub.local.hub.forget_tokens import forget_tokens
-from tidehub.local.places import Places
+from tidehub.local.places import Places, command
 from tidehub.local.secrets import change_secrets, load_secrets, made_at
 from tidehub.local.supervisor.state import KEPT, hold
 from tidehub.local.supervisor.status import is_running, platform_status
@@ -86,7 +86,7 @@ def _require_stopped(places: Places, declared: Declared) -> None:
         raise TidehubError(
             f"the platform in {places.state} runs, and its parts share {declared.name}",
             expected="a stopped platform: a part that starts anew would have another value than the rest",
-            fix=f"run: tidehub down --state {places.state}, rotate, then tidehub up",
+            fix=f"run: {command(places.state, 'down')}, rotate, then {command(places.state, 'up')}",
         )
     if status["state"] in ("crashed", KEPT):
         raise TidehubError(

@@ -44,7 +44,7 @@ class Checked:
         shown = [line for problem in self.problems[:MOST_SHOWN] for line in str(problem).splitlines()]
         if len(self.problems) > MOST_SHOWN:
             shown.append(f"... and {len(self.problems) - MOST_SHOWN} more")
-        state = "cannot be used" if self.errors else "is well" if not self.problems else "can be used"
+        state = "cannot be used" if self.errors else "is valid" if not self.problems else "can be used"
         return [
             *shown,
             f"{self.file} {state}: {_count(self.errors, 'error')}, {_count(self.warnings, 'warning')}",

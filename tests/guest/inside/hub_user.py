@@ -1,4 +1,4 @@
-"""Runs inside the guest: users of the platform sign in with their trial accounts and do what a test says.
+"""Runs inside the guest: users of the platform sign in with their demo accounts and do what a test says.
 
     hub_user.py STATE_DIRECTORY STEPS
 

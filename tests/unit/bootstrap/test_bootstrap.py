@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,16 @@ def made_up_environment(software: Path, kind: str = "control") -> Path:
     (directory / "bin" / "python").symlink_to(python)
     directories.complete(directory, {})
     return directory
+
+
+def test_ctrl_c_waits_until_the_program_can_answer_it(tmp_path: Path) -> None:
+    says = made_up_environment(tmp_path / "software") / "lib" / "says"
+    # Not a shell: dash unblocks everything when it starts.
+    says.write_text(f"#!{sys.executable}\nprint(open('/proc/self/status').read())\n")
+    done = tidehub(tmp_path / "software", "status")
+    assert done.returncode == 0, done.stderr
+    blocked = re.findall(r"SigBlk:\s*([0-9a-f]+)", done.stdout)
+    assert int(blocked[0], 16) & 1 << (signal.SIGINT - 1)
 
 
 def test_the_bundled_pip_is_the_released_one() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidehub.capacity.fit import USERS, WORKERS, capacity, fit, impossible
+from tidehub.capacity.fit import USERS, WORKERS, capacity, cramped, fit, impossible, workers_that_fit
 from tidehub.site import builtin_site, load_site
 from tidehub.site.coherence.check import check
 from tidehub.site.model import Site
@@ -43,6 +43,19 @@ def test_what_never_fits_is_said_with_the_numbers() -> None:
 def test_what_fits_alone_but_never_together_is_said() -> None:
     (line,) = impossible(protocoast(), 8 * GIB, 2)
     assert "5 GiB + 2 GiB + 4 GiB = 11 GiB" in line
+
+
+def test_a_profile_beside_which_no_worker_fits_is_said() -> None:
+    site, small = builtin_site(), 3 * GIB - 80 * 2**20
+    assert impossible(site, small, 1) == []
+    (line,) = cramped(site, small)
+    assert "profile Standard (512 MiB), a scheduler (512 MiB) and one worker (1 GiB)" in line
+    assert "the 1.9 GiB that this machine has for users" in line
+    assert cramped(site, 3 * GIB) == []
+    fitted, _ = fit(site, small, 1)
+    assert cramped(fitted, small) == []
+    assert workers_that_fit(fitted, capacity(small, fitted), fitted.notebooks.memory.guarantee) >= WORKERS
+    assert cramped(site.model_copy(update={"dask": site.dask.model_copy(update={"engine": "none"})}), 0) == []
 
 
 def test_cores_that_the_machine_does_not_have() -> None:

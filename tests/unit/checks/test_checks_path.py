@@ -159,6 +159,24 @@ async def test_a_site_without_dask_skips_it() -> None:
     assert phase(report, "cluster").detail == "this user has no Dask clusters here"
 
 
+async def test_a_small_machine_is_asked_for_the_workers_that_it_can_hold() -> None:
+    fake = FakePlatform()
+    report = await go(fake, fitting=lambda profile: {"main": 1}[profile])
+    assert any("cluster.scale(1)" in cell for cell in fake.cells)
+    assert not any("cluster.scale(2)" in cell for cell in fake.cells)
+    assert "worker" in phase(report, "compute").detail + phase(report, "compute").why
+
+
+async def test_a_machine_without_room_for_a_worker_is_told_at_once_with_the_remedy() -> None:
+    fake = FakePlatform()
+    report = await go(fake, fitting=lambda profile: 0)
+    assert failed(report) == ["compute"]
+    assert "holds no Dask worker beside a server of the profile main" in phase(report, "compute").why
+    assert "--fit" in phase(report, "compute").why
+    assert not any("cluster.scale" in cell for cell in fake.cells)
+    assert phase(report, "cluster_stop").state == "ok"
+
+
 async def test_an_interrupted_check_clears_up() -> None:
     fake = FakePlatform(events=[{"progress": 10, "message": "Waiting"}], hang_progress=True)
     seen: list[Phase] = []

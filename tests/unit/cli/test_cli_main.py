@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from tidehub import __version__
 from tidehub.cli import main, up
 from tidehub.cli.console import PlainSay
 from tidehub.errors import TidehubError
+from tidehub.local.supervisor import client
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -21,6 +24,25 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("arguments", [["nonsense"], ["up", "--nonsense"], ["up", "--port", "70000"], []])
 def test_wrong_usage_is_2(arguments: list[str]) -> None:
     assert main.run(arguments) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["up", "--port", "x"], "Invalid value for '--port': expected a whole number"),
+        (["up", "--port", "70000"], "Invalid value for '--port': expected at most 65535"),
+        (["logs", "-n", "-3"], "Invalid value for '-n' / '--lines': expected at least 0"),
+        (["status", "--target", "moon"], "'moon' is not one of 'machine', 'kubernetes'"),
+        (["stauts"], "Did you mean 'status'?"),
+    ],
+)
+def test_wrong_usage_is_said_in_words(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(arguments) == 2
+    told = capsys.readouterr().err
+    assert words in told
+    assert "Input should" not in told and "Value error" not in told
 
 
 def test_foreseen_faults_are_words_without_a_traceback(
@@ -35,12 +57,32 @@ def test_foreseen_faults_are_words_without_a_traceback(
     assert not (tmp_path / "state").exists()
 
 
-def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_ctrl_c_is_130_and_a_word(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(up, "load_site_or_builtin", interrupted)
     assert main.run(["up", "--state", str(tmp_path / "state")]) == 130
+    assert capsys.readouterr().err == "Interrupted.\n"
+
+
+def test_ctrl_c_before_the_program_is_imported_is_a_word_too() -> None:
+    code = (
+        "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,)); os.kill(os.getpid(), signal.SIGINT); "
+        "from tidehub.cli import main; main.main(['--version'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")
 
 
 def test_a_wrong_site_file_leaves_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,3 +148,106 @@ def test_the_command_imports_nothing_heavy() -> None:
 def test_usage_names_the_command_as_users_type_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["up", "--bogus"]) == 2
     assert "Usage: tidehub up" in capsys.readouterr().err
+
+
+def test_the_list_of_commands_has_whole_sentences(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for group in ([], ["secrets"], ["service"]):
+        monkeypatch.setenv("COLUMNS", "80")
+        assert main.run([*group, "--help"]) == 0
+        listed = capsys.readouterr().out.split("Commands:")[1]
+        assert "..." not in listed
+        assert max(map(len, listed.splitlines())) <= 80
+
+
+_LOUD = "import sys; from tidehub.cli import main; main.main(sys.argv[1:])"
+"""Long outputs: help and the schema of the site file."""
+
+
+def _program(*arguments: str, stdout: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", _LOUD, *arguments],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("command", [["--help"], ["schema"], ["--version"], ["up", "--bogus"]])
+def test_a_reader_that_goes_away_is_nothing_to_complain_of(command: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = _program(*command, stdout=writing)
+    os.close(writing)
+    _, told = done.communicate(timeout=60)
+    assert done.returncode == (2 if "--bogus" in command else 0)
+    assert "Traceback" not in told and "ignored" not in told
+
+
+@pytest.mark.parametrize("command", [["--help"], ["schema"], ["--version"]])
+def test_output_that_cannot_be_written_is_said(command: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = _program(*command, stdout=full.fileno())
+        _, told = done.communicate(timeout=60)
+    assert done.returncode == 1
+    assert told == "tidehub: standard output cannot be written: No space left on device\n"
+
+
+def test_a_closed_standard_output_is_nothing_to_complain_of() -> None:
+    script = 'exec "$0" -c "$1" schema >&-'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script, sys.executable, _LOUD],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["status", "down", "logs", "backup"])
+def test_a_state_that_is_a_file_is_said(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("mine")
+    assert main.run([command, "--state", str(file)]) == 1
+    shown = capsys.readouterr()
+    told = shown.out + shown.err
+    assert "notes.txt" in told and "Traceback" not in told and "may not" not in told
+    assert ": Not a directory\n  to do: one part of this path is a file" in told or command in (
+        "logs",
+        "backup",
+    )
+
+
+def test_a_fault_of_the_file_system_is_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fault(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/root/x/private/people.sqlite")
+
+    monkeypatch.setattr(up, "load_site_or_builtin", fault)
+    assert main.run(["up", "--state", str(tmp_path / "state")]) == 1
+    assert capsys.readouterr().err == (
+        "tidehub: cannot use /root/x/private/people.sqlite: Permission denied\n"
+        "  to do: give this user access to it, or choose another directory with --state\n"
+    )
+
+
+@pytest.mark.parametrize(("words", "code"), [(["--now"], 0), ([], 1)])
+def test_killing_what_was_to_be_killed_is_no_problem(
+    words: list[str],
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(client, "anything_to_stop", lambda places: True)
+    monkeypatch.setattr(client, "stop_platform", lambda places, said, now: 1)
+    assert main.run(["down", "--state", str(tmp_path), *words]) == code
+    told = capsys.readouterr().out
+    assert told.startswith("Killed. What stays:" if words else "Stopped, but not everything ended by itself")

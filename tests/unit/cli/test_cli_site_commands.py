@@ -93,7 +93,7 @@ def test_the_seeds_two_figures_are_told_with_numbers(tidehub: Tidehub, protocoas
 
 def test_a_small_change_is_well(tidehub: Tidehub, protocoast: Path) -> None:
     told = tidehub("validate", "--set", "dask.cluster.max_cores=7", "--strict")
-    assert told == Told(0, "tidehub.yaml is well: no errors, no warnings\n", "")
+    assert told == Told(0, "tidehub.yaml is valid: no errors, no warnings\n", "")
 
 
 SHAPE = {

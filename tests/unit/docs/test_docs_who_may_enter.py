@@ -1,4 +1,4 @@
-"""The page on who may enter: its site is well, and its transcripts are what the command prints today."""
+"""The page on who may enter: its site is valid, and its transcripts are what the command prints today."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_site_of_the_page_is_well(there: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["validate"]) == 0
-    assert capsys.readouterr().out == "tidehub.yaml is well: no errors, no warnings\n"
+    assert capsys.readouterr().out == "tidehub.yaml is valid: no errors, no warnings\n"
 
 
 @pytest.mark.parametrize(("command", "printed"), TRANSCRIPTS, ids=[command for command, _ in TRANSCRIPTS])

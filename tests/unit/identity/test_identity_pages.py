@@ -38,7 +38,7 @@ def test_every_page_escapes_and_needs_no_scripts_or_inline_style(name: str) -> N
     attributes.feed(page)
     assert {"name", "href"} & attributes.names
     assert not [name for name in attributes.names if name == "style" or name.startswith("on")]
-    assert "Trial accounts of this machine" in page
+    assert "Demo accounts of this machine" in page
     assert '<html lang="en">' in page
     assert 'name="viewport"' in page
     assert 'href="/services/identity/static/style.css"' in page

@@ -145,7 +145,7 @@ class Login(SigningIn):
         # The name stays out of the log: users type passwords into that field.
         address = self.client_address or "this machine, past the proxy"
         log.warning("sign-in refused from %s (%s)", address, "wrong" if tried else "throttled")
-        problem = "The username or the password is not right." if tried else "Too many failed attempts."
+        problem = "Wrong username or password." if tried else "Too many failed attempts."
         if wait > 0:
             problem += f" You can try again in {in_words(wait)}."
             self.set_header("Retry-After", str(math.ceil(wait)))

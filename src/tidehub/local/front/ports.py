@@ -99,7 +99,7 @@ def _refused(error: OSError, address: str, port: int) -> TidehubError:
         )
     if error.errno == errno.EADDRNOTAVAIL:
         return UsageError(
-            f"{address} is no address of this machine",
+            f"{address} is not an address of this machine",
             fix="set machine.address to one that `ip address` shows, or to 127.0.0.1",
         )
     reason = os.strerror(error.errno) if error.errno else str(error)

@@ -53,7 +53,7 @@ class FrontDoor:
                 ip_network(trusted, strict=False)
             except ValueError as error:
                 raise UsageError(
-                    f"machine.trusted_proxies: {trusted!r} is no address",
+                    f"machine.trusted_proxies: {trusted!r} is not an address",
                     expected="an IP address or a network such as 10.0.0.0/24",
                 ) from error
         if self.tls is None and not self.trusted_proxies and not is_loopback(self.address):

@@ -8,8 +8,8 @@ from typing import Any
 
 TITLES = {
     400: "The request cannot be understood",
-    403: "Not yours to see",
-    404: "Not here",
+    403: "Not allowed",
+    404: "Not found",
     502: "The Dask gateway does not answer",
     503: "Try again in a moment",
 }

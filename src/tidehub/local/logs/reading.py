@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tidehub.errors import TidehubError, UsageError
-from tidehub.local.places import Places
+from tidehub.local.places import Places, command
 from tidehub.local.secrets import stored_values
 from tidehub.secrets.redaction import Redactor
 from tidehub.system.files import os_fault
@@ -15,7 +15,9 @@ from tidehub.system.files import os_fault
 def log_files(places: Places) -> dict[str, Path]:
     """Every log by the name a user uses: `hub`, `servers/alice/default`, `clusters/...`. Raises `TidehubError`."""
     if not places.logs.is_dir():
-        raise TidehubError(f"no platform was set up in {places.state}", fix="run: tidehub up")
+        raise TidehubError(
+            f"no platform was set up in {places.state}", fix=f"run: {command(places.state, 'up')}"
+        )
     try:
         found = sorted(places.logs.glob("*.log"))
         below = sorted([*places.server_logs.rglob("*.log"), *places.cluster_logs.rglob("*.log")])
@@ -33,6 +35,10 @@ def choose(places: Places, part: str | None) -> dict[str, Path]:
     if wanted in files:
         return {wanted: files[wanted]}
     chosen = {name: path for name, path in files.items() if name.startswith(f"{wanted}/")}
+    if not chosen and wanted in ("servers", "clusters"):
+        raise TidehubError(
+            f"no log of {wanted} in {places.logs}: none has been started, or its logs have expired"
+        )
     if not chosen:
         raise UsageError(
             f"there is no log of {part!r} in {places.logs}",

@@ -27,6 +27,7 @@ from tidehub.local.software.layout import (
     ours,
     runs,
 )
+from tidehub.program import CHECKOUT
 
 PACKAGE = Path(__file__).resolve().parents[2]
 """The package that is running."""
@@ -34,10 +35,6 @@ PACKAGE = Path(__file__).resolve().parents[2]
 _KEPT = 12
 """Older versions that stay, beside those that run: a change taken back, or another checkout, starts at once."""
 _IN_USE = "in-use-"
-
-
-CHECKOUT = "TIDEHUB_CHECKOUT"
-"""The environment variable in which a checkout's program says which checkout that is."""
 
 
 def source_files(package: Path) -> dict[str, bytes]:

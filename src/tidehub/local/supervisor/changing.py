@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tidehub.errors import TidehubError
-from tidehub.local.places import Places
+from tidehub.local.places import Places, command
 from tidehub.local.supervisor.platform import Platform, Silent
 from tidehub.local.supervisor.supervisor import Supervisor
 from tidehub.system.files import read_private, write_private
@@ -90,7 +90,8 @@ def read_former(places: Places) -> Mapping[str, Any]:
         return {"site": dict(found["site"]), "options": dict(found["options"])}
     except (ValueError, KeyError, TypeError) as error:
         raise TidehubError(
-            f"{places.former} does not say what was served: {error!r}", fix="run: tidehub up"
+            f"{places.former} does not say what was served: {error!r}",
+            fix=f"run: {command(places.state, 'up')}",
         ) from error
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tidehub import __version__
 from tidehub.errors import TidehubError
+from tidehub.local.places import command
 from tidehub.system.files import os_fault, read_private, write_private
 from tidehub.system.processes import boot_id, start_ticks
 from tidehub.system.unix_sockets import peer_uid
@@ -47,8 +48,8 @@ class Locked(TidehubError):
         super().__init__(
             f"{path.parent.parent} is in use: `tidehub up` runs there already ({holder})",
             expected="one `tidehub up` for one state directory",
-            fix=f"see it with `tidehub status --state {path.parent.parent}`, stop it with `tidehub down`, "
-            "or choose another directory with --state",
+            fix=f"see it with: {command(path.parent.parent, 'status')}; stop it with: "
+            f"{command(path.parent.parent, 'down')}; or choose another directory with --state",
         )
 
 
@@ -225,7 +226,7 @@ def read_state(path: Path) -> PlatformState | None:
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise TidehubError(
             f"{path} is damaged: {error}",
-            fix=f"remove it: it only tells what runs. Then `tidehub status --state {path.parent.parent}`",
+            fix=f"remove it: it only tells what runs. Then: {command(path.parent.parent, 'status')}",
         ) from error
 
 

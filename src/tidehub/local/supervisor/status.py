@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import os
+import pwd
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from tidehub.errors import TidehubError
-from tidehub.local.places import Places
+from tidehub.local.places import Places, command
 from tidehub.local.set_aside import files_set_aside
 from tidehub.local.supervisor.state import KEPT, ask_supervisor, holder, read_state
 from tidehub.site.units import about_size
+from tidehub.system.files import os_fault
 
 _PHASES = {
-    "none": "No platform was set up in {state_dir}. Start one: tidehub up",
-    "stopped": "Nothing runs in {state_dir}. Start it: tidehub up",
+    "none": "No platform was set up in {state_dir}. Start one: {up}",
+    "stopped": "Nothing runs in {state_dir}. Start it: {up}",
     "kept": "The parts of {state_dir} are stopped; users' servers and clusters go on. "
-    "`tidehub up` takes them over, `tidehub down` ends them.",
+    "Take them over: {up}; end them: {down}",
     "crashed": "The supervisor of {state_dir} (process {pid}) is gone without a clean stop. "
-    "Users' servers and clusters may still run: `tidehub up` takes them over, `tidehub down` ends them.",
-    "rebooted": "Nothing runs in {state_dir}: the machine was started anew since. Start it: tidehub up",
+    "Users' servers and clusters may still run. Take them over: {up}; end them: {down}",
+    "rebooted": "Nothing runs in {state_dir}: the machine was started anew since. Start it: {up}",
     "silent": "The supervisor of {state_dir} (process {pid}) does not answer. Its log: "
-    "{logs}/supervisor.log. `tidehub down` ends it, and all that it started.",
+    "{logs}/supervisor.log. End it, and all that it started: {down}",
     "preparing": "The platform of {state_dir} is being prepared (process {pid}).",
 }
 
@@ -82,6 +85,8 @@ def visible(places: Places) -> bool:
         places.private.stat()
     except FileNotFoundError:
         return False
+    except NotADirectoryError as error:
+        raise os_fault(error, places.private, "look into") from error
     except OSError:
         pass
     else:
@@ -95,16 +100,30 @@ def visible(places: Places) -> bool:
             return places.exists
     raise TidehubError(
         f"you may not look into {places.private}",
-        expected="the user who started the platform",
+        expected="the user who started the platform"
+        + (f": {owner}" if (owner := _owner(places.state)) else ""),
         fix="run as that user, or name another state with --state",
     )
+
+
+def _owner(directory: Path) -> str:
+    """The name of its owner, or the number of one without a name; nothing where it cannot be seen."""
+    try:
+        uid = directory.stat().st_uid
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+    except OSError:
+        return ""
 
 
 def status_lines(status: Mapping[str, object], *, now: float | None = None) -> list[str]:
     """What `tidehub status` prints for the answer of `platform_status`."""
     phase = str(status["state"])
     if phase in _PHASES:
-        return [_PHASES[phase].format(**{"pid": "unknown", **status}), *_set_aside(status)]
+        state = Path(str(status["state_dir"]))
+        words = {"pid": "unknown", **status, "up": command(state, "up"), "down": command(state, "down")}
+        return [_PHASES[phase].format(**words), *_set_aside(status)]
     at = time.time() if now is None else now
     lines = [
         f"{phase} at {status.get('address')}  (process {status.get('pid')}, for {duration(status.get('uptime'))})",

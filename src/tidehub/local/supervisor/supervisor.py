@@ -202,7 +202,7 @@ def check_order(components: Sequence[Component]) -> None:
         for needed in component.after:
             if needed not in names:
                 raise TidehubError(
-                    f"{component.name} starts after {needed}, which is no part of the platform"
+                    f"{component.name} starts after {needed}, which is not a part of the platform"
                 )
     try:
         TopologicalSorter({component.name: set(component.after) for component in components}).prepare()

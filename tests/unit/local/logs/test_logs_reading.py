@@ -30,6 +30,8 @@ def test_logs_are_chosen_by_the_names_users_use(places: Places) -> None:
     with pytest.raises(UsageError, match="nobody") as refused:
         reading.choose(places, "nobody")
     assert "servers/alice" in str(refused.value)
+    with pytest.raises(TidehubError, match="no log of clusters in"):
+        reading.choose(places, "clusters")
 
 
 @pytest.mark.parametrize("part", ["../private/secrets", "/etc/passwd", ".."])

@@ -17,6 +17,7 @@ from tidehub.local.service.installing import Service, program
 from tidehub.local.service.manager import Manager
 from tidehub.local.service.unit import Unit, quoted, state_of, unit_name
 from tidehub.local.software import own
+from tidehub.program import CHECKOUT
 
 STATE = Path("/var/lib/tidehub")
 
@@ -128,6 +129,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Service:
     monkeypatch.setattr(Recorded, "asked", [])
     monkeypatch.setenv("TIDEHUB_SOFTWARE", "/opt/software")
     monkeypatch.setenv("TIDEHUB_SECRET_CLIENT_SECRET", "very secret")
+    monkeypatch.setenv(CHECKOUT, str(Path(__file__).resolve().parents[4]))
     return Service(Recorded(True, tmp_path / "config" / "systemd" / "user"), Places(tmp_path / "state"))
 
 
@@ -163,7 +165,7 @@ def test_a_unit_of_another_is_left_alone(service: Service, text: str) -> None:
 def test_a_checkouts_program_is_named_not_its_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkout = tmp_path / "checkout"
     checkout.mkdir()
-    monkeypatch.setenv(own.CHECKOUT, str(checkout))
+    monkeypatch.setenv(CHECKOUT, str(checkout))
     monkeypatch.setattr(own, "dependencies", lambda: tmp_path)
     with pytest.raises(UsageError, match="not started by the program of its checkout"):
         program()

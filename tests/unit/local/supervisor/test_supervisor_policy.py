@@ -40,7 +40,7 @@ def part(name: str, *after: str) -> Component:
     ("components", "problem"),
     [
         ([part("a"), part("a")], "same name"),
-        ([part("a", "b")], "no part of the platform"),
+        ([part("a", "b")], "not a part of the platform"),
         ([part("a", "b"), part("b", "c"), part("c", "a")], "wait for each other"),
     ],
 )

@@ -1,0 +1,32 @@
+"""How a user calls this program: commands in messages are ready to be pasted into a shell."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+CHECKOUT = "TIDEHUB_CHECKOUT"
+"""The environment variable in which a checkout's program says which checkout that is."""
+
+
+def command(*words: str | Path) -> str:
+    """`tidehub` and the words, quoted: as `./tidehub` in its checkout, with its path elsewhere, where it is not the
+    one that the shell finds."""
+    return shlex.join([_name(), *map(str, words)])
+
+
+def _name() -> str:
+    checkout = os.environ.get(CHECKOUT)
+    if not checkout:
+        return "tidehub"
+    import shutil  # here: `bootstrap/enter.py` imports this module at every start
+
+    program = os.path.join(checkout, "tidehub")  # noqa: PTH118  # compared as text
+    found = shutil.which("tidehub")
+    if found and os.path.realpath(found) == program:
+        return "tidehub"
+    try:
+        return "./tidehub" if os.getcwd() == checkout else program  # noqa: PTH109  # compared as text
+    except FileNotFoundError:  # where this program stands is gone
+        return program

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tidehub.cli import main
+from tidehub.local.places import Places
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    made = Places.of(tmp_path / "my state")
+    made.logs.mkdir(parents=True)
+    (made.logs / "proxy.log").write_text("[ConfigProxy] \x1b[32minfo\x1b[39m: Route added \x1b]0;title\x07\n")
+    return made
+
+
+def test_colors_are_left_out_and_other_sequences_show_as_text(
+    places: Places, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["logs", "proxy", "--state", str(places.state)]) == 0
+    assert capsys.readouterr().out == "[ConfigProxy] info: Route added \\x1b]0;title\\x07\n"
+
+
+def test_logs_of_users_who_have_none_yet(places: Places, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["logs", "servers", "--state", str(places.state)]) == 1
+    assert "no log of servers" in capsys.readouterr().err
+
+
+def test_following_ends_when_its_reader_has_gone_away(places: Places) -> None:
+    code = "import sys; from tidehub.cli import main; main.main(sys.argv[1:])"
+    following = subprocess.Popen(
+        [sys.executable, "-c", code, "logs", "-f", "--state", str(places.state)],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert following.stdout is not None and following.stderr is not None
+        assert b"Route added" in following.stdout.readline()
+        following.stdout.close()
+        while following.poll() is None:
+            with (places.logs / "proxy.log").open("a") as log:
+                log.write("one more\n")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                following.wait(0.2)
+        assert following.returncode == 0
+        assert following.stderr.read() == b""
+    finally:
+        if following.poll() is None:
+            os.kill(following.pid, signal.SIGKILL)
+            following.wait()
+
+
+def test_commands_in_messages_can_be_pasted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "it's mine"
+    assert main.run(["status", "--state", str(state)]) == 1
+    assert f"Start one: tidehub up --state '{tmp_path}/it'\"'\"'s mine'\n" in capsys.readouterr().out
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert main.run(["status"]) == 1
+    assert capsys.readouterr().out.endswith("Start one: tidehub up\n")
