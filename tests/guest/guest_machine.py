@@ -59,6 +59,7 @@ class Guest:
         self._kernel: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
+        guest_image.note_use(self.suite)
         with contextlib.ExitStack() as undo:
             self._directory = Path(tempfile.mkdtemp(prefix="tidehub-guest-"))
             # UML keeps the guest's memory in an unlinked file: on a tmpfs, or every page would be written to a disk.
