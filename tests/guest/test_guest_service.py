@@ -9,7 +9,7 @@ import pytest
 from guest_limits import many_children_share_the_limit
 from guest_machine import TIDEHUB, Guest, said
 from guest_platform import UP_SECONDS, GuestPlatform
-from guest_service import Service
+from guest_service import LISTENING, Service
 
 SUITE = "bookworm"
 KEEP = {"bob": ["cell", "kept = 6 * 7; open('pid.txt', 'w').write(str(__import__('os').getpid()))"]}
@@ -99,9 +99,6 @@ class TestReload:
             assert "Nothing has changed" in guest.run("root", f"{TIDEHUB} reload", timeout=UP_SECONDS).stdout
 
 
-HOLDERS = "ss --tcp --listening --numeric --processes 'sport = :8000'"
-
-
 class TestCrash:
     def test_a_crash_of_the_main_process_is_mended_and_ends_nobodys_work(
         self, running: Service, platform: GuestPlatform
@@ -109,15 +106,7 @@ class TestCrash:
         platform.users({"bob": ["start", "minimal"]}, KEEP)
         guest, before = running.guest, running.show("MainPID")
         kernel = guest.run("root", "cat /var/lib/tidehub/homes/bob/pid.txt").stdout.strip()
-        # One look at once after the unit's group was killed, in the time in which nothing of the unit runs.
-        seen = guest.run(
-            "root",
-            f'kill -9 {before}; while [ -n "$(cat /sys/fs/cgroup/tidehub.slice/tidehub.service/cgroup.procs'
-            ' /sys/fs/cgroup/tidehub.slice/tidehub.service/*/*/*/cgroup.procs 2>/dev/null)" ]; do sleep 0.05; done; '
-            f"systemctl show --value --property MainPID tidehub; {HOLDERS}; ps -o args= {kernel}",
-            check=False,
-        ).stdout
-        assert seen.startswith("0\n"), f"nothing of the unit runs now: {seen}"
+        seen = running.crash(f"{LISTENING}; ps -o args= {kernel}")
         assert ":8000" in seen, f"the port was given up between crash and restart: {seen}"
         assert "ipykernel" in seen, f"the user's kernel ended with the crash: {seen}"
         running.wait_for_another(before, within=60)

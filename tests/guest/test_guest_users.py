@@ -9,7 +9,7 @@ import pytest
 from guest_limits import LimitsHold
 from guest_machine import TIDEHUB, Guest, said
 from guest_platform import UP_SECONDS, GuestPlatform, share_software
-from guest_service import Service
+from guest_service import LISTENING, Service
 
 SUITE = "bookworm"
 AFTER_LOGOUT = 30
@@ -174,7 +174,7 @@ class TestTheUsersService:
         platform.users({"bob": ["start", "minimal"]}, {"bob": ["cell", "pass"]})
         before, kernels = service.show("MainPID"), guest.run("root", KERNELS).stdout
         assert kernels
-        guest.run("ada", f"kill -9 {before}")
+        assert ":8000" in service.crash(LISTENING), "the port was given up between crash and restart"
         service.wait_for_another(before, within=60)
         assert platform.users_at_work() == ["bob"]
         assert guest.run("root", KERNELS).stdout == kernels, "the crash ended a user's kernel"
