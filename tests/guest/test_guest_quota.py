@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from guest_machine import Guest
-from guest_platform import UP_SECONDS, GuestPlatform
+from guest_platform import UP_SECONDS, WITHOUT_CLUSTERS, GuestPlatform
 
 SUITE = "bookworm"
 EXTRA_DISKS = (700,)
@@ -77,7 +77,7 @@ def platform(guest: Guest) -> Iterator[GuestPlatform]:
         "mount -o usrquota,prjquota /dev/ubdb /srv/small",
     )
     started = GuestPlatform(guest, "root", "/srv/small/tidehub")
-    started.up("--set", "notebooks.home.size='100 MiB'")
+    started.up("--set", "notebooks.home.size='100 MiB'", *WITHOUT_CLUSTERS)
     yield started
     if guest.is_running:
         started.down()

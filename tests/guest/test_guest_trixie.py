@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from guest_limits import many_children_share_the_limit
 from guest_machine import TIDEHUB, Guest, said
-from guest_platform import SMALL_CLUSTERS, UP_SECONDS, GuestPlatform, share_software
+from guest_platform import SMALL_CLUSTERS, UP_SECONDS, WITHOUT_CLUSTERS, GuestPlatform, share_software
 from guest_service import Service
 
 SUITE = "trixie"
@@ -66,7 +66,7 @@ class TestDelegatedScope:
         guest.run("root", "loginctl enable-linger ada")
         started = GuestPlatform(guest, "ada", "/home/ada/.local/state/tidehub")
         scope = "systemd-run --user --scope --quiet --property=Delegate=yes"
-        options = f"--state {started.state}"
+        options = f"--state {started.state} {' '.join(WITHOUT_CLUSTERS)}"
         done = guest.run("ada", f"{scope} {TIDEHUB} up --detach {options}", timeout=UP_SECONDS, check=False)
         assert done.returncode == 0, f"{said(done)}\n{started.logs()}"
         yield started
@@ -82,7 +82,7 @@ class TestService:
         service, platform = Service(guest), GuestPlatform(guest, "root", "/var/lib/tidehub")
         service.install()
         service.ctl("start")
-        assert platform.is_healthy() and platform.limits_missing() == []
+        assert platform.limits_missing() == []
         platform.down()
         service.wait_for("inactive", within=30)
         assert service.show("Result") == "success" and service.show("NRestarts") == "0"
