@@ -34,7 +34,8 @@ print(json.dumps(results))
 
 class TestRootOverSsh:
     @pytest.fixture(scope="class")
-    def platform(self, guest: Guest) -> Iterator[GuestPlatform]:
+    @classmethod
+    def platform(cls, guest: Guest) -> Iterator[GuestPlatform]:
         started = GuestPlatform(guest, "root", "/var/lib/tidehub")
         started.up(*SMALL_CLUSTERS)
         yield started
@@ -61,7 +62,8 @@ class TestDelegatedScope:
     """An ordinary user who lingers."""
 
     @pytest.fixture(scope="class")
-    def platform(self, guest: Guest) -> Iterator[GuestPlatform]:
+    @classmethod
+    def platform(cls, guest: Guest) -> Iterator[GuestPlatform]:
         share_software(guest)
         guest.run("root", "loginctl enable-linger ada")
         started = GuestPlatform(guest, "ada", "/home/ada/.local/state/tidehub")

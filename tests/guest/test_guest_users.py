@@ -124,7 +124,8 @@ class TestTwoUsersBesideEachOther:
     """bob of the machine runs a platform beside ada's; in ada's, two users of the hub work at once."""
 
     @pytest.fixture(scope="class")
-    def bobs(self, guest: Guest, platform: GuestPlatform) -> Iterator[GuestPlatform]:
+    @classmethod
+    def bobs(cls, guest: Guest, platform: GuestPlatform) -> Iterator[GuestPlatform]:
         linger(guest, "bob", True)
         started = GuestPlatform(guest, "bob", STATE.format("bob"))
         started.up("--port", "8001", *WITHOUT_CLUSTERS)
