@@ -19,7 +19,7 @@ from dask_gateway import GatewayCluster
 cluster = GatewayCluster(worker_memory=0.5)
 client = cluster.get_client()
 results = []
-for round in range(3):
+for round in range(2):
     cluster.scale(1)
     client.wait_for_workers(1, timeout=120)
     results.append(client.submit(sum, [round, 2, 3], pure=False).result(timeout=60))
@@ -52,7 +52,7 @@ class TestRootOverSsh:
     def test_a_clusters_connections_survive_the_end_of_its_workers(self, platform: GuestPlatform) -> None:
         """OpenSSL 3.5's error queue under Python 3.13 took other connections down with every worker that ended."""
         *_, result = platform.users({"bob": ["start", "minimal"]}, {"bob": ["cell", CLUSTER]}, timeout=300)
-        assert json.loads(result["bob"]["stdout"]) == [5, 6, 7, "answers"], result
+        assert json.loads(result["bob"]["stdout"]) == [5, 6, "answers"], result
 
     def test_nothing_is_said_to_be_missing_that_control_groups_give(self, platform: GuestPlatform) -> None:
         assert platform.limits_missing() == []
