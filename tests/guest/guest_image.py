@@ -47,6 +47,9 @@ HOST_PROGRAMS = {
 MEMORY = 3 * 2**30
 """Bytes of a guest, which are taken from /dev/shm as it uses them."""
 
+UNUSED = 2 * 86400.0
+"""Seconds after its last boot that the disk of other software, an earlier one or another checkout's, is kept."""
+
 _PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "dbus-user-session", "libpam-systemd", "polkitd", "udev"),
     *("sudo", "openssh-server", "ca-certificates", "python3", "python3-venv", "bubblewrap"),
@@ -117,6 +120,11 @@ def disk(suite: str) -> Path | None:
     return directory / "disk" if layout.is_complete(directory) else None
 
 
+def note_use(suite: str) -> None:
+    """Say that the suite's disk is used now, see `UNUSED`."""
+    os.utime(where(suite))
+
+
 def key(suite: str) -> Path:
     """The private key with which every user of the suite's machines may log in."""
     return where(suite) / "key"
@@ -167,10 +175,14 @@ def prepare() -> list[Path]:
     shown = progress.on_standard_error()
     try:
         directories.prepare_root(root)
-        return [
+        made = [
             directories.build_once(root, where(suite), partial(_build, suite, shown), progress=shown)
             for suite in SUITES
         ]
+        for other in set(made[0].parent.iterdir()) - set(made):
+            if time.time() - other.stat().st_mtime > UNUSED:
+                directories.remove(other)
+        return made
     finally:
         shown.done()
 

@@ -2,7 +2,7 @@
 
 systemd is its PID 1 and control groups are version 2 only, whatever the machine of the tests has; programs run at
 that machine's speed, on one core. It lives in a network namespace of its own, takes no port of the host, and writes
-into a copy-on-write file that ends with it.
+into a copy-on-write file that ends with it. Nothing of it outlives the tests, however these end.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import contextlib
 import json
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import guest_image
+
+from tidehub.system.processes import children_of
 
 ADDRESS = "192.168.77.2"
 CHECKOUT = "/opt/src"
@@ -29,6 +29,17 @@ CHECKOUT = "/opt/src"
 TIDEHUB = f"{CHECKOUT}/tidehub"
 BOOT_SECONDS = 300
 _POLL = 1.0
+_WIRE = """
+set -e
+ip link set lo up
+ip tuntap add dev tap0 mode tap
+ip addr add 192.168.77.1/24 dev tap0
+ip link set tap0 up
+"$@" || exit
+"""
+"""Runs as the first process of the machine's namespaces: all that is in them ends with it, and is waited for."""
+_REMOVE_AFTER = 'cat >/dev/null; rm -rf -- "$@"'
+"""The end of its input is that of the tests, which may be killed: a copy-on-write file has gigabytes."""
 
 Done = subprocess.CompletedProcess[str]
 
@@ -48,18 +59,21 @@ class Guest:
         self._kernel: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
+        guest_image.note_use(self.suite)
         with contextlib.ExitStack() as undo:
             self._directory = Path(tempfile.mkdtemp(prefix="tidehub-guest-"))
-            undo.callback(partial(shutil.rmtree, self._directory))
             # UML keeps the guest's memory in an unlinked file: on a tmpfs, or every page would be written to a disk.
             self._memory_at = tempfile.mkdtemp(prefix="tidehub-guest-", dir="/dev/shm")
-            undo.callback(partial(shutil.rmtree, self._memory_at))
-            self._namespace = self._directory.name
+            remover = subprocess.Popen(
+                ["sh", "-c", _REMOVE_AFTER, "sh", self._directory, self._memory_at],
+                stdin=subprocess.PIPE,
+                start_new_session=True,
+            )
+            undo.callback(remover.communicate)
             # What root builds beside the other software is readable by all; ssh uses only a key that is not.
             self._key = self._directory / "key"
             self._key.write_bytes(guest_image.key(self.suite).read_bytes())
             self._key.chmod(0o600)
-            self._make_network(undo)
             for number, size in enumerate(self._extra, 1):
                 with (self._directory / f"disk{number}").open("wb") as made:
                     made.truncate(size << 20)
@@ -89,15 +103,9 @@ class Guest:
                 [
                     # Should the tests be killed, the machine ends with them.
                     *("setpriv", "--pdeathsig", "KILL"),
-                    *(
-                        "ip",
-                        "netns",
-                        "exec",
-                        self._namespace,
-                        "linux.uml",
-                        f"mem={guest_image.MEMORY >> 20}M",
-                        *disks,
-                    ),
+                    *("unshare", "--net", "--pid", "--mount-proc", "--fork", "--kill-child"),
+                    *("sh", "-c", _WIRE, "sh"),
+                    *("linux.uml", f"mem={guest_image.MEMORY >> 20}M", *disks),
                     *("root=/dev/ubda", "rw", "eth0=tuntap,tap0", f"uml_dir={self._memory_at}"),
                     *("con=null", "con0=null,fd:1", "console=tty0", "loglevel=4"),
                 ],
@@ -181,8 +189,10 @@ class Guest:
     def power_cut(self) -> None:
         """End the machine at once: what its kernel had not written to a disk is lost."""
         if self._kernel is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._kernel.pid, signal.SIGKILL)
+            # The first process of its namespaces, which `unshare` waits for; until that is there, `unshare` itself.
+            for one in [*(child.pid for child in children_of(self._kernel.pid)), self._kernel.pid][:1]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(one, signal.SIGKILL)
             self._kernel.wait()
             self._kernel = None
 
@@ -212,35 +222,11 @@ class Guest:
             "ServerAliveInterval": "15",
         }
         given = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-        ssh = [
-            "ssh",
-            "-F",
-            "none",
-            "-i",
-            str(self._key),
-            *given,
-            f"{user}@{ADDRESS}",
-            command,
-        ]
-        return ["ip", "netns", "exec", self._namespace, *ssh]
-
-    def _make_network(self, undo: contextlib.ExitStack) -> None:
-        """A network namespace with one wire to the guest."""
-        _ip("netns", "add", self._namespace)
-        undo.callback(_ip, "netns", "delete", self._namespace)
-        for words in (
-            "link set lo up",
-            "tuntap add dev tap0 mode tap",
-            "addr add 192.168.77.1/24 dev tap0",
-            "link set tap0 up",
-        ):
-            _ip("-n", self._namespace, *words.split())
+        assert self._kernel is not None, "the machine is off"
+        inside = ["nsenter", f"--net=/proc/{self._kernel.pid}/ns/net"]
+        return [*inside, "ssh", "-F", "none", "-i", str(self._key), *given, f"{user}@{ADDRESS}", command]
 
 
 def said(done: Done) -> str:
     """All that a command said, and how it ended."""
     return f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-
-
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, timeout=30)

@@ -17,6 +17,9 @@ SMALL_CLUSTERS = (
 )
 """Of a guest's memory 1.9 GiB are the users': `check` starts a server, a scheduler and two workers there."""
 
+WITHOUT_CLUSTERS = ("--set", "dask.engine=none")
+"""A third of a start's work less, for stories in which nobody computes with Dask."""
+
 
 def share_software(guest: Guest) -> None:
     """Root makes the software that ordinary users share: what comes from the checkout is not on the disk."""
@@ -54,13 +57,16 @@ class GuestPlatform:
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
-    def users_at_work(self) -> list[str]:
-        """The users whose servers its status shows."""
-        return sorted(server["id"].split(":")[1] for server in self.status()["servers"])
+    def serves(self, *users: str) -> bool:
+        """Whether it is healthy and the servers of exactly these users run."""
+        now = self.status()
+        return bool(now["healthy"]) and [line["id"].split(":")[1] for line in now["servers"]] == list(users)
 
-    def limits_missing(self) -> list[str]:
-        """What its status says is not enforced of memory and CPU."""
-        return [line for line in self.status()["gaps"] if "emory limit" in line or "CPU" in line]
+    def limits_missing(self, *more: str) -> list[str]:
+        """What its status, which must be healthy, says is not enforced of memory and CPU, and of what `more` names."""
+        now = self.status()
+        assert now["healthy"], now
+        return [line for line in now["gaps"] if any(word in line for word in ("emory limit", "CPU", *more))]
 
     def is_healthy(self) -> bool:
         return self.command("status", check=False).returncode == 0

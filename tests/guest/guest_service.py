@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from guest_machine import TIDEHUB, Done, Guest
 from guest_platform import UP_SECONDS
 
+LISTENING = "ss --tcp --listening --numeric 'sport = :8000'"
+
 
 @dataclass(frozen=True)
 class Service:
@@ -46,6 +48,19 @@ class Service:
             within=within,
             saying=f"the unit is {' or '.join(states)}",
         )
+
+    def crash(self, look: str) -> str:
+        """`kill -9` of the main process, and what the shell command `look` says while nothing of the unit runs.
+
+        One login for all: systemd starts it again soon.
+        """
+        pid, group = self.show("MainPID"), f"/sys/fs/cgroup{self.show('ControlGroup')}"
+        gone = f'[ -z "$(find {group} -name cgroup.procs -exec cat {{}} + 2>/dev/null)" ]'
+        shown = f"systemctl {self._of_user}show --value --property MainPID tidehub"
+        command = f"kill -9 {pid}; until {gone}; do sleep 0.05; done; {look}; {shown}"
+        seen = self.guest.run(self.account, command, check=False).stdout
+        assert seen.endswith("\n0\n"), f"something of the unit runs again already: {seen}"
+        return seen
 
     def wait_for_another(self, pid: str, *, within: float) -> None:
         """Wait until systemd has started the main process again after `pid`, and it is ready."""

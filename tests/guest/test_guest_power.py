@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from guest_machine import CHECKOUT, Guest, said
-from guest_platform import GuestPlatform
+from guest_platform import WITHOUT_CLUSTERS, GuestPlatform
 
 SUITE = "bookworm"
 STATE = "/var/lib/tidehub"
@@ -36,13 +36,13 @@ class TestPowerCut:
         guest.wait(lambda: len(platform.processes()) > 3, within=240, saying="some parts are started")
         guest.power_cut()
         guest.boot()
-        platform.up()
+        platform.up(*WITHOUT_CLUSTERS)
 
     def test_users_work_and_accounts_survive(self, guest: Guest) -> None:
         """The platform is that of the story before, where that was told."""
         platform = GuestPlatform(guest, "root", STATE)
         if not platform.is_healthy():
-            platform.up()
+            platform.up(*WITHOUT_CLUSTERS)
         save = "import os; kept = open('kept.txt', 'w'); kept.write('before'); kept.flush(); os.fsync(kept.fileno())"
         *_, before = platform.users(
             {"bob": ["start", "minimal"]}, {"bob": ["cell", save]}, {"bob": ["record"]}
@@ -55,7 +55,7 @@ class TestPowerCut:
         told = platform.command("status", check=False).stdout
         assert "may still run" not in told, f"no process outlives the machine: {told}"
         assert platform.down().returncode == 0, "down of what a power cut ended is no fault"
-        platform.up()
+        platform.up(*WITHOUT_CLUSTERS)
         status = platform.status()
         assert status["healthy"] and status["servers"] == [], status
         *_, read, after = platform.users(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from guest_machine import Guest
-from guest_platform import GuestPlatform
+from guest_platform import UP_SECONDS, WITHOUT_CLUSTERS, GuestPlatform
 
 SUITE = "bookworm"
 EXTRA_DISKS = (700,)
@@ -77,7 +77,7 @@ def platform(guest: Guest) -> Iterator[GuestPlatform]:
         "mount -o usrquota,prjquota /dev/ubdb /srv/small",
     )
     started = GuestPlatform(guest, "root", "/srv/small/tidehub")
-    started.up("--set", "notebooks.home.size='100 MiB'")
+    started.up("--set", "notebooks.home.size='100 MiB'", *WITHOUT_CLUSTERS)
     yield started
     if guest.is_running:
         started.down()
@@ -112,16 +112,45 @@ class TestQuota:
         )
         assert wrote["olga"]["stdout"] == f"{50 * 2**20}\n", wrote
 
+    def test_a_new_hub_leaves_a_running_server_the_room_it_had(self, platform: GuestPlatform) -> None:
+        """bob, beyond the limit, makes a little room; the hub is killed; its next one looks at everybody's files."""
+        guest = platform.guest
+        guest.run("root", f"truncate --size=-8M {platform.state}/homes/bob/big")
+        hub = next(part["pid"] for part in platform.status()["parts"] if part["name"] == "hub")
+        looked = f"{platform.state}/private/disk-use.json"
+        guest.run("root", f"touch /run/killed; kill -9 {hub}")
+        guest.wait_inside(
+            f"test {looked} -nt /run/killed", within=UP_SECONDS, saying="the new hub looks at users' files"
+        )
+        *_, wrote = platform.users(
+            {"bob": ["start", "minimal"]},
+            {"bob": ["cell", "print(open('within', 'wb').write(bytes(4 * 2**20)))"]},
+        )
+        assert wrote["bob"]["stdout"] == f"{4 * 2**20}\n", wrote
+        size = guest.run("root", f"du -s -B1M {platform.state}/homes/bob").stdout
+        assert int(size.split()[0]) > 100, f"bob is not beyond the limit: {size}"
+
+    def test_the_operator_sees_what_the_kernel_counts(self, platform: GuestPlatform) -> None:
+        assert self.over(platform) == {"bob": True, "olga": False}
+
     def test_who_is_at_the_limit_gets_in_deletes_and_goes_on(self, platform: GuestPlatform) -> None:
-        *_, deleted, wrote = platform.users(
+        *_, deleted, wrote, _ = platform.users(
             {"bob": ["stop"]},
             {"bob": ["start", "minimal"]},
             {"bob": ["cell", "import os; os.remove('big'); print('deleted')"]},
             {"bob": ["cell", "print(open('again', 'wb').write(bytes(10 * 2**20)))"]},
+            {"bob": ["stop"]},
         )
         assert deleted["bob"]["stdout"] == "deleted\n", deleted
         assert wrote["bob"]["stdout"] == f"{10 * 2**20}\n", wrote
+        platform.guest.wait(
+            lambda: self.over(platform) == {"bob": False, "olga": False},
+            within=60,
+            saying="bob's files are measured after the stop",
+        )
 
-    def test_the_operator_sees_what_the_kernel_counts(self, platform: GuestPlatform) -> None:
-        rows = {row["user"]: row for row in platform.status()["users_files"]["users"]}
-        assert rows["bob"]["complete"] and not rows["bob"]["over"], rows
+    def over(self, platform: GuestPlatform) -> dict[str, bool]:
+        """Who takes more than notebooks.home.size, as status says."""
+        rows = platform.status()["users_files"]["users"]
+        assert all(row["complete"] for row in rows), rows
+        return {row["user"]: row["over"] for row in rows if row["user"] in ("bob", "olga")}

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from guest_limits import LimitsHold
 from guest_machine import TIDEHUB, Guest, said
-from guest_platform import SMALL_CLUSTERS, UP_SECONDS, GuestPlatform
+from guest_platform import SMALL_CLUSTERS, UP_SECONDS, WITHOUT_CLUSTERS, GuestPlatform
 
 SUITE = "bookworm"
 EXTRA_DISKS = (400,)
@@ -113,7 +113,7 @@ class TestFullDisk:
     def test_from_a_start_with_room_to_the_next_one(self, guest: Guest) -> None:
         guest.run("root", "mkfs.ext4 -q -m 0 /dev/ubdb && mkdir -p /srv/small && mount /dev/ubdb /srv/small")
         small = GuestPlatform(guest, "root", "/srv/small/tidehub")
-        small.up()
+        small.up(*WITHOUT_CLUSTERS)
         _, result = small.tried({"bob": ["start", "minimal"]}, {"bob": ["cell", FILL]})
         assert any(word in str(result) for word in ("ENOSPC", "EDQUOT")), result
 
@@ -129,13 +129,13 @@ class TestFullDisk:
         assert users_processes(guest) == []
 
         # Up names what fills it, and never the ledger.
-        done = small.command("up", "--detach", timeout=UP_SECONDS, check=False)
+        done = small.command("up", "--detach", *WITHOUT_CLUSTERS, timeout=UP_SECONDS, check=False)
         told = done.stdout + done.stderr
         assert done.returncode != 0 and "disk" in told and "/srv/small" in told, said(done)
         assert "Traceback" not in told and "No file of the platform has to be removed" in told, said(done)
 
         # With room again it starts, and nothing is lost.
         guest.run("root", f"rm {small.state}/homes/bob/big")
-        small.up()
+        small.up(*WITHOUT_CLUSTERS)
         small.users({"bob": ["start", "minimal"]}, {"bob": ["cell", "open('small', 'w').write('x')"]})
         small.down()

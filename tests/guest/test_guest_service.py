@@ -9,7 +9,7 @@ import pytest
 from guest_limits import many_children_share_the_limit
 from guest_machine import TIDEHUB, Guest, said
 from guest_platform import UP_SECONDS, GuestPlatform
-from guest_service import Service
+from guest_service import LISTENING, Service
 
 SUITE = "bookworm"
 KEEP = {"bob": ["cell", "kept = 6 * 7; open('pid.txt', 'w').write(str(__import__('os').getpid()))"]}
@@ -52,9 +52,8 @@ class TestStartAndLimits:
     def test_nothing_is_said_to_be_missing_that_control_groups_give(
         self, running: Service, platform: GuestPlatform
     ) -> None:
-        assert platform.limits_missing() == []
         # The unit is in a slice of ours, so what it is promised holds against the rest of the machine too.
-        assert not [gap for gap in platform.status()["gaps"] if "guarantee" in gap]
+        assert platform.limits_missing("guarantee") == []
         guarded = (
             "/sys/fs/cgroup/tidehub.slice/memory.low /sys/fs/cgroup/tidehub.slice/tidehub.service/memory.low"
         )
@@ -91,15 +90,12 @@ class TestReload:
             running.ctl("reload")
         assert running.show("ActiveState") == "active"
         assert (running.show("MainPID"), running.show("NRestarts")) == (before, "0")
-        assert platform.is_healthy() and platform.users_at_work() == ["bob"]
+        assert platform.serves("bob")
         alive = guest.run("root", f"ps -o args= {kernel}", check=False).stdout
         assert "ipykernel" in alive, "the kernel of the user ended with the change"
         if setting:
             # What was given on the command line holds until the next start, which is by the unit.
             assert "Nothing has changed" in guest.run("root", f"{TIDEHUB} reload", timeout=UP_SECONDS).stdout
-
-
-HOLDERS = "ss --tcp --listening --numeric --processes 'sport = :8000'"
 
 
 class TestCrash:
@@ -109,20 +105,11 @@ class TestCrash:
         platform.users({"bob": ["start", "minimal"]}, KEEP)
         guest, before = running.guest, running.show("MainPID")
         kernel = guest.run("root", "cat /var/lib/tidehub/homes/bob/pid.txt").stdout.strip()
-        # One look at once after the unit's group was killed, in the time in which nothing of the unit runs.
-        seen = guest.run(
-            "root",
-            f'kill -9 {before}; while [ -n "$(cat /sys/fs/cgroup/tidehub.slice/tidehub.service/cgroup.procs'
-            ' /sys/fs/cgroup/tidehub.slice/tidehub.service/*/*/*/cgroup.procs 2>/dev/null)" ]; do sleep 0.05; done; '
-            f"systemctl show --value --property MainPID tidehub; {HOLDERS}; ps -o args= {kernel}",
-            check=False,
-        ).stdout
-        assert seen.startswith("0\n"), f"nothing of the unit runs now: {seen}"
+        seen = running.crash(f"{LISTENING}; ps -o args= {kernel}")
         assert ":8000" in seen, f"the port was given up between crash and restart: {seen}"
         assert "ipykernel" in seen, f"the user's kernel ended with the crash: {seen}"
         running.wait_for_another(before, within=60)
-        assert platform.is_healthy() and running.show("NRestarts") == "1"
-        assert platform.users_at_work() == ["bob"]
+        assert platform.serves("bob") and running.show("NRestarts") == "1"
         alive = guest.run("root", f"ps -o args= {kernel}", check=False).stdout
         assert "ipykernel" in alive, "the kernel of the user ended with the restart"
         *_, again = platform.users(
@@ -139,8 +126,7 @@ class TestReboot:
         running.ctl("enable")
         running.guest.reboot()
         running.wait_for("active", within=UP_SECONDS)
-        assert platform.is_healthy()
-        assert platform.users_at_work() == [], "what a reboot ended is not said to run"
+        assert platform.serves(), "it is healthy, and what a reboot ended is not said to run"
         _, read = platform.users(
             {"bob": ["start", "minimal"]}, {"bob": ["cell", "print(open('kept.txt').read())"]}
         )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from guest_limits import many_children_share_the_limit
 from guest_machine import TIDEHUB, Guest, said
-from guest_platform import SMALL_CLUSTERS, UP_SECONDS, GuestPlatform, share_software
+from guest_platform import SMALL_CLUSTERS, UP_SECONDS, WITHOUT_CLUSTERS, GuestPlatform, share_software
 from guest_service import Service
 
 SUITE = "trixie"
@@ -19,7 +19,7 @@ from dask_gateway import GatewayCluster
 cluster = GatewayCluster(worker_memory=0.5)
 client = cluster.get_client()
 results = []
-for round in range(3):
+for round in range(2):
     cluster.scale(1)
     client.wait_for_workers(1, timeout=120)
     results.append(client.submit(sum, [round, 2, 3], pure=False).result(timeout=60))
@@ -34,7 +34,8 @@ print(json.dumps(results))
 
 class TestRootOverSsh:
     @pytest.fixture(scope="class")
-    def platform(self, guest: Guest) -> Iterator[GuestPlatform]:
+    @classmethod
+    def platform(cls, guest: Guest) -> Iterator[GuestPlatform]:
         started = GuestPlatform(guest, "root", "/var/lib/tidehub")
         started.up(*SMALL_CLUSTERS)
         yield started
@@ -51,7 +52,7 @@ class TestRootOverSsh:
     def test_a_clusters_connections_survive_the_end_of_its_workers(self, platform: GuestPlatform) -> None:
         """OpenSSL 3.5's error queue under Python 3.13 took other connections down with every worker that ended."""
         *_, result = platform.users({"bob": ["start", "minimal"]}, {"bob": ["cell", CLUSTER]}, timeout=300)
-        assert json.loads(result["bob"]["stdout"]) == [5, 6, 7, "answers"], result
+        assert json.loads(result["bob"]["stdout"]) == [5, 6, "answers"], result
 
     def test_nothing_is_said_to_be_missing_that_control_groups_give(self, platform: GuestPlatform) -> None:
         assert platform.limits_missing() == []
@@ -61,12 +62,13 @@ class TestDelegatedScope:
     """An ordinary user who lingers."""
 
     @pytest.fixture(scope="class")
-    def platform(self, guest: Guest) -> Iterator[GuestPlatform]:
+    @classmethod
+    def platform(cls, guest: Guest) -> Iterator[GuestPlatform]:
         share_software(guest)
         guest.run("root", "loginctl enable-linger ada")
         started = GuestPlatform(guest, "ada", "/home/ada/.local/state/tidehub")
         scope = "systemd-run --user --scope --quiet --property=Delegate=yes"
-        options = f"--state {started.state}"
+        options = f"--state {started.state} {' '.join(WITHOUT_CLUSTERS)}"
         done = guest.run("ada", f"{scope} {TIDEHUB} up --detach {options}", timeout=UP_SECONDS, check=False)
         assert done.returncode == 0, f"{said(done)}\n{started.logs()}"
         yield started
@@ -82,7 +84,7 @@ class TestService:
         service, platform = Service(guest), GuestPlatform(guest, "root", "/var/lib/tidehub")
         service.install()
         service.ctl("start")
-        assert platform.is_healthy() and platform.limits_missing() == []
+        assert platform.limits_missing() == []
         platform.down()
         service.wait_for("inactive", within=30)
         assert service.show("Result") == "success" and service.show("NRestarts") == "0"

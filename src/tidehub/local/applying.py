@@ -33,8 +33,9 @@ from tidehub.program import CHECKOUT
 from tidehub.site.model import Site
 from tidehub.system.processes import start_ticks
 
-SILENCE = 10.0
-"""Seconds without a word after which a supervisor is no longer there; see `state.HEARTBEAT`."""
+SILENCE = 60.0
+"""Seconds without a word after which nobody waits on for a supervisor that is still there; see `state.HEARTBEAT`. Long:
+while parts start, a slow machine may have no time for words. The end of one that dies shows at once."""
 _POLL = 0.2
 _VARIABLES = ("TIDEHUB__", "TIDEHUB_SOFTWARE", "TIDEHUB_PYTHON", CHECKOUT)
 """Of this process' environment, what the program that goes on needs: keys of the site, and where software lies."""
@@ -183,7 +184,13 @@ class Running:
                 if "said" in answer:
                     say.step(str(answer["said"]))
                 answers.append(answer)
-        except (ConnectionError, TimeoutError) as error:
+        except TimeoutError as error:
+            raise TidehubError(
+                f"the supervisor (process {self.pid}) has not answered for {SILENCE:.0f} s, and may yet change it",
+                expected="users' servers and clusters to go on: nothing has ended them",
+                fix=f"see what it does with `tidehub status --state {self.places.state}`, and run the command again",
+            ) from error
+        except ConnectionError as error:
             raise self._gone() from error
         return answers
 

@@ -64,7 +64,8 @@ class DiskWatch:
         """When a round looks at a user again (monotonic)."""
         self._writing = asyncio.Lock()
         self._granted: dict[str, int] = {}
-        """Bytes that users may have while a server of theirs runs, where the kernel counts."""
+        """Bytes that users may have while a server of theirs runs, where the kernel counts. Of servers that an earlier
+        hub started the kernel knows it, see `_by_quota`."""
 
     async def go(self) -> None:
         """Watch until this is cancelled."""
@@ -184,13 +185,19 @@ class DiskWatch:
         _OVER.set(sum(judge(use, self.limit) is Verdict.OVER for use in self._uses.values()))
 
     def _by_quota(self, questions: Iterable[Question]) -> dict[str, DiskUse]:
-        """What the kernel has counted, and every limit set anew: the site's may have changed."""
+        """What the kernel has counted, and every limit set anew: the site's may have changed. What a server was granted
+        at its start holds until it stops, whichever hub started it.
+        """
         counted: dict[str, DiskUse] = {}
         if self._quota is None or self.limit is None:
             return counted
+        at_work = {line.user for line in self._isolation.running("servers")}
         for one in questions:
             with contextlib.suppress(OSError, TidehubError):  # then it is counted by looking
-                self._quota.set_limit(one.uid, self._granted.get(one.user, self.limit))
+                limit = self._granted.get(one.user, self.limit)
+                if one.user in at_work:
+                    limit = max(limit, self._quota.limit(one.uid) or 0)
+                self._quota.set_limit(one.uid, limit)
                 counted[one.user] = DiskUse(self._quota.used(one.uid))
         return counted
 

@@ -39,7 +39,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
 def watch(places: Places, limit: int | None, *, working: tuple[str, ...] = ()) -> DiskWatch:
     entries = [Entry("ana", 70000, "ana"), Entry("bob", 70001, "bob")]
     isolation: Any = SimpleNamespace(
-        running=lambda: [SimpleNamespace(user=name) for name in working],
+        running=lambda parent=None: [SimpleNamespace(user=name) for name in working],
         users=SimpleNamespace(everyone=lambda: entries),
     )
     return DiskWatch(places, isolation, limit, logging.getLogger("test"))
@@ -119,6 +119,50 @@ def test_a_measurement_that_fails_ends_nothing(places: Places, monkeypatch: pyte
     monkeypatch.setattr(one, "_questions", lambda *words: 1 / 0)
     asyncio.run(one._look(None, whole=True))
     assert asyncio.run(one.refusal("ana")) == ""
+
+
+class Kernel:
+    """The quotas of a file system, as the kernel keeps them beyond the end of a hub."""
+
+    def __init__(self) -> None:
+        self.uses: dict[int, int] = {}
+        self.limits: dict[int, int] = {}
+
+    def used(self, uid: int) -> int:
+        return self.uses.get(uid, 0)
+
+    def limit(self, uid: int) -> int | None:
+        return self.limits.get(uid)
+
+    def set_limit(self, uid: int, limit: int) -> None:
+        self.limits[uid] = limit
+
+
+def test_a_new_hub_leaves_running_servers_the_room_that_the_old_one_gave(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DiskWatch, "_uid", lambda self, entry: entry.number)
+    kernel = Kernel()
+    kernel.uses[70000] = 30 * MIB
+
+    def hub(limit: int, *working: str) -> DiskWatch:
+        made = watch(places, limit, working=working)
+        made._quota = kernel  # type: ignore[assignment]
+        made._isolation.users.enrol = lambda user: Entry("ana", 70000, "ana")  # type: ignore[method-assign]
+        return made
+
+    asyncio.run(hub(20 * MIB).set_quota("ana"))
+    granted = kernel.limits[70000]
+    assert granted > 30 * MIB, "who is over the limit gets in to delete"
+    new = hub(20 * MIB, "ana")
+    asyncio.run(new._look(None, whole=True))
+    assert kernel.limits == {70000: granted, 70001: 20 * MIB}
+    # The site's limit counts at once where it gives more, else from the next start.
+    asyncio.run(hub(90 * MIB, "ana")._look(None, whole=True))
+    assert kernel.limits == {70000: 90 * MIB, 70001: 90 * MIB}
+    new = hub(20 * MIB)
+    asyncio.run(new._look({"ana"}))
+    assert kernel.limits[70000] == 20 * MIB, "and after its stop the limit counts again"
 
 
 def test_a_file_system_without_quotas_has_none(tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+"""A change of a running platform, when its supervisor says nothing, against a real socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tidehub.errors import TidehubError
+from tidehub.local.applying import Running
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
+        made.bind(str(tmp_path / "control.sock"))
+        made.listen()
+        yield made
+
+
+def ask(tmp_path: Path) -> None:
+    places: Any = SimpleNamespace(
+        control=tmp_path / "control.sock", state=tmp_path, supervisor_log=tmp_path / "supervisor.log"
+    )
+    said: Any = SimpleNamespace(step=lambda text: None)
+    wanted: Any = SimpleNamespace(to_json=dict, parts=())
+    Running(places, os.getpid(), wanted)._change(wanted, wanted, said)
+
+
+def test_a_supervisor_that_is_slow_is_not_said_to_have_ended(
+    tmp_path: Path, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidehub.local.applying.SILENCE", 0.2)
+    with pytest.raises(TidehubError, match="has not answered") as told:
+        ask(tmp_path)
+    assert "ended before" not in str(told.value) and "tidehub status" in str(told.value)
+
+
+def test_the_end_of_a_supervisor_shows_at_once(tmp_path: Path, listener: socket.socket) -> None:
+    """Its kernel closes the line; nobody waits for the long silence."""
+
+    def end() -> None:
+        line, _ = listener.accept()
+        line.recv(1000)
+        line.close()
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    with pytest.raises(TidehubError, match="ended before all was ready"):
+        ask(tmp_path)
+    ending.join()
