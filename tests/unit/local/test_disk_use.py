@@ -28,7 +28,7 @@ print('ready', flush=True)
 while True:
     for name in os.listdir('/proc'):
         try:
-            if name.isdigit() and b'measurer.py' in open(f'/proc/{name}/cmdline', 'rb').read():
+            if name.isdigit() and b'measurer.py\\0' in open(f'/proc/{name}/cmdline', 'rb').read():
                 for sent in (signal.SIGSTOP, signal.SIGKILL):
                     os.kill(int(name), sent)
                     print('killed', flush=True)
