@@ -13,7 +13,7 @@ from tidehub import __version__
 from tidehub.cli import main, up
 from tidehub.cli.console import PlainSay
 from tidehub.errors import TidehubError
-from tidehub.local.supervisor import client
+from tidehub.local.supervisor import stopping
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,8 +246,8 @@ def test_killing_what_was_to_be_killed_is_no_problem(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(client, "anything_to_stop", lambda places: True)
-    monkeypatch.setattr(client, "stop_platform", lambda places, said, now: 1)
+    monkeypatch.setattr(stopping, "anything_to_stop", lambda places: True)
+    monkeypatch.setattr(stopping, "stop_platform", lambda places, said, now: 1)
     assert main.run(["down", "--state", str(tmp_path), *words]) == code
     told = capsys.readouterr().out
     assert told.startswith("Killed. What stays:" if words else "Stopped, but not everything ended by itself")
