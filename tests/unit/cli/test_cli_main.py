@@ -13,7 +13,7 @@ from tidehub import __version__
 from tidehub.cli import main, up
 from tidehub.cli.console import PlainSay
 from tidehub.errors import TidehubError
-from tidehub.local.supervisor import stopping
+from tidehub.local.supervisor import status, stopping
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,7 +246,7 @@ def test_killing_what_was_to_be_killed_is_no_problem(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(stopping, "anything_to_stop", lambda places: True)
+    monkeypatch.setattr(status, "anything_to_stop", lambda places: True)
     monkeypatch.setattr(stopping, "stop_platform", lambda places, said, now: 1)
     assert main.run(["down", "--state", str(tmp_path), *words]) == code
     told = capsys.readouterr().out

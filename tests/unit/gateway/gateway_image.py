@@ -76,7 +76,7 @@ def backend_of(c, kubernetes):
         self.informer = SimpleNamespace(cache=kubernetes.objects if kubernetes.shown else {})
 
     KubeBackend.setup = setup
-    vars(sys.modules["tidehub.kubernetes.api_pod.backend"])["NetworkingV1Api"] = lambda api: kubernetes
+    vars(sys.modules["tidehub.kubernetes.api_pod.backend"])["NetworkingV1Api"] = lambda api_client: kubernetes
     c.SiteBackend.reaper_token = ""
     return c.DaskGateway.backend_class(parent=None, config=c, log=logging.getLogger("silent"))
 
