@@ -9,9 +9,11 @@ import pytest
 
 
 def pytest_configure() -> None:
-    """A shell starts what it runs in the background with SIGINT ignored; programs that tests interrupt inherit that."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """A shell starts what it runs in the background with SIGINT ignored, and `nohup` with SIGHUP; programs to which
+    tests send these inherit that."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
