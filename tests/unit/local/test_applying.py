@@ -14,12 +14,14 @@ import pytest
 
 from tidehub.errors import TidehubError
 from tidehub.local.applying import Running
+from tidehub.local.supervisor.state import reachable
 
 
 @pytest.fixture
 def listener(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
-        made.bind(str(tmp_path / "control.sock"))
+        with reachable(tmp_path / "control.sock") as name:
+            made.bind(name)
         made.listen()
         yield made
 
