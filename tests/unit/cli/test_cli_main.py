@@ -16,6 +16,12 @@ from tidehub.errors import TidehubError
 from tidehub.local.supervisor import status, stopping
 
 
+def run_apart(*argv: str) -> subprocess.CompletedProcess[str]:
+    """Run a program that imports what this one does, in a process and an environment of its own."""
+    paths = {"PYTHONPATH": ":".join(sys.path)}
+    return subprocess.run(argv, env=paths, capture_output=True, text=True, timeout=60, check=False)
+
+
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["--version"]) == 0
     assert capsys.readouterr().out == f"tidehub {__version__}\n"
@@ -74,14 +80,7 @@ def test_ctrl_c_before_the_program_is_imported_is_a_word_too() -> None:
         "signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,)); os.kill(os.getpid(), signal.SIGINT); "
         "from tidehub.cli import main; main.main(['--version'])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={"PYTHONPATH": ":".join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_apart(sys.executable, "-c", code)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")
 
 
@@ -134,14 +133,8 @@ def test_the_command_imports_nothing_heavy() -> None:
         "print([name for name in ('jupyterhub', 'httpx', 'pydantic', 'ruamel', 'tornado', 'sqlalchemy')"
         " if name in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={"PYTHONPATH": ":".join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    done = run_apart(sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
 
 
@@ -197,14 +190,7 @@ def test_output_that_cannot_be_written_is_said(command: list[str]) -> None:
 
 def test_a_closed_standard_output_is_nothing_to_complain_of() -> None:
     script = 'exec "$0" -c "$1" schema >&-'
-    done = subprocess.run(
-        ["/bin/sh", "-c", script, sys.executable, _LOUD],
-        env={"PYTHONPATH": ":".join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_apart("/bin/sh", "-c", script, sys.executable, _LOUD)
     assert (done.returncode, done.stderr) == (0, "")
 
 
