@@ -188,7 +188,7 @@ class Running:
             raise TidehubError(
                 f"the supervisor (process {self.pid}) has not answered for {SILENCE:.0f} s, and may yet change it",
                 expected="users' servers and clusters to go on: nothing has ended them",
-                fix=f"see what it does with `tidehub status --state {self.places.state}`, and run the command again",
+                fix=f"see what it does with: {command(self.places.state, 'status')}; then run this command again",
             ) from error
         except ConnectionError as error:
             raise self._gone() from error
