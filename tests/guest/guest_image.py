@@ -3,7 +3,7 @@
 A disk holds Debian with systemd, sshd, the users root, ada (sudo) and bob, the software that a checkout needs, made
 by the machine's own Python, and the wheels it came from, so that a first set-up works there without a network. The
 checkout itself is not on it: it travels at boot. Its directory, below tidehub's software root, is named by the digest
-of all that it is made of. Only the standard library: `prepare` runs on the system's Python.
+of what decides its contents. Only the standard library: `prepare` runs on the system's Python.
 
     prepare                  build what is missing
     prepare --if-possible    the same, unless this machine cannot boot one, whatever is installed
@@ -18,22 +18,27 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from functools import partial
+from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
 if __name__ == "__main__":
-    sys.path.insert(0, str(CHECKOUT / "src"))
+    sys.path[:0] = [str(CHECKOUT / "src"), str(HERE)]
+
+from guest_recipe import SUITES, build  # noqa: E402
 
 from tidehub.errors import INTERRUPTED, TidehubError  # noqa: E402
 from tidehub.local.software import directories, layout, progress  # noqa: E402
+from tidehub.local.software.software import (  # noqa: E402
+    EnvironmentSpec,
+    node_directory,
+    profile_spec,
+    proxy_directory,
+)
 from tidehub.release_sets import release  # noqa: E402
 
 PREPARE = "tests/guest/prepare"
-SUITES = ("bookworm", "trixie")
-"""Debian 12 with Python 3.11 and systemd 252; Debian 13 with Python 3.13 and systemd 257."""
 HOST_PROGRAMS = {
     "mmdebstrap": "mmdebstrap",
     "mkfs.ext4": "e2fsprogs",
@@ -50,67 +55,30 @@ MEMORY = 3 * 2**30
 UNUSED = 2 * 86400.0
 """Seconds after its last boot that the disk of other software, an earlier one or another checkout's, is kept."""
 
-_PACKAGES = (
-    *("systemd", "systemd-sysv", "dbus", "dbus-user-session", "libpam-systemd", "polkitd", "udev"),
-    *("sudo", "openssh-server", "ca-certificates", "python3", "python3-venv", "bubblewrap"),
-    *("iproute2", "procps", "util-linux", "e2fsprogs"),
-)
-_DISK = 12 * 2**30
-"""Bytes, most of them never written: the file has holes."""
-_FILES = {
-    "etc/hostname": "guest\n",
-    "etc/hosts": "127.0.0.1 localhost guest\n",
-    "etc/fstab": "/dev/ubda / ext4 errors=remount-ro 0 1\n",
-    "etc/resolv.conf": "",
-    "etc/systemd/network/10-guest.network": "[Match]\nName=eth0\n[Network]\nAddress=192.168.77.2/24\n",
-    "etc/ssh/sshd_config.d/guest.conf": "UseDNS no\nMaxStartups 50\n",
-    "etc/sudoers.d/ada": "ada ALL=(ALL) NOPASSWD: ALL\n",
-    # Everyone uses the software that root made, in logins and in the users' managers.
-    "etc/environment": "TIDEHUB_SOFTWARE=/opt/tidehub\n",
-    "etc/environment.d/tidehub.conf": "TIDEHUB_SOFTWARE=/opt/tidehub\n",
-}
-_SET_UP = """
-set -eu
-systemctl enable -q systemd-networkd ssh
-systemctl mask -q apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer systemd-timesyncd
-for user in ada bob; do useradd --create-home --shell /bin/bash $user; passwd --quiet --delete $user; done
-for home in /root /home/ada /home/bob; do
-    install -d -m 700 $home/.ssh; install -m 600 /root/key.pub $home/.ssh/authorized_keys
-done
-chown -R ada:ada /home/ada; chown -R bob:bob /home/bob
-rm /root/key.pub
-"""
-_SOFTWARE = """
-set -eu
-cd /opt/src
-pip=$(echo bootstrap/pip-*.whl)/pip
-for lock in control notebook node; do
-    python3 -I -S $pip download --quiet --disable-pip-version-check --no-input --no-deps \\
-        --only-binary :all: --require-hashes --retries 3 --progress-bar off \\
-        --requirement src/tidehub/release_sets/$1/$lock.txt --dest /opt/wheels
-done
-export HOME=/root TIDEHUB_SOFTWARE=/opt/tidehub
-export PIP_NO_INDEX=1 PIP_FIND_LINKS=/opt/wheels UV_OFFLINE=1 UV_FIND_LINKS=/opt/wheels
-./tidehub --version
-PYTHONPATH=src $(echo /opt/tidehub/control/*/bin/python) tests/guest/inside/make_software.py
-rm -rf /opt/tidehub/cache /opt/src
-"""
-_IN_PRIVATE_MOUNTS = (
-    'mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && exec chroot "$0" sh -c "$@"'
-)
+
+def software() -> tuple[str, ...]:
+    """What this checkout looks for below a software root; the names of environments go on with that of their Python."""
+    released = release()
+    control = EnvironmentSpec("the control environment", released.control)
+    return (
+        f"control/{control.key}",
+        f"environments/{profile_spec(None, released).key}",
+        str(node_directory(Path(), released)),
+        str(proxy_directory(Path(), released)),
+    )
 
 
+@cache
 def where(suite: str) -> Path:
-    """The directory of a suite's disk, made or not."""
-    recipe = repr((suite, _PACKAGES, _DISK, _FILES, _SET_UP, _SOFTWARE, platform.machine()))
-    made_of = [
-        *(CHECKOUT / "bootstrap").glob("*"),
-        *(CHECKOUT / "src/tidehub/local/software").glob("*.py"),
-        *(path for path in release().directory.rglob("*") if path.is_file()),
-        HERE / "xstate.c",
-        HERE / "inside" / "make_software.py",
-    ]
-    key = layout.digest(recipe.encode(), *(path.read_bytes() for path in sorted(made_of)))
+    """The directory of a suite's disk, made or not.
+
+    The software is named as the checkout names it. So a disk stays as it is for all that lies below those names, as on
+    a user's machine, and `Guest` looks whether that fits.
+    """
+    (pip,) = (CHECKOUT / "bootstrap").glob("pip-*.whl")
+    made_by = [HERE / "guest_recipe.py", HERE / "xstate.c", HERE / "inside" / "make_software.py", pip]
+    words = repr((suite, platform.machine(), software()))
+    key = layout.digest(words.encode(), *(path.read_bytes() for path in made_by))
     return layout.default_root() / "test-guest" / f"{suite}-{key}"
 
 
@@ -123,6 +91,11 @@ def disk(suite: str) -> Path | None:
 def note_use(suite: str) -> None:
     """Say that the suite's disk is used now, see `UNUSED`."""
     os.utime(where(suite))
+
+
+def reject(suite: str) -> None:
+    """Have the suite's disk made anew by the next `prepare`."""
+    (where(suite) / layout.MARKER).unlink(missing_ok=True)
 
 
 def key(suite: str) -> Path:
@@ -176,7 +149,12 @@ def prepare() -> list[Path]:
     try:
         directories.prepare_root(root)
         made = [
-            directories.build_once(root, where(suite), partial(_build, suite, shown), progress=shown)
+            directories.build_once(
+                root,
+                where(suite),
+                lambda place, suite=suite: build(suite, place, checkout_archive(), shown),
+                progress=shown,
+            )
             for suite in SUITES
         ]
         for other in set(made[0].parent.iterdir()) - set(made):
@@ -185,70 +163,6 @@ def prepare() -> list[Path]:
         return made
     finally:
         shown.done()
-
-
-def _build(suite: str, shown: progress.Progress, place: Path) -> dict[str, str]:
-    """Build a suite's disk in `place` and return what to note about it."""
-    began = time.monotonic()
-    tree = place / "tree"
-    tree.mkdir(parents=True)
-    tree.chmod(0o755)
-    shown.step(f"Installing Debian {suite}")
-    _run(
-        [
-            # Its mounts end with it, even when it is killed.
-            *("unshare", "--mount", "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"),
-            "--dpkgopt=force-unsafe-io",
-            *('--aptopt=APT::Install-Recommends "false"', f"--include={','.join(_PACKAGES)}", suite, tree),
-        ]
-    )
-    _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", place / "key"])
-    for name, text in _FILES.items():
-        target = tree / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
-        target.write_text(text, encoding="utf-8")
-        target.chmod(0o644)
-    _run(["gcc", "-O2", "-Wall", "-shared", "-fPIC", "-o", place / "xstate.so", HERE / "xstate.c", "-ldl"])
-    shutil.copyfile(place / "key.pub", tree / "root" / "key.pub")
-    _inside(tree, _SET_UP)
-    shown.step(f"Making the software with the Python of {suite}")
-    _reach_the_network(tree)
-    (tree / "opt" / "src").mkdir(parents=True)
-    subprocess.run(["tar", "-x", "-C", tree / "opt" / "src"], input=checkout_archive(), check=True)
-    _inside(tree, _SOFTWARE, release().directory.name)
-    (tree / "etc" / "resolv.conf").write_text("", encoding="utf-8")
-    shown.step(f"Writing the disk of {suite}")
-    with (place / "disk").open("wb") as made:
-        made.truncate(_DISK)
-    # No journal of the usual size and no reserve: the tests fill file systems of their own.
-    _run(["mkfs.ext4", "-q", "-F", "-m", "0", "-d", tree, place / "disk"])
-    shutil.rmtree(tree)
-    return {"suite": suite, "seconds": f"{time.monotonic() - began:.0f}"}
-
-
-def _reach_the_network(tree: Path) -> None:
-    """How this machine reaches its package index holds while the software is made."""
-    for name in ("etc/resolv.conf", "etc/pip.conf", "etc/ssl/certs/ca-certificates.crt"):
-        if Path("/", name).is_file():
-            (tree / name).unlink(missing_ok=True)
-            shutil.copyfile(Path("/", name), tree / name)
-
-
-def _inside(tree: Path, script: str, *words: str) -> None:
-    """Run a shell script in the tree; its mounts end with it."""
-    _run(["unshare", "--mount", "sh", "-c", _IN_PRIVATE_MOUNTS, tree, script, "set-up", *words])
-
-
-def _run(command: Sequence[str | Path]) -> None:
-    """Run a program; its last lines are the error."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    if done.returncode:
-        said = "\n".join(done.stdout.decode(errors="replace").splitlines()[-30:])
-        raise TidehubError(
-            f"{Path(command[0]).name} failed while a Debian machine for the tests was built:\n{said}",
-            fix="mend the cause and run the same command again",
-        )
 
 
 def main(arguments: list[str]) -> int:

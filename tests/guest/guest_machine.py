@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import guest_image
+import pytest
 
 from tidehub.system.processes import children_of
 
@@ -80,6 +81,7 @@ class Guest:
             undo.callback(self.power_cut)
             self.boot()
             self.bring_checkout()
+            self.check_software()
             self._undo = undo.pop_all()
         return self
 
@@ -133,6 +135,22 @@ class Guest:
         subprocess.run(
             self._ssh("root", script), input=guest_image.checkout_archive(), check=True, timeout=120
         )
+
+    def check_software(self) -> None:
+        """Fail, and have `prepare` make the disk anew, unless the checkout finds all its software on it.
+
+        Without a network it could not make any, and what it did make would be measured as its first start.
+        """
+        program = f"{CHECKOUT}/tests/guest/inside/software_fits.py"
+        words = [f"{CHECKOUT}/src", "/opt/tidehub", *guest_image.software()]
+        done = self.run("root", shlex.join(["python3", "-I", "-S", program, *words]))
+        if faults := json.loads(done.stdout):
+            guest_image.reject(self.suite)
+            pytest.fail(
+                f"the disk of {self.suite} does not fit this checkout: {'; '.join(faults)}\n"
+                f"To make it anew run as root: {guest_image.PREPARE}",
+                pytrace=False,
+            )
 
     def run(
         self, user: str, command: str, *, timeout: float = 60, check: bool = True, given: str = ""
