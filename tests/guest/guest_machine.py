@@ -105,6 +105,7 @@ class Guest:
                 [
                     # Should the tests be killed, the machine ends with them.
                     *("setpriv", "--pdeathsig", "KILL"),
+                    *("taskset", "--cpu-list", str(_processor())),
                     *("unshare", "--net", "--pid", "--mount-proc", "--fork", "--kill-child"),
                     *("sh", "-c", _WIRE, "sh"),
                     *("linux.uml", f"mem={guest_image.MEMORY >> 20}M", *disks),
@@ -243,6 +244,15 @@ class Guest:
         assert self._kernel is not None, "the machine is off"
         inside = ["nsenter", f"--net=/proc/{self._kernel.pid}/ns/net"]
         return [*inside, "ssh", "-F", "none", "-i", str(self._key), *given, f"{user}@{ADDRESS}", command]
+
+
+def _processor() -> int:
+    """The processor for all of a machine, another one for each of the processes that run tests.
+
+    The kernel and what runs on it take turns, at every system call: on two processors each turn would wake one up.
+    """
+    ours = sorted(os.sched_getaffinity(0))
+    return ours[int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % len(ours)]
 
 
 def said(done: Done) -> str:
