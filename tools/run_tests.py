@@ -27,7 +27,7 @@ ON_CLUSTERS = ["tests/kubernetes", *TWO_FILES]
 ON_PLATFORMS = ["tests/real", *TWO_FILES]
 """Each process with platforms, uids and ports of its own."""
 ON_GUESTS = ["tests/guest", *TWO_FILES]
-"""Each with a machine of its own, which has one core. Only when asked for: nobody has timed a whole run yet."""
+"""Each with a machine of its own, which has one core. Skipped in one line where none can be booted."""
 _OF_USERS = (
     *("first_set_up", "wheel", "supervisor_parts", "supervisor_up", "isolation_unprivileged"),
     *("gateway_clusters", "platform_isolation", "platform_kill", "platform_limits", "platform_restart"),
@@ -115,7 +115,7 @@ def main(arguments: list[str]) -> int:
         results = [passed(name, argv, env) for name, argv in checks()]
         if not all(results):
             return 1
-        runs = [UNIT] if arguments else [UNIT, ON_CLUSTERS, ON_PLATFORMS]
+        runs = [UNIT] if arguments else [UNIT, ON_CLUSTERS, ON_PLATFORMS, ON_GUESTS]
     # Users without an account share pytest's usual directory, and the second of them is refused.
     with tempfile.TemporaryDirectory(prefix="tidehub-test-", ignore_cleanup_errors=True) as root:
         Path(root).chmod(0o755)

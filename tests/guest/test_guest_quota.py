@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -69,7 +68,7 @@ def load_quotas(guest: Guest) -> None:
 
 
 @pytest.fixture(scope="module")
-def platform(guest: Guest) -> Iterator[GuestPlatform]:
+def platform(guest: Guest) -> GuestPlatform:
     load_quotas(guest)
     guest.run(
         "root",
@@ -78,9 +77,7 @@ def platform(guest: Guest) -> Iterator[GuestPlatform]:
     )
     started = GuestPlatform(guest, "root", "/srv/small/tidehub")
     started.up("--set", "notebooks.home.size='100 MiB'", *WITHOUT_CLUSTERS)
-    yield started
-    if guest.is_running:
-        started.down()
+    return started
 
 
 class TestQuota:

@@ -1,11 +1,9 @@
 """Root over ssh, on Debian 12 with systemd and control groups of version 2 only: no service, no container, a shell.
 
-At the end, on the same machine: a state on a small file system of its own, which users fill.
+The state lies on a small file system of its own, which users fill in the end.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import pytest
 from guest_limits import LimitsHold
@@ -13,8 +11,9 @@ from guest_machine import TIDEHUB, Guest, said
 from guest_platform import SMALL_CLUSTERS, UP_SECONDS, WITHOUT_CLUSTERS, GuestPlatform
 
 SUITE = "bookworm"
-EXTRA_DISKS = (400,)
-STATE = "/var/lib/tidehub"
+EXTRA_DISKS = (500,)
+SMALL = "/srv/small"
+STATE = f"{SMALL}/tidehub"
 FILL = """
 import errno
 try:
@@ -34,13 +33,16 @@ def users_processes(guest: Guest) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def platform(guest: Guest) -> Iterator[GuestPlatform]:
+def platform(guest: Guest) -> GuestPlatform:
     """Started in a login that ended since."""
+    guest.run(
+        "root",
+        f"mkfs.ext4 -q -m 0 /dev/ubdb && mkdir -p {SMALL} && echo '/dev/ubdb {SMALL} ext4' >> /etc/fstab && "
+        f"mount {SMALL}",
+    )
     started = GuestPlatform(guest, "root", STATE)
     started.up("--set", "notebooks.max_processes=150", *SMALL_CLUSTERS)
-    yield started
-    if guest.is_running:
-        started.down()
+    return started
 
 
 class TestTheWholePath:
@@ -71,8 +73,8 @@ class TestRootOverSsh(LimitsHold):
         assert not [line for line in uids if line.startswith("0 ")], uids
 
 
-class TestTheEndOfIt:
-    """After all stories of the running platform: the machine stops it, and then its operator does."""
+class TestReboot:
+    """After all stories of the running platform: the machine stops it."""
 
     def test_a_reboot_stops_it_in_order_and_status_says_so(self, platform: GuestPlatform) -> None:
         platform.users(
@@ -84,7 +86,7 @@ class TestTheEndOfIt:
         told = platform.command("status", check=False).stdout
         assert "may still run" not in told, f"no process outlives the machine: {told}"
         assert platform.down().returncode == 0, "down of what does not run is no fault"
-        platform.up()
+        platform.up(*WITHOUT_CLUSTERS)
         assert platform.status()["servers"] == []
         _, read = platform.users(
             {"bob": ["start", "minimal"]}, {"bob": ["cell", "print(open('kept.txt').read())"]}
@@ -97,10 +99,20 @@ class TestTheEndOfIt:
         assert platform.guest.run("bob", f"{TIDEHUB} down --state {STATE}", check=False).returncode != 0
         assert platform.is_healthy()
 
+
+class TestFullDisk:
+    """A user of the running platform fills the file system: it stops, says why it does not start, and starts again."""
+
+    def test_status_answers_and_names_it(self, platform: GuestPlatform) -> None:
+        _, result = platform.tried({"bob": ["start", "minimal"]}, {"bob": ["cell", FILL]})
+        assert any(word in str(result) for word in ("ENOSPC", "EDQUOT")), result
+        done = platform.command("status", check=False)
+        assert "Traceback" not in done.stdout + done.stderr, said(done)
+        assert "disk" in done.stdout + done.stderr, said(done)
+
     def test_down_leaves_no_process_and_no_group(self, platform: GuestPlatform) -> None:
-        platform.users({"bob": ["start", "minimal"]})
-        platform.down()
-        guest = platform.guest
+        guest, done = platform.guest, platform.command("down", check=False)
+        assert done.returncode == 0, said(done)
         assert platform.processes() == {}
         assert users_processes(guest) == []
         # The slice itself is systemd's, which keeps it as it keeps user.slice.
@@ -108,34 +120,17 @@ class TestTheEndOfIt:
         assert groups in ("", "/sys/fs/cgroup/tidehub.slice\n")
         assert platform.status()["state"] == "stopped"
 
-
-class TestFullDisk:
-    def test_from_a_start_with_room_to_the_next_one(self, guest: Guest) -> None:
-        guest.run("root", "mkfs.ext4 -q -m 0 /dev/ubdb && mkdir -p /srv/small && mount /dev/ubdb /srv/small")
-        small = GuestPlatform(guest, "root", "/srv/small/tidehub")
-        small.up(*WITHOUT_CLUSTERS)
-        _, result = small.tried({"bob": ["start", "minimal"]}, {"bob": ["cell", FILL]})
-        assert any(word in str(result) for word in ("ENOSPC", "EDQUOT")), result
-
-        # Status answers and names it.
-        done = small.command("status", check=False)
-        assert "Traceback" not in done.stdout + done.stderr, said(done)
-        assert "disk" in done.stdout + done.stderr, said(done)
-
-        # Down ends everything.
-        done = small.command("down", check=False)
-        assert done.returncode == 0, said(done)
-        assert small.processes() == {}
-        assert users_processes(guest) == []
-
-        # Up names what fills it, and never the ledger.
-        done = small.command("up", "--detach", *WITHOUT_CLUSTERS, timeout=UP_SECONDS, check=False)
+    def test_up_names_what_fills_it_and_never_the_ledger(self, platform: GuestPlatform) -> None:
+        done = platform.command("up", "--detach", *WITHOUT_CLUSTERS, timeout=UP_SECONDS, check=False)
         told = done.stdout + done.stderr
-        assert done.returncode != 0 and "disk" in told and "/srv/small" in told, said(done)
+        assert done.returncode != 0 and "disk" in told and SMALL in told, said(done)
         assert "Traceback" not in told and "No file of the platform has to be removed" in told, said(done)
 
-        # With room again it starts, and nothing is lost.
-        guest.run("root", f"rm {small.state}/homes/bob/big")
-        small.up(*WITHOUT_CLUSTERS)
-        small.users({"bob": ["start", "minimal"]}, {"bob": ["cell", "open('small', 'w').write('x')"]})
-        small.down()
+    def test_with_room_again_it_starts_and_nothing_is_lost(self, platform: GuestPlatform) -> None:
+        platform.guest.run("root", f"rm {STATE}/homes/bob/big")
+        platform.up(*WITHOUT_CLUSTERS)
+        *_, read = platform.users(
+            {"bob": ["start", "minimal"]},
+            {"bob": ["cell", "open('small', 'w').write('x'); print(open('kept.txt').read())"]},
+        )
+        assert read["bob"]["stdout"] == "before\n"

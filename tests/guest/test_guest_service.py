@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 from guest_limits import many_children_share_the_limit
@@ -16,12 +15,10 @@ KEEP = {"bob": ["cell", "kept = 6 * 7; open('pid.txt', 'w').write(str(__import__
 
 
 @pytest.fixture(scope="module")
-def service(guest: Guest) -> Iterator[Service]:
+def service(guest: Guest) -> Service:
     installed = Service(guest)
     installed.install()
-    yield installed
-    if guest.is_running:
-        installed.ctl("stop", check=False)
+    return installed
 
 
 @pytest.fixture(scope="module")

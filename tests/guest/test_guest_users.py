@@ -79,7 +79,7 @@ def software(guest: Guest) -> None:
 
 
 @pytest.fixture(scope="module")
-def platform(guest: Guest) -> Iterator[GuestPlatform]:
+def platform(guest: Guest) -> GuestPlatform:
     """ada's, started in a scope as docs/explanation/isolation.md says; she lingers and is not logged in."""
     linger(guest, "ada", True)
     started = GuestPlatform(guest, "ada", STATE.format("ada"))
@@ -87,9 +87,7 @@ def platform(guest: Guest) -> Iterator[GuestPlatform]:
     command = f"{SCOPE} up --detach --state {started.state} {options}"
     done = guest.run("ada", command, timeout=UP_SECONDS, check=False)
     assert done.returncode == 0, f"{said(done)}\n{started.logs()}"
-    yield started
-    if guest.is_running:
-        started.down()
+    return started
 
 
 class TestDelegatedScope(LimitsHold):

@@ -52,9 +52,12 @@ class Session:
         return {}
 
     async def do_cell(self, code: str) -> dict[str, Any]:
-        """A cell in the kernel of the cells before; in a new one after that died."""
+        """A cell in the kernel of the cells before, in this story or an earlier one; in a new one after that died."""
         if self.kernel is None:
-            self.kernel = await self.user.kernel()
+            user = self.user
+            listed = (await user.call("GET", f"{user.base}api/kernels")).json()
+            idle = [str(kernel["id"]) for kernel in listed if kernel["execution_state"] == "idle"]
+            self.kernel = await (Kernel.connect(user.browser, user.base, idle[0]) if idle else user.kernel())
         output = await self.kernel.run(code)
         return {"stdout": output.stdout, "stderr": output.stderr, "error": output.error}
 
