@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import guest_image
+import pytest
 from guest_machine import CHECKOUT, Guest, said
 from guest_platform import WITHOUT_CLUSTERS, GuestPlatform
+
+from tidehub.local.software import layout
 
 SUITE = "bookworm"
 STATE = "/var/lib/tidehub"
@@ -65,4 +70,20 @@ class TestPowerCut:
         )
         assert read["bob"]["stdout"] == "before\n"
         assert after["bob"]["created"] == before["bob"]["created"], json.dumps([before, after])
-        platform.down()
+
+
+class TestDisk:
+    """The last story: it damages the machine's software."""
+
+    def test_a_machine_is_refused_whose_software_does_not_fit_the_checkout(
+        self, guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(guest_image, "where", lambda suite: tmp_path)
+        (tmp_path / layout.MARKER).touch()
+        guest.check_software()
+        assert guest_image.disk(SUITE), "it is kept"
+        guest.run("root", "mv /opt/tidehub/proxy /opt/ && truncate --size=-1 /opt/tidehub/node/*/*/bin/node")
+        told = r"/bin/node has \d+ bytes instead of .*/proxy/\w+ is missing\n.*as root: tests/guest/prepare$"
+        with pytest.raises(pytest.fail.Exception, match=told):
+            guest.check_software()
+        assert guest_image.disk(SUITE) is None, "prepare makes another one"
