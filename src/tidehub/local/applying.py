@@ -19,10 +19,13 @@ from typing import Any
 from tidehub.errors import TidehubError
 from tidehub.local.changes import Plan, Served, plan
 from tidehub.local.front.ports import PortTaken, listen_on
+from tidehub.local.hub.carried import Started
+from tidehub.local.hub.started import started_servers
 from tidehub.local.machine import refuse_unsupported
 from tidehub.local.places import Places, command
 from tidehub.local.platform import served
 from tidehub.local.preparation import bring_software, fitted, front_door_of, site_of
+from tidehub.local.running import running_settings
 from tidehub.local.software import own, pruning
 from tidehub.local.software.layout import default_root
 from tidehub.local.supervisor.detach import DAEMON
@@ -111,7 +114,8 @@ class Running:
         wanted = served(site, options, bring_software(site, say))
         status = platform_status(self.places)
         running = [str(one["id"]) for name in ("servers", "clusters") for one in _list(status, name)]
-        found = plan(self.serves, wanted, running, [str(one["name"]) for one in _list(status, "parts")])
+        present = [str(one["name"]) for one in _list(status, "parts")]
+        found = plan(self.serves, wanted, running, present, self._started())
         if found.refused:
             raise TidehubError(
                 "nothing is changed: " + "; ".join(found.refused),
@@ -130,6 +134,12 @@ class Running:
         else:
             parts = self._change(wanted, found, say)
         return Applied(found, parts, self.pid, str(status.get("address", "")))
+
+    def _started(self) -> Mapping[tuple[str, str], Started]:
+        """Nothing where it cannot be known: then a change that concerns servers is taken to concern them all."""
+        with contextlib.suppress(TidehubError):
+            return started_servers(running_settings(self.places).database_url)
+        return {}
 
     def _change(self, wanted: Served, found: Plan, say: Say) -> tuple[str, ...]:
         request = {"do": "apply", "serves": wanted.to_json(), "parts": list(found.parts)}
