@@ -91,6 +91,7 @@ class Places:
         self.control = self.private / "control.sock"
         self.holder = self.private / "holder.sock"
         self.ports = self.private / "ports.json"
+        self.front = self.private / "front.json"
         self.reserve = self.private / "reserve"
         """Room that is given back when the disk is full; see `room.py`."""
         self.disk_use = self.private / "disk-use.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,14 +13,18 @@ from typing import Any
 from tidehub import __version__
 from tidehub.capacity.fit import capacity as memory_to_give
 from tidehub.capacity.queue import Capacity, capacity_of, reserves
-from tidehub.errors import UsageError
+from tidehub.errors import TidehubError, UsageError
 from tidehub.identity.demo_accounts import FILE_NAME
 from tidehub.local import notebook_side, parts
 from tidehub.local.addresses import (
     FRONT,
     Front,
+    Known,
     Ports,
+    forget_asked_port,
     keep_ports,
+    known_front,
+    remember_front,
     remember_ports,
 )
 from tidehub.local.changes import Served
@@ -31,6 +36,7 @@ from tidehub.local.databases import (
     mend_users,
     open_ledger,
 )
+from tidehub.local.front.ports import PortTaken
 from tidehub.local.front.proxy import FrontDoor
 from tidehub.local.hub.settings import HubSettings, LoginEndpoints
 from tidehub.local.identity_part import DemoLogin, prepare_identity
@@ -101,7 +107,7 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
     listeners = Listeners(places, lambda pid: move_to_users_scope(places.platform_id, pid))
     listeners.recover()
     try:
-        listeners.open(FRONT, door.address, door.port)
+        front, door = _open_front(site, options, places, listeners, say)
         ports = keep_ports(places.ports, listeners, low=os.geteuid() == 0)
         listeners.keep()
         check_databases(places)
@@ -121,6 +127,43 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
     except BaseException:
         listeners.leave(nothing_runs=False)
         raise
+
+
+def _open_front(
+    site: Site, options: UpOptions, places: Places, listeners: Listeners, say: Say
+) -> tuple[Front, FrontDoor]:
+    """Listen where users know the platform, if that is meant and possible, and otherwise where site and options say.
+
+    A platform that was started with `--port`, or on any port, and did not stop cleanly is not looked for elsewhere.
+    """
+    front, door = front_door_of(site, options)
+    known = known_front(places.front)
+    port = None if known is None else known.for_start(asked=options.port, site=site.machine.port)
+    why = ""
+    if port is not None and port != door.port:
+        kept, kept_door = front_door_of(site, options, port)
+        try:
+            listeners.open(FRONT, kept_door.address, kept_door.port)
+        except (PortTaken, UsageError) as error:
+            why = error.what
+        else:
+            if options.port is None and site.machine.port:
+                say.note(
+                    f"this platform keeps port {port}, on which it was started before, and the site names "
+                    f"{site.machine.port}. To have that: {command(places.state, 'up', '--port', str(door.port))}"
+                )
+            return kept, kept_door
+    listeners.open(FRONT, door.address, door.port)
+    if why:
+        say.warn(f"this platform was reached on port {port} before, and is on port {door.port} now: {why}")
+    return front, door
+
+
+def _known(site: Site, options: UpOptions, front: Front) -> Known:
+    """What the next start is to know of the port that users know now."""
+    by_site, _ = front_door_of(site, replace(options, port=None))
+    elsewhere = site.machine.port and front.port != by_site.port
+    return Known(front.port, site.machine.port if elsewhere else None)
 
 
 def _again(standing: _Standing, wanted: Mapping[str, Any], say: Say) -> Platform:
@@ -162,6 +205,7 @@ def _compose(standing: _Standing, site: Site, brought: Brought, options: UpOptio
         end_betrayed(ports, ledger, isolation, database=_hub_database(setting), say=say)
     # Only now: a start that fails before this must find the theft again.
     remember_ports(places.ports, ports)
+    remember_front(places.front, _known(site, options, standing.front))
     ledger.resume()
     own_uid = proxy_uid() if os.geteuid() == 0 else None
     roots = {slug: environment.python.parent.parent for slug, environment in brought.environments.items()}
@@ -180,6 +224,9 @@ def _compose(standing: _Standing, site: Site, brought: Brought, options: UpOptio
     isolation.enter_platform()
 
     def leave(nothing_runs: bool) -> None:
+        if nothing_runs:
+            with contextlib.suppress(TidehubError):  # a full disk
+                forget_asked_port(places.front)
         listeners.leave(nothing_runs=nothing_runs)
         isolation.leave_platform()
 

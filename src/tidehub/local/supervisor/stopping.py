@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tidehub.errors import FAILED, TidehubError
+from tidehub.local.addresses import forget_asked_port
 from tidehub.local.isolation.cgroup_files import Group
 from tidehub.local.isolation.trees import Ground, Trees
 from tidehub.local.places import Places
@@ -271,6 +272,8 @@ def _end_remains(
             _end_parts(left)
         _end_holder(places)
         give_reserve_back(places)
+        with contextlib.suppress(TidehubError):
+            forget_asked_port(places.front)
         with contextlib.suppress(OSError):
             places.control.unlink(missing_ok=True)
         forget_state(places.platform)
