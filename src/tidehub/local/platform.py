@@ -184,7 +184,9 @@ def _compose(standing: _Standing, site: Site, brought: Brought, options: UpOptio
         standing.ports,
     )
     prepared = _Prepared(site, brought, isolation, _capacity(site))
-    pruning.write_down(brought.software.root, places.state, brought.used())
+    root = brought.software.root
+    side = notebook_side.install(root / "notebook-side")
+    pruning.write_down(root, places.state, [*brought.used(), side / "overrides.json"])
     setting = parts.Setting(
         site=site,
         places=places,
@@ -197,8 +199,7 @@ def _compose(standing: _Standing, site: Site, brought: Brought, options: UpOptio
     )
     login = _demo_login(setting, options, with_demo(site, options))
     endpoints, client_secret = _login(setting, login, options)
-    side = notebook_side.install(brought.software.root / "notebook-side")
-    readable = (brought.software.root,)
+    readable = (root,)
     _render_hub(setting, prepared, endpoints, side, readable, identity=login is not None)
     ledger = open_ledger(places, prepared.capacity, say.warn)
     if ports.stolen:
@@ -242,7 +243,7 @@ def _compose(standing: _Standing, site: Site, brought: Brought, options: UpOptio
         serves=served(site, options, brought).to_json(),
         again=partial(_again, standing),
         hand_over=listeners.hand_over,
-        tidy=partial(_tidy, brought.software.root, places, isolation),
+        tidy=partial(_tidy, root, places, isolation),
     )
 
 

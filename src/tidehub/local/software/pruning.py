@@ -1,4 +1,5 @@
-"""Which of the shared software is in use, and the end of what is not: old environments, Node.js, proxies.
+"""Which of the shared software is in use, and the end of what is not: old environments, Node.js, proxies, and the files
+of ours that run in users' servers.
 
 Every platform writes down what its site needs, in `uses/` below the software root; what its users' programs were
 started from, it knows by the table of launches; and what any program of the machine has mapped, the kernel tells
@@ -20,8 +21,9 @@ from tidehub.local.software import directories
 from tidehub.local.software.layout import PRIVATE_DIRECTORY, PRIVATE_FILE, digest, ours
 from tidehub.local.software.progress import Silent
 
-KINDS = ("environments", "node", "proxy")
-"""Directories of the software root whose entries come and go with sites and release sets."""
+KINDS = ("environments", "node", "proxy", "notebook-side")
+"""Directories of the software root whose entries come and go with sites, release sets and versions of tidehub. A server
+maps nothing of the last; its command names it."""
 _USES, _SEEN, _LOCK = "uses", "seen", "uses"
 
 
