@@ -259,6 +259,48 @@ async def test_servers_that_might_talk_to_a_stranger_are_ended_and_their_tokens_
         assert (await alice.run("print(6 * 7)")).stdout == "42\n"
 
 
+async def test_down_leaves_nothing_of_a_platform_that_was_killed_whole(work: AtWork) -> None:
+    """Runs last: supervisor, parts, holder and users' programs get SIGKILL at once, as by an OOM killer gone mad."""
+    platform = work.platform
+    async with login(platform, "alice") as alice:
+        await alice.start()
+    run, groups = platform.run, cgroups(platform)
+    assert any("/users/" in str(group) for group in groups)
+    for pid in {*holders(platform), *processes(groups)}:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    await eventually(
+        lambda: asyncio.to_thread(lambda: platform.status()["state"] == "crashed"),
+        within=20,
+        saying="it is gone",
+    )
+    assert cgroups(platform) and run.exists()
+    done = await asyncio.to_thread(platform.down)
+    assert done.returncode == 0, done.stderr
+    assert platform.status()["state"] == "stopped"
+    assert cgroups(platform) == [] and not run.exists()
+    left = [
+        path.name for path in platform.places.private.iterdir() if path.is_socket() or path.name == "reserve"
+    ]
+    assert left in ([], ["reserve"])
+    mounts = Path("/proc/self/mounts").read_text()
+    assert str(platform.state) not in mounts and str(run) not in mounts
+
+
+def cgroups(platform: RealPlatform) -> list[Path]:
+    """The platform's control groups, of either version."""
+    name = f"tidehub-{platform.places.platform_id[:8]}"
+    return [Path(place) for place, _, _ in os.walk("/sys/fs/cgroup") if name in place]
+
+
+def processes(groups: list[Path]) -> set[int]:
+    found = set()
+    for group in groups:
+        with contextlib.suppress(OSError):
+            found.update(map(int, (group / "cgroup.procs").read_text().split()))
+    return found
+
+
 def holders(platform: RealPlatform) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):

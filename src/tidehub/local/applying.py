@@ -25,6 +25,7 @@ from tidehub.local.machine import refuse_unsupported
 from tidehub.local.places import Places, command
 from tidehub.local.platform import served
 from tidehub.local.preparation import bring_software, fitted, front_door_of, site_of
+from tidehub.local.room import require_room
 from tidehub.local.running import running_settings
 from tidehub.local.software import own, pruning
 from tidehub.local.software.layout import default_root
@@ -96,6 +97,8 @@ class Running:
         """Make it serve what the options say; those that are not given stay. Raises `TidehubError`, with nothing
         changed, when that cannot be served.
         """
+        # Before anything is stopped that could not be started again, or half of the parts are told what is new.
+        require_room(self.places)
         options = given.over(UpOptions.from_json(self.serves.options))
         site = site_of(options)
         refuse_unsupported(site)

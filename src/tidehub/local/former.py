@@ -28,7 +28,8 @@ def serve(places: Places) -> int:
 
     def work(say: Say) -> Platform:
         site, options = Site.model_validate(serves["site"]), UpOptions.from_json(serves["options"])
-        return assemble(site, places, options, say)
+        # The disk may have become full since: what ran until now needs no more room than it had.
+        return assemble(site, places, options, say, with_room=False)
 
     def ready(platform: Platform) -> None:
         notify(READY, status(f"serves {platform.address}, as before"))

@@ -96,10 +96,10 @@ def prepare(places: Places, options: UpOptions) -> Prepare:
     return work
 
 
-def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platform:
+def assemble(site: Site, places: Places, options: UpOptions, say: Say, *, with_room: bool = True) -> Platform:
     """The work of `tidehub up` before its parts start: brings software, renders configurations, names the parts.
 
-    May take minutes at the first start. Raises `TidehubError`.
+    May take minutes at the first start. Raises `TidehubError`, also for a full disk where `with_room`.
     """
     front, door = front_door_of(site, options)
     for warning in door.check():
@@ -114,7 +114,7 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
         if site.machine.database_url:
             check_hub_database(site.machine.database_url)
         site = fitted(site, options, say)
-        places.ensure()
+        places.ensure(with_room=with_room)
         remove_older_layout(places.services)
         with pruning.choosing(default_root()):
             brought = bring_software(site, say)

@@ -29,11 +29,17 @@ _USES, _SEEN, _LOCK = "uses", "seen", "uses"
 
 @contextmanager
 def choosing(root: Path) -> Iterator[None]:
-    """Nothing is pruned while this lasts: from the choice of software until it is written down. Raises `OSError`."""
+    """Nothing is pruned while this lasts: from the choice of software until it is written down.
+
+    Raises `TidehubError`.
+    """
     if not ours(root):
         yield
         return
-    descriptor = directories.open_lock(root, _LOCK)
+    try:
+        descriptor = directories.open_lock(root, _LOCK)
+    except OSError as error:
+        raise directories.from_os_error(error, root) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         yield
@@ -43,17 +49,21 @@ def choosing(root: Path) -> Iterator[None]:
 
 def write_down(root: Path, state: Path, used: Iterable[Path]) -> None:
     """Say what the platform of `state` needs, in place of what it needed before. Nothing where the root is another
-    user's, who then prunes by the two other signs alone. Raises `OSError`.
+    user's, who then prunes by the two other signs alone. Raises `TidehubError`.
     """
     if not ours(root):
         return
     names = sorted({name for path in used if (name := _name(root, path)) is not None})
-    folder = directories.make_folder(root / _USES, PRIVATE_DIRECTORY)
-    seen = directories.make_folder(folder / _SEEN, PRIVATE_DIRECTORY)
-    for name in names:
-        directories.write_text(seen / name.replace("/", "."), "", PRIVATE_FILE)
     content = json.dumps({"state": str(state), "uses": names}, indent=1)
-    directories.write_text(folder / _file(state), content + "\n", PRIVATE_FILE)
+    try:
+        folder = directories.make_folder(root / _USES, PRIVATE_DIRECTORY)
+        seen = directories.make_folder(folder / _SEEN, PRIVATE_DIRECTORY)
+        for name in names:
+            if not (mark := seen / name.replace("/", ".")).exists():
+                directories.write_text(mark, "", PRIVATE_FILE)
+        directories.write_text(folder / _file(state), content + "\n", PRIVATE_FILE)
+    except OSError as error:
+        raise directories.from_os_error(error, root) from error
 
 
 def prune(root: Path, state: Path, running: Iterable[Path] = ()) -> list[Path]:
