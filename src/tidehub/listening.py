@@ -17,8 +17,8 @@ from tidehub.system.peers import Crowd, LimitedListener
 VARIABLE = "TIDEHUB_LISTEN"
 """`name=descriptor`, several separated by commas."""
 BACKLOG = 1024
-"""Connections that may wait while a part restarts, or while somebody connects as fast as they can; the kernel's somaxconn
-may hold it lower (listen(2))."""
+"""Connections that may wait while a part restarts, or while somebody connects as fast as they can; the kernel's
+somaxconn may hold it lower (listen(2))."""
 
 
 def passing(sockets: Mapping[str, socket.socket]) -> dict[str, str]:
@@ -41,10 +41,15 @@ def inherited(name: str) -> socket.socket | None:
             os.set_inheritable(int(number), False)
             found = LimitedListener(fileno=int(number))
             found.setblocking(False)
-            log = logging.getLogger("tidehub.listening")
-            try:
-                found.limit(Crowd(say=lambda text: log.warning("port of %s: %s", name, text)))
-            except OSError as error:
-                log.warning("connections to the port of %s are not counted: %s", name, error)
+            if found.family != socket.AF_UNIX:
+                _limit(found, name)
             return found
     return None
+
+
+def _limit(found: LimitedListener, name: str) -> None:
+    log = logging.getLogger("tidehub.listening")
+    try:
+        found.limit(Crowd(say=lambda text: log.warning("port of %s: %s", name, text)))
+    except OSError as error:
+        log.warning("users' connections to the port of %s are not counted: %s", name, error)

@@ -30,7 +30,7 @@ A notebook server keeps a few connections to the hub, a Dask client about ten to
 an SSH tunnel six and one for each open notebook: a tenth of this. The parts may have at least 4,096 descriptors (see
 `local.launching`), so it takes sixteen users together to do what one could do before."""
 FIRST_OF_USERS = 1000
-"""Accounts below it are the system's (login.defs(5), SYS_UID_MAX), as a reverse proxy's is; the operator put them there."""
+"""Accounts below it are the system's (login.defs(5), SYS_UID_MAX), as a reverse proxy's is: the operator's own."""
 OWN = range(69_998, 70_000)
 """The parts' own uids; see `local.isolation.users`, which this file cannot import."""
 SAY_EVERY = 60.0
