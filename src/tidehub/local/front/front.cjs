@@ -8,11 +8,13 @@
 // - a port that cannot be listened on ends the process: the proxy itself would log it and stay, deaf;
 // - a server's socket is connected to without following a link, and only if it is the directory's owner's;
 // - a client that does not finish its headers is cut off; bodies and websockets may take as long as they like;
+// - a user of this machine has a number of connections at a time and no more (TIDEHUB_PEERS);
 // - no request is lost because a connection that was kept for it is closed in that moment;
 // - what a client sends as the body of a request is never read as a request of its own by the servers behind;
 // - what people get does not name the servers behind.
 "use strict";
 
+const { spawn } = require("node:child_process");
 const crypto = require("node:crypto");
 const fs = require("node:fs");
 const http = require("node:http");
@@ -182,9 +184,81 @@ function refuse(event, target, status, text) {
   }
 }
 
+// Whose connections they are, is asked of tidehub/system/peers.py, because Node cannot ask the kernel. The connection
+// is served meanwhile: what matters is that a user cannot hold more than their number.
+const [most, ...peers] = JSON.parse(process.env.TIDEHUB_PEERS || "[0]");
+const asked = new Map();
+const counts = new Map();
+const toldAt = new Map();
+const TELL_EVERY = 60_000;
+const AGAIN_AFTER = 1000;
+let questions = 0;
+let knows = null;
+
+function startAsking() {
+  if (peers.length === 0) return;
+  const one = spawn(peers[0], peers.slice(1), { stdio: ["pipe", "pipe", "inherit"], cwd: "/" });
+  let rest = "";
+  let ended = false;
+  const end = (why) => {
+    if (ended) return;
+    ended = true;
+    knows = null;
+    asked.clear();
+    console.error(`warn: the connections of users of this machine are not counted: ${why}`);
+    // 1: the kernel of this machine does not tell.
+    if (why !== 1) setTimeout(startAsking, AGAIN_AFTER).unref();
+  };
+  one.on("error", (error) => end(error.message));
+  one.on("exit", (code, signal) => end(signal || code));
+  one.stdin.on("error", () => {});
+  one.stdout.setEncoding("utf8").on("data", (text) => {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop();
+    for (const line of lines) {
+      const [key, uid] = line.split(" ");
+      const socket = asked.get(key);
+      asked.delete(key);
+      if (socket && uid !== "-") count(socket, uid);
+    }
+  });
+  for (const stream of [one, one.stdin, one.stdout]) stream.unref();
+  knows = one.stdin;
+}
+
+function ask(socket) {
+  const { remoteAddress, remotePort, localAddress, localPort } = socket;
+  if (knows === null || remoteAddress === undefined || localAddress === undefined) return;
+  const key = String((questions += 1));
+  asked.set(key, socket);
+  socket.once("close", () => asked.delete(key));
+  knows.write(`${key} ${remoteAddress} ${remotePort} ${localAddress} ${localPort}\n`);
+}
+
+function count(socket, uid) {
+  if (socket.destroyed) return;
+  const before = counts.get(uid) || 0;
+  if (before >= most) {
+    socket.resetAndDestroy();
+    if (Date.now() - (toldAt.get(uid) || 0) < TELL_EVERY) return;
+    toldAt.set(uid, Date.now());
+    console.error(`warn: uid ${uid} has ${before} connections open, the most that one user may have; more are refused`);
+    return;
+  }
+  counts.set(uid, before + 1);
+  socket.once("close", () => {
+    const left = counts.get(uid) - 1;
+    if (left > 0) counts.set(uid, left);
+    else counts.delete(uid);
+  });
+}
+
+startAsking();
+
 for (const Server of [http.Server, https.Server]) {
   const emit = Server.prototype.emit;
   Server.prototype.emit = function (event, ...values) {
+    if (event === "connection") ask(values[0]);
     if (event === "request" || event === "upgrade") {
       const [request, target] = values;
       const refusal = refusalOf(request);
@@ -299,12 +373,14 @@ net.Socket.prototype.connect = function (...values) {
   }
 };
 
+// Connections that may wait to be accepted, while somebody connects as fast as they can (listen(2); Node's own: 511).
+const BACKLOG = 4096;
 const inherited = /(?:^|,)front=(\d+)/.exec(process.env.TIDEHUB_LISTEN || "");
 const listen = net.Server.prototype.listen;
 net.Server.prototype.listen = function (...values) {
   // The public address is the only one given as a port: the proxy's API listens on a path.
   if (inherited && typeof values[0] === "number") {
-    return listen.call(this, { fd: Number(inherited[1]) }, ...values.filter((value) => typeof value === "function"));
+    return listen.call(this, { fd: Number(inherited[1]), backlog: BACKLOG }, ...values.filter((value) => typeof value === "function"));
   }
   return listen.apply(this, values);
 };

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -17,6 +19,7 @@ from tidehub.local.secrets import Secret
 from tidehub.local.service_files import write_for_part
 from tidehub.local.supervisor.platform import Component, Hook, Probe, Ready, http_check
 from tidehub.loopback import is_loopback
+from tidehub.system import peers
 from tidehub.system.files import (
     PASSABLE_DIRECTORY,
     PRIVATE_DIRECTORY,
@@ -161,6 +164,8 @@ def _environment(
         "CONFIGPROXY_AUTH_TOKEN": token.reveal(),
         "TIDEHUB_TRUSTED_PROXIES": ",".join(door.trusted_proxies),
         "TIDEHUB_HEADERS_SECONDS": f"{headers_timeout:g}",
+        # How many connections a user of this machine may have, and the program that knows whose one is.
+        "TIDEHUB_PEERS": json.dumps([peers.MOST, sys.executable, "-I", "-S", peers.__file__]),
         # Plain HTTP beyond this machine is for the operator's reverse proxies alone.
         "TIDEHUB_ONLY_TRUSTED": "0" if door.tls or is_loopback(door.address) else "1",
     }
