@@ -223,6 +223,7 @@ def _compose(standing: _Standing, site: Site, brought: Brought, options: UpOptio
         *([culler] if (culler := parts.culler(setting)) else []),
     ]
     isolation.enter_platform()
+    gaps = [*isolation.gaps(), *standing.door.gaps(users_have_uids=os.geteuid() == 0)]
 
     def leave(nothing_runs: bool) -> None:
         if nothing_runs:
@@ -234,12 +235,12 @@ def _compose(standing: _Standing, site: Site, brought: Brought, options: UpOptio
     return Platform(
         components=[replace(one, groups=isolation.part_groups(one.name)) for one in components],
         address=standing.front.public_url,
-        gaps=isolation.gaps(),
+        gaps=gaps,
         secrets=(*setting.secrets, client_secret),
         before_stop=end_everybody(ledger, isolation),
         observe=observe(setting, ledger, isolation),
         after_stop=leave,
-        closing_lines=lambda: closing_lines(setting, login, isolation.gaps()),
+        closing_lines=lambda: closing_lines(setting, login, gaps),
         serves=served(site, options, brought).to_json(),
         again=partial(_again, standing),
         hand_over=listeners.hand_over,

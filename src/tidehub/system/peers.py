@@ -216,7 +216,8 @@ def reset(connection: socket.socket) -> None:
 
 def main() -> None:
     """Answer questions on standard input: `KEY PEER-ADDRESS PEER-PORT HERE-ADDRESS HERE-PORT`, a line each, by
-    `KEY UID` for a user whose connections are counted and `KEY -` for anybody else.
+    `KEY user UID` for a user, whose connections are counted, `KEY part UID` for a part of the platform,
+    `KEY system UID` for a program of the operator's, and `KEY -` where nobody has that socket.
     """
     kernel = Kernel()
     rest = b""
@@ -231,7 +232,9 @@ def _answer(kernel: Kernel, key: str, peer: str, peer_port: str, here: str, here
     uid = None
     with contextlib.suppress(OSError):
         uid = kernel.owner((peer, int(peer_port)), (here, int(here_port)))
-    return f"{key} {'-' if uid is None or not is_limited(uid) else uid}\n"
+    if uid is None:
+        return f"{key} -\n"
+    return f"{key} {'user' if is_limited(uid) else 'part' if uid in OWN else 'system'} {uid}\n"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 // Loaded into configurable-http-proxy by `node --require`. It adds what the proxy lacks:
-// - forwarded headers are believed from the operator's own reverse proxies only, and are single, right values;
+// - forwarded headers are believed from the operator's own reverse proxies only, and are single, right values; on this
+//   machine an address does not tell who that is, and the uid of the program does;
 // - plain HTTP beyond this machine is for those reverse proxies alone (TIDEHUB_ONLY_TRUSTED=1);
 // - a renewed certificate is taken up without dropping a connection;
 // - the socket of its API that a killed proxy left is removed, by the user whose directory it lies in;
@@ -20,6 +21,7 @@ const fs = require("node:fs");
 const http = require("node:http");
 const https = require("node:https");
 const net = require("node:net");
+const os = require("node:os");
 const path = require("node:path");
 const { syncBuiltinESMExports } = require("node:module");
 
@@ -100,12 +102,32 @@ function portOf(host, scheme) {
   return found ? found[1] : scheme === "https" ? "443" : "80";
 }
 
+// Whether what this request says of its client hangs on who of this machine sends it: any user can connect from here.
+function hangsOnOwner(request) {
+  const peer = plain(request.socket.remoteAddress);
+  const forwarded = Object.keys(request.headers).some((name) => FORWARDING.test(name));
+  return forwarded && isIn(trusted, peer) && isHere(peer);
+}
+
+let own = new Set();
+let ownAt = -Infinity;
+const LOOK_EVERY = 5000;
+
+function isHere(address) {
+  if (isIn(loopback, address)) return true;
+  if (performance.now() - ownAt > LOOK_EVERY) {
+    own = new Set(Object.values(os.networkInterfaces()).flat().map((one) => one.address));
+    ownAt = performance.now();
+  }
+  return own.has(address);
+}
+
 // Returns false when the peer may not talk to us at all.
 function admit(request) {
   const peer = plain(request.socket.remoteAddress);
   // The proxy's own API listens on a socket in the file system and has no peer address.
   if (peer === "") return true;
-  const isTrusted = isIn(trusted, peer);
+  const isTrusted = isIn(trusted, peer) && (!hangsOnOwner(request) || isOperators(request.socket));
   if (onlyTrusted && !isTrusted && !isIn(loopback, peer)) return false;
   const own = request.socket.encrypted ? "https" : "http";
   const told = isTrusted ? believed(request.headers, peer, own) : { client: peer, scheme: own };
@@ -188,12 +210,15 @@ function refuse(event, target, status, text) {
 // is served meanwhile: what matters is that a user cannot hold more than their number.
 const [most, ...peers] = JSON.parse(process.env.TIDEHUB_PEERS || "[0]");
 const asked = new Map();
+const owners = new WeakMap();
 const counts = new Map();
 const toldAt = new Map();
 const TELL_EVERY = 60_000;
 const AGAIN_AFTER = 1000;
 let questions = 0;
 let knows = null;
+// Where the kernel does not tell whose a connection is, the address alone counts, as it does for another machine.
+let tells = peers.length > 0;
 
 function startAsking() {
   if (peers.length === 0) return;
@@ -204,10 +229,12 @@ function startAsking() {
     if (ended) return;
     ended = true;
     knows = null;
+    // 1: the kernel of this machine does not tell.
+    tells = why !== 1;
+    for (const socket of asked.values()) settle(socket, tells ? "" : "system");
     asked.clear();
     console.error(`warn: the connections of users of this machine are not counted: ${why}`);
-    // 1: the kernel of this machine does not tell.
-    if (why !== 1) setTimeout(startAsking, AGAIN_AFTER).unref();
+    if (tells) setTimeout(startAsking, AGAIN_AFTER).unref();
   };
   one.on("error", (error) => end(error.message));
   one.on("exit", (code, signal) => end(signal || code));
@@ -216,23 +243,63 @@ function startAsking() {
     const lines = (rest + text).split("\n");
     rest = lines.pop();
     for (const line of lines) {
-      const [key, uid] = line.split(" ");
+      const [key, kind, uid] = line.split(" ");
       const socket = asked.get(key);
       asked.delete(key);
-      if (socket && uid !== "-") count(socket, uid);
+      if (!socket) continue;
+      settle(socket, kind, uid);
+      if (kind === "user" && owners.get(socket).counts) count(socket, uid);
     }
   });
   for (const stream of [one, one.stdin, one.stdout]) stream.unref();
   knows = one.stdin;
 }
 
-function ask(socket) {
+function ask(socket, counts) {
   const { remoteAddress, remotePort, localAddress, localPort } = socket;
-  if (knows === null || remoteAddress === undefined || localAddress === undefined) return;
+  owners.set(socket, { counts, kind: null, uid: "", waiting: [] });
+  if (knows === null || remoteAddress === undefined || localAddress === undefined) {
+    settle(socket, tells ? "" : "system");
+    return;
+  }
   const key = String((questions += 1));
   asked.set(key, socket);
   socket.once("close", () => asked.delete(key));
   knows.write(`${key} ${remoteAddress} ${remotePort} ${localAddress} ${localPort}\n`);
+}
+
+function settle(socket, kind, uid) {
+  const owner = owners.get(socket);
+  Object.assign(owner, { kind, uid });
+  for (const go of owner.waiting.splice(0)) go();
+}
+
+// Calls `go` when it is known whose the connection is; false where it is known already.
+function waitForOwner(socket, go) {
+  // Of a connection with TLS another object was asked about, when it began.
+  if (!owners.has(socket)) ask(socket, false);
+  const owner = owners.get(socket);
+  if (owner.kind !== null) return false;
+  owner.waiting.push(go);
+  return true;
+}
+
+function isOperators(socket) {
+  const { kind, uid } = owners.get(socket);
+  if (kind === "system") return true;
+  const who = uid ? `uid ${uid}` : "a program that has gone";
+  tell(
+    `forwarded ${uid}`,
+    `forwarded headers of ${who} on this machine are not believed: machine.trusted_proxies means the operator's own ` +
+      "reverse proxy, which runs as root or as a system account (a uid below 1000)",
+  );
+  return false;
+}
+
+function tell(key, text) {
+  if (Date.now() - (toldAt.get(key) || 0) < TELL_EVERY) return;
+  toldAt.set(key, Date.now());
+  console.error(`warn: ${text}`);
 }
 
 function count(socket, uid) {
@@ -240,9 +307,7 @@ function count(socket, uid) {
   const before = counts.get(uid) || 0;
   if (before >= most) {
     socket.resetAndDestroy();
-    if (Date.now() - (toldAt.get(uid) || 0) < TELL_EVERY) return;
-    toldAt.set(uid, Date.now());
-    console.error(`warn: uid ${uid} has ${before} connections open, the most that one user may have; more are refused`);
+    tell(uid, `uid ${uid} has ${before} connections open, the most that one user may have; more are refused`);
     return;
   }
   counts.set(uid, before + 1);
@@ -258,9 +323,15 @@ startAsking();
 for (const Server of [http.Server, https.Server]) {
   const emit = Server.prototype.emit;
   Server.prototype.emit = function (event, ...values) {
-    if (event === "connection") ask(values[0]);
+    if (event === "connection") ask(values[0], true);
     if (event === "request" || event === "upgrade") {
       const [request, target] = values;
+      const again = () => target.destroyed || this.emit(event, ...values);
+      if (hangsOnOwner(request) && waitForOwner(request.socket, again)) {
+        // Node has let go of the socket of an upgrade, and nobody else has it yet.
+        if (event === "upgrade") target.on("error", () => {});
+        return true;
+      }
       const refusal = refusalOf(request);
       if (refusal) {
         refuse(event, target, ...refusal);

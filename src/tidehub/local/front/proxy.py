@@ -28,6 +28,7 @@ from tidehub.system.files import (
 
 _EXTENSION = Path(__file__).with_name("front.cjs")
 
+_LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 KEEP_ALIVE = 130.0
 """Seconds for which a client may keep a connection without a request, as the answers tell it. Whoever keeps one for
 longer than we loses the request that it sends in the moment in which we close it, so: longer than reverse proxies do
@@ -68,6 +69,22 @@ class FrontDoor:
                 "your own reverse proxy that speaks TLS, or machine.address: 127.0.0.1",
             )
         return [] if self.tls is None else check_tls(self.tls)
+
+    def gaps(self, *, users_have_uids: bool) -> list[str]:
+        """What cannot be told apart here, one line each. `users_have_uids`: users' programs have uids of their own."""
+        here = [one for one in self.trusted_proxies if _is_of_loopback(one)]
+        if users_have_uids or not here:
+            return []
+        line = (
+            f"Users can invent the client's address and scheme that {', '.join(here)} (machine.trusted_proxies)"
+            " forwards: their programs have this platform's own uid, which would tell them from a reverse proxy."
+        )
+        return [line]
+
+
+def _is_of_loopback(network: str) -> bool:
+    found = ip_network(network, strict=False)
+    return any(found.version == one.version and found.overlaps(one) for one in _LOOPBACK)
 
 
 def front_door(
