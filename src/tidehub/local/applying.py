@@ -29,7 +29,7 @@ from tidehub.local.room import require_room
 from tidehub.local.running import running_settings
 from tidehub.local.software import own, pruning
 from tidehub.local.software.layout import default_root
-from tidehub.local.supervisor.conversation import Silent, ask, talk
+from tidehub.local.supervisor.conversation import NoAnswer, ask, talk
 from tidehub.local.supervisor.detach import DAEMON
 from tidehub.local.supervisor.platform import Say, UpOptions
 from tidehub.local.supervisor.state import Answer, holder
@@ -195,7 +195,7 @@ class Running:
                 if "said" in answer:
                     say.step(str(answer["said"]))
                 answers.append(answer)
-        except Silent as error:
+        except NoAnswer as error:
             raise TidehubError(
                 f"the supervisor (process {self.pid}) has not answered for {error.seconds:.0f} s, and may yet"
                 " change it",

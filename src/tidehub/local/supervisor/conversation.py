@@ -20,7 +20,7 @@ LONGEST = 60.0
 """Seconds of silence that one gets which the machine gives no time."""
 
 
-class Silent(TimeoutError):
+class NoAnswer(TimeoutError):
     """It does not answer. `seconds`: for how long it was waited for."""
 
     def __init__(self, seconds: float) -> None:
@@ -31,7 +31,7 @@ class Silent(TimeoutError):
 def talk(control: Path, pid: int, request: Answer) -> Iterator[Answer]:
     """The answers of supervisor `pid`, as they come; ends when it closes.
 
-    Raises `ConnectionError` when nobody listens, `Silent`, and `TidehubError` when what comes is not understood.
+    Raises `ConnectionError` when nobody listens, `NoAnswer`, and `TidehubError` when what comes is not understood.
     """
     silence = Silence(pid)
     for answer in ask_supervisor(control, request, timeout=LOOK, while_silent=silence.bear):
@@ -60,7 +60,7 @@ class Silence:
         self._since, self._hung = self._before.at, 0.0
 
     def bear(self) -> None:
-        """Called every `LOOK` seconds of it; raises `Silent` when it is not to be waited for any longer."""
+        """Called every `LOOK` seconds of it; raises `NoAnswer` when it is not to be waited for any longer."""
         before, after = self._before, Look.at_process(self._pid)
         pace, _ = judge(before, after)
         self._before = after
@@ -70,4 +70,4 @@ class Silence:
         stopped = pace is Pace.STOPPED and before.state == after.state
         silent = after.at - self._since
         if stopped or self._hung >= HUNG or silent >= LONGEST:
-            raise Silent(silent)
+            raise NoAnswer(silent)

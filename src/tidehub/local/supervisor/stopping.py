@@ -21,7 +21,7 @@ from tidehub.local.isolation.cgroup_files import Group
 from tidehub.local.isolation.trees import Ground, Trees
 from tidehub.local.places import Places
 from tidehub.local.room import give_reserve_back
-from tidehub.local.supervisor.conversation import LOOK, Silence, Silent, ask, talk
+from tidehub.local.supervisor.conversation import LOOK, NoAnswer, Silence, ask, talk
 from tidehub.local.supervisor.holder import END
 from tidehub.local.supervisor.state import (
     KEPT,
@@ -163,7 +163,7 @@ def _talk(
                 break  # it closed
         except ConnectionError:
             break
-        except Silent:
+        except NoAnswer:
             if not _still_answers(places, pid):
                 said(f"the supervisor (process {pid}) does not answer any more")
                 return _kill(places, pid, said)
@@ -228,7 +228,7 @@ def _ends_at_last(places: Places, pid: int) -> bool:
     try:
         while not _released(places, pid, LOOK):
             silence.bear()
-    except Silent:
+    except NoAnswer:
         return False
     return True
 
@@ -252,7 +252,7 @@ def _answers(places: Places, pid: int) -> bool:
     """Whether the supervisor answers, however slow it is. Raises `ConnectionError` when it does not listen."""
     try:
         ask(places.control, pid, {"do": "ping"})
-    except Silent:
+    except NoAnswer:
         return False
     return True
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tidehub.local.supervisor import conversation
-from tidehub.local.supervisor.conversation import Silence, Silent, ask
+from tidehub.local.supervisor.conversation import NoAnswer, Silence, ask
 from tidehub.local.supervisor.pace import Look
 
 WORKS = {"state": "R", "running": 0.9}
@@ -36,7 +36,7 @@ def waited(monkeypatch: pytest.MonkeyPatch, *seconds: dict[str, object]) -> floa
     found = iter(looks)
     monkeypatch.setattr(Look, "at_process", classmethod(lambda cls, pid: next(found)))
     silence = Silence(1)
-    with pytest.raises(Silent) as told:
+    with pytest.raises(NoAnswer) as told:
         while True:
             silence.bear()
     return told.value.seconds
@@ -97,7 +97,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_one_that_takes_no_connection_is_silent_too(deaf: Path) -> None:
-    with sleeping() as pid, pytest.raises(Silent):
+    with sleeping() as pid, pytest.raises(NoAnswer):
         ask(deaf, pid, {"do": "ping"})
 
 
