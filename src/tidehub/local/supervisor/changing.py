@@ -186,7 +186,12 @@ async def change(
         return changed, names
     except Exception as error:
         tell(f"not changed, and taken back: {error}")
-        with supervisor.leaving_children():
-            former = await asyncio.to_thread(again, platform.serves, said)
+        former = platform
+        try:
+            with supervisor.leaving_children():
+                former = await asyncio.to_thread(again, platform.serves, said)
+        except Exception as failed:
+            # A disk that is full by now: what was stopped runs again all the same, by what it finds.
+            tell(f"what the parts were told is not all written back: {failed}")
         await supervisor.renew(former.components, names, progress=progress)
         raise
