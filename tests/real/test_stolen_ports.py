@@ -264,6 +264,7 @@ async def test_down_leaves_nothing_of_a_platform_that_was_killed_whole(work: AtW
     platform = work.platform
     async with login(platform, "alice") as alice:
         await alice.start()
+        alice.journey.server_started = False  # it is not stopped at the end of the block
     run, groups = platform.run, cgroups(platform)
     assert any("/users/" in str(group) for group in groups)
     for pid in {*holders(platform), *processes(groups)}:
