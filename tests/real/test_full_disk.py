@@ -173,6 +173,16 @@ def test_up_says_that_the_disk_is_full_and_what_helps(small: Path) -> None:
     assert "ledger" not in str(refused.value)
 
 
+def test_what_ran_before_is_gone_back_to_on_a_full_disk(small: Path) -> None:
+    """A program that took its place finds no room, and the former one needs none that it did not have."""
+    places = Places.of(small / "state").ensure(other_users=False)
+    fill(small)
+    with pytest.raises(TidehubError, match="is full"):
+        places.ensure(other_users=False)
+    assert places.ensure(other_users=False, with_room=False).platform_id
+    places.remove_run()
+
+
 def test_old_software_is_removed_from_a_full_disk(small: Path) -> None:
     """That is what makes room; what is in use is written down whole, or not at all and in words."""
     root, state = small / "software", small / "state"
