@@ -7,12 +7,18 @@ library: parts that start fast use it.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Mapping
 
+from tidehub.system.peers import Crowd, LimitedListener
+
 VARIABLE = "TIDEHUB_LISTEN"
 """`name=descriptor`, several separated by commas."""
+BACKLOG = 1024
+"""Connections that may wait while a part restarts, or while somebody connects as fast as they can; the kernel's
+somaxconn may hold it lower (listen(2))."""
 
 
 def passing(sockets: Mapping[str, socket.socket]) -> dict[str, str]:
@@ -25,13 +31,25 @@ def passing(sockets: Mapping[str, socket.socket]) -> dict[str, str]:
 def inherited(name: str) -> socket.socket | None:
     """The socket of that name that listens already, or None: then the program listens by itself.
 
+    It refuses connections of a user of this machine who has too many (`system.peers`).
+
     Call it once, early: from then on no child of this process can get the descriptor.
     """
     for word in os.environ.get(VARIABLE, "").split(","):
         known, _, number = word.partition("=")
         if known == name:
             os.set_inheritable(int(number), False)
-            found = socket.socket(fileno=int(number))
+            found = LimitedListener(fileno=int(number))
             found.setblocking(False)
+            if found.family != socket.AF_UNIX:
+                _limit(found, name)
             return found
     return None
+
+
+def _limit(found: LimitedListener, name: str) -> None:
+    log = logging.getLogger("tidehub.listening")
+    try:
+        found.limit(Crowd(say=lambda text: log.warning("port of %s: %s", name, text)))
+    except OSError as error:
+        log.warning("users' connections to the port of %s are not counted: %s", name, error)

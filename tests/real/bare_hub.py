@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import jupyterhub
+from child import with_us
 from identity_process import free_port
 
 from tidehub.login.endpoints import Endpoints, discovered
@@ -132,7 +133,7 @@ class BareHub:
         (self.directory / "config.py").write_text(config)
         with (self.directory / "hub.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [self.python, "-m", "jupyterhub", "-f", str(self.directory / "config.py")],
+                with_us([self.python, "-m", "jupyterhub", "-f", str(self.directory / "config.py")]),
                 stdout=log,
                 stderr=log,
                 cwd=self.directory,

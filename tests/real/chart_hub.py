@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from child import with_us
 from identity_process import free_port
 
 from tidehub.charts.archive import Chart
@@ -176,7 +177,9 @@ class ChartHub:
     def start(self) -> None:
         with (self.directory / "hub.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [self.python, "-m", "jupyterhub", "-f", str(self.directory / "jupyterhub_config.py")],
+                with_us(
+                    [self.python, "-m", "jupyterhub", "-f", str(self.directory / "jupyterhub_config.py")]
+                ),
                 stdout=log,
                 stderr=log,
                 cwd=self.directory,

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from child import with_us
 
 from tidehub.capacity.queue import Capacity
 from tidehub.local.gateway import config
@@ -173,7 +174,12 @@ class Platform:
         }
         with (self.root / f"{part}.log").open("ab") as log:
             self.processes[part] = subprocess.Popen(
-                commands[part], env=env, cwd=self.root, stdout=log, stderr=log, start_new_session=True
+                with_us(commands[part]),
+                env=env,
+                cwd=self.root,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def kill(self, part: str) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+from child import with_us
 
 from tidehub.identity.accounts import AccountStore
 from tidehub.identity.addresses import FRONT_HEADER, front_proof
@@ -104,7 +105,7 @@ class RunningProvider:
         config = self.write_config()
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tidehub.identity", "--config", str(config)],
+                with_us([sys.executable, "-m", "tidehub.identity", "--config", str(config)]),
                 stdout=log,
                 stderr=log,
                 env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)},

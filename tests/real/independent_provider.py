@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from child import with_us
 from identity_process import free_port
 from joserfc.jwk import ECKey, RSAKey
 
@@ -123,7 +124,7 @@ class IndependentProvider:
         shutil.copy(PACKAGE / "provider.mjs", program)
         with (self.directory / "provider.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [node, program, config],
+                with_us([node, program, config]),
                 stdout=log,
                 stderr=log,
                 env={"PATH": os.environ["PATH"], "NODE_ENV": "test"},

@@ -127,6 +127,9 @@ def up(arguments: argparse.Namespace) -> int:
             await end_everybody(ledger, SingleIsolation(ground))(grace)
             return
         (places.state / "users-ended").write_text(f"{grace:g}")
+        begun = time.monotonic()
+        while time.monotonic() - begun < arguments.busy:
+            pass  # it works, and has no time for words
         if arguments.slow_users and grace:
             await asyncio.sleep(1000)
 
@@ -225,6 +228,7 @@ def main() -> int:
     upping.add_argument("--detach", action="store_true")
     upping.add_argument("--table", action="store_true", help="end what the table of launches says")
     upping.add_argument("--hang", action="store_true")
+    upping.add_argument("--busy", type=float, default=0.0)
     upping.add_argument("--slow-users", action="store_true")
     upping.add_argument("--prepare", type=float, default=0.0)
     upping.add_argument("--extra")

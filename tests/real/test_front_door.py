@@ -45,8 +45,13 @@ OTHER_UID = 64125
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
+ARRIVED: list[str] = []
+"""Clients' addresses as the hub was told them."""
+
+
 class Headers(RequestHandler):
     def get(self) -> None:
+        ARRIVED.append(self.request.headers["X-Forwarded-For"])
         self.set_header("Server", "a server with a version")
         self.write(json.dumps(dict(self.request.headers)))
 
@@ -56,6 +61,7 @@ class Headers(RequestHandler):
 
 class Echo(WebSocketHandler):
     def open(self) -> None:
+        ARRIVED.append(self.request.headers["X-Forwarded-For"])
         self.write_message(json.dumps(dict(self.request.headers)))
 
     def on_message(self, message: str | bytes) -> None:
@@ -144,6 +150,59 @@ async def test_forwarded_headers_of_trusted_proxies_are_right(
         assert found["x-forwarded-proto"] == scheme
         assert found["x-forwarded-port"] == ("443" if scheme == "https" else "80")
         assert not {"forwarded", "x-real-ip", "x-scheme"} & set(found)
+
+
+_FORGING = """
+import socket, sys
+port, source, path, leave = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4] == "leave"
+upgrade = "Connection: Upgrade\\r\\nUpgrade: websocket\\r\\n"
+upgrade += "Sec-WebSocket-Version: 13\\r\\nSec-WebSocket-Key: AAAA\\r\\n"
+with socket.create_connection(("127.0.0.1", port), source_address=(source, 0)) as one:
+    more = upgrade if path == "/ws" else ""
+    one.sendall(f"GET {path} HTTP/1.1\\r\\nHost: x\\r\\nX-Forwarded-For: 203.0.113.9\\r\\n{more}\\r\\n".encode())
+    if not leave:
+        one.recv(65536)
+"""
+
+
+def own_addresses() -> list[str]:
+    """127.0.0.1, and one by which others reach this machine, if it has any."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, contextlib.suppress(OSError):
+        one.connect(("192.0.2.1", 9))  # sends nothing
+        return ["127.0.0.1", str(one.getsockname()[0])]
+    return ["127.0.0.1"]
+
+
+@needs_root
+@pytest.mark.root
+async def test_an_address_of_this_machine_is_the_operators_proxy_only_by_its_uid(
+    program: list[str], places: Places, hub: str
+) -> None:
+    """Any user can connect from where a reverse proxy on the same machine does, and be gone before anybody looks."""
+    sources = own_addresses()
+    door, told = FrontDoor("127.0.0.1", free_port(), trusted_proxies=tuple(sources)), []  # type: ignore[var-annotated]
+
+    async def arrives(uid: int, source: str, path: str, then: str) -> str:
+        before = len(ARRIVED)
+        forging = ["/usr/bin/python3", "-I", "-S", "-c", _FORGING, str(door.port), source, path, then]
+        await asyncio.to_thread(subprocess.run, forging, user=uid, group=uid, extra_groups=[], check=True)
+        if then == "stay":
+            await until(lambda: len(ARRIVED) > before)
+        return ARRIVED[-1] if ARRIVED else ""
+
+    async with open_door(door, program, places, hub, told=told):
+        for uid, believed in ((70_321, False), (1_234, False), (69_998, False), (33, True), (0, True)):
+            for source in sources:
+                for path in ("/a", "/ws"):
+                    found = await arrives(uid, source, path, "stay")
+                    assert found == ("203.0.113.9" if believed else source), (uid, source, path)
+        believed_until_here = ARRIVED.count("203.0.113.9")
+        for _ in range(20):
+            await arrives(70_321, "127.0.0.1", "/a", "leave")
+        await arrives(70_321, "127.0.0.1", "/a", "stay")
+        assert ARRIVED.count("203.0.113.9") == believed_until_here
+    log = (places.logs / "proxy.log").read_text()
+    assert log.count("uid 70321 on this machine are not believed") == 1
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from tidehub.local.isolation.launches import Launches, ProcessHandle
 from tidehub.local.isolation.model import LaunchSpec, Limits, User
 from tidehub.local.isolation.users import Users
 from tidehub.local.places import Places
+from tidehub.local.software import pruning
 from tidehub.local.supervisor.state import holder
 from tidehub.local.supervisor.status import platform_status
 from tidehub.local.supervisor.stopping import stop_platform
@@ -170,6 +171,38 @@ def test_up_says_that_the_disk_is_full_and_what_helps(small: Path) -> None:
     assert "the disk of" in str(refused.value)
     assert "full" in str(refused.value)
     assert "ledger" not in str(refused.value)
+
+
+def test_what_ran_before_is_gone_back_to_on_a_full_disk(small: Path) -> None:
+    """A program that took its place finds no room, and the former one needs none that it did not have."""
+    places = Places.of(small / "state").ensure(other_users=False)
+    fill(small)
+    with pytest.raises(TidehubError, match="is full"):
+        places.ensure(other_users=False)
+    assert places.ensure(other_users=False, with_room=False).platform_id
+    places.remove_run()
+
+
+def test_old_software_is_removed_from_a_full_disk(small: Path) -> None:
+    """That is what makes room; what is in use is written down whole, or not at all and in words."""
+    root, state = small / "software", small / "state"
+    root.mkdir(mode=0o755)
+    state.mkdir()
+    for name in ("old", "new"):
+        made = root / "environments" / name
+        (made / "bin").mkdir(parents=True)
+        (made / "bin" / "python").write_bytes(b"x" * 2**20)
+        with pruning.choosing(root):
+            pruning.write_down(root, state, [made / "bin" / "python"])
+    (record,) = (root / "uses").glob("*.json")
+    before = record.read_text()
+    fill(small)
+    with pruning.choosing(root), pytest.raises(TidehubError, match="is full"):
+        pruning.write_down(root, state, [root / "environments" / "other" / "bin" / "python"])
+    assert record.read_text() == before
+    assert pruning.prune(root, state) == [root / "environments" / "old"]
+    assert not (root / "environments" / "old").exists() and (root / "environments" / "new").is_dir()
+    assert not list(root.rglob("*.part")), "nothing half-written stays"
 
 
 def test_the_reserve_is_given_back_while_the_platform_runs(small: Path) -> None:

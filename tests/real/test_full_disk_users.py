@@ -139,6 +139,13 @@ def test_on_a_full_disk_the_login_page_says_so_and_nobody_sees_a_fault_of_the_hu
             print("a token on a full disk:", refused.status_code, refused.text)
             assert refused.status_code == 507, refused.text
             assert "disk of this hub is full" in refused.json()["message"]
+            # Neither a change nor another program is begun that could not be taken back.
+            before = {str(part["name"]): part["pid"] for part in platform.status()["parts"]}
+            for change in (["--set", "notebooks.idle_timeout=2h"], ["--port", str(free_port())]):
+                done = await asyncio.to_thread(platform.command, "up", *change)
+                assert done.returncode == 1 and "is full" in done.stderr, done.stdout + done.stderr
+            assert platform.status()["healthy"]
+            assert {str(part["name"]): part["pid"] for part in platform.status()["parts"]} == before
             status = platform.command("status")
             assert "disk" in status.stdout and "is full" in status.stdout, status.stdout
             assert "ledger" not in status.stdout.replace("ledger.sqlite", "")

@@ -20,6 +20,7 @@ from pathlib import Path
 import httpx
 import pytest
 import sqlalchemy as sa
+from child import with_us
 from damage import GARBAGE, columns_of, overwrite
 from jupyterhub import orm
 
@@ -123,7 +124,7 @@ class Hub:
         log = self.directory / "hub.log"
         with log.open("wb") as stream:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tidehub.local.hub.start", "-f", str(self.config)],
+                with_us([sys.executable, "-m", "tidehub.local.hub.start", "-f", str(self.config)]),
                 stdout=stream,
                 stderr=stream,
                 cwd=self.directory,

@@ -195,8 +195,7 @@ async def test_a_new_signing_key_is_believed_without_a_restart(
 
 
 def test_the_text_carries_all_of_it(hub: BareHub) -> None:
-    assert hub.process is not None and isinstance(hub.process.args, list)
-    python = str(hub.process.args[0])
+    python = hub.python
     missing = subprocess.run(
         [python, "-I", "-c", "import tidehub"], capture_output=True, text=True, check=False
     )

@@ -1,9 +1,10 @@
 """Every directory and file has the mode that is meant, whatever the umask, for root and for an ordinary user; and every
 part runs as the user that is planned.
 
-The steps of a set-up with real uv, npm and Node.js run for every umask; the whole platform starts on an empty machine
-for the two combinations that are hardest: root, umask 077, detached, twice; and an ordinary user, umask 027, in the
-foreground.
+The steps of a set-up with real uv, npm and Node.js run for every umask. The whole platform starts on a fresh state and
+on the same again for every umask and user, one in the foreground and the other detached, with the software of this
+machine; and on an empty machine for the two combinations that are hardest: root, umask 077, detached, twice; and an
+ordinary user, umask 027, in the foreground.
 """
 
 from __future__ import annotations
@@ -62,10 +63,12 @@ class Machine:
     uid: int | None
     umask: int
     caches: Path
+    shared: bool = False
+    """Whether the software is that of this machine, and only state and home are empty."""
 
     @property
     def software(self) -> Path:
-        return self.base / "opt" / "software"
+        return layout.default_root() if self.shared else self.base / "opt" / "software"
 
     @property
     def state(self) -> Path:
@@ -126,7 +129,9 @@ def caches() -> Iterator[Mapping[int | None, Path]]:
 
 
 @contextlib.contextmanager
-def empty_machine(uid: int | None, umask: int, caches: Mapping[int | None, Path]) -> Iterator[Machine]:
+def empty_machine(
+    uid: int | None, umask: int, caches: Mapping[int | None, Path], *, shared: bool = False
+) -> Iterator[Machine]:
     base = Path(tempfile.mkdtemp(prefix="th-modes-", dir="/tmp"))
     base = base.rename(base.with_name(base.name.lower()))
     (base / "home").mkdir(mode=0o700)
@@ -135,7 +140,7 @@ def empty_machine(uid: int | None, umask: int, caches: Mapping[int | None, Path]
         for place in (base, base / "home"):
             os.chown(place, uid, uid)
     try:
-        yield Machine(base, uid, umask, caches[uid])
+        yield Machine(base, uid, umask, caches[uid], shared)
     finally:
         shutil.rmtree(base, ignore_errors=True)
 
@@ -227,6 +232,51 @@ def parts_as_planned(machine: Machine) -> None:
     assert {"hub", "gateway", "identity", "gateway-proxy", "dashboards", "proxy"} <= set(found)
 
 
+def detached(machine: Machine) -> None:
+    machine.run(
+        REPOSITORY / "tidehub", "up", "--detach", "--state", machine.state, "--port", str(free_port())
+    )
+    try:
+        parts_as_planned(machine)
+        assert wrong_state(machine.state) == []
+    finally:
+        machine.run(REPOSITORY / "tidehub", "down", "--state", machine.state)
+
+
+def foreground(machine: Machine) -> None:
+    running = machine.start(
+        REPOSITORY / "tidehub", "up", "--state", machine.state, "--port", str(free_port())
+    )
+    try:
+        assert running.stdout is not None
+        said = []
+        for line in running.stdout:
+            said.append(line)
+            if "or with Ctrl-C here" in line:
+                break
+        else:
+            pytest.fail("".join(said))
+        parts_as_planned(machine)
+        assert wrong_state(machine.state) == []
+    finally:
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=120)
+
+
+@pytest.mark.parametrize("umask", UMASKS, ids=lambda mask: f"{mask:03o}")
+@pytest.mark.parametrize("uid", UIDS, ids=lambda uid: "user" if uid else "caller")
+def test_the_whole_platform_on_a_fresh_state_and_again(
+    uid: int | None, umask: int, caches: Mapping[int | None, Path]
+) -> None:
+    ways = [foreground, detached]
+    # Over all umasks, each way is the first one and the second one for each user.
+    if (UMASKS.index(umask) + UIDS.index(uid)) % 2:
+        ways.reverse()
+    with empty_machine(uid, umask, caches, shared=True) as machine:
+        for way in ways:
+            way(machine)
+
+
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has other users' uids")
 def test_root_detached_under_umask_077_fresh_and_second(caches: Mapping[int | None, Path]) -> None:
@@ -247,21 +297,5 @@ def test_root_detached_under_umask_077_fresh_and_second(caches: Mapping[int | No
 def test_an_ordinary_user_in_the_foreground_under_umask_027(caches: Mapping[int | None, Path]) -> None:
     uid = UIDS[-1]
     with empty_machine(uid, 0o027, caches) as machine:
-        running = machine.start(
-            REPOSITORY / "tidehub", "up", "--state", machine.state, "--port", str(free_port())
-        )
-        try:
-            assert running.stdout is not None
-            said = []
-            for line in running.stdout:
-                said.append(line)
-                if "or with Ctrl-C here" in line:
-                    break
-            else:
-                pytest.fail("".join(said))
-            parts_as_planned(machine)
-            assert wrong_modes(machine) == []
-            assert wrong_state(machine.state) == []
-        finally:
-            running.send_signal(signal.SIGINT)
-            running.communicate(timeout=120)
+        foreground(machine)
+        assert wrong_modes(machine) == []

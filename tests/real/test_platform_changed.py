@@ -221,12 +221,19 @@ async def test_what_the_hub_does_not_start_with_is_taken_back(work: AtWork) -> N
 
 async def test_another_port_starts_every_part_anew_in_the_same_supervisor(work: AtWork) -> None:
     before, supervisor = work.pids(), work.platform.status()["pid"]
-    work.write(name="After", rest="machine: {reserve_memory: 1100 MiB, trusted_proxies: [127.0.0.1]}")
+    work.write(
+        name="After",
+        more="  - {name: Second, memory: {guarantee: 128 MiB, limit: 640 MiB}}",
+        rest="machine: {reserve_memory: 1100 MiB, trusted_proxies: [127.0.0.1]}",
+    )
     async with knocking(urlsplit(work.platform.address).port, work.hub_port()) as refused:
         done = await asyncio.to_thread(work.platform.command, "up", "--json")
     assert done.returncode == 0, done.stderr + work.platform.log_tails()
     assert refused == [], "no port of the platform was free for a moment"
-    assert json.loads(done.stdout)["every_part"] == ["machine.trusted_proxies"]
+    report = json.loads(done.stdout)
+    assert report["every_part"] == ["machine.trusted_proxies"]
+    assert "notebooks.profiles[Second].memory.limit" in {one["key"] for one in report["changes"]}
+    assert report["servers_to_restart"] == [], "nobody has started a server from that profile"
     status = work.platform.status()
     assert status["healthy"] and status["pid"] == supervisor
     after = work.pids()

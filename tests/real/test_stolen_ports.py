@@ -207,7 +207,7 @@ async def test_while_parts_are_down_nobody_gets_their_ports_and_what_connects_is
 
 async def test_kill_9_of_the_supervisor_frees_no_port_and_the_next_up_takes_over(work: AtWork) -> None:
     platform = work.platform
-    before = ports_of(platform)
+    before, address = ports_of(platform), platform.address
     servers = [(each["id"], each["pid"]) for each in platform.status()["servers"]]
     with thief(*before.values()) as one:
         os.kill(int(platform.status()["pid"]), signal.SIGKILL)
@@ -218,8 +218,12 @@ async def test_kill_9_of_the_supervisor_frees_no_port_and_the_next_up_takes_over
         )
         async with httpx.AsyncClient(timeout=120, trust_env=False) as client:
             waiting = asyncio.create_task(client.get(f"http://127.0.0.1:{before['hub']}/hub/api"))
-            await asyncio.to_thread(platform.up)
+            # Without the port that it was started with: it is reached where users know it.
+            done = await asyncio.to_thread(platform.command, "up", "--demo-login", "--detach")
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert "keeps port" in done.stdout + done.stderr
             assert "version" in (await waiting).json(), "it waited for the next hub"
+        assert platform.status()["address"] == address
         assert ports_of(platform) == before
         assert [(each["id"], each["pid"]) for each in platform.status()["servers"]] == servers
         await work.still_works()
@@ -253,6 +257,49 @@ async def test_servers_that_might_talk_to_a_stranger_are_ended_and_their_tokens_
     async with login(platform, "alice") as alice:
         await alice.start()
         assert (await alice.run("print(6 * 7)")).stdout == "42\n"
+
+
+async def test_down_leaves_nothing_of_a_platform_that_was_killed_whole(work: AtWork) -> None:
+    """Runs last: supervisor, parts, holder and users' programs get SIGKILL at once, as by an OOM killer gone mad."""
+    platform = work.platform
+    async with login(platform, "alice") as alice:
+        await alice.start()
+        alice.journey.server_started = False  # it is not stopped at the end of the block
+    run, groups = platform.run, cgroups(platform)
+    assert any("/users/" in str(group) for group in groups)
+    for pid in {*holders(platform), *processes(groups)}:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    await eventually(
+        lambda: asyncio.to_thread(lambda: platform.status()["state"] == "crashed"),
+        within=20,
+        saying="it is gone",
+    )
+    assert cgroups(platform) and run.exists()
+    done = await asyncio.to_thread(platform.down)
+    assert done.returncode == 0, done.stderr
+    assert platform.status()["state"] == "stopped"
+    assert cgroups(platform) == [] and not run.exists()
+    left = [
+        path.name for path in platform.places.private.iterdir() if path.is_socket() or path.name == "reserve"
+    ]
+    assert left in ([], ["reserve"])
+    mounts = Path("/proc/self/mounts").read_text()
+    assert str(platform.state) not in mounts and str(run) not in mounts
+
+
+def cgroups(platform: RealPlatform) -> list[Path]:
+    """The platform's control groups, of either version."""
+    name = f"tidehub-{platform.places.platform_id[:8]}"
+    return [Path(place) for place, _, _ in os.walk("/sys/fs/cgroup") if name in place]
+
+
+def processes(groups: list[Path]) -> set[int]:
+    found = set()
+    for group in groups:
+        with contextlib.suppress(OSError):
+            found.update(map(int, (group / "cgroup.procs").read_text().split()))
+    return found
 
 
 def holders(platform: RealPlatform) -> list[int]:

@@ -253,6 +253,17 @@ def test_down_kills_a_supervisor_whose_loop_hangs(up: Ups) -> None:
     assert users.wait(5) in (-signal.SIGTERM, -signal.SIGKILL)
 
 
+def test_a_supervisor_that_is_slow_to_stop_is_waited_for(up: Ups, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says nothing for longer than one that hangs may be silent, because it works."""
+    monkeypatch.setattr("tidehub.local.supervisor.conversation.LOOK", 0.3)
+    monkeypatch.setattr("tidehub.local.supervisor.conversation.HUNG", 0.6)
+    started = up.running("--busy", "4")
+    said: list[str] = []
+    assert stop_platform(Places.of(up.state), said.append) == 0
+    assert started.process.wait(5) == 0
+    assert not any("answer" in text or "killed" in text for text in said), said
+
+
 def test_a_supervisor_that_freezes_while_it_stops_is_ended(up: Ups) -> None:
     started = up.running("--slow-users")
     said: list[str] = []

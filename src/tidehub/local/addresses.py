@@ -7,7 +7,7 @@ import json
 import random
 import socket
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -82,6 +82,25 @@ def on_this_machine(site: Site) -> bool:
 
 
 @dataclass(frozen=True)
+class Known:
+    """The port by which users knew the platform. `site`: the one that its site named, where it was started on another
+    by `--port`; None where it was not, and after a clean stop, with which that ended.
+    """
+
+    port: int
+    site: int | None = None
+
+    def for_start(self, *, asked: int | None, site: int) -> int | None:
+        """The port to keep, if it is free or our own; None where another one is meant. `asked`: of `--port`; `site`:
+        `machine.port`; 0 in either means any.
+        """
+        wanted = site if asked is None else asked
+        if wanted == 0:
+            return self.port
+        return self.port if asked is None and self.site == site else None
+
+
+@dataclass(frozen=True)
 class Ports:
     """The loopback port of each part. `stolen`: former ports of parts that another program has taken."""
 
@@ -95,10 +114,7 @@ def keep_ports(file: Path, listeners: Opens, *, low: bool = False) -> Ports:
     Those of `HELD` listen from now on. `low` gives programs that listen by themselves ports that only root, and who
     has the capability, can take. A port that somebody else took meanwhile is replaced, and named in `stolen`.
     """
-    known: dict[str, int] = {}
-    with contextlib.suppress(ValueError, AttributeError):
-        stored = json.loads(read_private(file) or "{}")
-        known = {name: port for name, port in stored.items() if type(port) is int and 0 < port < 65536}
+    known = _remembered(file)
     ports, stolen = {}, []
     for name in HELD:
         try:
@@ -115,6 +131,31 @@ def keep_ports(file: Path, listeners: Opens, *, low: bool = False) -> Ports:
 def remember_ports(file: Path, ports: Ports) -> None:
     """Write them down for the next start."""
     write_private(file, json.dumps(ports.of, indent=2) + "\n")
+
+
+def remember_front(file: Path, known: Known) -> None:
+    """Write it down for the next start."""
+    write_private(file, json.dumps(asdict(known)) + "\n")
+
+
+def known_front(file: Path) -> Known | None:
+    """By which port users knew the platform; None where that was never written down."""
+    found = _remembered(file)
+    return Known(found["port"], found.get("site")) if "port" in found else None
+
+
+def forget_asked_port(file: Path) -> None:
+    """After a clean stop: the next start takes the site's port again, or what it is told. Raises `TidehubError`."""
+    known = known_front(file)
+    if known is not None and known.site is not None:
+        remember_front(file, replace(known, site=None))
+
+
+def _remembered(file: Path) -> dict[str, int]:
+    with contextlib.suppress(ValueError, AttributeError):
+        stored = json.loads(read_private(file) or "{}")
+        return {name: port for name, port in stored.items() if type(port) is int and 0 < port < 65536}
+    return {}
 
 
 def _own_port(known: int, used: Collection[int], *, low: bool) -> int:

@@ -19,23 +19,25 @@ from typing import Any
 from tidehub.errors import TidehubError
 from tidehub.local.changes import Plan, Served, plan
 from tidehub.local.front.ports import PortTaken, listen_on
+from tidehub.local.hub.carried import Started
+from tidehub.local.hub.started import started_servers
 from tidehub.local.machine import refuse_unsupported
 from tidehub.local.places import Places, command
 from tidehub.local.platform import served
 from tidehub.local.preparation import bring_software, fitted, front_door_of, site_of
+from tidehub.local.room import require_room
+from tidehub.local.running import running_settings
 from tidehub.local.software import own, pruning
 from tidehub.local.software.layout import default_root
+from tidehub.local.supervisor.conversation import NoAnswer, ask, talk
 from tidehub.local.supervisor.detach import DAEMON
 from tidehub.local.supervisor.platform import Say, UpOptions
-from tidehub.local.supervisor.state import Answer, ask_supervisor, holder
+from tidehub.local.supervisor.state import Answer, holder
 from tidehub.local.supervisor.status import platform_status
 from tidehub.program import CHECKOUT
 from tidehub.site.model import Site
 from tidehub.system.processes import start_ticks
 
-SILENCE = 60.0
-"""Seconds without a word after which nobody waits on for a supervisor that is still there; see `state.HEARTBEAT`. Long:
-while parts start, a slow machine may have no time for words. The end of one that dies shows at once."""
 _POLL = 0.2
 _VARIABLES = ("TIDEHUB__", "TIDEHUB_SOFTWARE", "TIDEHUB_PYTHON", CHECKOUT)
 """Of this process' environment, what the program that goes on needs: keys of the site, and where software lies."""
@@ -74,7 +76,7 @@ class Running:
         if pid is None:
             return None
         try:
-            answer = _one(places, {"do": "serves"})
+            answer = ask(places.control, pid, {"do": "serves"})
             if answer.get("ok") is False:
                 raise KeyError("it is of an earlier tidehub")
             if answer.get("phase") != "running" or answer.get("changing"):
@@ -95,6 +97,8 @@ class Running:
         """Make it serve what the options say; those that are not given stay. Raises `TidehubError`, with nothing
         changed, when that cannot be served.
         """
+        # Before anything is stopped that could not be started again, or half of the parts are told what is new.
+        require_room(self.places)
         options = given.over(UpOptions.from_json(self.serves.options))
         site = site_of(options)
         refuse_unsupported(site)
@@ -111,7 +115,8 @@ class Running:
         wanted = served(site, options, bring_software(site, say))
         status = platform_status(self.places)
         running = [str(one["id"]) for name in ("servers", "clusters") for one in _list(status, name)]
-        found = plan(self.serves, wanted, running, [str(one["name"]) for one in _list(status, "parts")])
+        present = [str(one["name"]) for one in _list(status, "parts")]
+        found = plan(self.serves, wanted, running, present, self._started())
         if found.refused:
             raise TidehubError(
                 "nothing is changed: " + "; ".join(found.refused),
@@ -131,6 +136,12 @@ class Running:
             parts = self._change(wanted, found, say)
         return Applied(found, parts, self.pid, str(status.get("address", "")))
 
+    def _started(self) -> Mapping[tuple[str, str], Started]:
+        """Nothing where it cannot be known: then a change that concerns servers is taken to concern them all."""
+        with contextlib.suppress(TidehubError):
+            return started_servers(running_settings(self.places).database_url)
+        return {}
+
     def _change(self, wanted: Served, found: Plan, say: Say) -> tuple[str, ...]:
         request = {"do": "apply", "serves": wanted.to_json(), "parts": list(found.parts)}
         for answer in self._ask(request, say):
@@ -145,7 +156,7 @@ class Running:
 
     def _require(self, wanted: Served) -> None:
         """Raise `TidehubError` unless the program that came serves what it should, and not what was there before."""
-        serves = _one(self.places, {"do": "serves"}).get("serves")
+        serves = ask(self.places.control, self.pid, {"do": "serves"}).get("serves")
         if not isinstance(serves, dict) or Served.from_json(serves) != wanted:
             raise TidehubError(
                 f"not changed: {_last_words(self.places)}",
@@ -176,7 +187,7 @@ class Running:
     def _ask(self, request: Mapping[str, object], say: Say) -> list[Answer]:
         answers = []
         try:
-            for answer in ask_supervisor(self.places.control, request, timeout=SILENCE):
+            for answer in talk(self.places.control, self.pid, request):
                 if answer.get("ok") is False:
                     raise TidehubError(
                         f"nothing is changed: {answer.get('error')}", fix="run the same command again"
@@ -184,9 +195,10 @@ class Running:
                 if "said" in answer:
                     say.step(str(answer["said"]))
                 answers.append(answer)
-        except TimeoutError as error:
+        except NoAnswer as error:
             raise TidehubError(
-                f"the supervisor (process {self.pid}) has not answered for {SILENCE:.0f} s, and may yet change it",
+                f"the supervisor (process {self.pid}) has not answered for {error.seconds:.0f} s, and may yet"
+                " change it",
                 expected="users' servers and clusters to go on: nothing has ended them",
                 fix=f"see what it does with: {command(self.places.state, 'status')}; then run this command again",
             ) from error
@@ -200,12 +212,6 @@ class Running:
             expected="users' servers and clusters to go on: nothing has ended them",
             fix=f"look into {self.places.supervisor_log}, and run `tidehub up` again, which takes them over",
         )
-
-
-def _one(places: Places, request: Mapping[str, object]) -> Answer:
-    for answer in ask_supervisor(places.control, request):
-        return answer
-    raise ConnectionError("it ended")
 
 
 def _busy(places: Places, pid: int) -> TidehubError:

@@ -14,7 +14,9 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from tidehub.local.hub.carried import Started, carried
 from tidehub.site.describe import all_keys, written
+from tidehub.site.model import Site
 
 
 class Reach(StrEnum):
@@ -129,7 +131,7 @@ class Plan:
     parts: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
     restart: tuple[str, ...] = ()
-    """Servers, as `user` or `user/server`, that go on as they are until they are restarted."""
+    """Servers, as `user` or `user/server`, that would start otherwise now: they go on as they are until then."""
     clusters: tuple[str, ...] = ()
     """Clusters' processes that go on as they are."""
     refused: tuple[str, ...] = field(default=())
@@ -169,11 +171,16 @@ class Plan:
 
 
 def plan(
-    before: Served, after: Served, running: Sequence[str] = (), present: Collection[str] | None = None
+    before: Served,
+    after: Served,
+    running: Sequence[str] = (),
+    present: Collection[str] | None = None,
+    started: Mapping[tuple[str, str], Started] | None = None,
 ) -> Plan:
     """What turns `before` into `after` while `running` goes on (ids of servers and clusters, as `status` has them).
 
-    `present`: the parts that this platform has; None for all that there are.
+    `present`: the parts that this platform has; None for all that there are. `started`: what is known of the servers,
+    by owner and name; one of which nothing is known is taken to be concerned by every change that is for new servers.
     """
     changes, parts, whole = [], set(), []
     for key, old, new in differences(before.site, after.site):
@@ -200,9 +207,11 @@ def plan(
             "another tidehub "
             + (f"{before.version} -> {after.version}" if len(versions) > 1 else "(its source)")
         )
-    servers = tuple(server_name(one) for one in running if one.startswith("server:"))
+    ids = [one for one in running if one.startswith("server:")]
+    servers = tuple(server_name(one) for one in ids)
     clusters = tuple(one for one in running if not one.startswith("server:"))
     reached = {one.reach for one in changes}
+    concerned = _concerned(before, after, ids, started or {}, unknown=Reach.SERVERS in reached)
     moved = _base_path(before.site) != _base_path(after.site)
     refused = []
     if before.site["dask"]["engine"] == "gateway" != after.site["dask"]["engine"] and clusters:
@@ -216,7 +225,7 @@ def plan(
         changes=tuple(changes),
         parts=tuple(sorted(parts if present is None else parts & set(present))),
         whole=tuple(whole),
-        restart=servers if Reach.SERVERS in reached else (),
+        restart=tuple(map(server_name, concerned)),
         clusters=clusters if Reach.CLUSTERS in reached else (),
         refused=tuple(refused),
     )
@@ -255,9 +264,36 @@ def _entries(value: Any) -> dict[str, Any] | None:
     return named if len(named) == len(value) else None
 
 
+def _concerned(
+    before: Served,
+    after: Served,
+    ids: Sequence[str],
+    started: Mapping[tuple[str, str], Started],
+    *,
+    unknown: bool,
+) -> Iterator[str]:
+    """The servers among `ids` that would not be the same if they started now; `unknown` is said of all others."""
+    try:
+        old, new = (Site.model_validate(one.site) for one in (before, after))
+    except ValueError:  # an earlier tidehub's site, which had other keys
+        started = {}
+    for one in ids:
+        if (server := started.get(_owner_and_name(one))) is None:
+            concerned = unknown
+        else:
+            concerned = carried(old, before.environments, server) != carried(new, after.environments, server)
+        if concerned:
+            yield one
+
+
+def _owner_and_name(reservation: str) -> tuple[str, str]:
+    _, user, server = reservation.split(":", 2)
+    return user, server
+
+
 def server_name(reservation: str) -> str:
     """`server:alice:gpu` as users say it: `alice/gpu`, or `alice` for the one without a name."""
-    _, user, server = reservation.split(":", 2)
+    user, server = _owner_and_name(reservation)
     return f"{user}/{server}" if server else user
 
 

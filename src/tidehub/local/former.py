@@ -16,8 +16,9 @@ from tidehub.errors import TidehubError
 from tidehub.local.places import Places
 from tidehub.local.platform import assemble
 from tidehub.local.supervisor.changing import read_former
-from tidehub.local.supervisor.platform import Platform, Say, Silent, UpOptions
+from tidehub.local.supervisor.platform import Platform, Say, UpOptions
 from tidehub.local.supervisor.session import run
+from tidehub.saying import Quiet
 from tidehub.site.model import Site
 from tidehub.system.notify import READY, STOPPING, notify, status
 
@@ -28,13 +29,14 @@ def serve(places: Places) -> int:
 
     def work(say: Say) -> Platform:
         site, options = Site.model_validate(serves["site"]), UpOptions.from_json(serves["options"])
-        return assemble(site, places, options, say)
+        # The disk may have become full since: what ran until now needs no more room than it had.
+        return assemble(site, places, options, say, with_room=False)
 
     def ready(platform: Platform) -> None:
         notify(READY, status(f"serves {platform.address}, as before"))
 
     # There may be no terminal any more; what is said goes to the supervisor's log all the same.
-    return run(places, work, Silent(), ready)
+    return run(places, work, Quiet(), ready)
 
 
 def main() -> None:

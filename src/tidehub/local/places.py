@@ -91,6 +91,7 @@ class Places:
         self.control = self.private / "control.sock"
         self.holder = self.private / "holder.sock"
         self.ports = self.private / "ports.json"
+        self.front = self.private / "front.json"
         self.reserve = self.private / "reserve"
         """Room that is given back when the disk is full; see `room.py`."""
         self.disk_use = self.private / "disk-use.json"
@@ -175,8 +176,9 @@ class Places:
     def proxy_api_socket(self) -> Path:
         return self.proxy_run / "api.sock"
 
-    def ensure(self, *, other_users: bool | None = None) -> Self:
-        """Make every directory with its mode, and the platform's id. Raises `TidehubError`.
+    def ensure(self, *, other_users: bool | None = None, with_room: bool = True) -> Self:
+        """Make every directory with its mode, and the platform's id. Raises `TidehubError`, also where the disk is full
+        and `with_room`.
 
         `other_users`: homes must be reachable by other uids (default: running as root).
         """
@@ -186,7 +188,8 @@ class Places:
             self.require_own_parents()
             self._require_passable_parents()
         make_directory(self.state, PASSABLE_DIRECTORY)
-        require_room(self)
+        if with_room:
+            require_room(self)
         make_directory(self.private, PRIVATE_DIRECTORY)
         for path in (self.homes, self.services, self.service_config):
             make_directory(path, PASSABLE_DIRECTORY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,14 +13,18 @@ from typing import Any
 from tidehub import __version__
 from tidehub.capacity.fit import capacity as memory_to_give
 from tidehub.capacity.queue import Capacity, capacity_of, reserves
-from tidehub.errors import UsageError
+from tidehub.errors import TidehubError, UsageError
 from tidehub.identity.demo_accounts import FILE_NAME
 from tidehub.local import notebook_side, parts
 from tidehub.local.addresses import (
     FRONT,
     Front,
+    Known,
     Ports,
+    forget_asked_port,
     keep_ports,
+    known_front,
+    remember_front,
     remember_ports,
 )
 from tidehub.local.changes import Served
@@ -31,6 +36,7 @@ from tidehub.local.databases import (
     mend_users,
     open_ledger,
 )
+from tidehub.local.front.ports import PortTaken
 from tidehub.local.front.proxy import FrontDoor
 from tidehub.local.hub.settings import HubSettings, LoginEndpoints
 from tidehub.local.identity_part import DemoLogin, prepare_identity
@@ -90,10 +96,10 @@ def prepare(places: Places, options: UpOptions) -> Prepare:
     return work
 
 
-def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platform:
+def assemble(site: Site, places: Places, options: UpOptions, say: Say, *, with_room: bool = True) -> Platform:
     """The work of `tidehub up` before its parts start: brings software, renders configurations, names the parts.
 
-    May take minutes at the first start. Raises `TidehubError`.
+    May take minutes at the first start. Raises `TidehubError`, also for a full disk where `with_room`.
     """
     front, door = front_door_of(site, options)
     for warning in door.check():
@@ -101,14 +107,14 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
     listeners = Listeners(places, lambda pid: move_to_users_scope(places.platform_id, pid))
     listeners.recover()
     try:
-        listeners.open(FRONT, door.address, door.port)
+        front, door = _open_front(site, options, places, listeners, say)
         ports = keep_ports(places.ports, listeners, low=os.geteuid() == 0)
         listeners.keep()
         check_databases(places)
         if site.machine.database_url:
             check_hub_database(site.machine.database_url)
         site = fitted(site, options, say)
-        places.ensure()
+        places.ensure(with_room=with_room)
         remove_older_layout(places.services)
         with pruning.choosing(default_root()):
             brought = bring_software(site, say)
@@ -121,6 +127,43 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say) -> Platfo
     except BaseException:
         listeners.leave(nothing_runs=False)
         raise
+
+
+def _open_front(
+    site: Site, options: UpOptions, places: Places, listeners: Listeners, say: Say
+) -> tuple[Front, FrontDoor]:
+    """Listen where users know the platform, if that is meant and possible, and otherwise where site and options say.
+
+    A platform that was started with `--port`, or on any port, and did not stop cleanly is not looked for elsewhere.
+    """
+    front, door = front_door_of(site, options)
+    known = known_front(places.front)
+    port = None if known is None else known.for_start(asked=options.port, site=site.machine.port)
+    why = ""
+    if port is not None and port != door.port:
+        kept, kept_door = front_door_of(site, options, port)
+        try:
+            listeners.open(FRONT, kept_door.address, kept_door.port)
+        except (PortTaken, UsageError) as error:
+            why = error.what
+        else:
+            if options.port is None and site.machine.port:
+                say.note(
+                    f"this platform keeps port {port}, on which it was started before, and the site names "
+                    f"{site.machine.port}. To have that: {command(places.state, 'up', '--port', str(door.port))}"
+                )
+            return kept, kept_door
+    listeners.open(FRONT, door.address, door.port)
+    if why:
+        say.warn(f"this platform was reached on port {port} before, and is on port {door.port} now: {why}")
+    return front, door
+
+
+def _known(site: Site, options: UpOptions, front: Front) -> Known:
+    """What the next start is to know of the port that users know now."""
+    by_site, _ = front_door_of(site, replace(options, port=None))
+    elsewhere = site.machine.port and front.port != by_site.port
+    return Known(front.port, site.machine.port if elsewhere else None)
 
 
 def _again(standing: _Standing, wanted: Mapping[str, Any], say: Say) -> Platform:
@@ -141,7 +184,9 @@ def _compose(standing: _Standing, site: Site, brought: Brought, options: UpOptio
         standing.ports,
     )
     prepared = _Prepared(site, brought, isolation, _capacity(site))
-    pruning.write_down(brought.software.root, places.state, brought.used())
+    root = brought.software.root
+    side = notebook_side.install(root / "notebook-side")
+    pruning.write_down(root, places.state, [*brought.used(), side / "overrides.json"])
     setting = parts.Setting(
         site=site,
         places=places,
@@ -154,14 +199,14 @@ def _compose(standing: _Standing, site: Site, brought: Brought, options: UpOptio
     )
     login = _demo_login(setting, options, with_demo(site, options))
     endpoints, client_secret = _login(setting, login, options)
-    side = notebook_side.install(brought.software.root / "notebook-side")
-    readable = (brought.software.root,)
+    readable = (root,)
     _render_hub(setting, prepared, endpoints, side, readable, identity=login is not None)
     ledger = open_ledger(places, prepared.capacity, say.warn)
     if ports.stolen:
         end_betrayed(ports, ledger, isolation, database=_hub_database(setting), say=say)
     # Only now: a start that fails before this must find the theft again.
     remember_ports(places.ports, ports)
+    remember_front(places.front, _known(site, options, standing.front))
     ledger.resume()
     own_uid = proxy_uid() if os.geteuid() == 0 else None
     roots = {slug: environment.python.parent.parent for slug, environment in brought.environments.items()}
@@ -178,24 +223,28 @@ def _compose(standing: _Standing, site: Site, brought: Brought, options: UpOptio
         *([culler] if (culler := parts.culler(setting)) else []),
     ]
     isolation.enter_platform()
+    gaps = [*isolation.gaps(), *standing.door.gaps(users_have_uids=os.geteuid() == 0)]
 
     def leave(nothing_runs: bool) -> None:
+        if nothing_runs:
+            with contextlib.suppress(TidehubError):  # a full disk
+                forget_asked_port(places.front)
         listeners.leave(nothing_runs=nothing_runs)
         isolation.leave_platform()
 
     return Platform(
         components=[replace(one, groups=isolation.part_groups(one.name)) for one in components],
         address=standing.front.public_url,
-        gaps=isolation.gaps(),
+        gaps=gaps,
         secrets=(*setting.secrets, client_secret),
         before_stop=end_everybody(ledger, isolation),
         observe=observe(setting, ledger, isolation),
         after_stop=leave,
-        closing_lines=lambda: closing_lines(setting, login, isolation.gaps()),
+        closing_lines=lambda: closing_lines(setting, login, gaps),
         serves=served(site, options, brought).to_json(),
         again=partial(_again, standing),
         hand_over=listeners.hand_over,
-        tidy=partial(_tidy, brought.software.root, places, isolation),
+        tidy=partial(_tidy, root, places, isolation),
     )
 
 

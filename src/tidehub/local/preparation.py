@@ -81,12 +81,14 @@ def with_demo(site: Site, options: UpOptions) -> bool:
     return options.demo_login or site.login.provider == "demo"
 
 
-def front_door_of(site: Site, options: UpOptions) -> tuple[Front, FrontDoor]:
-    """Where the platform is reached, and how. Raises `UsageError` for an address that must not be."""
+def front_door_of(site: Site, options: UpOptions, known: int | None = None) -> tuple[Front, FrontDoor]:
+    """Where the platform is reached, and how; by port `known` if one is given. Raises `UsageError` for an address that
+    must not be.
+    """
     demo = with_demo(site, options)
     front = front_of(
         site,
-        port=options.port,
+        port=options.port if known is None else known,
         demo=demo,
         demo_in_public=options.demo_login_on_public_address,
         free_port=free_ports(1)[0],

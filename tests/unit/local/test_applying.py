@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,21 +27,24 @@ def listener(tmp_path: Path) -> Iterator[socket.socket]:
         yield made
 
 
-def ask(tmp_path: Path) -> None:
+def ask(tmp_path: Path, pid: int = 0) -> None:
     places: Any = SimpleNamespace(
         control=tmp_path / "control.sock", state=tmp_path, supervisor_log=tmp_path / "supervisor.log"
     )
     said: Any = SimpleNamespace(step=lambda text: None)
     wanted: Any = SimpleNamespace(to_json=dict, parts=())
-    Running(places, os.getpid(), wanted)._change(wanted, wanted, said)
+    Running(places, pid or os.getpid(), wanted)._change(wanted, wanted, said)
 
 
 def test_a_supervisor_that_is_slow_is_not_said_to_have_ended(
     tmp_path: Path, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidehub.local.applying.SILENCE", 0.2)
-    with pytest.raises(TidehubError, match="has not answered") as told:
-        ask(tmp_path)
+    monkeypatch.setattr("tidehub.local.supervisor.conversation.LOOK", 0.05)
+    monkeypatch.setattr("tidehub.local.supervisor.conversation.HUNG", 0.1)
+    with subprocess.Popen(["sleep", "60"]) as hangs:
+        with pytest.raises(TidehubError, match="has not answered") as told:
+            ask(tmp_path, hangs.pid)
+        hangs.kill()
     assert "ended before" not in str(told.value) and "tidehub status" in str(told.value)
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from jupyterhub import orm
+from sqlalchemy import text
 
+from tidehub.errors import TidehubError
 from tidehub.local.changes import RULES, Plan, Reach, Served, differences, plan, rule_of, server_name
+from tidehub.local.hub.carried import Started
+from tidehub.local.hub.started import started_servers
 from tidehub.site.describe import all_keys
 from tidehub.site.destinations.machine import RULES as ON_ONE_MACHINE
 from tidehub.site.reading.load import load_preset
@@ -159,3 +165,112 @@ def test_entries_without_names_of_their_own_are_one_value() -> None:
 def test_a_server_is_named_as_its_user_knows_it() -> None:
     assert server_name("server:alice:") == "alice"
     assert server_name("server:alice:a:b") == "alice/a:b"
+
+
+PROFILES = [
+    {"name": "Minimal", "default": True},
+    {"name": "GPU", "memory": {"guarantee": "1 GiB", "limit": "2 GiB"}},
+    {"name": "Staff", "allow": {"users": ["bob"], "groups": ["urn:x:y:group:staff"]}},
+]
+GROUP = "urn:x:y:group:big"
+STARTED = {
+    ("alice", ""): Started("alice", None),
+    ("bob", "gpu"): Started("bob", "gpu"),
+    ("carol", ""): Started("carol", "minimal", (f"{GROUP}:role=member",)),
+    ("dan", ""): Started("dan", "staff", ("urn:x:y:group:staff",)),
+}
+
+
+def profiles(**changed: Any) -> tuple[str, Any]:
+    """The three, with the keys of some changed by slug."""
+    return "notebooks.profiles", [
+        {**one, **changed.get(str(one["name"]).lower(), {})} for one in PROFILES if one
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "concerned"),
+    [
+        # A profile: those that were started from it, also without a word of the user's.
+        ([profiles(gpu={"memory": {"guarantee": "1 GiB", "limit": "3 GiB"}})], "bob/gpu"),
+        ([profiles(minimal={"cpu": {"guarantee": 0.25, "limit": 1}})], "alice carol"),
+        ([profiles(minimal={"default": False}, gpu={"default": True})], "alice"),
+        ([profiles(gpu={"description": "for models"})], ""),
+        ([profiles(gpu={"slug": "models"})], "bob/gpu"),
+        # Who may start one.
+        ([profiles(staff={"allow": {"users": ["bob"]}})], "dan"),
+        ([profiles(gpu={"allow": {"users": ["alice"]}})], "bob/gpu"),
+        ([profiles(gpu={"allow": {"users": ["bob"]}})], ""),
+        # Sizes of all, where a profile has none of its own.
+        ([profiles(), ("notebooks.memory.limit", "3 GiB")], "alice carol dan"),
+        ([profiles(), ("notebooks.cpu.guarantee", 0.25)], "alice bob/gpu carol dan"),
+        ([profiles(), ("notebooks.max_processes", 512)], "alice bob/gpu carol dan"),
+        # What only holders of a membership have, and where it is no more than what they have already.
+        ([profiles(), ("login.groups", [{"group": GROUP, "notebooks": {"cpu": {"limit": 8}}}])], "carol"),
+        ([profiles(), ("login.groups", [{"group": GROUP, "notebooks": {"cpu": {"limit": 1}}}])], ""),
+        # Time: only what asks for more reports of activity than a server makes.
+        ([profiles(), ("notebooks.idle_timeout", "2h")], ""),
+        ([profiles(), ("notebooks.idle_timeout", "2 min")], "alice bob/gpu carol dan"),
+        # Dask: whether there is any, and where; its sizes are the gateway's.
+        ([profiles(), ("dask.cluster.max_workers", 3)], ""),
+        (
+            [
+                profiles(),
+                ("dask.access", "groups"),
+                ("login.groups", [{"group": GROUP, "dask": {"enabled": True}}]),
+            ],
+            "alice bob/gpu dan",
+        ),
+        ([profiles(), ("machine.scheduler_port", 8786)], "alice bob/gpu carol dan"),
+        # What other parts read.
+        ([profiles(), ("site.name", "Another")], ""),
+        ([profiles(), ("notebooks.home.size", "5 GiB")], ""),
+        ([profiles(), ("login.admins.users", ["zoe"])], ""),
+    ],
+)
+def test_only_servers_that_would_start_otherwise_now_are_named(
+    settings: list[tuple[str, Any]], concerned: str
+) -> None:
+    running = [f"server:{user}:{name}" for user, name in STARTED]
+    found = plan(served(profiles()), served(*settings), running, started=STARTED)
+    assert found.changes
+    assert list(found.restart) == concerned.split()
+
+
+def test_an_environment_concerns_the_servers_that_run_from_it() -> None:
+    before = served(profiles())
+    after = served(profiles(), environments={**before.environments, "gpu": "bbbb-py311"})
+    running = [f"server:{user}:{name}" for user, name in STARTED]
+    assert plan(before, after, running, started=STARTED).restart == ("bob/gpu",)
+
+
+def test_a_server_of_which_nothing_is_known_is_named_by_every_change_for_new_servers() -> None:
+    before, after = served(profiles()), served(profiles(gpu={"cpu": {"guarantee": 0.25, "limit": 1}}))
+    assert plan(before, after, ["server:eve:"], started=STARTED).restart == ("eve",)
+    assert (
+        plan(before, served(profiles(), ("site.name", "B")), ["server:eve:"], started=STARTED).restart == ()
+    )
+    earlier = Served.from_json({**before.to_json(), "site": {**before.site, "of_an_earlier_tidehub": 1}})
+    assert plan(earlier, after, ["server:alice:"], started=STARTED).restart == ("alice",)
+
+
+def test_what_is_known_of_servers_is_read_from_the_hubs_database(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path}/hub.sqlite"
+    assert started_servers(address) == {} and not list(tmp_path.iterdir())
+    session = orm.new_session_factory(address)()
+    alice, group = orm.User(name="alice"), orm.Group(name=GROUP)
+    alice.groups.append(group)
+    for name, options in (("", {"profile": "gpu"}), ("b", None), ("c", [1, 2]), ("off", {"profile": "gpu"})):
+        server = None if name == "off" else orm.Server(base_url=f"/user/alice/{name}/")
+        session.add(orm.Spawner(user=alice, name=name, user_options=options, server=server))
+    session.add(alice)
+    session.commit()
+    assert started_servers(address) == {
+        ("alice", name): Started("alice", chosen, (GROUP,))
+        for name, chosen in (("", "gpu"), ("b", None), ("c", None))
+    }
+    session.execute(text("UPDATE spawners SET user_options = '{garbled' WHERE name = 'b'"))
+    session.commit()
+    session.close()
+    with pytest.raises(TidehubError, match="cannot be read"):
+        started_servers(address)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 from tidehub.capacity.disk import DiskUse
 from tidehub.local.disk_use import _PROGRAM, Question, measure, read_uses, write_uses
 from tidehub.local.software.interpreter import closed_to_others
+from tidehub.system.processes import Stat, all_stats
 
 MIB = 2**20
 USER = 70124
@@ -61,6 +63,14 @@ def ask(*trees: Path, uid: int | None = None) -> DiskUse:
         return one
 
     return asyncio.run(answer())
+
+
+def descendants(pid: int, stats: dict[int, Stat]) -> list[int]:
+    """Those of ours that measure."""
+    children = [one for one, stat in stats.items() if stat.parent == pid]
+    found = [one for child in children for one in (child, *descendants(child, stats))]
+    measurer = str(_PROGRAM).encode()
+    return [one for one in found if measurer in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
 def fill(path: Path, size: int) -> Path:
@@ -126,18 +136,26 @@ def test_who_no_longer_asks_ends_what_counts(home: Path) -> None:
     for number in range(20_000):
         os.close(os.open(home / str(number), os.O_CREAT | os.O_WRONLY))
 
+    counting: list[int] = []
+
     async def leave() -> None:
         # The first answer has come; the second question is being worked on.
         questions = [Question("ana", os.geteuid(), ()), Question("bob", os.geteuid(), (home,) * 50)]
         async with contextlib.aclosing(measure(questions)) as answers:
             async for _ in answers:
+                while len(counting) < 2:
+                    counting.extend(map(os.pidfd_open, descendants(os.getpid(), all_stats())))
+                    await asyncio.sleep(0.01)
                 break
 
     began = time.monotonic()
     asyncio.run(leave())
     assert time.monotonic() - began < 5
-    names = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-    assert not [name for name in names if str(_PROGRAM).encode() in name]
+    assert len(counting) > 1, "the program, and what counts for it"
+    for one in counting:
+        # A process that is killed takes a moment to end.
+        assert select.select([one], [], [], 5)[0], "it has not ended"
+        os.close(one)
 
 
 def test_what_was_measured_is_kept_and_a_damaged_file_is_none(home: Path) -> None:
@@ -172,6 +190,59 @@ def test_as_root_what_a_user_has_closed_to_themselves_counts(home: Path) -> None
     use = ask(home, uid=USER)
     assert near(use, 6 * MIB) and use.complete
     assert {path: path.stat().st_mode & 0o777 for path in modes} == modes, "nothing is changed"
+
+
+HOLDING = """
+import os, sys, threading
+size = 4 * 2**20
+home, other = sys.argv[1:]
+def deleted(directory, name):
+    file = os.open(f"{directory}/{name}", os.O_CREAT | os.O_RDWR)
+    os.write(file, b"x" * size)
+    os.unlink(f"{directory}/{name}")
+    return file
+one = deleted(home, "one")
+again = os.dup(one)
+empty = os.open(f"{home}/named", os.O_CREAT | os.O_RDWR)
+nameless = os.open(home, os.O_TMPFILE | os.O_RDWR)
+os.write(nameless, b"x" * size)
+memory = os.memfd_create("x")
+os.write(memory, b"x" * size)
+elsewhere = deleted(other, "elsewhere")
+def thread():
+    if hasattr(os, "unshare"):
+        os.unshare(os.CLONE_FILES)
+    else:
+        import ctypes
+        ctypes.CDLL(None).unshare(0x400)
+    mine = deleted(home, "mine")
+    print("ready", flush=True)
+    threading.Event().wait()
+threading.Thread(target=thread, daemon=True).start()
+sys.stdin.read()
+"""
+"""Three files without a name in the home, one open twice, one in a thread's own table of files; others elsewhere."""
+
+
+@as_root
+def test_as_root_what_was_deleted_and_is_still_open_counts(home: Path, tmp_path: Path) -> None:
+    given(home)
+    elsewhere = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    os.chown(elsewhere, USER, USER)
+    argv = [sys.executable, "-I", "-S", "-c", HOLDING, str(home), str(elsewhere)]
+    try:
+        with subprocess.Popen(
+            argv, user=USER, group=USER, extra_groups=[], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as holding:
+            assert holding.stdout is not None and holding.stdout.readline() == b"ready\n"
+            use = ask(home, uid=USER)
+            other = ask(given(Path(tempfile.mkdtemp(dir=home.parent)), USER + 1), uid=USER + 1)
+            holding.kill()
+        assert near(use, 12 * MIB) and use.complete
+        assert near(other, 0), "another user's are not counted"
+        assert near(ask(home, uid=USER), 0), "they have gone with their program"
+    finally:
+        shutil.rmtree(elsewhere)
 
 
 @as_root

@@ -11,9 +11,13 @@ from tidehub.local.addresses import (
     HELD,
     LOW_PORTS,
     OWN,
+    Known,
     Ports,
+    forget_asked_port,
     front_of,
     keep_ports,
+    known_front,
+    remember_front,
     remember_ports,
 )
 from tidehub.local.front.ports import first_free_for_all
@@ -108,3 +112,41 @@ def test_as_root_the_ports_that_are_not_held_are_privileged_and_stay(places: Pla
         found.append(ports.of)
     assert found[0] == found[1]
     assert all(found[0][name] < first_free_for_all() for name in OWN)
+
+
+@pytest.mark.parametrize(
+    ("known", "asked", "site_port", "kept"),
+    [
+        # It was started with --port 9000, and did not stop cleanly.
+        (Known(9000, 8000), None, 8000, 9000),
+        (Known(9000, 8000), 9100, 8000, None),
+        (Known(9000, 8000), 0, 8000, 9000),
+        # The site has another port since, and that is meant.
+        (Known(9000, 8000), None, 8010, None),
+        # It stopped cleanly, or was never anywhere else.
+        (Known(9000), None, 8000, None),
+        (Known(8000), None, 8000, None),
+        # Any port is meant: the one that users know is one.
+        (Known(40000), None, 0, 40000),
+        (Known(40000), 0, 8000, 40000),
+        (Known(40000), 8000, 0, None),
+    ],
+)
+def test_the_port_that_users_know_is_kept(
+    known: Known, asked: int | None, site_port: int, kept: int | None
+) -> None:
+    assert known.for_start(asked=asked, site=site_port) == kept
+
+
+def test_the_port_that_users_know_is_written_down_and_its_option_ends_with_a_clean_stop(
+    places: Places,
+) -> None:
+    assert known_front(places.front) is None
+    forget_asked_port(places.front)
+    assert not places.front.exists()
+    remember_front(places.front, Known(9000, 8000))
+    assert known_front(places.front) == Known(9000, 8000)
+    forget_asked_port(places.front)
+    assert known_front(places.front) == Known(9000)
+    write_private(places.front, '{"port": "9000", ')
+    assert known_front(places.front) is None

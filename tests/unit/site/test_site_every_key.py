@@ -142,3 +142,29 @@ def test_an_unknown_key_in_every_section(name: str) -> None:
     assert [(problem.what, problem.where.line if problem.where else 0) for problem in found] == [
         ("this key is not known", line)
     ]
+
+
+def written_keys(value: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
+    """Every key of a file but those of mappings whose keys are free."""
+    if path and path[-1] in NOT_HERE:
+        return
+    if path and not isinstance(path[-1], int):
+        yield path
+    for part, inner in value.items() if isinstance(value, dict) else ():
+        yield from written_keys(inner, (*path, part))
+    for index, inner in enumerate(value if isinstance(value, list) else ()):
+        yield from written_keys(inner, (*path, index))
+
+
+@pytest.mark.parametrize("path", list(written_keys(base())), ids=dotted)
+def test_a_misspelt_key_is_reported_once(path: KeyPath) -> None:
+    """Also one that must be there: it is not said to be missing as well."""
+    data = base()
+    inner: Any = data
+    for part in path[:-1]:
+        inner = inner[part]
+    misspelt = f"{path[-1]}x"
+    inner[misspelt] = inner.pop(path[-1])
+    problems = refused(json.dumps(data, indent=1))
+    assert [one.what for one in problems if one.path == (*path[:-1], misspelt)] == ["this key is not known"]
+    assert [one for one in problems if one.what == "this key is missing"] == []

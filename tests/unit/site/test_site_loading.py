@@ -282,7 +282,6 @@ def test_all_problems_come_in_one_run_and_in_file_order() -> None:
     text = text.replace("max_cores: 7", "max_cores: 1").replace("port: 8443", "port: high")
     problems = refused(text)
     assert [problem.key for problem in problems] == [
-        "site.name",
         "site.nam",
         "notebooks.memory.limit",
         "dask.cluster.max_cores",

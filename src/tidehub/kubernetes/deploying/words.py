@@ -6,35 +6,11 @@ import datetime
 import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from tidehub.errors import FAILED, INTERRUPTED, TidehubError
 from tidehub.kubernetes.deploying.journal import Journal
-
-
-class Say(Protocol):
-    """Progress as it is shown; nothing secret goes in."""
-
-    def step(self, text: str) -> None:
-        """What is being done now; replaces the last step."""
-
-    def done(self, text: str) -> None:
-        """Something is finished."""
-
-    def note(self, text: str) -> None:
-        """Something to know."""
-
-    def warn(self, text: str) -> None:
-        """Something that the operator should act on."""
-
-
-class Quiet:
-    """Says nothing."""
-
-    def step(self, text: str) -> None: ...
-    def done(self, text: str) -> None: ...
-    def note(self, text: str) -> None: ...
-    def warn(self, text: str) -> None: ...
+from tidehub.saying import Quiet as Quiet
+from tidehub.saying import Say as Say
 
 
 def now() -> str:

@@ -1,5 +1,6 @@
 // Loaded into configurable-http-proxy by `node --require`. It adds what the proxy lacks:
-// - forwarded headers are believed from the operator's own reverse proxies only, and are single, right values;
+// - forwarded headers are believed from the operator's own reverse proxies only, and are single, right values; on this
+//   machine an address does not tell who that is, and the uid of the program does;
 // - plain HTTP beyond this machine is for those reverse proxies alone (TIDEHUB_ONLY_TRUSTED=1);
 // - a renewed certificate is taken up without dropping a connection;
 // - the socket of its API that a killed proxy left is removed, by the user whose directory it lies in;
@@ -8,16 +9,19 @@
 // - a port that cannot be listened on ends the process: the proxy itself would log it and stay, deaf;
 // - a server's socket is connected to without following a link, and only if it is the directory's owner's;
 // - a client that does not finish its headers is cut off; bodies and websockets may take as long as they like;
+// - a user of this machine has a number of connections at a time and no more (TIDEHUB_PEERS);
 // - no request is lost because a connection that was kept for it is closed in that moment;
 // - what a client sends as the body of a request is never read as a request of its own by the servers behind;
 // - what people get does not name the servers behind.
 "use strict";
 
+const { spawn } = require("node:child_process");
 const crypto = require("node:crypto");
 const fs = require("node:fs");
 const http = require("node:http");
 const https = require("node:https");
 const net = require("node:net");
+const os = require("node:os");
 const path = require("node:path");
 const { syncBuiltinESMExports } = require("node:module");
 
@@ -98,12 +102,32 @@ function portOf(host, scheme) {
   return found ? found[1] : scheme === "https" ? "443" : "80";
 }
 
+// Whether what this request says of its client hangs on who of this machine sends it: any user can connect from here.
+function hangsOnOwner(request) {
+  const peer = plain(request.socket.remoteAddress);
+  const forwarded = Object.keys(request.headers).some((name) => FORWARDING.test(name));
+  return forwarded && isIn(trusted, peer) && isHere(peer);
+}
+
+let own = new Set();
+let ownAt = -Infinity;
+const LOOK_EVERY = 5000;
+
+function isHere(address) {
+  if (isIn(loopback, address)) return true;
+  if (performance.now() - ownAt > LOOK_EVERY) {
+    own = new Set(Object.values(os.networkInterfaces()).flat().map((one) => one.address));
+    ownAt = performance.now();
+  }
+  return own.has(address);
+}
+
 // Returns false when the peer may not talk to us at all.
 function admit(request) {
   const peer = plain(request.socket.remoteAddress);
   // The proxy's own API listens on a socket in the file system and has no peer address.
   if (peer === "") return true;
-  const isTrusted = isIn(trusted, peer);
+  const isTrusted = isIn(trusted, peer) && (!hangsOnOwner(request) || isOperators(request.socket));
   if (onlyTrusted && !isTrusted && !isIn(loopback, peer)) return false;
   const own = request.socket.encrypted ? "https" : "http";
   const told = isTrusted ? believed(request.headers, peer, own) : { client: peer, scheme: own };
@@ -182,11 +206,132 @@ function refuse(event, target, status, text) {
   }
 }
 
+// Whose connections they are, is asked of tidehub/system/peers.py, because Node cannot ask the kernel. The connection
+// is served meanwhile: what matters is that a user cannot hold more than their number.
+const [most, ...peers] = JSON.parse(process.env.TIDEHUB_PEERS || "[0]");
+const asked = new Map();
+const owners = new WeakMap();
+const counts = new Map();
+const toldAt = new Map();
+const TELL_EVERY = 60_000;
+const AGAIN_AFTER = 1000;
+let questions = 0;
+let knows = null;
+// Where the kernel does not tell whose a connection is, the address alone counts, as it does for another machine.
+let tells = peers.length > 0;
+
+function startAsking() {
+  if (peers.length === 0) return;
+  const one = spawn(peers[0], peers.slice(1), { stdio: ["pipe", "pipe", "inherit"], cwd: "/" });
+  let rest = "";
+  let ended = false;
+  const end = (why) => {
+    if (ended) return;
+    ended = true;
+    knows = null;
+    // 1: the kernel of this machine does not tell.
+    tells = why !== 1;
+    for (const socket of asked.values()) settle(socket, tells ? "" : "system");
+    asked.clear();
+    console.error(`warn: the connections of users of this machine are not counted: ${why}`);
+    if (tells) setTimeout(startAsking, AGAIN_AFTER).unref();
+  };
+  one.on("error", (error) => end(error.message));
+  one.on("exit", (code, signal) => end(signal || code));
+  one.stdin.on("error", () => {});
+  one.stdout.setEncoding("utf8").on("data", (text) => {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop();
+    for (const line of lines) {
+      const [key, kind, uid] = line.split(" ");
+      const socket = asked.get(key);
+      asked.delete(key);
+      if (!socket) continue;
+      settle(socket, kind, uid);
+      if (kind === "user" && owners.get(socket).counts) count(socket, uid);
+    }
+  });
+  for (const stream of [one, one.stdin, one.stdout]) stream.unref();
+  knows = one.stdin;
+}
+
+function ask(socket, counts) {
+  const { remoteAddress, remotePort, localAddress, localPort } = socket;
+  owners.set(socket, { counts, kind: null, uid: "", waiting: [] });
+  if (knows === null || remoteAddress === undefined || localAddress === undefined) {
+    settle(socket, tells ? "" : "system");
+    return;
+  }
+  const key = String((questions += 1));
+  asked.set(key, socket);
+  socket.once("close", () => asked.delete(key));
+  knows.write(`${key} ${remoteAddress} ${remotePort} ${localAddress} ${localPort}\n`);
+}
+
+function settle(socket, kind, uid) {
+  const owner = owners.get(socket);
+  Object.assign(owner, { kind, uid });
+  for (const go of owner.waiting.splice(0)) go();
+}
+
+// Calls `go` when it is known whose the connection is; false where it is known already.
+function waitForOwner(socket, go) {
+  // Of a connection with TLS another object was asked about, when it began.
+  if (!owners.has(socket)) ask(socket, false);
+  const owner = owners.get(socket);
+  if (owner.kind !== null) return false;
+  owner.waiting.push(go);
+  return true;
+}
+
+function isOperators(socket) {
+  const { kind, uid } = owners.get(socket);
+  if (kind === "system") return true;
+  const who = uid ? `uid ${uid}` : "a program that has gone";
+  tell(
+    `forwarded ${uid}`,
+    `forwarded headers of ${who} on this machine are not believed: machine.trusted_proxies means the operator's own ` +
+      "reverse proxy, which runs as root or as a system account (a uid below 1000)",
+  );
+  return false;
+}
+
+function tell(key, text) {
+  if (Date.now() - (toldAt.get(key) || 0) < TELL_EVERY) return;
+  toldAt.set(key, Date.now());
+  console.error(`warn: ${text}`);
+}
+
+function count(socket, uid) {
+  if (socket.destroyed) return;
+  const before = counts.get(uid) || 0;
+  if (before >= most) {
+    socket.resetAndDestroy();
+    tell(uid, `uid ${uid} has ${before} connections open, the most that one user may have; more are refused`);
+    return;
+  }
+  counts.set(uid, before + 1);
+  socket.once("close", () => {
+    const left = counts.get(uid) - 1;
+    if (left > 0) counts.set(uid, left);
+    else counts.delete(uid);
+  });
+}
+
+startAsking();
+
 for (const Server of [http.Server, https.Server]) {
   const emit = Server.prototype.emit;
   Server.prototype.emit = function (event, ...values) {
+    if (event === "connection") ask(values[0], true);
     if (event === "request" || event === "upgrade") {
       const [request, target] = values;
+      const again = () => target.destroyed || this.emit(event, ...values);
+      if (hangsOnOwner(request) && waitForOwner(request.socket, again)) {
+        // Node has let go of the socket of an upgrade, and nobody else has it yet.
+        if (event === "upgrade") target.on("error", () => {});
+        return true;
+      }
       const refusal = refusalOf(request);
       if (refusal) {
         refuse(event, target, ...refusal);
@@ -299,12 +444,14 @@ net.Socket.prototype.connect = function (...values) {
   }
 };
 
+// Connections that may wait to be accepted, while somebody connects as fast as they can (listen(2); Node's own: 511).
+const BACKLOG = 4096;
 const inherited = /(?:^|,)front=(\d+)/.exec(process.env.TIDEHUB_LISTEN || "");
 const listen = net.Server.prototype.listen;
 net.Server.prototype.listen = function (...values) {
   // The public address is the only one given as a port: the proxy's API listens on a path.
   if (inherited && typeof values[0] === "number") {
-    return listen.call(this, { fd: Number(inherited[1]) }, ...values.filter((value) => typeof value === "function"));
+    return listen.call(this, { fd: Number(inherited[1]), backlog: BACKLOG }, ...values.filter((value) => typeof value === "function"));
   }
   return listen.apply(this, values);
 };

@@ -12,13 +12,10 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from tidehub.errors import TidehubError, UsageError
+from tidehub.listening import BACKLOG
 
 _LISTENING = "0A"
 """TCP_LISTEN in /proc/net/tcp (proc(5), net/tcp; include/net/tcp_states.h)."""
-
-
-BACKLOG = 1024
-"""Connections that may wait while a part restarts; the kernel's somaxconn may hold it lower (listen(2))."""
 
 
 class PortTaken(TidehubError):

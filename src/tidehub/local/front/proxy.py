@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -17,6 +19,7 @@ from tidehub.local.secrets import Secret
 from tidehub.local.service_files import write_for_part
 from tidehub.local.supervisor.platform import Component, Hook, Probe, Ready, http_check
 from tidehub.loopback import is_loopback
+from tidehub.system import peers
 from tidehub.system.files import (
     PASSABLE_DIRECTORY,
     PRIVATE_DIRECTORY,
@@ -25,6 +28,7 @@ from tidehub.system.files import (
 
 _EXTENSION = Path(__file__).with_name("front.cjs")
 
+_LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 KEEP_ALIVE = 130.0
 """Seconds for which a client may keep a connection without a request, as the answers tell it. Whoever keeps one for
 longer than we loses the request that it sends in the moment in which we close it, so: longer than reverse proxies do
@@ -65,6 +69,22 @@ class FrontDoor:
                 "your own reverse proxy that speaks TLS, or machine.address: 127.0.0.1",
             )
         return [] if self.tls is None else check_tls(self.tls)
+
+    def gaps(self, *, users_have_uids: bool) -> list[str]:
+        """What cannot be told apart here, one line each. `users_have_uids`: users' programs have uids of their own."""
+        here = [one for one in self.trusted_proxies if _is_of_loopback(one)]
+        if users_have_uids or not here:
+            return []
+        line = (
+            f"Users can invent the client's address and scheme that {', '.join(here)} (machine.trusted_proxies)"
+            " forwards: their programs have this platform's own uid, which would tell them from a reverse proxy."
+        )
+        return [line]
+
+
+def _is_of_loopback(network: str) -> bool:
+    found = ip_network(network, strict=False)
+    return any(found.version == one.version and found.overlaps(one) for one in _LOOPBACK)
 
 
 def front_door(
@@ -161,6 +181,8 @@ def _environment(
         "CONFIGPROXY_AUTH_TOKEN": token.reveal(),
         "TIDEHUB_TRUSTED_PROXIES": ",".join(door.trusted_proxies),
         "TIDEHUB_HEADERS_SECONDS": f"{headers_timeout:g}",
+        # How many connections a user of this machine may have, and the program that knows whose one is.
+        "TIDEHUB_PEERS": json.dumps([peers.MOST, sys.executable, "-I", "-S", peers.__file__]),
         # Plain HTTP beyond this machine is for the operator's reverse proxies alone.
         "TIDEHUB_ONLY_TRUSTED": "0" if door.tls or is_loopback(door.address) else "1",
     }

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from tidehub.gateway.authenticator import HubAuthenticator
 from tidehub.gateway.choices import cluster_options
-from tidehub.listening import inherited
+from tidehub.listening import BACKLOG, inherited
 from tidehub.local.gateway.backend import TidehubBackend, TidehubClusterConfig
 from tidehub.local.gateway.config import (
     HEARTBEAT,
@@ -44,7 +44,7 @@ def _listen_on_inherited() -> None:
         def __init__(self, runner: Any, host: str, port: int, **more: Any) -> None:
             if (host, port) != address:
                 raise ValueError(f"the gateway was given a socket on {address}, not on {(host, port)}")
-            super().__init__(runner, held, **more)
+            super().__init__(runner, held, **{"backlog": BACKLOG, **more})
 
     web.TCPSite = InheritingSite  # type: ignore[misc, assignment]
 

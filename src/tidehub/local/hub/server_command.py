@@ -18,6 +18,8 @@ PLACEHOLDER_PORT = 80
 simply bears that name."""
 
 
+USUAL_ACTIVITY_INTERVAL = 300
+"""Seconds between a server's reports of activity where no idle time asks for more (jupyterhub's default)."""
 LONGEST_SERVER_NAME = 12
 """Characters of a server's directory name; `places.LONGEST_RUN_DIRECTORY` counts on it."""
 
@@ -135,8 +137,10 @@ def server_environment(
         # The extension reads address and prefix here; the port is only a stand-in beside the socket.
         "JUPYTERHUB_SERVICE_URL": f"http://127.0.0.1:8888{hub_env['JUPYTERHUB_SERVICE_PREFIX']}",
         "JUPYTERHUB_SINGLEUSER_EXTENSION": "1",
-        # jupyterhub's default is 300, which a short idle timeout would not wait for.
-        "JUPYTERHUB_ACTIVITY_INTERVAL": str(activity_interval(settings.site.notebooks.idle_timeout, 300)),
+        # A short idle timeout would not wait for the usual one.
+        "JUPYTERHUB_ACTIVITY_INTERVAL": str(
+            activity_interval(settings.site.notebooks.idle_timeout, USUAL_ACTIVITY_INTERVAL)
+        ),
         "JUPYTER_RUNTIME_DIR": str(place.runtime),
     }
     if with_dask:

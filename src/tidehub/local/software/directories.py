@@ -38,7 +38,7 @@ from tidehub.local.software.layout import (
     this_boot,
 )
 from tidehub.local.software.progress import Progress
-from tidehub.system.files import make_parents
+from tidehub.system.files import make_parents, replace
 
 _OURS = {MARKER, MANIFEST, CHECKED}
 
@@ -341,15 +341,7 @@ def remove(directory: Path) -> None:
 
 def write_text(path: Path, text: str, mode: int = OPEN_FILE) -> None:
     """Write a file whole or not at all, on the disk before it is visible, with exactly `mode`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
-        stream.write(text)
-        os.fchmod(stream.fileno(), mode)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    replace(path, text.encode("utf-8", "surrogateescape"), mode=mode)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)

@@ -1,4 +1,5 @@
-"""Which of the shared software is in use, and the end of what is not: old environments, Node.js, proxies.
+"""Which of the shared software is in use, and the end of what is not: old environments, Node.js, proxies, and the files
+of ours that run in users' servers.
 
 Every platform writes down what its site needs, in `uses/` below the software root; what its users' programs were
 started from, it knows by the table of launches; and what any program of the machine has mapped, the kernel tells
@@ -20,18 +21,25 @@ from tidehub.local.software import directories
 from tidehub.local.software.layout import PRIVATE_DIRECTORY, PRIVATE_FILE, digest, ours
 from tidehub.local.software.progress import Silent
 
-KINDS = ("environments", "node", "proxy")
-"""Directories of the software root whose entries come and go with sites and release sets."""
+KINDS = ("environments", "node", "proxy", "notebook-side")
+"""Directories of the software root whose entries come and go with sites, release sets and versions of tidehub. A server
+maps nothing of the last; its command names it."""
 _USES, _SEEN, _LOCK = "uses", "seen", "uses"
 
 
 @contextmanager
 def choosing(root: Path) -> Iterator[None]:
-    """Nothing is pruned while this lasts: from the choice of software until it is written down. Raises `OSError`."""
+    """Nothing is pruned while this lasts: from the choice of software until it is written down.
+
+    Raises `TidehubError`.
+    """
     if not ours(root):
         yield
         return
-    descriptor = directories.open_lock(root, _LOCK)
+    try:
+        descriptor = directories.open_lock(root, _LOCK)
+    except OSError as error:
+        raise directories.from_os_error(error, root) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         yield
@@ -41,17 +49,21 @@ def choosing(root: Path) -> Iterator[None]:
 
 def write_down(root: Path, state: Path, used: Iterable[Path]) -> None:
     """Say what the platform of `state` needs, in place of what it needed before. Nothing where the root is another
-    user's, who then prunes by the two other signs alone. Raises `OSError`.
+    user's, who then prunes by the two other signs alone. Raises `TidehubError`.
     """
     if not ours(root):
         return
     names = sorted({name for path in used if (name := _name(root, path)) is not None})
-    folder = directories.make_folder(root / _USES, PRIVATE_DIRECTORY)
-    seen = directories.make_folder(folder / _SEEN, PRIVATE_DIRECTORY)
-    for name in names:
-        directories.write_text(seen / name.replace("/", "."), "", PRIVATE_FILE)
     content = json.dumps({"state": str(state), "uses": names}, indent=1)
-    directories.write_text(folder / _file(state), content + "\n", PRIVATE_FILE)
+    try:
+        folder = directories.make_folder(root / _USES, PRIVATE_DIRECTORY)
+        seen = directories.make_folder(folder / _SEEN, PRIVATE_DIRECTORY)
+        for name in names:
+            if not (mark := seen / name.replace("/", ".")).exists():
+                directories.write_text(mark, "", PRIVATE_FILE)
+        directories.write_text(folder / _file(state), content + "\n", PRIVATE_FILE)
+    except OSError as error:
+        raise directories.from_os_error(error, root) from error
 
 
 def prune(root: Path, state: Path, running: Iterable[Path] = ()) -> list[Path]:

@@ -19,8 +19,9 @@ from typing import Any, NoReturn
 
 from tidehub.errors import TidehubError
 from tidehub.local.places import Places, command
-from tidehub.local.supervisor.platform import Platform, Silent
+from tidehub.local.supervisor.platform import Platform
 from tidehub.local.supervisor.supervisor import Supervisor
+from tidehub.saying import Quiet
 from tidehub.system.files import read_private, write_private
 
 TIDY = 3600.0
@@ -141,7 +142,7 @@ async def _in_background(work: Callable[[], Sequence[str]]) -> Sequence[str]:
     return await done
 
 
-class _Thread(Silent):
+class _Thread(Quiet):
     """What the composition says in its thread, said in the loop."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
@@ -185,7 +186,12 @@ async def change(
         return changed, names
     except Exception as error:
         tell(f"not changed, and taken back: {error}")
-        with supervisor.leaving_children():
-            former = await asyncio.to_thread(again, platform.serves, said)
+        former = platform
+        try:
+            with supervisor.leaving_children():
+                former = await asyncio.to_thread(again, platform.serves, said)
+        except Exception as failed:
+            # A disk that is full by now: what was stopped runs again all the same, by what it finds.
+            tell(f"what the parts were told is not all written back: {failed}")
         await supervisor.renew(former.components, names, progress=progress)
         raise

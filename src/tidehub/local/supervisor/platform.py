@@ -8,11 +8,12 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tidehub.local.front.ports import listeners
 from tidehub.local.secrets import Secret
 from tidehub.local.supervisor.pace import Pace
+from tidehub.saying import Say as Say
 
 
 @dataclass(frozen=True)
@@ -154,22 +155,6 @@ def listened_by(uid: int | None, addresses: Sequence[str]) -> Check:
     return check
 
 
-class Say(Protocol):
-    """Progress for a user. Nothing secret goes in, but `Platform.closing_lines`."""
-
-    def step(self, text: str) -> None:
-        """What is being done now; replaces the last step. May be called often (a download's progress)."""
-
-    def done(self, text: str) -> None:
-        """Something is finished."""
-
-    def note(self, text: str) -> None:
-        """Something to know."""
-
-    def warn(self, text: str) -> None:
-        """Something that the user should act on."""
-
-
 class LoggedSay:
     """What should be known or acted on goes to the supervisor's log too: a detached platform has no terminal."""
 
@@ -186,15 +171,6 @@ class LoggedSay:
     def warn(self, text: str) -> None:
         self._log(f"warning: {text}")
         self._said.warn(text)
-
-
-class Silent:
-    """A `Say` that says nothing; a class below it says some of it."""
-
-    def step(self, text: str) -> None: ...
-    def done(self, text: str) -> None: ...
-    def note(self, text: str) -> None: ...
-    def warn(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tidehub import __version__
 from tidehub.errors import FAILED, INTERRUPTED, TidehubError
 from tidehub.local.logs.rotating import RotatingLog, outputs_to
 from tidehub.local.places import Places
-from tidehub.local.room import give_reserve_back, keep_reserve, report, shortage
+from tidehub.local.room import give_reserve_back, keep_reserve, report, require_room, shortage
 from tidehub.local.supervisor.changing import SUCCEEDS, Successor, change, tidy_now_and_then
 from tidehub.local.supervisor.detach import stop_signals, stop_signals_interrupt
 from tidehub.local.supervisor.holder import anything_runs
@@ -285,6 +285,7 @@ class _Session:
                     }
                     return
                 try:
+                    require_room(self._places)
                     if word == "replace":
                         serves = self._platform.serves if self._platform else {}
                         self.successor = Successor.of(request).with_former(self._places, serves)

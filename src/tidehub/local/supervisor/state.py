@@ -345,22 +345,25 @@ def is_ours(connection: socket.socket) -> bool:
 
 
 def ask_supervisor(
-    path: Path, request: Answer, *, timeout: float | None = ANSWER_TIMEOUT
+    path: Path,
+    request: Answer,
+    *,
+    timeout: float = ANSWER_TIMEOUT,
+    while_silent: Callable[[], None] | None = None,
 ) -> Iterator[Answer]:
     """The supervisor's answers to `request`, as they come; ends when it closes.
 
     Raises `ConnectionError` when nobody listens, `TimeoutError` when no answer came in `timeout` seconds, and
-    `TidehubError` when what comes is not understood.
+    `TidehubError` when what comes is not understood. `while_silent` is called instead of raising `TimeoutError`: who
+    waits on as long as it raises nothing.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout)
-        try:
-            with reachable(path) as name:
-                connection.connect(name)
-        except FileNotFoundError as error:
-            raise ConnectionError(f"no supervisor listens on {path}") from error
+        _patiently(while_silent, lambda: _connect(connection, path, timeout))
         connection.sendall(json.dumps(request).encode() + b"\n")
-        with connection.makefile("rb") as lines:
+        rest = b""
+        while read := _patiently(while_silent, lambda: connection.recv(65536)):
+            *lines, rest = (rest + read).split(b"\n")
             for line in lines:
                 try:
                     answer = json.loads(line)
@@ -368,3 +371,26 @@ def ask_supervisor(
                     raise TidehubError(f"the supervisor's answer is not understood: {error}") from error
                 if isinstance(answer, dict):
                     yield answer
+
+
+def _connect(connection: socket.socket, path: Path, timeout: float) -> bytes:
+    try:
+        with reachable(path) as name:
+            connection.connect(name)
+    except FileNotFoundError as error:
+        raise ConnectionError(f"no supervisor listens on {path}") from error
+    except BlockingIOError:
+        # unix(7): more wait already than it lets wait.
+        time.sleep(timeout)
+        raise TimeoutError(f"{path} takes no more connections") from None
+    return b""
+
+
+def _patiently(while_silent: Callable[[], None] | None, work: Callable[[], bytes]) -> bytes:
+    while True:
+        try:
+            return work()
+        except TimeoutError:
+            if while_silent is None:
+                raise
+            while_silent()

@@ -16,17 +16,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tidehub.errors import FAILED, TidehubError
+from tidehub.local.addresses import forget_asked_port
 from tidehub.local.isolation.cgroup_files import Group
 from tidehub.local.isolation.trees import Ground, Trees
 from tidehub.local.places import Places
 from tidehub.local.room import give_reserve_back
+from tidehub.local.supervisor.conversation import LOOK, NoAnswer, Silence, ask, talk
 from tidehub.local.supervisor.holder import END
-from tidehub.local.supervisor.pace import Look, Pace, judge
 from tidehub.local.supervisor.state import (
     KEPT,
     Locked,
     PlatformState,
-    ask_supervisor,
     forget_state,
     hold,
     holder,
@@ -40,16 +40,11 @@ _STOP_SECONDS = 120.0
 """Seconds that a supervisor gets which stops and answers: longer than all of its own deadlines together."""
 _HURRIED_SECONDS = 20.0
 """The same with `--now`."""
-_SILENCE = 10.0
-"""Seconds without a word after which it is asked whether it is still there; see `state.HEARTBEAT`."""
 LEAVE = "leave"
 """The request to stop the parts alone: not `stop` with a word beside it, which an earlier tidehub would not look at."""
 _LEAVING = 5.0
 _RELEASE_SECONDS = 15.0
-_ANSWER = 3.0
-"""Seconds in which a supervisor answers that is not held up: it only has to say that it is there."""
-_STARVED_ANSWER = 15.0
-"""The same on a machine that gives it no time."""
+_HOLDER_ANSWER = 3.0
 _SIGTERM_GRACE = 5.0
 """Seconds after SIGTERM until a supervisor that did not answer must show that it stops."""
 _USERS_GRACE = 10.0
@@ -155,7 +150,7 @@ def _talk(
     clean, done = False, False
     while not done and time.monotonic() < until:
         try:
-            for answer in ask_supervisor(places.control, request, timeout=_SILENCE):
+            for answer in talk(places.control, pid, request):
                 if "said" in answer:
                     said(str(answer["said"]))
                 if answer.get("ok") is False:
@@ -168,12 +163,12 @@ def _talk(
                 break  # it closed
         except ConnectionError:
             break
-        except TimeoutError:
+        except NoAnswer:
             if not _still_answers(places, pid):
                 said(f"the supervisor (process {pid}) does not answer any more")
                 return _kill(places, pid, said)
         request = {**request, "hurry": False}  # a second one would be the order to hurry
-    if _released(places, pid, _RELEASE_SECONDS):
+    if _ends_at_last(places, pid):
         return clean
     said(f"the supervisor (process {pid}) did not end in time")
     return _kill(places, pid, said)
@@ -225,6 +220,19 @@ def _ends_by_itself(places: Places, pid: int, patience: float) -> bool:
     return (found is None or found.state != "preparing") and _released(places, pid, patience)
 
 
+def _ends_at_last(places: Places, pid: int) -> bool:
+    """Whether one that has said its last word ends, for however long the machine keeps it from that."""
+    silence = Silence(pid)
+    if _released(places, pid, _RELEASE_SECONDS):
+        return True
+    try:
+        while not _released(places, pid, LOOK):
+            silence.bear()
+    except NoAnswer:
+        return False
+    return True
+
+
 def _released(places: Places, pid: int, patience: float) -> bool:
     """Whether the lock is free, and the process that held it gone, within so many seconds."""
     return _within(patience, lambda: holder(places.lock) is None and start_ticks(pid) is None)
@@ -241,20 +249,12 @@ def _within(seconds: float, so: Callable[[], bool]) -> bool:
 
 
 def _answers(places: Places, pid: int) -> bool:
-    """Whether the supervisor answers, found out within seconds. Raises `ConnectionError` when it does not listen."""
-    until = time.monotonic() + _STARVED_ANSWER
-    tries = 0
-    while True:
-        before = Look.at_process(pid)
-        try:
-            for _ in ask_supervisor(places.control, {"do": "ping"}, timeout=_ANSWER):
-                return True
-            raise ConnectionError("the supervisor ended")
-        except TimeoutError:
-            tries += 1
-        pace, _ = judge(before, Look.at_process(pid))
-        if pace is Pace.STOPPED or time.monotonic() > until or (tries > 1 and pace is not Pace.STARVED):
-            return False
+    """Whether the supervisor answers, however slow it is. Raises `ConnectionError` when it does not listen."""
+    try:
+        ask(places.control, pid, {"do": "ping"})
+    except NoAnswer:
+        return False
+    return True
 
 
 def _end_remains(
@@ -271,6 +271,8 @@ def _end_remains(
             _end_parts(left)
         _end_holder(places)
         give_reserve_back(places)
+        with contextlib.suppress(TidehubError):
+            forget_asked_port(places.front)
         with contextlib.suppress(OSError):
             places.control.unlink(missing_ok=True)
         forget_state(places.platform)
@@ -320,7 +322,7 @@ def _end_holder(places: Places) -> None:
         contextlib.suppress(OSError, TidehubError),
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line,
     ):
-        line.settimeout(_ANSWER)
+        line.settimeout(_HOLDER_ANSWER)
         with reachable(places.holder) as name:
             line.connect(name)
         line.sendall(END)

@@ -21,7 +21,7 @@ from tidehub.site.reading.recovery import read_all
 from tidehub.site.reading.sources import PREFIX, Layers, path_of, path_of_variable
 from tidehub.site.reading.syntax import WHOLE_FILE
 from tidehub.site.reading.tree import Entries, Node, locate, read, to_data
-from tidehub.site.reading.words import problems_of
+from tidehub.site.reading.words import each_once, problems_of
 
 Override = tuple[str, Any]
 """A dotted key and the value it gets, from a command line: `("machine.port", 8443)`, `("site.url", None)`."""
@@ -180,7 +180,7 @@ def _validated(data: dict[str, Any]) -> tuple[Site | None, list[Problem]]:
         site = Site.model_validate(data, context=WRITTEN)
     except ValidationError as error:
         problems = problems_of(error)
-        return None, problems + _coherence_of_the_rest(data, problems)
+        return None, each_once(problems) + _coherence_of_the_rest(data, problems)
     return site, check(site)
 
 

@@ -22,6 +22,7 @@ _KINDS = {
     "int_type": "a whole number",
 }
 
+_UNKNOWN, _MISSING = "this key is not known", "this key is missing"
 _SECRET = re.compile(r"secret|passw|token|crypt_?key|api_?key")
 
 
@@ -37,21 +38,42 @@ def problems_of(error: ValidationError) -> list[Problem]:
     ]
 
 
+def each_once(problems: list[Problem]) -> list[Problem]:
+    """The same without the keys that are missing only because they stand there misspelt: those are not known, and the
+    likeliest meant key is named already.
+    """
+    meant = {
+        (*problem.path[:-1], close)
+        for problem in problems
+        if problem.what == _UNKNOWN and (close := _meant(problem.path)) is not None
+    }
+    return [problem for problem in problems if problem.what != _MISSING or problem.path not in meant]
+
+
 def nearest_key(path: KeyPath) -> str | None:
     """What to do about the unknown key at `path`: the likeliest meant key, or the keys that exist there."""
-    *parents, unknown = path
-    wanted = str(unknown).replace("-", "_").lower()
+    wanted = _plain(path)
     if _SECRET.search(wanted):
         return "remove it: secrets never stand in the site file, they have a file of their own"
-    model = _model_at(tuple(parents))
+    if (close := _meant(path)) is not None:
+        return f"did you mean {close}?"
+    model = _model_at(path[:-1])
     known = _keys(model) if model else []
-    close = difflib.get_close_matches(wanted, known, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {close[0]}?"
     elsewhere = [key for key in _all_keys() if key.rsplit(".", 1)[-1] == wanted]
     if len(elsewhere) == 1:
         return f"did you mean {elsewhere[0]}? It belongs there"
     return f"known here: {', '.join(known)}" if known else None
+
+
+def _meant(path: KeyPath) -> str | None:
+    """The key beside the unknown one at `path` that is likely meant by it."""
+    model = _model_at(path[:-1])
+    close = difflib.get_close_matches(_plain(path), _keys(model) if model else [], n=1, cutoff=0.6)
+    return close[0] if close else None
+
+
+def _plain(path: KeyPath) -> str:
+    return str(path[-1]).replace("-", "_").lower()
 
 
 def _problem(finding: Any) -> Problem:
@@ -59,9 +81,9 @@ def _problem(finding: Any) -> Problem:
     kind, context = finding["type"], finding.get("ctx", {})
     raised = context.get("error")
     if kind == "extra_forbidden":
-        return Problem("this key is not known", path, fix=nearest_key(path))
+        return Problem(_UNKNOWN, path, fix=nearest_key(path))
     if kind == "missing":
-        return Problem("this key is missing", path, expected=_description(path))
+        return Problem(_MISSING, path, expected=_description(path))
     if kind == "value_error" and hasattr(raised, "what"):
         return Problem(raised.what, path, expected=raised.expected, fix=raised.fix)
     found = _shown(finding["input"])

@@ -88,3 +88,22 @@ def test_addresses() -> None:
 def test_trusted_proxies_must_be_addresses() -> None:
     with pytest.raises(UsageError, match=r"proxy\.example"):
         FrontDoor("127.0.0.1", 8000, trusted_proxies=("proxy.example",)).check()
+
+
+@pytest.mark.parametrize(
+    ("trusted", "users_have_uids", "gap"),
+    [
+        (("127.0.0.1",), False, True),
+        (("127.0.0.1",), True, False),
+        (("10.0.0.0/8", "::1"), False, True),
+        (("0.0.0.0/1",), False, True),
+        (("10.0.0.0/8",), False, False),
+        (("126.0.0.0/7",), False, True),
+        ((), False, False),
+    ],
+)
+def test_a_trusted_address_that_users_share_is_a_gap_where_no_uid_tells_them_apart(
+    trusted: tuple[str, ...], users_have_uids: bool, gap: bool
+) -> None:
+    door = FrontDoor("127.0.0.1", 8000, trusted_proxies=trusted)
+    assert bool(door.gaps(users_have_uids=users_have_uids)) is gap

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tidehub.local.notebook_side import install
 from tidehub.local.software.pruning import choosing, mapped_below, prune, write_down
 
 HOLD = """
@@ -119,6 +120,26 @@ def test_a_program_that_has_mapped_nothing_yet_is_known_by_its_command(place: Pl
         user.stdin.close()
         user.wait()
     assert prune(place.root, state) == [old]
+
+
+def test_the_files_in_users_servers_go_with_the_last_server_that_was_started_with_them(place: Place) -> None:
+    """Each version of tidehub brings its own, and a server keeps those that it was started with."""
+    state, source = place.state("one"), place.states / "tuned_singleuser.py"
+    copies = []
+    for version in ("one", "two", "three"):
+        source.write_text(f"import sys\nsys.stdin.read()  # {version}\n")
+        copies.append(install(place.root / "notebook-side", (source,)))
+        write_down(place.root, state, [copies[-1] / source.name])
+    oldest, older, now = copies
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", str(older / source.name), "--ServerApp.sock=x"], stdin=subprocess.PIPE
+    ) as server:
+        assert prune(place.root, state) == [oldest]
+        assert server.stdin is not None
+        server.stdin.close()
+        server.wait()
+    assert prune(place.root, state) == [older]
+    assert prune(place.root, state) == [] and (now / source.name).is_file()
 
 
 def test_nothing_goes_while_somebody_chooses(place: Place) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tidehub.errors import TidehubError
 from tidehub.local.places import Places
-from tidehub.local.supervisor.changing import SUCCEEDS, Successor, read_former
+from tidehub.local.supervisor.changing import SUCCEEDS, Successor, change, read_former
 from tidehub.local.supervisor.platform import UpOptions
 
 SERVES = {"site": {"site": {"name": "x"}}, "options": {"port": 8000}}
@@ -104,3 +106,41 @@ def test_options_pass_through_json_and_the_command_line() -> None:
         settings_of([words[at + 1] for at, word in enumerate(words) if word == "--set"]) == options.settings
     )
     assert UpOptions().words() == []
+
+
+class Parts:
+    """Stands for the supervisor: the first change of parts fails, as on a disk that is full by now."""
+
+    def __init__(self) -> None:
+        self.renewed: list[tuple[object, tuple[str, ...]]] = []
+
+    def parts(self) -> list[Any]:
+        return [SimpleNamespace(name="hub")]
+
+    def changed_by(self, components: object, named: object) -> list[str]:
+        return ["hub"]
+
+    def leaving_children(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    async def renew(self, components: object, names: Any, **more: object) -> None:
+        self.renewed.append((components, tuple(names)))
+        if len(self.renewed) == 1:
+            raise TidehubError("hub does not start: No space left on device")
+
+
+async def test_what_was_stopped_runs_again_also_where_nothing_can_be_written_back() -> None:
+    before, after = ([SimpleNamespace(name="hub", of=of)] for of in ("before", "after"))
+
+    def again(serves: Any, say: object) -> Any:
+        if serves == {"site": "before"}:
+            raise TidehubError("cannot write hub.json: No space left on device")
+        return SimpleNamespace(components=after, secrets=())
+
+    platform: Any = SimpleNamespace(components=before, serves={"site": "before"}, again=again)
+    parts: Any = Parts()
+    said: list[str] = []
+    with pytest.raises(TidehubError, match="hub does not start"):
+        await change(platform, parts, {"serves": {"site": "after"}}, tell=said.append, progress=said.append)
+    assert parts.renewed == [(after, ("hub",)), (before, ("hub",))]
+    assert "cannot write hub.json" in said[-1]

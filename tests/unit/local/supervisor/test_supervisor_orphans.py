@@ -18,8 +18,10 @@ import os, subprocess, sys
 from tidehub.system.processes import children_of
 from tidehub.local.supervisor.process import become_subreaper, reap
 ended = os.WEXITED | os.WNOWAIT
-middle = '''import subprocess, sys
-print(subprocess.Popen([sys.executable, "-c", ""], stdout=2, start_new_session=%s).pid)'''
+# It ends without a look at its child: subprocess would collect one that has ended before it.
+middle = '''import os, subprocess, sys
+print(subprocess.Popen([sys.executable, "-c", ""], stdout=2, start_new_session=%s).pid, flush=True)
+os._exit(0)'''
 def orphan(own_session):
     found = subprocess.run([sys.executable, "-c", middle % own_session], stdout=subprocess.PIPE, check=True)
     return int(found.stdout)
