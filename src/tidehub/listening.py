@@ -28,6 +28,11 @@ def passing(sockets: Mapping[str, socket.socket]) -> dict[str, str]:
     return {VARIABLE: ",".join(f"{name}={one.fileno()}" for name, one in sockets.items())}
 
 
+def inside_name(part: str) -> str:
+    """The name of the Unix socket on which the platform's other parts reach `part`; see `tidehub.inside`."""
+    return f"{part}-inside"
+
+
 def inherited(name: str) -> socket.socket | None:
     """The socket of that name that listens already, or None: then the program listens by itself.
 

@@ -20,7 +20,7 @@ from tidehub.errors import TidehubError
 from tidehub.identity.config import IdentityConfig
 from tidehub.identity.handlers import browser, programs
 from tidehub.identity.provider import Provider
-from tidehub.listening import inherited
+from tidehub.listening import inherited, inside_name
 
 log = logging.getLogger("tidehub.identity")
 
@@ -92,7 +92,8 @@ def set_up_logging(level: str) -> None:
 def _bind(config: IdentityConfig) -> list[socket.socket]:
     held = inherited("identity")
     if held is not None:
-        return [held]
+        inside = inherited(inside_name("identity"))
+        return [held] if inside is None else [held, inside]
     host, port = config.listen.host, config.listen.port
     try:
         return bind_sockets(port, host.strip("[]"))

@@ -71,7 +71,7 @@ class SiteBackend(KubeBackend):  # type: ignore[misc]
         app.middlewares.append(_limits_in_words(self))
         await super().setup(app)
         # What the reaper knows a backend by.
-        self.db, self.settings = self, self
+        self.db, self.settings, self.hub_session = self, self, self.session
         self.reaping = [asyncio.ensure_future(reaper.reap_forever(self))] if self.reaper_token else []
 
     async def cleanup(self) -> None:
