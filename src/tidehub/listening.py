@@ -20,6 +20,10 @@ BACKLOG = 1024
 """Connections that may wait while a part restarts, or while somebody connects as fast as they can; the kernel's
 somaxconn may hold it lower (listen(2))."""
 
+IDLE = 120.0
+"""Seconds that a connection to a part may be without a request, or take to send a request's headers. Longer than
+clients keep one (aiohttp 15 s); tornado's own is an hour."""
+
 
 def passing(sockets: Mapping[str, socket.socket]) -> dict[str, str]:
     """The environment that tells a part of its sockets; their descriptors must be passed on as they are."""

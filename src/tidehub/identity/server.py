@@ -20,7 +20,7 @@ from tidehub.errors import TidehubError
 from tidehub.identity.config import IdentityConfig
 from tidehub.identity.handlers import browser, programs
 from tidehub.identity.provider import Provider
-from tidehub.listening import inherited, inside_name
+from tidehub.listening import IDLE, inherited, inside_name
 
 log = logging.getLogger("tidehub.identity")
 
@@ -60,7 +60,12 @@ async def serve(config: IdentityConfig) -> None:
     sockets = _bind(config)
     provider = Provider(config)
     provider.purge()
-    server = HTTPServer(make_app(provider), max_body_size=_LARGEST_REQUEST, max_header_size=_LARGEST_REQUEST)
+    server = HTTPServer(
+        make_app(provider),
+        max_body_size=_LARGEST_REQUEST,
+        max_header_size=_LARGEST_REQUEST,
+        idle_connection_timeout=IDLE,
+    )
     server.add_sockets(sockets)
     purging = PeriodicCallback(provider.purge, _PURGE_EVERY_MS)
     purging.start()

@@ -71,8 +71,13 @@ class SiteBackend(KubeBackend):  # type: ignore[misc]
         app.middlewares.append(_limits_in_words(self))
         await super().setup(app)
         # What the reaper knows a backend by.
-        self.db, self.settings, self.hub_session = self, self, self.session
+        self.db, self.settings = self, self
         self.reaping = [asyncio.ensure_future(reaper.reap_forever(self))] if self.reaper_token else []
+
+    @property
+    def hub_session(self) -> Any:
+        """What the reaper asks the hub with."""
+        return self.session
 
     async def cleanup(self) -> None:
         for task in getattr(self, "reaping", []):

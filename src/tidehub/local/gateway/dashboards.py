@@ -29,7 +29,7 @@ from tornado.log import enable_pretty_logging
 from tornado.routing import Matcher, PathMatches, Rule
 
 from tidehub.errors import TidehubError
-from tidehub.listening import inherited, inside_name
+from tidehub.listening import IDLE, inherited, inside_name
 from tidehub.local.gateway import pages
 from tidehub.local.gateway.config import KEY_HEADER, STATUS_ROUTE, GateSettings, dashboard_key
 from tidehub.local.gateway.connecting import connector_to
@@ -374,7 +374,9 @@ async def serve(settings: GateSettings) -> None:
         _session(connector_to(settings.hub_api_url)) as to_hub,
     ):
         gate = Gate(settings, session, to_gateway, to_hub)
-        server = httpserver.HTTPServer(application(gate), max_body_size=1 << 40, xheaders=True)
+        server = httpserver.HTTPServer(
+            application(gate), max_body_size=1 << 40, xheaders=True, idle_connection_timeout=IDLE
+        )
         host, _, port = settings.listen.rpartition(":")
         held = inherited("dashboards")
         try:
