@@ -20,6 +20,8 @@ BACKLOG = 1024
 """Connections that may wait while a part restarts, or while somebody connects as fast as they can; the kernel's
 somaxconn may hold it lower (listen(2))."""
 
+BACKLOG_INSIDE = 4096
+"""The same on a Unix socket: there, whoever finds the queue full is refused at once (unix(7), EAGAIN)."""
 IDLE = 120.0
 """Seconds that a connection to a part may be without a request, or take to send a request's headers. Longer than
 clients keep one (aiohttp 15 s); tornado's own is an hour."""

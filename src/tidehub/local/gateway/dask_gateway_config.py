@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from tidehub.gateway.choices import cluster_options
-from tidehub.listening import BACKLOG, inherited, inside_name
+from tidehub.listening import BACKLOG, BACKLOG_INSIDE, inherited, inside_name
 from tidehub.local.gateway.backend import TidehubBackend, TidehubClusterConfig
 from tidehub.local.gateway.config import (
     HEARTBEAT,
@@ -45,7 +45,7 @@ def _listen_on_inherited() -> None:
             if (host, port) != address:
                 raise ValueError(f"the gateway was given a socket on {address}, not on {(host, port)}")
             super().__init__(runner, held, **{"backlog": BACKLOG, **more})
-            self._inside = None if inside is None else web.SockSite(runner, inside, backlog=BACKLOG)
+            self._inside = None if inside is None else web.SockSite(runner, inside, backlog=BACKLOG_INSIDE)
 
         async def start(self) -> None:
             await super().start()

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tidehub.errors import TidehubError
-from tidehub.listening import BACKLOG, inside_name
+from tidehub.listening import BACKLOG_INSIDE, inside_name
 from tidehub.local.front.ports import first_address, listen_on
 from tidehub.local.places import Places
 from tidehub.local.supervisor import holder
@@ -108,7 +108,7 @@ class Listeners:
             if owner is not None:
                 os.chown(path, *owner)
                 path.chmod(0o660)
-            made.listen(BACKLOG)
+            made.listen(BACKLOG_INSIDE)
         except OSError as error:
             made.close()
             raise os_fault(error, path, "listen on") from error
