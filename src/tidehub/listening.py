@@ -20,12 +20,23 @@ BACKLOG = 1024
 """Connections that may wait while a part restarts, or while somebody connects as fast as they can; the kernel's
 somaxconn may hold it lower (listen(2))."""
 
+BACKLOG_INSIDE = 4096
+"""The same on a Unix socket: there, whoever finds the queue full is refused at once (unix(7), EAGAIN)."""
+IDLE = 120.0
+"""Seconds that a connection to a part may be without a request, or take to send a request's headers. Longer than
+clients keep one (aiohttp 15 s); tornado's own is an hour."""
+
 
 def passing(sockets: Mapping[str, socket.socket]) -> dict[str, str]:
     """The environment that tells a part of its sockets; their descriptors must be passed on as they are."""
     if not sockets:
         return {}
     return {VARIABLE: ",".join(f"{name}={one.fileno()}" for name, one in sockets.items())}
+
+
+def inside_name(part: str) -> str:
+    """The name of the Unix socket on which the platform's other parts reach `part`; see `tidehub.inside`."""
+    return f"{part}-inside"
 
 
 def inherited(name: str) -> socket.socket | None:

@@ -148,7 +148,7 @@ async def reap(backend: Any, orphans: Orphans) -> None:
     try:
         if clusters:
             present = await users_with_servers(
-                backend.session, backend.settings.hub_api_url, backend.reaper_token
+                backend.hub_session, backend.settings.hub_api_url, backend.reaper_token
             )
     except HubUnreachable as error:
         backend.log.info("No cluster is ended for lack of a server: %s", error)

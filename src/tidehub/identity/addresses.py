@@ -11,6 +11,8 @@ from tidehub.loopback import is_loopback
 
 FRONT_HEADER = "X-Tidehub-Front"
 """With `front_proof` in it: the request came through the proxy in front, which has set X-Forwarded-For."""
+UNIX_PEER = "0.0.0.0"
+"""What tornado says of the other end of a Unix socket."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -31,7 +33,7 @@ def client_address(
     proxy.
     """
     if not proven:
-        return "" if is_loopback(peer) else peer
+        return "" if is_loopback(peer) or peer == UNIX_PEER else peer
     entries = [entry.strip() for value in forwarded_for for entry in value.split(",") if entry.strip()]
     for entry in reversed(entries):
         address = _parsed(entry)

@@ -20,7 +20,7 @@ from tidehub.errors import TidehubError
 from tidehub.identity.config import IdentityConfig
 from tidehub.identity.handlers import browser, programs
 from tidehub.identity.provider import Provider
-from tidehub.listening import inherited
+from tidehub.listening import IDLE, inherited, inside_name
 
 log = logging.getLogger("tidehub.identity")
 
@@ -60,7 +60,12 @@ async def serve(config: IdentityConfig) -> None:
     sockets = _bind(config)
     provider = Provider(config)
     provider.purge()
-    server = HTTPServer(make_app(provider), max_body_size=_LARGEST_REQUEST, max_header_size=_LARGEST_REQUEST)
+    server = HTTPServer(
+        make_app(provider),
+        max_body_size=_LARGEST_REQUEST,
+        max_header_size=_LARGEST_REQUEST,
+        idle_connection_timeout=IDLE,
+    )
     server.add_sockets(sockets)
     purging = PeriodicCallback(provider.purge, _PURGE_EVERY_MS)
     purging.start()
@@ -92,7 +97,8 @@ def set_up_logging(level: str) -> None:
 def _bind(config: IdentityConfig) -> list[socket.socket]:
     held = inherited("identity")
     if held is not None:
-        return [held]
+        inside = inherited(inside_name("identity"))
+        return [held] if inside is None else [held, inside]
     host, port = config.listen.host, config.listen.port
     try:
         return bind_sockets(port, host.strip("[]"))

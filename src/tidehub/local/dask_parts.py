@@ -50,11 +50,13 @@ def dask_parts(
     gate = config.gate_settings(settings, setting.secrets, listen=f"127.0.0.1:{ports['dashboards']}")
     write_for_part(places.dashboards_config, gate.model_dump_json(), service.gid)
     environment = base_environment(setting)
-    gateway_health = http_check(f"http://127.0.0.1:{ports['gateway']}/api/health")
+    gateway_health = setting.check_inside("gateway", f"http://127.0.0.1:{ports['gateway']}/api/health")
     proxy_health = f"http://127.0.0.1:{ports['gateway-proxy']}{setting.gateway_prefix}/api/health"
     proxy_own = f"http://127.0.0.1:{ports['gateway-proxy']}/"
-    gate_own = http_check(f"{setting.dashboards_url}{setting.gateway_prefix}/health")
-    gate_health = http_check(f"{setting.dashboards_url}{setting.gateway_prefix}/api/health")
+    gate_own = setting.check_inside("dashboards", f"{setting.dashboards_url}{setting.gateway_prefix}/health")
+    gate_health = setting.check_inside(
+        "dashboards", f"{setting.dashboards_url}{setting.gateway_prefix}/api/health"
+    )
     listens_there = listened_by(service.uid, [settings.proxy_address, settings.scheduler_address])
     low = any(
         int(address.rpartition(":")[2]) < first_free_for_all()
@@ -67,7 +69,7 @@ def dask_parts(
             env=environment | {"TIDEHUB_GATEWAY_SETTINGS": str(places.gateway_config)},
             ready=gateway_health,
             cwd=places.private,
-            sockets=setting.socket_of("gateway"),
+            sockets=setting.sockets_of("gateway"),
             probe=Probe(check=gateway_health),
         ),
         Component(
@@ -93,7 +95,7 @@ def dask_parts(
             env=environment | {"HOME": "/nonexistent"},
             ready=gate_health,
             after=("gateway",),
-            sockets=setting.socket_of("dashboards"),
+            sockets=setting.sockets_of("dashboards"),
             probe=Probe(check=gate_own),
             uid=service.uid,
             gid=service.gid,

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tidehub import inside
 from tidehub.identity.addresses import front_proof
-from tidehub.local.addresses import FRONT, Front
+from tidehub.local.addresses import FRONT, HELD, LOOPBACK, Front
 from tidehub.local.databases import database_environment
 from tidehub.local.front.proxy import FrontDoor, front_door
 from tidehub.local.front.routes import both, restore_routes, routes_check
@@ -18,7 +19,7 @@ from tidehub.local.logs.pipes import goes_round
 from tidehub.local.places import Places
 from tidehub.local.secrets import PlatformSecrets
 from tidehub.local.supervisor.listeners import Listeners
-from tidehub.local.supervisor.platform import Component, Probe, http_check
+from tidehub.local.supervisor.platform import Check, Component, Probe, http_check
 from tidehub.secrets.secret import Secret
 from tidehub.site.model import Site
 
@@ -69,9 +70,18 @@ class Setting:
         """The path of Dask Gateway at the front door and behind it, without a closing slash."""
         return f"{self.front.base_path}services/dask-gateway"
 
-    def socket_of(self, part: str) -> dict[str, socket.socket]:
-        """What `Component.sockets` says of a part that listens on one loopback port."""
-        return {part: self.listeners[part]}
+    def sockets_of(self, part: str) -> dict[str, socket.socket]:
+        """What `Component.sockets` says of a part that listens on one loopback port, and inside."""
+        return self.listeners.of_part(part)
+
+    @property
+    def inside(self) -> dict[str, Path]:
+        """The table of `tidehub.inside`."""
+        return {f"{LOOPBACK}:{self.ports[part]}": self.places.inside_socket(part) for part in HELD}
+
+    def check_inside(self, part: str, url: str) -> Check:
+        """A check that `part` answers there, asked past its port."""
+        return http_check(url, unix_socket=self.places.inside_socket(part))
 
     @property
     def scheduler_listen(self) -> str:
@@ -105,6 +115,7 @@ def base_environment(setting: Setting) -> dict[str, str]:
     return {
         "LANG": "C.UTF-8",
         **kept,
+        **inside.passing(setting.inside),
         "PATH": f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": str(setting.places.private),
         "PYTHONUNBUFFERED": "1",
@@ -138,10 +149,10 @@ def hub(setting: Setting, client_secret: Secret, *, identity: bool) -> Component
         # Not after the gateway: jupyterhub 5.5 looks for a service at its start once, for a second, and goes on.
         after=("proxy",),
         cwd=setting.places.private,
-        sockets=setting.socket_of("hub"),
+        sockets=setting.sockets_of("hub"),
         alongside=setting.listeners.stay_kept,
         # As quick as hub/api, and the one address whose requests the hub does not write into its log.
-        probe=Probe(check=http_check(f"{setting.hub_url}hub/health")),
+        probe=Probe(check=setting.check_inside("hub", f"{setting.hub_url}hub/health")),
         start_timeout=120,
         stop_timeout=20,
     )
@@ -164,7 +175,12 @@ def proxy(
         token=setting.secrets.proxy_auth_token,
         hub_target=f"http://127.0.0.1:{setting.ports['hub']}",
         hub_path=f"{setting.front.base_path}hub/",
-        restore=restore_routes(f"{setting.hub_url}hub", setting.secrets.operator_token),
+        restore=restore_routes(
+            f"{setting.hub_url}hub",
+            setting.secrets.operator_token,
+            unix_socket=setting.places.inside_socket("hub"),
+        ),
+        inside=setting.inside,
         sign_in=(
             f"{setting.front.base_path}services/identity/login",
             Secret(front_proof(setting.secrets.demo_client_secret.reveal())),
@@ -182,10 +198,10 @@ def identity(setting: Setting) -> Component:
         name="identity",
         argv=[sys.executable, "-m", "tidehub.identity", "--config", str(setting.places.identity_config)],
         env=base_environment(setting) | {"HOME": "/nonexistent"},
-        ready=http_check(f"{setting.identity_url}{prefix}/health"),
+        ready=setting.check_inside("identity", f"{setting.identity_url}{prefix}/health"),
         uid=setting.service.uid,
         gid=setting.service.gid,
-        sockets=setting.socket_of("identity"),
+        sockets=setting.sockets_of("identity"),
     )
 
 
@@ -219,7 +235,7 @@ def culler(setting: Setting) -> Component | None:
         ],
         env=base_environment(setting)
         | {"JUPYTERHUB_API_TOKEN": setting.secrets.culler_token.reveal(), "HOME": "/nonexistent"},
-        ready=http_check(f"{setting.hub_url}hub/api"),
+        ready=setting.check_inside("hub", f"{setting.hub_url}hub/api"),
         after=("hub",),
         uid=setting.service.uid,
         gid=setting.service.gid,

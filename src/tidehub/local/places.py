@@ -176,6 +176,15 @@ class Places:
     def proxy_api_socket(self) -> Path:
         return self.proxy_run / "api.sock"
 
+    @property
+    def inside(self) -> Path:
+        """0711, the operator's: sockets on which the parts reach each other, each closed to users by its own mode."""
+        return self.run / "parts"
+
+    def inside_socket(self, part: str) -> Path:
+        """The one of that part."""
+        return self.inside / part
+
     def ensure(self, *, other_users: bool | None = None, with_room: bool = True) -> Self:
         """Make every directory with its mode, and the platform's id. Raises `TidehubError`, also where the disk is full
         and `with_room`.
@@ -296,6 +305,7 @@ class Places:
             )
         make_directory(parent, PASSABLE_DIRECTORY)
         make_directory(self.run, PASSABLE_DIRECTORY)
+        make_directory(self.inside, PASSABLE_DIRECTORY)
         make_directory(self.log_pipes, PRIVATE_DIRECTORY)
         self.sweep()
 

@@ -18,6 +18,7 @@ from tidehub.identity.demo_accounts import FILE_NAME
 from tidehub.local import notebook_side, parts
 from tidehub.local.addresses import (
     FRONT,
+    HELD,
     Front,
     Known,
     Ports,
@@ -115,6 +116,8 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say, *, with_r
             check_hub_database(site.machine.database_url)
         site = fitted(site, options, say)
         places.ensure(with_room=with_room)
+        for part in HELD:
+            listeners.open_inside(part, (proxy_uid(), services_uid()) if os.geteuid() == 0 else None)
         remove_older_layout(places.services)
         with pruning.choosing(default_root()):
             brought = bring_software(site, say)

@@ -74,6 +74,11 @@ class SiteBackend(KubeBackend):  # type: ignore[misc]
         self.db, self.settings = self, self
         self.reaping = [asyncio.ensure_future(reaper.reap_forever(self))] if self.reaper_token else []
 
+    @property
+    def hub_session(self) -> Any:
+        """What the reaper asks the hub with."""
+        return self.session
+
     async def cleanup(self) -> None:
         for task in getattr(self, "reaping", []):
             task.cancel()

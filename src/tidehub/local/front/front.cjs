@@ -417,11 +417,16 @@ for (const [module, create] of [
 
 // Users own the directories of their servers' sockets and could put a link to any socket there that the proxy may
 // connect to: its own API, the servers of others. As `tidehub.system.unix_sockets` does it; Node cannot ask who listens.
+// Our own parts are not connected to at their ports, which any user of this machine can keep busy; see tidehub/inside.py.
+// Their sockets lie in a directory of the operator's.
+const inside = JSON.parse(process.env.TIDEHUB_INSIDE || "{}");
 const O_PATH = 0o10000000; // asm-generic/fcntl.h; Node has no name for it
 const connect = net.Socket.prototype.connect;
 net.Socket.prototype.connect = function (...values) {
   // node:net hands its own calls on as one array of options and callback.
   const [given, then] = Array.isArray(values[0]) ? values[0] : values;
+  const part = given && typeof given === "object" && !given.path && inside[`${given.host}:${given.port}`];
+  if (part) return connect.call(this, { ...given, host: undefined, port: undefined, path: part }, then);
   if (!given || typeof given !== "object" || !given.path) return connect.apply(this, values);
   let named;
   try {

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
+from types import MappingProxyType
 
+from tidehub import inside as inside_table
 from tidehub.errors import TidehubError, UsageError
 from tidehub.local.addresses import FRONT
 from tidehub.local.front.ports import reachable_host
@@ -97,6 +99,7 @@ def front_door(
     hub_target: str,
     hub_path: str,
     restore: Hook,
+    inside: Mapping[str, Path] = MappingProxyType({}),
     sign_in: tuple[str, Secret] | None = None,
     uid: int | None = None,
     gid: int | None = None,
@@ -109,9 +112,10 @@ def front_door(
 
     `program` is `Software.proxy()`: Node, then the script. `listener` listens on the door's address. `hub_target`
     is the hub's own address (`http://127.0.0.1:8081`), `hub_path` its path with the site's prefix (`/base/hub/`).
-    `restore` is what `restore_routes` gives. `sign_in`: the path on which passwords are sent, and the word by which
-    the identity provider knows that a request came through here. `uid` and `gid` in root mode only: the proxy must
-    never run as root, because users own the directories in which it follows names of sockets. `tls_interval`:
+    `restore` is what `restore_routes` gives. `inside`: by `host:port`, the sockets of parts to connect to instead.
+    `sign_in`: the path on which passwords are sent, and the word by which the identity provider knows that a request
+    came through here. `uid` and `gid` in root mode only: the proxy must never run as root, because users own the
+    directories in which it follows names of sockets. `tls_interval`:
     seconds between looks at the certificate. `headers_timeout`: seconds that a client may take to send a request's
     headers.
     """
@@ -157,6 +161,7 @@ def front_door(
         name="proxy",
         argv=argv,
         env=_environment(door, hand_over, token, tls_interval, headers_timeout)
+        | inside_table.passing(inside)
         | ({} if sign_in is None else {"TIDEHUB_SIGN_IN": f"{sign_in[0]} {sign_in[1].reveal()}"}),
         ready=ready,
         on_restart=restore,

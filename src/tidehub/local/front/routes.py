@@ -48,18 +48,22 @@ def both(first: Check, second: Check) -> Check:
     return check
 
 
-def restore_routes(hub_url: str, token: Secret, *, patience: float = 30.0) -> Hook:
+def restore_routes(
+    hub_url: str, token: Secret, *, unix_socket: Path | None = None, patience: float = 30.0
+) -> Hook:
     """A hook that POSTs `<hub_url>/api/proxy` until the hub agrees, for `patience` seconds.
 
     `hub_url` is the hub's own address with its prefix (`http://127.0.0.1:8081/base/hub`), not the public one;
-    `token` needs the scope `proxy`. Without this the hub notices missing routes only at its next regular look,
+    `unix_socket` is where the hub listens inside, if it does; `token` needs the scope `proxy`. Without this the hub
+    notices missing routes only at its next regular look,
     up to five minutes later (JupyterHub.last_activity_interval).
     """
 
     async def restore() -> None:
         deadline = time.monotonic() + patience
         headers = {"Authorization": f"token {token.reveal()}"}
-        async with httpx.AsyncClient(trust_env=False, timeout=patience) as client:
+        transport = httpx.AsyncHTTPTransport(uds=None if unix_socket is None else str(unix_socket))
+        async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=patience) as client:
             while True:
                 try:
                     answer = await client.post(f"{hub_url.rstrip('/')}/api/proxy", headers=headers)

@@ -10,6 +10,7 @@ import asyncio
 import functools
 from typing import Any
 
+import aiohttp
 from aiohttp import web
 from dask_gateway_server.backends.base import ClusterConfig, PublicException
 from dask_gateway_server.backends.db_base import Cluster, JobStatus, Worker
@@ -27,6 +28,7 @@ from tidehub.local.databases import ledger_damage
 from tidehub.local.disk_use import read_uses
 from tidehub.local.gateway import api, for_gate, processes, records, watching, workdirs
 from tidehub.local.gateway.config import KEY_HEADER, dashboard_key
+from tidehub.local.gateway.connecting import connector_to
 from tidehub.local.gateway.deadlines import Deadlines
 from tidehub.local.gateway.notices import Notices
 from tidehub.local.gateway.process_backend import ProcessBackend
@@ -81,6 +83,7 @@ class TidehubBackend(ProcessBackend):
             self._pid, least=self.cluster_start_timeout, grant=3 * self.check_timeouts_period
         )
         self.notices = Notices(self.session, self.key_secret, self.log)
+        self.hub_session = aiohttp.ClientSession(connector=connector_to(settings.hub_api_url))
         self.last_fault: dict[str, str] = {}
         self.memberships: dict[str, tuple[str, ...]] = {}
         await self.adopt_running()
@@ -95,6 +98,8 @@ class TidehubBackend(ProcessBackend):
     async def do_cleanup(self) -> None:
         if hasattr(self, "admission"):
             await self.admission.close()
+        if hasattr(self, "hub_session"):
+            await self.hub_session.close()
 
     # --- what is known of a cluster or worker ---------------------------------------------------------
 

@@ -29,11 +29,13 @@ from tornado.log import enable_pretty_logging
 from tornado.routing import Matcher, PathMatches, Rule
 
 from tidehub.errors import TidehubError
-from tidehub.listening import inherited
+from tidehub.listening import IDLE, inherited, inside_name
 from tidehub.local.gateway import pages
 from tidehub.local.gateway.config import KEY_HEADER, STATUS_ROUTE, GateSettings, dashboard_key
+from tidehub.local.gateway.connecting import connector_to
 from tidehub.local.gateway.forwarding import WEBSOCKET_OWN, Body, WebSocketBridge, forward, passed_on
 from tidehub.local.gateway.gate import Gate
+from tidehub.local.hub import http_unix
 from tidehub.login import log_scrub
 
 NOT_FOR_CLUSTERS = frozenset({"cookie", "authorization", "x-xsrftoken", KEY_HEADER.lower()})
@@ -145,7 +147,7 @@ class ApiHandler(GateHandler):
         url = self.gate.upstream(self.request.uri or "")
         # The key never comes from outside.
         headers = passed_on(self.request.headers, without=frozenset({KEY_HEADER.lower()}))
-        await forward(self, self.gate.session, url, headers=headers, body=self._body)
+        await forward(self, self.gate.to_gateway, url, headers=headers, body=self._body)
 
     async def _answer(self, *_: str) -> None:
         if self._body is not None:
@@ -257,7 +259,7 @@ class HomeHandler(GateHandler):
         url = self.gate.settings.gateway_url + STATUS_ROUTE
         headers = {"Authorization": f"jupyterhub {self.hub_auth.get_token(self)}"}
         try:
-            async with self.gate.session.get(url, headers=headers) as answer:
+            async with self.gate.to_gateway.get(url, headers=headers) as answer:
                 if answer.status != 200:
                     raise web.HTTPError(
                         503, "The Dask gateway does not answer just now. Try again in a few seconds."
@@ -351,26 +353,37 @@ def _log(handler: web.RequestHandler) -> None:
         )
 
 
+def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
+    # No deadline for the whole of a request: long polls and streams last. DummyCookieJar: users' cookies never mix.
+    return aiohttp.ClientSession(
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+        connector=connector,
+    )
+
+
 async def serve(settings: GateSettings) -> None:
     """Serve until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    # No deadline for the whole of a request: long polls and streams last. DummyCookieJar: users' cookies never mix.
-    async with aiohttp.ClientSession(
-        auto_decompress=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
-        connector=aiohttp.TCPConnector(limit=0),
-    ) as session:
+    async with (
+        _session(aiohttp.TCPConnector(limit=0)) as session,
+        _session(connector_to(settings.gateway_url)) as to_gateway,
+        _session(connector_to(settings.hub_api_url)) as to_hub,
+    ):
+        gate = Gate(settings, session, to_gateway, to_hub)
         server = httpserver.HTTPServer(
-            application(Gate(settings, session)), max_body_size=1 << 40, xheaders=True
+            application(gate), max_body_size=1 << 40, xheaders=True, idle_connection_timeout=IDLE
         )
         host, _, port = settings.listen.rpartition(":")
         held = inherited("dashboards")
         try:
             if held is not None:
                 server.add_socket(held)
+                if (inside := inherited(inside_name("dashboards"))) is not None:
+                    server.add_socket(inside)
             else:
                 server.listen(int(port), host)
         except OSError as error:
@@ -392,6 +405,7 @@ def main() -> None:
     logging.getLogger().setLevel(settings.log_level.upper())
     enable_pretty_logging()
     log_scrub.install()
+    http_unix.install()
     asyncio.run(serve(settings))
 
 

@@ -12,9 +12,8 @@ from typing import Any
 
 from aiohttp import web
 
-from tidehub.gateway.authenticator import HubAuthenticator
 from tidehub.gateway.choices import cluster_options
-from tidehub.listening import BACKLOG, inherited
+from tidehub.listening import BACKLOG, BACKLOG_INSIDE, inherited, inside_name
 from tidehub.local.gateway.backend import TidehubBackend, TidehubClusterConfig
 from tidehub.local.gateway.config import (
     HEARTBEAT,
@@ -24,6 +23,7 @@ from tidehub.local.gateway.config import (
     GatewaySettings,
     derived,
 )
+from tidehub.local.gateway.connecting import InsideAuthenticator
 from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
 from tidehub.secrets import redaction
@@ -37,7 +37,7 @@ def _listen_on_inherited() -> None:
     found = inherited("gateway")
     if found is None:
         return
-    held = found
+    held, inside = found, inherited(inside_name("gateway"))
     address = held.getsockname()[:2]
 
     class InheritingSite(web.SockSite):
@@ -45,6 +45,12 @@ def _listen_on_inherited() -> None:
             if (host, port) != address:
                 raise ValueError(f"the gateway was given a socket on {address}, not on {(host, port)}")
             super().__init__(runner, held, **{"backlog": BACKLOG, **more})
+            self._inside = None if inside is None else web.SockSite(runner, inside, backlog=BACKLOG_INSIDE)
+
+        async def start(self) -> None:
+            await super().start()
+            if self._inside is not None:
+                await self._inside.start()
 
     web.TCPSite = InheritingSite  # type: ignore[misc, assignment]
 
@@ -58,14 +64,14 @@ redaction.install()
 
 _listen_on_inherited()
 c.DaskGateway.address = settings.address
-c.DaskGateway.authenticator_class = HubAuthenticator
+c.DaskGateway.authenticator_class = InsideAuthenticator
 c.DaskGateway.backend_class = TidehubBackend
 c.DaskGateway.log_level = "INFO"
 
-c.HubAuthenticator.jupyterhub_api_url = settings.hub_api_url
-c.HubAuthenticator.jupyterhub_api_token = secrets.gateway_token.reveal()
+c.InsideAuthenticator.jupyterhub_api_url = settings.hub_api_url
+c.InsideAuthenticator.jupyterhub_api_token = secrets.gateway_token.reveal()
 # Turns the access scopes on: a token without access to this service is refused.
-c.HubAuthenticator.jupyterhub_service_name = SERVICE
+c.InsideAuthenticator.jupyterhub_service_name = SERVICE
 
 c.Proxy.address = settings.proxy_address
 c.Proxy.tcp_address = settings.scheduler_address

@@ -27,9 +27,18 @@ class Gate:
     seconds.
     """
 
-    def __init__(self, settings: GateSettings, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self,
+        settings: GateSettings,
+        session: aiohttp.ClientSession,
+        to_gateway: aiohttp.ClientSession,
+        to_hub: aiohttp.ClientSession,
+    ) -> None:
         self.settings = settings
         self.session = session
+        """To dashboards."""
+        self.to_gateway = to_gateway
+        self.to_hub = to_hub
         self.hub = HubOAuth(
             api_url=settings.hub_api_url,
             api_token=settings.service_token,
@@ -58,7 +67,7 @@ class Gate:
         url = self.settings.gateway_url + GATE_ROUTE.format(cluster_name=cluster)
         timeout = aiohttp.ClientTimeout(total=15)
         try:
-            async with self.session.get(url, headers=self._token, timeout=timeout) as answer:
+            async with self.to_gateway.get(url, headers=self._token, timeout=timeout) as answer:
                 told = await answer.json() if answer.status == 200 else {}
                 found = Found(now, answer.status, **told)
         except (aiohttp.ClientError, TimeoutError):
@@ -78,7 +87,7 @@ class Gate:
         url = f"{self.settings.hub_api_url}/users/{name}"
         headers = {"Authorization": f"token {self.settings.service_token}"}
         try:
-            async with self.session.get(
+            async with self.to_hub.get(
                 url, headers=headers, timeout=aiohttp.ClientTimeout(total=10)
             ) as answer:
                 admin = answer.status == 200 and bool((await answer.json()).get("admin"))

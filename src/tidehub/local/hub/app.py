@@ -9,6 +9,7 @@ from jupyterhub import orm
 from jupyterhub.app import JupyterHub
 from tornado.httpserver import HTTPServer
 
+from tidehub.listening import IDLE
 from tidehub.local.hub import checked_input, records
 from tidehub.local.hub.spawner import TidehubSpawner
 
@@ -27,7 +28,11 @@ class TidehubHub(JupyterHub):  # type: ignore[misc]
         super().init_handlers()
         self.handlers: list[Any] = checked_input.checked(self.handlers)
         # The class stays: `start` may have chosen one that accepts on the inherited socket.
-        HTTPServer.configure(HTTPServer.configured_class(), max_body_size=checked_input.MOST_BODY)
+        HTTPServer.configure(
+            HTTPServer.configured_class(),
+            max_body_size=checked_input.MOST_BODY,
+            idle_connection_timeout=IDLE,
+        )
 
     async def init_spawners(self) -> Any:
         # Before the hub answers anybody: what is started from now on is nobody's leftover.

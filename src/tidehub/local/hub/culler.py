@@ -53,6 +53,10 @@ def main() -> None:
     """Run the culler with the arguments of the command line."""
     from jupyterhub_idle_culler import IdleCuller
 
+    from tidehub.local.hub import http_unix
+
+    http_unix.install()
+
     idleness = Idleness()
 
     def arbiter(*, inactive: timedelta | None, inactive_limit: float, server: Mapping[str, Any]) -> bool:

@@ -9,14 +9,18 @@ as `system.unix_sockets` does, because the sockets lie in directories of users.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import sys
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from tornado.httpclient import AsyncHTTPClient
 from tornado.iostream import IOStream
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 from tornado.tcpclient import TCPClient
 
+from tidehub import inside
 from tidehub.system import unix_sockets
 
 SCHEME = "http+unix"
@@ -55,12 +59,34 @@ async def connect(path: str) -> socket.socket:
     return unix_sockets.connect(path)
 
 
+async def connect_inside(path: str) -> socket.socket:
+    """A connected socket to a part of ours; who may listen there is settled by the directory. Raises `OSError`."""
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    made.setblocking(False)
+    try:
+        for _ in range(_BUSY_TRIES):
+            with contextlib.suppress(BlockingIOError):
+                made.connect(path)
+                return made
+            await asyncio.sleep(_BUSY_PAUSE)
+        made.connect(path)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
 class _Client(TCPClient):
-    """Connects made-up `.invalid` hosts to their socket and everything else as usual."""
+    """Connects made-up `.invalid` hosts to their socket, the addresses of our own parts to theirs, and everything else
+    as usual.
+    """
 
     async def connect(self, host: str, port: int, *args: Any, **kwargs: Any) -> IOStream:
         path = _path_of(host)
         if path is None:
+            ours = inside.socket_of(host, port)
+            if ours is not None:
+                return IOStream(await connect_inside(ours), max_buffer_size=kwargs.get("max_buffer_size"))
             return await super().connect(host, port, *args, **kwargs)
         return IOStream(await connect(path), max_buffer_size=kwargs.get("max_buffer_size"))
 
@@ -68,7 +94,7 @@ class _Client(TCPClient):
 class UnixSocketHTTPClient(SimpleAsyncHTTPClient):
     """tornado's HTTP client, which also takes `http+unix://%2Fpath%2Fto%2Fsocket/...` addresses.
 
-    Install it for a whole process with `AsyncHTTPClient.configure(UnixSocketHTTPClient)`.
+    `install` has a whole process use it.
     """
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
@@ -84,4 +110,15 @@ class UnixSocketHTTPClient(SimpleAsyncHTTPClient):
         super().fetch_impl(request, callback)
 
 
-__all__ = ["SCHEME", "UnixSocketHTTPClient", "connect", "socket_url"]
+def install() -> None:
+    """Have this process use it wherever it asks for an `AsyncHTTPClient`."""
+    # It would take pycurl when it is there, which knows no unix sockets.
+    sys.modules.setdefault("pycurl", None)  # type: ignore[arg-type]
+    AsyncHTTPClient.configure(UnixSocketHTTPClient)
+    # What configures tornado's own client by `None` (jupyterhub-idle-culler 1.4) gets this one too.
+    AsyncHTTPClient.configurable_default = classmethod(  # type: ignore[method-assign, assignment]
+        lambda cls: UnixSocketHTTPClient
+    )
+
+
+__all__ = ["SCHEME", "UnixSocketHTTPClient", "connect", "install", "socket_url"]

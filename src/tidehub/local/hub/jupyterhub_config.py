@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from pathlib import Path
 from typing import Any
-
-from tornado.httpclient import AsyncHTTPClient
 
 from tidehub.capacity.admission import Admission
 from tidehub.capacity.ledger import Ledger
 from tidehub.local.databases import ledger_damage
+from tidehub.local.hub import http_unix
 from tidehub.local.hub.disk_watch import DiskWatch
-from tidehub.local.hub.http_unix import UnixSocketHTTPClient, socket_url
+from tidehub.local.hub.http_unix import socket_url
 from tidehub.local.hub.roles import roles, server_scopes, services
 from tidehub.local.hub.server_command import activity_interval
 from tidehub.local.hub.settings import HubSettings
@@ -40,9 +38,7 @@ places = Places.of(settings.state_dir)
 secrets = load_secrets(places.secrets)
 site = settings.site
 
-# The hub would take pycurl when it is there, which knows no unix sockets.
-sys.modules.setdefault("pycurl", None)  # type: ignore[arg-type]
-AsyncHTTPClient.configure(UnixSocketHTTPClient)
+http_unix.install()
 log_scrub.install()
 redaction.known.add([*secrets, Secret(os.environ["TIDEHUB_OIDC_CLIENT_SECRET"])])
 redaction.install()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 from typing import Any
 
-from tidehub.listening import inherited
+from tidehub.listening import inherited, inside_name
 from tidehub.local.hub.tuned_singleuser import put_off_grammar
 
 
@@ -21,13 +21,15 @@ def listen_on_inherited() -> None:
     found = inherited("hub")
     if found is None:
         return
-    held = found
+    held, inside = found, inherited(inside_name("hub"))
     from tornado.httpserver import HTTPServer
 
     class InheritingServer(HTTPServer):
         def listen(self, port: int, address: str | None = None, *rest: Any, **more: Any) -> None:
             if held.getsockname()[:2] == (address, port):
                 self.add_socket(held)
+                if inside is not None:
+                    self.add_socket(inside)
             else:
                 super().listen(port, address, *rest, **more)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tidehub.errors import TidehubError
+from tidehub.listening import BACKLOG_INSIDE, inside_name
 from tidehub.local.front.ports import first_address, listen_on
 from tidehub.local.places import Places
 from tidehub.local.supervisor import holder
@@ -35,6 +36,7 @@ class Listeners:
         self._places = places
         self._shelter = shelter
         self._sockets: dict[str, socket.socket] = {}
+        self._inside: dict[str, socket.socket] = {}
         self._before: socket.socket | None = None
         self._line: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -89,6 +91,33 @@ class Listeners:
                 before.shutdown(socket.SHUT_RDWR)
         self._sockets[name] = made = listen_on(address, port)
         return int(made.getsockname()[1])
+
+    def open_inside(self, part: str, owner: tuple[int, int] | None) -> None:
+        """Have `part` also listen on a Unix socket (`tidehub.inside`) that root and `owner`, a uid and the members of a
+        group, can connect to; None: we ourselves. Raises `TidehubError`.
+
+        No holder keeps these: nobody else can make a socket there, and only parts connect, which end with us.
+        """
+        path = self._places.inside_socket(part)
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            path.unlink(missing_ok=True)
+            made.bind(str(path))
+            # In this order: until the last step only root gets in.
+            path.chmod(0o600)
+            if owner is not None:
+                os.chown(path, *owner)
+                path.chmod(0o660)
+            made.listen(BACKLOG_INSIDE)
+        except OSError as error:
+            made.close()
+            raise os_fault(error, path, "listen on") from error
+        self._inside[part] = made
+
+    def of_part(self, part: str) -> dict[str, socket.socket]:
+        """Its port and its Unix socket, under the names by which it asks for them (`tidehub.listening`)."""
+        inside = self._inside.get(part)
+        return {part: self._sockets[part]} | ({} if inside is None else {inside_name(part): inside})
 
     def keep(self) -> None:
         """Start the holder, which takes the place of an earlier one. Raises `TidehubError`."""
@@ -156,9 +185,9 @@ class Listeners:
 
     def leave(self, *, nothing_runs: bool) -> None:
         """Close them all. The holder keeps them for what still runs; with `nothing_runs` it ends, and waits for it."""
-        for one in self._sockets.values():
+        for one in (*self._sockets.values(), *self._inside.values()):
             one.close()
-        self._sockets = {}
+        self._sockets, self._inside = {}, {}
         self._say(self._before, holder.LEAVE)
         self._say(self._line, holder.END if nothing_runs else holder.LEAVE)
         self._before = self._line = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -125,12 +126,24 @@ def http_check(
             ) as client:
                 answer = await client.get(url, headers=dict(headers or {}))
         except httpx.HTTPError as error:
+            if _no_port_left(error):
+                # A user has taken all those of this machine: no reason to restart the part.
+                return Ready(True)
             return Ready(False, f"{url} does not answer: {error or type(error).__name__}")
         if answer.status_code in statuses:
             return Ready(True)
         return Ready(False, f"{url} answers {answer.status_code}")
 
     return check
+
+
+def _no_port_left(error: BaseException | None) -> bool:
+    """Whether the connection had no port of its own to begin from (EADDRNOTAVAIL of connect(2))."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno == errno.EADDRNOTAVAIL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def listened_by(uid: int | None, addresses: Sequence[str]) -> Check:

@@ -1,0 +1,289 @@
+"""One user's programs hold thousands of connections to every port, connect as fast as they can, take all ephemeral
+ports: others sign in, start servers and see their dashboards meanwhile, and afterwards all is as before."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import resource
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from real_platform import RealPlatform, running_platform
+from real_user import User, login
+
+from tidehub.local.addresses import HELD
+from tidehub.system.peers import MOST
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="users need a uid of their own"),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+
+FLOODER = 79_991
+"""A uid of the range that users have."""
+SLOWEST = 0.5
+"""Seconds that 95 of 100 log-in pages may take at most."""
+
+_FLOOD = """
+import errno, json, resource, select, socket, sys
+again, most, ports = sys.argv[1] == "again", int(sys.argv[2]), [int(word) for word in sys.argv[3:]]
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+poll, of, held, tried = select.epoll(), {}, dict.fromkeys(ports, 0), dict.fromkeys(ports, 0)
+poll.register(sys.stdin, select.EPOLLIN | select.EPOLLHUP)
+def begin(port):
+    one = socket.socket()
+    one.setblocking(False)
+    if one.connect_ex(("127.0.0.1", port)) not in (0, errno.EINPROGRESS):
+        return one.close()
+    of[one.fileno()] = port, one
+    held[port] += 1
+    tried[port] += 1
+    poll.register(one.fileno(), select.EPOLLRDHUP | select.EPOLLHUP)
+said = False
+while True:
+    for port in ports:
+        for _ in range(50):
+            if held[port] < most and (again or tried[port] < most):
+                begin(port)
+    for number, events in poll.poll(0.001 if again else 0.01):
+        if number == 0:
+            print(json.dumps({port: [tried[port], held[port]] for port in ports}), flush=True)
+            if not sys.stdin.readline():
+                raise SystemExit
+            continue
+        port, one = of.pop(number)
+        poll.unregister(number)
+        one.close()
+        held[port] -= 1
+    if not said and all(tried[port] >= most for port in ports):
+        said = True
+        print("begun", flush=True)
+"""
+
+_TAKE = """
+import resource, socket, sys, time
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+first, last, count, which = (int(word) for word in sys.argv[1:])
+wanted, held = set(range(first, last + 1)[which::count]), []
+for turn in range(100):
+    for port in list(wanted):
+        one = socket.socket()
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            one.close()
+        else:
+            held.append(one)
+            wanted.discard(port)
+    if turn == 3:
+        print(len(wanted), flush=True)
+    time.sleep(0.3)
+sys.stdin.read()
+"""
+
+_CLUSTER = """
+import json
+from dask_gateway import GatewayCluster
+cluster = GatewayCluster()
+print(json.dumps({"dashboard": cluster.dashboard_link}))
+"""
+
+
+@pytest.fixture(scope="module")
+def flooded() -> Iterator[RealPlatform]:
+    """A platform of its own: its parts may not have been restarted at the end."""
+    with running_platform("flood") as started:
+        yield started
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def alice(flooded: RealPlatform) -> AsyncIterator[User]:
+    async with login(flooded, "alice") as user:
+        await user.start()
+        yield user
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def dashboard(alice: User) -> AsyncIterator[str]:
+    """Of a cluster that runs."""
+    kernel = await alice.kernel()
+    yield str((await kernel.result(_CLUSTER))["dashboard"])
+    await kernel.stop()
+
+
+@contextlib.contextmanager
+def as_flooder(program: str, *words: object) -> Iterator[subprocess.Popen[str]]:
+    one = subprocess.Popen(
+        ["/usr/bin/python3", "-c", program, *(str(word) for word in words)],
+        user=FLOODER,
+        group=FLOODER,
+        extra_groups=[],
+        cwd="/",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield one
+    finally:
+        one.kill()
+        one.communicate()
+
+
+def said(one: subprocess.Popen[str]) -> str:
+    assert one.stdout is not None
+    return one.stdout.readline().strip()
+
+
+def tell(one: subprocess.Popen[str]) -> dict[int, list[int]]:
+    """By port: how many connections it tried to open, and how many it has."""
+    assert one.stdin is not None
+    one.stdin.write("\n")
+    one.stdin.flush()
+    return {int(port): counts for port, counts in json.loads(said(one)).items()}
+
+
+def ports_of(platform: RealPlatform) -> dict[str, int]:
+    """The ports whose connections are counted."""
+    found: dict[str, int] = json.loads(platform.places.ports.read_text())
+    front = int(platform.address.rstrip("/").rpartition(":")[2])
+    return {**{part: found[part] for part in HELD}, "front": front}
+
+
+def descriptors(share: int) -> int:
+    """So many connections that the flooder's own limit allows them on all ports."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return min(4000, ((1 << 20) if hard == resource.RLIM_INFINITY else hard) // share - 50)
+
+
+def pids(platform: RealPlatform) -> dict[str, Any]:
+    return {part["name"]: part["pid"] for part in platform.status()["parts"]}
+
+
+async def log_in_page_is_quick(user: User, times: int = 60) -> None:
+    took = []
+    for _ in range(times):
+        begin = time.monotonic()
+        assert (await user.open("hub/home")).status == 200
+        took.append(time.monotonic() - begin)
+    slow = sorted(took)[int(times * 0.95)]
+    assert slow < SLOWEST, f"95 % of the pages took up to {slow:.2f} s"
+
+
+async def test_one_users_thousands_of_connections_keep_nobody_waiting(
+    flooded: RealPlatform, alice: User, dashboard: str
+) -> None:
+    before = pids(flooded)
+    ports = ports_of(flooded)
+    async with login(flooded, "bob") as bob:
+        with as_flooder(_FLOOD, "once", descriptors(len(ports)), *ports.values()) as flooder:
+            assert await asyncio.to_thread(said, flooder) == "begun"
+            await log_in_page_is_quick(alice)
+            counts = await asyncio.to_thread(tell, flooder)
+            for part, port in ports.items():
+                tried, held = counts[port]
+                assert tried > 10 * MOST, (part, counts)
+                assert held <= MOST, (part, counts)
+            async with login(flooded, "olga") as olga:
+                await log_in_page_is_quick(olga)
+            # It asks the hub at its port, as all users' programs do.
+            await bob.start()
+            assert (await bob.run("print(6 * 7)")).stdout == "42\n"
+            assert (await alice.open("services/dask-gateway/api/health")).status == 200
+            assert (await alice.open(dashboard)).status == 200
+        assert (await bob.run("print(6 * 7)")).stdout == "42\n"
+    assert pids(flooded) == before
+
+
+async def test_whoever_connects_again_at_once_keeps_nobody_waiting(
+    flooded: RealPlatform, alice: User, dashboard: str
+) -> None:
+    before = pids(flooded)
+    ports = ports_of(flooded)
+    with as_flooder(_FLOOD, "again", 2 * MOST, *ports.values()) as flooder:
+        assert await asyncio.to_thread(said, flooder) == "begun"
+        await log_in_page_is_quick(alice)
+        assert (await alice.open(dashboard)).status == 200
+        counts = await asyncio.to_thread(tell, flooder)
+        assert all(tried > 5 * MOST for tried, _ in counts.values()), counts
+    assert pids(flooded) == before
+    assert any("uid 79991 has 256 connections" in line for line in proxy_log(flooded))
+
+
+def proxy_log(platform: RealPlatform) -> list[str]:
+    return (platform.places.logs / "proxy.log").read_text().splitlines()
+
+
+class FromElsewhere:
+    """Connections to the front from ports that are not ephemeral, as those of another machine would be."""
+
+    def __init__(self, platform: RealPlatform) -> None:
+        self.target = ("127.0.0.1", ports_of(platform)["front"])
+        self.ports = itertools.count(20_001)
+
+    def connect(self) -> socket.socket:
+        for port in self.ports:
+            one = socket.socket()
+            one.settimeout(20)
+            try:
+                one.bind(("127.0.0.1", port))
+            except OSError:
+                one.close()
+                continue
+            one.connect(self.target)
+            return one
+        raise AssertionError("no port")
+
+    def status(self, path: str) -> int:
+        with self.connect() as one:
+            one.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            return int(one.recv(100).split()[1])
+
+
+async def test_whoever_takes_all_ephemeral_ports_does_not_cut_the_parts_from_each_other(
+    flooded: RealPlatform,
+) -> None:
+    before = pids(flooded)
+    elsewhere = FromElsewhere(flooded)
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    programs = 4
+    with contextlib.ExitStack() as stack:
+        takers = [
+            stack.enter_context(as_flooder(_TAKE, first, last, programs, which)) for which in range(programs)
+        ]
+        left = [int(await asyncio.to_thread(said, one)) for one in takers]
+        assert sum(left) < (last - first) / 20, f"{left} ports were not taken"
+        # More requests at once, each with a connection of its own behind, than there are ports left.
+        waiting = [stack.enter_context(elsewhere.connect()) for _ in range(sum(left) + 100)]
+        for one in waiting:
+            one.sendall(b"POST /hub/login HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx")
+        for path in (
+            "/hub/login",
+            "/hub/api",
+            "/services/identity/health",
+            "/services/dask-gateway/api/health",
+        ):
+            for _ in range(5):
+                assert await asyncio.to_thread(elsewhere.status, path) == 200, path
+        for one in waiting:
+            one.setblocking(False)
+            with pytest.raises(BlockingIOError):  # an answer would be a refusal
+                one.recv(100)
+        assert pids(flooded) == before
+    assert pids(flooded) == before
+    status = await asyncio.to_thread(flooded.status)
+    assert status["healthy"]
