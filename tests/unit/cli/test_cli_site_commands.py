@@ -434,7 +434,7 @@ NOT_LOADED = {
     "unittest",
 }
 """Parts of the standard library that cost more than 10 ms and are of no use here."""
-PARTS = {"cli", "errors", "gateway", "login", "loopback", "printable", "release_sets", "site"}
+PARTS = {"cli", "errors", "gateway", "login", "loopback", "printable", "program", "release_sets", "site"}
 """Parts of tidehub that `validate` may load."""
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from tidehub.errors import FAILED, INTERRUPTED, TidehubError
 from tidehub.kubernetes.deploying.journal import Journal
+from tidehub.program import command
 
 
 class Say(Protocol):
@@ -82,11 +82,11 @@ class Commands:
     @property
     def again(self) -> str:
         """The same again."""
-        return shlex.join(["tidehub", self.operation, *self.options])
+        return command(self.operation, *self.options)
 
     def other(self, operation: str, *more: str) -> str:
         """Another command about the same place."""
-        return shlex.join(["tidehub", operation, *self.common, *more])
+        return command(operation, *self.common, *more)
 
 
 class Failure(TidehubError):

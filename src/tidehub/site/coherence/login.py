@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from tidehub import program
 from tidehub.loopback import is_loopback
 from tidehub.site.coherence.groups import check_groups
 from tidehub.site.model import EGI_HOSTS, Login, Site
@@ -57,7 +58,7 @@ def _demo(site: Site) -> Iterator[Problem]:
             "the demo provider is for trying out, and this site has a public address",
             ("login", "provider"),
             expected="egi-check-in or oidc on a public address",
-            fix="keep the real provider here, and try the site out with: tidehub up --demo-login",
+            fix=f"keep the real provider here, and try the site out with: {program.command('up', '--demo-login')}",
         )
     for name in ("instance", "issuer", "client_id", "callback_url", "endpoints"):
         if getattr(login, name) is not None:
