@@ -8,7 +8,9 @@ from datetime import UTC, datetime, tzinfo
 
 Keep = Callable[[bytes], bool]
 
-_PROBED = rb"/\S*?(?:health|healthz|_chp_healthz|ping|hub/api|api/routes|api/v1/routes)/?(?:\?\S*)?(?=[\s\"]|$)"
+_PROBED = (
+    rb"/\S*?(?:health|healthz|_chp_healthz|ping|hub/api|api/routes|api/v1/routes)/?(?:\?\S*)?(?=[\s\"]|$)"
+)
 _PROBE = re.compile(
     rb"\b(?:200|204|304) (?:GET|HEAD) "  # tornado, aiohttp as dask-gateway sets it up, configurable-http-proxy
     + _PROBED
