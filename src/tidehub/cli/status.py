@@ -25,12 +25,13 @@ def _trial_accounts(places: Places, found: Mapping[str, object]) -> list[str]:
     names = [part.get("name") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
     if "identity" not in names:
         return []
-    from tidehub.identity.demo_accounts import USERS
     from tidehub.local.identity_files import trial_passwords
+    from tidehub.local.running import running_settings
+    from tidehub.local.trial_roles import trial_roles
 
-    about = {user.username: user.part for user in USERS}
     try:
         passwords = trial_passwords(places)
+        about = trial_roles(running_settings(places).site)
     except TidehubError as error:
         # What that part's user does with its files must not hide how the other parts are.
         return ["", f"the demo accounts cannot be shown: {error}"]

@@ -65,8 +65,8 @@ def create(site_file: Path, wanted: Iterable[Declared], environ: Mapping[str, st
                 )
             else:
                 gitignore = write_plain(path, {**give, **made}, title=site_file.name, dated=list(made))
-        elif path.exists():
-            gitignore = ensure_ignored(path)
+        if path.exists():
+            gitignore = gitignore or ensure_ignored(path, later=True)
         awaited = [one.name for one in wanted if one.given and _awaits(one.name, resolved, give)]
     return Created(path, tuple(made), tuple(awaited), gitignore)
 

@@ -172,6 +172,13 @@ def _allow(login: Login) -> Iterator[Problem]:
             expected="users: [...], groups: [...] or everyone: true",
             fix="say who may enter; everyone: true admits all whom the identity provider knows",
         )
+    if not (login.admins.users or login.admins.groups):
+        yield warning(
+            "nobody is administrator: no user can see or stop others' servers",
+            ("login", "admins"),
+            expected="users: [...] or groups: [...]",
+            fix="name who administers the hub",
+        )
     if named and allow.everyone:
         yield Problem(
             "everyone may enter, and yet users or groups are named",
