@@ -25,6 +25,9 @@ from tidehub.system.files import (
 
 _EXTENSION = Path(__file__).with_name("front.cjs")
 
+AWAY_AFTER = 20.0
+"""Seconds after which a page of the hub that has not begun is answered by `pages.away_page`. The hub itself takes up
+to ten where it starts a server (JupyterHub's `slow_spawn_timeout`)."""
 KEEP_ALIVE = 130.0
 """Seconds for which a client may keep a connection without a request, as the answers tell it. Whoever keeps one for
 longer than we loses the request that it sends in the moment in which we close it, so: longer than reverse proxies do
@@ -83,6 +86,7 @@ def front_door(
     log_level: str = "info",
     tls_interval: float = HAND_OVER_INTERVAL,
     headers_timeout: float = 20.0,
+    away_after: float = AWAY_AFTER,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Component:
     """The part `proxy`.
@@ -93,7 +97,7 @@ def front_door(
     the identity provider knows that a request came through here. `uid` and `gid` in root mode only: the proxy must
     never run as root, because users own the directories in which it follows names of sockets. `tls_interval`:
     seconds between looks at the certificate. `headers_timeout`: seconds that a client may take to send a request's
-    headers.
+    headers. `away_after`: seconds that the hub may take for the beginning of a page.
     """
     node, *script = program
     copies = TlsFiles(places.proxy_certificate, places.proxy_key)
@@ -137,6 +141,7 @@ def front_door(
         name="proxy",
         argv=argv,
         env=_environment(door, hand_over, token, tls_interval, headers_timeout)
+        | {"TIDEHUB_AWAY_PAGE": str(places.away_page), "TIDEHUB_AWAY_SECONDS": f"{away_after:g}"}
         | ({} if sign_in is None else {"TIDEHUB_SIGN_IN": f"{sign_in[0]} {sign_in[1].reveal()}"}),
         ready=ready,
         on_restart=restore,
