@@ -18,7 +18,7 @@ import sys
 signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
 
 from pathlib import Path  # noqa: E402
-from typing import NoReturn  # noqa: E402
+from typing import TYPE_CHECKING, NoReturn  # noqa: E402
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 SOURCE = CHECKOUT / "src"
@@ -29,6 +29,9 @@ from tidehub.errors import FAILED, INTERRUPTED, TidehubError  # noqa: E402
 from tidehub.local.software import layout, own  # noqa: E402
 from tidehub.release_sets import release  # noqa: E402
 
+if TYPE_CHECKING:
+    from tidehub.local.software.progress import Progress
+
 
 def enter(kind: str, arguments: list[str]) -> NoReturn:
     """Become the program, or end with the reason why its environment could not be made."""
@@ -36,8 +39,20 @@ def enter(kind: str, arguments: list[str]) -> NoReturn:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
         root = layout.default_root()
         lock = release().directory / f"{kind}.txt"
-        locked = complete(root, kind, lock, arguments) or set_up(root, kind, lock)
-        python = own.installed(own.root_for(root), SOURCE / "tidehub", locked)
+        locked = complete(root, kind, lock, arguments)
+        if locked is None and program.COMPLETES in os.environ:
+            sys.exit(FAILED)  # nobody waits for a set-up at a Tab
+        shown = None
+        if locked is None:
+            from tidehub.local.software import progress
+
+            shown = progress.on_standard_error()
+            locked = set_up(root, kind, lock, shown)
+        try:
+            python = own.installed(own.root_for(root), SOURCE / "tidehub", locked, shown)
+        finally:
+            if shown:
+                shown.done()
         if kind == "control":
             # Until `tidehub.cli.main` runs, which takes it back.
             signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
@@ -81,23 +96,25 @@ def complete(root: Path, kind: str, lock: Path, arguments: list[str]) -> Path | 
     return directory if directories.damage_of(directory) is None else None
 
 
-def set_up(root: Path, kind: str, lock: Path) -> Path:
+def set_up(root: Path, kind: str, lock: Path, shown: Progress) -> Path:
     """Make the environment `kind` from `lock` and return its directory. Raises `TidehubError`."""
-    from tidehub.local.software import directories, installer, interpreter, progress, software
+    from tidehub.local.software import directories, installer, interpreter, software
 
-    shown = progress.on_standard_error()
     try:
         directories.prepare_root(root)
         python = interpreter.choose(everyone=os.geteuid() == 0)
         (pip,) = (CHECKOUT / "bootstrap").glob("pip-*.whl")
         control = lock.with_name("control.txt")
-        uv = installer.fetched(root, control, pip, python.executable, shown)
         spec = software.EnvironmentSpec(f"the {kind} environment", lock)
+        # Beside those of the environment: the installer, and tidehub itself.
+        shown.expect(spec.steps + 1 + (not installer.is_fetched(root, control)))
+        uv = installer.fetched(root, control, pip, python.executable, shown)
         made = software.install_environment(
             root, root / kind, spec, installer.Installer(uv, root, shown), python
         )
-    finally:
+    except BaseException:
         shown.done()
+        raise
     return made.root
 
 

@@ -6,6 +6,8 @@ import os
 import shlex
 from pathlib import Path
 
+COMPLETES = "_TIDEHUB_COMPLETE"
+"""Set where a shell asks which words go on, at every Tab: by the script of `tidehub completion`."""
 CHECKOUT = "TIDEHUB_CHECKOUT"
 """The environment variable in which a checkout's program says which checkout that is."""
 

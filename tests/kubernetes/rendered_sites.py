@@ -16,7 +16,9 @@ from tidehub.kubernetes.rendering.model import Rendered
 from tidehub.kubernetes.rendering.render import render
 from tidehub.kubernetes.session import open_session
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+ROOT = Path(__file__).resolve().parents[2]
+PLACES = {"pangeo": ROOT / "tests" / "data" / "sites"}
+"""Pangeo in its layout of 2022, with the charts of that time; "pangeo, split" is that of the example."""
 SECRETS = {
     "client_secret": "kT3-client-secret-of-the-tests",
     **{
@@ -43,7 +45,7 @@ def site_folder(directory: Path, example: str, secrets: Mapping[str, str] = SECR
     """A copy of an example with its secrets beside it; the path of the site file."""
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "tidehub.yaml"
-    file.write_text((EXAMPLES / example / "tidehub.yaml").read_text())
+    file.write_text((PLACES.get(example, ROOT / "examples") / example / "tidehub.yaml").read_text())
     hidden = directory / "tidehub.secrets.yaml"
     hidden.touch(mode=0o600)
     hidden.write_text("".join(f"{name}: {json.dumps(value)}\n" for name, value in secrets.items()))

@@ -41,6 +41,7 @@ async def open_door(
     told: list[str] | None = None,
     headers_timeout: float = 20.0,
     sign_in: tuple[str, Secret] | None = None,
+    away_after: float = 20.0,
 ) -> AsyncIterator[tuple[Supervisor, list[str]]]:
     restored: list[str] = []
 
@@ -62,6 +63,7 @@ async def open_door(
         gid=uid,
         tls_interval=0.2,
         headers_timeout=headers_timeout,
+        away_after=away_after,
         tell=(lambda text: None) if told is None else told.append,
     )
     supervisor = Supervisor(

@@ -25,17 +25,17 @@ CLIENT, SECRET = "tidehub-hub", "secret-of-the-independent-client"
 MEMBER = "urn:mace:egi.eu:group:vo.pangeo.eu:role=member#aai.egi.eu"
 
 
-def installed() -> tuple[Path, Path]:
-    """Node and the installed package; made by `npm ci` from the lock file at the first use."""
+def installed(package: Path = PACKAGE) -> tuple[Path, Path]:
+    """Node and the installed package of the tests; made by `npm ci` from its lock file at the first use."""
     software = Software()
     node = software.node()
-    lock = (PACKAGE / "package-lock.json").read_bytes()
-    directory = software.root / "tests" / f"independent-provider-{layout.digest(lock)}"
+    lock = (package / "package-lock.json").read_bytes()
+    directory = software.root / "tests" / f"{package.name}-{layout.digest(lock)}"
     if not (directory / "complete").exists():
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
         for name in ("package.json", "package-lock.json"):
-            shutil.copy(PACKAGE / name, directory)
+            shutil.copy(package / name, directory)
         npm = node.parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
         done = subprocess.run(
             [node, npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
@@ -49,7 +49,7 @@ def installed() -> tuple[Path, Path]:
             text=True,
         )
         if done.returncode != 0:
-            pytest.skip(f"the independent provider cannot be installed here: {done.stderr.strip()[-200:]}")
+            pytest.skip(f"{package.name} cannot be installed here: {done.stderr.strip()[-200:]}")
         (directory / "complete").touch()
     return node, directory
 

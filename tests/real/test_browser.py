@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from independent_provider import installed
 from real_platform import RealPlatform
+
+from tidehub.local.front.pages import away_page
 
 pytestmark = [pytest.mark.real, pytest.mark.browser]
 
@@ -119,6 +122,80 @@ def test_who_is_not_a_member_reads_why(page: Any, platform: RealPlatform, pictur
     page.goto(platform.address)
     page.click("a:has-text('Sign in')")
     page.wait_for_selector("input[type=password]")
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The program that looks for what users with other senses cannot use."""
+    _, directory = installed(Path(__file__).resolve().parents[1] / "accessibility")
+    return (directory / "node_modules" / "axe-core" / "axe.min.js").read_text()
+
+
+def _findings(page: Any, axe: str) -> list[str]:
+    page.evaluate(axe)
+    found = page.evaluate("async () => (await axe.run(document, {resultTypes: ['violations']})).violations")
+    return [
+        f"{page.title()}: {one['id']}: {node['html'][:120]}: {node['failureSummary'][:200]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_everybody_can_use_our_pages(
+    browser: Any, axe: str, platform: RealPlatform, picture: Picture, scheme: str, width: int
+) -> None:
+    """Titles name the site and the page; axe-core has no serious finding, in both colour schemes, wide and narrow."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    context.set_default_timeout(_PATIENCE)
+    page = context.new_page()
+    seen: dict[str, str] = {}
+    findings: list[str] = []
+
+    def look(name: str) -> None:
+        page.wait_for_load_state()
+        seen[name] = page.title()
+        picture(page, f"{name}-{scheme}-{width}")
+        findings.extend(_findings(page, axe))
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} scrolls sideways"
+
+    page.goto(platform.address)
+    look("sign-in")
+    page.click("a:has-text('Sign in')")
+    look("provider")
+    page.fill("input[name=username]", "nora")
+    page.fill("input[type=password]", platform.accounts["nora"])
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/hub/**")
+    look("refused")
+    context.clear_cookies()
+    _sign_in(page, platform, "bob", lambda page, name: None)
+    for name, place in {
+        "home": "hub/home",
+        "spawn": "hub/spawn",
+        "tokens": "hub/token",
+        "nothing-here": "hub/nothing",
+        "not-allowed": "hub/admin",
+        "clusters": "services/dask-gateway/clusters",
+    }.items():
+        page.goto(f"{platform.address}{place}")
+        look(name)
+    text = dict.fromkeys(seen, "")
+    page.goto(f"{platform.address}hub/admin")
+    text["not-allowed"] = page.inner_text("main, .error")
+    page.set_content(away_page("Coast & Sea", "help@example.org"))
+    look("away")
+    context.close()
+    assert findings == []
+    assert len(set(seen.values())) == len(seen), seen
+    assert (
+        seen["home"] == "Your servers – Tidehub"
+        and seen["not-allowed"] == "Not open to your account – Tidehub"
+    )
+    assert seen["refused"] == "No entry – Tidehub" and seen["away"] == "One moment – Coast & Sea"
+    assert "You are signed in as bob" in text["not-allowed"] and "Back to your servers" in text["not-allowed"]
 
 
 def _sign_in(page: Any, platform: RealPlatform, name: str, picture: Picture) -> None:

@@ -132,7 +132,7 @@ def newcomer() -> Iterator[Newcomer]:
 
 
 def test_a_real_site_is_tried_and_one_of_your_own_begun(newcomer: Newcomer) -> None:
-    example = "./tidehub up --site examples/protocoast/tidehub.yaml --demo-login --fit"
+    example = "./tidehub up examples/protocoast/tidehub.yaml --demo-login --fit"
     newcomer.ctrl_c(newcomer.up(README, example))
     newcomer.ctrl_c(newcomer.up(REAL_SITE, example))
 
@@ -168,7 +168,7 @@ def test_change_keep_and_bring_back(newcomer: Newcomer) -> None:
     site = checkout / "tidehub.yaml"
     laptop = (REPOSITORY / "src/tidehub/site/presets/laptop.yaml").read_text("utf-8")
     site.write_text(laptop)
-    newcomer.run(CHANGE, "tidehub up --site tidehub.yaml --detach")
+    newcomer.run(CHANGE, "tidehub up tidehub.yaml --detach")
     site.write_text(laptop.replace("guarantee: 512 MiB, limit: 2 GiB", "guarantee: 512 MiB, limit: 4 GiB"))
     newcomer.run(CHANGE, "tidehub validate tidehub.yaml")
     changed = newcomer.run(CHANGE, "tidehub reload")
@@ -176,7 +176,7 @@ def test_change_keep_and_bring_back(newcomer: Newcomer) -> None:
     assert "Parts that started anew: gateway, hub." in changed
     assert "Nothing has changed" in newcomer.run(CHANGE, "/opt/tidehub-src/tidehub reload")
     newcomer.run(CHANGE, "tidehub down --keep")
-    newcomer.run(CHANGE, "tidehub up --site tidehub.yaml --detach")
+    newcomer.run(CHANGE, "tidehub up tidehub.yaml --detach")
 
     shutil.copy(site, newcomer.home / "etc" / "tidehub.yaml")
     backup = "tidehub backup /etc/tidehub/tidehub.yaml --output /backup/tidehub-$(date +%F).tar.gz"
@@ -184,7 +184,7 @@ def test_change_keep_and_bring_back(newcomer: Newcomer) -> None:
     newcomer.run(CHANGE, "tidehub down --keep")
     shutil.rmtree(newcomer.home / ".local" / "state" / "tidehub")
     newcomer.run(BACK_UP, "tidehub restore /backup/tidehub-2026-11-22.tar.gz")
-    newcomer.run(BACK_UP, "tidehub up --detach --site /etc/tidehub/tidehub.yaml")
+    newcomer.run(BACK_UP, "tidehub up --detach /etc/tidehub/tidehub.yaml")
     assert "running at" in newcomer.run(WRONG, "tidehub status")
 
 

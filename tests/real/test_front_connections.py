@@ -13,6 +13,7 @@ import pytest
 from front_parts import client, open_door
 from supervisor_dummies import free_port
 
+from tidehub.local.front.pages import away_page
 from tidehub.local.front.proxy import KEEP_ALIVE, FrontDoor
 from tidehub.local.places import Places
 
@@ -22,6 +23,50 @@ NODES_OWN = 6.0
 """Seconds after which Node closes a connection without a request, if nobody says otherwise."""
 ROUNDS = 20
 TOGETHER = 16
+
+
+@dataclass
+class Away:
+    """A hub that is away: its socket is held, so that it takes connections, and nobody answers them."""
+
+    asked: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.asked += 1
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            await asyncio.sleep(3)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
+            await writer.drain()
+        writer.close()
+
+
+async def test_a_hub_that_is_away_is_said_by_a_page_that_asks_again(
+    program: list[str], places: Places
+) -> None:
+    hub = Away()
+    server = await asyncio.start_server(hub.serve, "127.0.0.1", 0)
+    target = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    places.service_config.mkdir(parents=True, exist_ok=True)
+    places.away_page.write_text(away_page("Coast & <Sea>", "help@example.org"))
+    door = FrontDoor("127.0.0.1", free_port())
+    page = {"Accept": "text/html,application/xhtml+xml"}
+    async with server, open_door(door, program, places, target, away_after=0.5), client() as asking:
+        away = await asking.get(f"{door.local_url}/hub/home", headers=page)
+        assert (away.status_code, away.headers["retry-after"]) == (503, "5")
+        assert "Coast &amp; &lt;Sea&gt; does not answer just now" in away.text
+        assert 'http-equiv="refresh"' in away.text and "help@example.org" in away.text
+        # What the hub says later harms nobody, and what must not be asked twice, or may take its time, waits for it.
+        late = await asyncio.gather(
+            asking.get(f"{door.local_url}/hub/oauth_callback?code=x", headers=page),
+            asking.get(f"{door.local_url}/user/ann/files/large.html", headers=page),
+            asking.get(f"{door.local_url}/hub/api/users", headers=page),
+            asking.get(f"{door.local_url}/hub/home"),
+            asking.post(f"{door.local_url}/hub/spawn", headers=page),
+        )
+        assert [(one.status_code, one.text) for one in late] == [(200, "late")] * 5
+        again = await asking.get(f"{door.local_url}/hub/home", headers=page)
+        assert again.status_code == 503 and hub.asked == 7
 
 
 @dataclass

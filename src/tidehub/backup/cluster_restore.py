@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tidehub import program
 from tidehub.backup import hub_pod
 from tidehub.backup.cluster import DATABASE, HELM_TYPE, HUB_POD, PVCS, TARGET
 from tidehub.backup.container import BackupReader, Kept
@@ -86,7 +87,7 @@ def restore_cluster(
     if reader.target != TARGET:
         raise TidehubError(
             f"{backup} is a backup of the target {reader.target}, and this would be a cluster",
-            fix="restore it with `tidehub restore --target machine`",
+            fix=f"restore it with `{program.command('restore', '--target', 'machine')}`",
         )
     reader.check()
     files = reader.files()
@@ -128,7 +129,7 @@ def _refuse_unfit(cluster: Cluster, namespace: str, mark: str) -> None:
     raise TidehubError(
         f"the namespace {namespace} holds {held}, and nothing is overwritten",
         expected="a namespace without releases and PVCs, or none",
-        fix="restore into another one with --namespace, or remove what is there with `tidehub uninstall`",
+        fix=f"restore into another one with --namespace, or remove what is there with `{program.command('uninstall')}`",
     )
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, cast
 
-from tidehub import __version__
+from tidehub import __version__, program
 from tidehub.backup.trees import Segment, pack
 from tidehub.errors import TidehubError
 
@@ -230,7 +230,7 @@ class BackupReader:
     def _damaged(self, why: str) -> TidehubError:
         return TidehubError(
             f"{self.path} cannot be restored: {why}",
-            expected="a file that `tidehub backup` wrote, whole",
+            expected=f"a file that `{program.command('backup')}` wrote, whole",
             fix="name that file, or one from another day",
         )
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tidehub import program
 from tidehub.backup import databases
 from tidehub.backup.container import BackupReader, Kept
 from tidehub.backup.machine import POSTGRES, STATE, TARGET
@@ -61,7 +62,7 @@ def restore(
     if reader.target != TARGET:
         raise TidehubError(
             f"{backup} is a backup of the target {reader.target}, and this would be a state of one machine",
-            fix="restore it with `tidehub restore --target kubernetes`",
+            fix=f"restore it with `{program.command('restore', '--target', 'kubernetes')}`",
         )
     reader.check()
     files = reader.files()

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tidehub import program
 from tidehub.capacity.ledger_rows import (
     RUNNING,
     STARTING,
@@ -69,7 +70,7 @@ def ledger_file(path: Path) -> sqlite.Database:
     return sqlite.Database(
         path,
         "the capacity ledger",
-        "run `tidehub down`, then `tidehub up`: a damaged ledger is set aside and made anew",
+        f"run `{program.command('down')}`, then `{program.command('up')}`: a damaged ledger is set aside and made anew",
         steps=(_SCHEMA, _pause_is_a_row),
         durable=False,
     )

@@ -177,6 +177,22 @@ class _Room:
         )
 
     def _memory_reason(self, reservation: Reservation, open_to_kind: int) -> str:
-        free = f"{about_size(open_to_kind)} of {about_size(self._capacity.memory)} are free"
-        text = f"waiting for memory: needs {about_size(reservation.memory)}, {free}"
-        return text if reservation.memory > open_to_kind else f"{text} but were asked for earlier"
+        # The two figures of `tidehub status`, and what lies between them and what is free for this one.
+        whole = self._capacity.memory
+        held = min(whole, sum(self._by_kind.values()))  # a machine that became smaller holds more
+        taken = f"{about_size(held)} of {about_size(whole)} are guaranteed"
+        kept = self._kept_words(reservation.kind)
+        text = f"waiting for memory: needs {about_size(reservation.memory)}, {taken}{kept}"
+        return text if reservation.memory > open_to_kind else f"{text}, the rest was asked for earlier"
+
+    def _kept_words(self, kind: str) -> str:
+        """For whom memory is kept that this kind cannot have: Dask's two kinds, or notebooks."""
+        unmet = {
+            other: max(0, size - self._by_kind.get(other, 0))
+            for other, size in self._capacity.reserved.items()
+            if other != kind
+        }
+        dask = unmet.get(SCHEDULER, 0) + unmet.get(WORKER, 0)
+        kept = [f"{about_size(dask)} kept for Dask"] if dask else []
+        kept += [f"{about_size(unmet[NOTEBOOK])} kept for notebooks"] if unmet.get(NOTEBOOK) else []
+        return f", {', '.join(kept)}" if kept else ""

@@ -23,7 +23,7 @@ Output = Annotated[
 
 
 def backup(
-    site: SiteFile = None,
+    file: SiteFile = None,
     output: Output = None,
     no_homes: Annotated[
         bool, typer.Option("--no-homes", help="On one machine: leave users' files out.")
@@ -37,22 +37,23 @@ def backup(
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    """Copy into one private file what a platform cannot make again, while it runs or not.
+    """Copy into one private file what cannot be made again.
 
-    Of one machine: databases, keys and users' files. Of a cluster: the hub's database, keys, values, Helm's records,
-    and which volume is whose home; the files on these volumes are saved by the storage's own snapshots. The site file
-    and the secrets beside it are in it when FILE is given, and always for a cluster.
+    While the platform runs or not. Of one machine: databases, keys and users' files. Of a cluster: the hub's
+    database, keys, values, Helm's records, and which volume is whose home; the files on these volumes are saved by
+    the storage's own snapshots. The site file and the secrets beside it are in it when FILE is given, and always for
+    a cluster.
 
     Whoever has the backup has the platform's secrets: the file is readable by you alone.
     """
-    chosen = choose_target(target, site=site, state=state, kubeconfig=kubeconfig, context=context)
+    chosen = choose_target(target, site=file, state=state, kubeconfig=kubeconfig, context=context)
     path = output or Path(time.strftime("tidehub-backup-%Y%m%dT%H%M%S.tar.gz"))
     say = make_say()
     try:
         if chosen is Target.KUBERNETES:
-            facts = _of_cluster(path, site, kubeconfig, context, say, database=not no_database)
+            facts = _of_cluster(path, file, kubeconfig, context, say, database=not no_database)
         else:
-            facts = _of_machine(path, site, state, say, homes=not no_homes)
+            facts = _of_machine(path, file, state, say, homes=not no_homes)
     finally:
         say.rest()
     for warning in facts["warnings"]:

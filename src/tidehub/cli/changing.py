@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tidehub.cli.console import ConsoleSay, make_say, print_lines
+from tidehub.cli.failure import failure_json
 from tidehub.errors import TidehubError
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def changing(as_json: bool) -> Iterator[ConsoleSay]:
         say.rest()
         if not as_json:
             raise
-        print_lines([json.dumps(failure_json(error), indent=2)])
+        print_lines([json.dumps(change_failure_json(error), indent=2)])
         raise typer.Exit(error.exit_code) from error
     finally:
         say.rest()
@@ -108,9 +109,9 @@ def changing(as_json: bool) -> Iterator[ConsoleSay]:
             signal.signal(number, handler)
 
 
-def failure_json(error: TidehubError) -> dict[str, Any]:
-    """A fault for `--json`."""
-    found: dict[str, Any] = {"ok": False, "what": error.what, "expected": error.expected, "fix": error.fix}
+def change_failure_json(error: TidehubError) -> dict[str, Any]:
+    """A fault for `--json`, with what it left behind."""
+    found = failure_json(error)
     journal = getattr(error, "journal", None)
     found["state"] = getattr(error, "state", "nothing was changed")
     found["then"] = getattr(error, "command", None)

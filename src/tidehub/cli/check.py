@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidehub.cli.console import print_lines
-from tidehub.cli.options import SiteOption, State
+from tidehub.cli.options import SiteFile, State
 from tidehub.cli.site_options import load_given
 from tidehub.cli.target import Target, TargetOption, choose_target
 from tidehub.errors import FAILED, INTERRUPTED
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 def check(
+    file: SiteFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     state: State = None,
     profile: Annotated[
@@ -32,18 +33,18 @@ def check(
         str | None, typer.Option(metavar="NAME", help="Demo account to use instead of the first free one.")
     ] = None,
     on: TargetOption = None,
-    site: SiteOption = None,
 ) -> None:
-    """Go a user's path through a running platform: login, server, notebook cell, Dask cluster, dashboard.
+    """Go a user's path: login, server, notebook, Dask cluster.
 
-    Where users sign in at a real identity provider, give a hub API token on standard input or in
-    TIDEHUB_CHECK_TOKEN; everything but the login itself is then checked.
+    Through the front door of a running platform, to the dashboard of the cluster. Where users sign in at a real
+    identity provider, give a hub API token on standard input or in TIDEHUB_CHECK_TOKEN; everything but the login
+    itself is then checked.
     """
     # Imported here, so that the other commands do not pay for it.
     from tidehub.checks.path import check_path
     from tidehub.checks.report import Phase, Report, lines
 
-    target = _target(on, state, site)
+    target = _target(on, state, file)
     plain = "utf" not in (sys.stdout.encoding or "").lower()
 
     def tell(phase: Phase) -> None:

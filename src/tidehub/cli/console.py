@@ -74,8 +74,8 @@ class PlainSay:
         self._last = ""
 
     def step(self, text: str) -> None:
-        # A download says the same step again and again.
-        if text != self._last:
+        # A download says the same step again and again, and how far it is: of use where it moves.
+        if text != self._last and not (self._last and text.startswith(f"{self._last}: ")):
             self._last = text
             print_lines([f"{text} ..."], self._stream)
 
@@ -103,7 +103,10 @@ class TerminalSay:
     def step(self, text: str) -> None:
         from rich.text import Text
 
-        text = printable(text, lines=False)
+        from tidehub.local.software.progress import with_bar
+
+        plain = "utf" not in self._console.encoding.lower()
+        text = with_bar(printable(text, lines=False), plain=plain)
         with contextlib.suppress(OSError, ValueError):
             if self._status is None:
                 self._status = self._console.status(Text(text))

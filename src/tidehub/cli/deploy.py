@@ -32,10 +32,11 @@ def deploy(
     no_check: NoCheck = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make the cluster what the site file says, step by step, the hub before the gateway.
+    """Make the cluster what the site file says.
 
-    It may be interrupted at any time and run again; where nothing differs, nothing is written. Before something that
-    is there changes, it is copied away. What an older hub could not take back is left to `tidehub upgrade`.
+    Step by step, the hub before the gateway. It may be interrupted at any time and run again; where nothing differs,
+    nothing is written. Before something that is there changes, it is copied away. What an older hub could not take
+    back is left to `tidehub upgrade`.
     """
     # Imported here, so that the other commands do not pay for it.
     from tidehub.cli.site_options import DEFAULT_FILE, settings_of

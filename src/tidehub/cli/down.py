@@ -24,7 +24,10 @@ def down(
         ),
     ] = False,
 ) -> None:
-    """Stop the platform: users' servers and clusters, then its parts. Files, accounts and databases stay."""
+    """Stop the platform; files, accounts and databases stay.
+
+    Users' servers and clusters end first, then its parts.
+    """
     from tidehub.errors import UsageError
     from tidehub.local.places import Places
     from tidehub.local.supervisor.status import anything_to_stop

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tidehub.cli.console import print_lines
-from tidehub.cli.options import AsJson, State
-from tidehub.cli.site_options import DEFAULT_FILE, load_given, load_site_or_builtin
+from tidehub.cli.options import AsJson, SiteFile, State
+from tidehub.cli.site_options import file_here, load_given, load_site_or_builtin
 from tidehub.errors import FAILED, TidehubError, UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 def explain_login(
+    file: SiteFile = None,
     claims: Annotated[
         Path | None,
         typer.Option("--claims", metavar="FILE", help="A JSON file with what the provider's userinfo says."),
@@ -33,19 +34,16 @@ def explain_login(
         str | None,
         typer.Option("--user", metavar="NAME", help="A user whom the running platform's hub knows."),
     ] = None,
-    site: Annotated[
-        Path | None,
-        typer.Option("--site", metavar="FILE", help="The site file, instead of the running platform's."),
-    ] = None,
     state: State = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether a user may enter, by which rule, and what they have then.
+    """Say whether a user may enter, by which rule, with what.
 
     Shown are the memberships understood, the entries skipped and why, and the resulting profiles, limits and
     administrator status. Exit code 0: admitted, 1: refused, 2: it cannot be said.
 
-    The site is that of --site, else of the platform of --state or --user, else tidehub.yaml, else the built-in one.
+    The site is that of FILE or TIDEHUB_SITE, else of the platform of --state or --user, else tidehub.yaml, else the
+    built-in one.
     """
     if (claims is not None) + token_stdin + (user is not None) != 1:
         raise UsageError(
@@ -57,13 +55,13 @@ def explain_login(
 
     try:
         running = _settings(state) if user is not None or state is not None else None
-        stated = _site(site, running)
+        stated = _site(file, running)
         if claims is not None:
             known = claims_of_file(claims)
         elif user is not None:
             known = _of_user(user.lower(), state)
         else:
-            known = _of_token(stated, None if site is not None else running)
+            known = _of_token(stated, None if file is not None else running)
     except TidehubError as error:
         # 1 says "refused", and nothing else.
         error.exit_code = UsageError.exit_code
@@ -79,7 +77,7 @@ def _site(file: Path | None, running: HubSettings | None) -> Site:
         return load_given(file).site
     if running is not None:
         return running.site
-    return load_site_or_builtin(DEFAULT_FILE if DEFAULT_FILE.exists() else None).site
+    return load_site_or_builtin(file_here(None)).site
 
 
 def _places(state: Path | None) -> Places:

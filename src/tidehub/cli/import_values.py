@@ -10,6 +10,7 @@ import typer
 
 from tidehub.cli.console import print_lines
 from tidehub.errors import FAILED
+from tidehub.program import command
 
 
 def import_values(
@@ -36,9 +37,10 @@ def import_values(
         bool, typer.Option("--json", help="Print the account of every value as JSON.")
     ] = False,
 ) -> None:
-    """Make a site file of Helm values of daskhub, jupyterhub and dask-gateway, and say what became of every value.
+    """Make a site file of existing Helm values.
 
-    Exit code 1: written, but the site file still lacks something that the values do not state.
+    Of daskhub, jupyterhub and dask-gateway; it says what became of every value. Exit code 1: written, but the site
+    file still lacks something that the values do not state.
     """
     # Imported here, so that the other commands do not pay for it.
     from tidehub.importing.command import import_files
@@ -63,6 +65,7 @@ def import_values(
             words = {"site": "site file", "secrets": "secrets, mode 0600", "gitignore": "ignores the secrets"}
             print_lines([f"  {path}  ({words[what]})"])
         if not done.is_complete:
-            print_lines(["The site file is not complete yet: see what `tidehub validate` says above."])
+            check = command("validate", output / "tidehub.yaml")
+            print_lines([f"The site file is not complete yet: see above, and {check}"])
     if not done.is_complete:
         raise typer.Exit(FAILED)

@@ -8,17 +8,21 @@ from typing import Annotated
 
 import typer
 
+from tidehub.cli import completing
 from tidehub.cli.console import print_lines
 
 
 def init(
     directory: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="Where to write.  [default: this directory]")
+        Path | None, typer.Argument(metavar="DIR", help="Where to write.  [default: this directory]")
     ] = None,
     preset: Annotated[
         str,
         typer.Option(
-            "--preset", metavar="NAME", help="The site to start from: laptop, egi-pangeo or protocoast."
+            "--preset",
+            metavar="NAME",
+            help="The site to start from: laptop, egi-pangeo or protocoast.",
+            autocompletion=completing.presets,
         ),
     ] = "laptop",
     force: Annotated[
@@ -26,7 +30,10 @@ def init(
         typer.Option("--force", help="Replace a site file that already exists. Secrets stay as they are."),
     ] = False,
 ) -> None:
-    """Write a commented site file, and beside it a secrets file that only you can read and git ignores."""
+    """Write a commented site file and its private secrets file.
+
+    Only you can read the secrets file, and git ignores it.
+    """
     from tidehub.program import command
     from tidehub.secrets.changes import create
     from tidehub.secrets.site_secrets import needed
@@ -43,6 +50,6 @@ def init(
             *made,
             "next:",
             f"  {command('validate', started.file)}",
-            f"  {command('up', '--site', started.file, *(() if preset == 'laptop' else ('--demo-login', '--fit')))}",
+            f"  {command('up', started.file, *(() if preset == 'laptop' else ('--demo-login', '--fit')))}",
         ]
     )

@@ -7,9 +7,11 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import Abort
 from typer.main import get_command
+
+from tidehub.cli.options import SITE_VARIABLE, SiteOption
 
 SETTINGS: dict[str, Any] = {
     "add_completion": False,
@@ -22,27 +24,69 @@ _LONGEST = 1000
 """Characters of a command's first sentence."""
 
 
+class Command(TyperCommand):
+    """One command. Where it takes a site file (`options.SiteFile`), `--site` is another way to name the same."""
+
+    def __init__(self, name: str | None, *, params: list[Any], **more: Any) -> None:
+        self._site = next((one.name for one in params if one.envvar == SITE_VARIABLE), None)
+        super().__init__(name, params=[*params, *(_site_option() if self._site else [])], **more)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        rest: list[str] = super().parse_args(ctx, args)
+        if self._site is not None and (again := ctx.params.pop("site", None)) is not None:
+            stated = ctx.get_parameter_source(self._site)
+            if stated is not None and stated.name == "COMMANDLINE" and ctx.params[self._site] != again:
+                ctx.fail("FILE and --site name two site files: give one")
+            ctx.params[self._site] = again
+        return rest
+
+
+def _site_option() -> list[Any]:
+    def template(site: SiteOption = None) -> None: ...
+
+    alone = typer.Typer(**SETTINGS)
+    alone.command()(template)
+    return [one for one in get_command(alone).params if one.name == "site"]
+
+
 class Group(TyperGroup):
     """Commands below one name."""
 
+    def sections(self, ctx: Any) -> Mapping[str, list[str]]:
+        """The commands of `--help` below their headings."""
+        return {"Commands": self.list_commands(ctx)}
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Whole sentences, on as many lines as they need: Click would cut each off at the end of its first line."""
-        shown = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
-        rows = [(name, command.get_short_help_str(_LONGEST)) for name, command in shown if command]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
+        """Whole sentences below headings, all in one column; Click knows one list, and would cut each sentence off at
+        the end of its first line."""
+        width = max(map(len, self.list_commands(ctx)), default=0)
+        for heading, names in self.sections(ctx).items():
+            shown = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(heading):
+                formatter.write_dl(
+                    [
+                        (name.ljust(width), command.get_short_help_str(_LONGEST))
+                        for name, command in shown
+                        if command
+                    ]
+                )
 
 
 class LazyGroup(Group):
-    """`homes` names each command's function or `typer.Typer`: `package.module:name`."""
+    """`homes` names, below headings in the order of `--help`, each command's function or `typer.Typer`:
+    `package.module:name`."""
 
-    homes: ClassVar[Mapping[str, str]] = {}
+    homes: ClassVar[Mapping[str, Mapping[str, str]]] = {}
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings | {"commands": _Commands(self.homes)})
+        every = {name: home for below in self.homes.values() for name, home in below.items()}
+        super().__init__(**settings | {"commands": _Commands(every)})
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)
+
+    def sections(self, ctx: Any) -> Mapping[str, list[str]]:
+        return {heading: list(below) for heading, below in self.homes.items()}
 
     def invoke(self, ctx: Any) -> Any:
         """Interrupted is told apart from a command that ends with 130 and has said why: typer makes both the same."""
@@ -94,5 +138,5 @@ def _command(name: str, home: str) -> Any:
         group.name = name
         return group
     alone = typer.Typer(**SETTINGS)
-    alone.command(name)(found)
+    alone.command(name, cls=Command)(found)
     return get_command(alone)

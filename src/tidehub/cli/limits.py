@@ -10,7 +10,10 @@ from tidehub.cli.site_options import load_given, settings_of
 
 
 def limits(file: SiteFile = None, as_json: AsJson = False, settings: Settings = None) -> None:
-    """Show what users can really have: for each worker size how many a cluster can hold, and which limit binds."""
+    """Show what users can really have, and which limit binds.
+
+    For each worker size: how many of it a cluster can hold.
+    """
     from tidehub.site.limits_report import limits_report, lines
 
     report = limits_report(load_given(file, settings_of(settings)).site)

@@ -2,39 +2,66 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tidehub.cli import completing
 from tidehub.cli.cluster_options import Context, Kubeconfig
 from tidehub.cli.console import lost, print_lines
-from tidehub.cli.options import SiteOption, State
+from tidehub.cli.options import SiteFile, State
 from tidehub.cli.target import Target, TargetOption, choose_target
+from tidehub.errors import UsageError
+from tidehub.log_filter import is_probe
 from tidehub.printable import without_colors
+
+_LINES = 20
 
 
 def logs(
     part: Annotated[
         str | None,
         typer.Argument(
-            metavar="[PART]", help="hub, proxy, ..., servers/NAME, clusters/NAME; without: all parts."
+            metavar="PART",
+            help="hub, proxy, ..., servers/NAME, clusters/NAME; without: all parts.",
+            autocompletion=completing.parts,
         ),
     ] = None,
+    file: SiteFile = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as the logs grow.")] = False,
-    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many last lines of each.")] = 20,
+    lines: Annotated[
+        int | None,
+        typer.Option(
+            "-n", "--lines", min=0, help="How many last lines of each.  [default: 20; with --since all]"
+        ),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", metavar="DURATION", help="Only what was written since then: '15 min', '2 h'."
+        ),
+    ] = None,
+    probes: Annotated[bool, typer.Option("--probes", help="Show answered health probes, too.")] = False,
     state: State = None,
     target: TargetOption = None,
-    site: SiteOption = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Show logs. Secrets of the platform are not in them."""
+    """Show what parts, users' servers and clusters wrote.
+
+    Secrets of the platform are not in it, and neither are health probes that were answered well.
+    """
+    wanted = _Wanted(lines, None if since is None else _seconds(since), probes)
     if (
-        choose_target(target, site=site, state=state, kubeconfig=kubeconfig, context=context)
+        choose_target(target, site=file, state=state, kubeconfig=kubeconfig, context=context)
         is Target.KUBERNETES
     ):
-        _cluster_logs(site, kubeconfig, context, part, follow=follow, lines=lines)
+        _cluster_logs(file, kubeconfig, context, part, wanted, follow=follow)
         return
     from tidehub.local.logs import lines as reading_lines
     from tidehub.local.logs import reading
@@ -50,12 +77,51 @@ def logs(
         return f"{name} | {text}" if several else text
 
     for name, path in chosen.items():
-        print_lines(shown(name, line) for line in reading_lines.last_lines(path, lines, hide))
+        if wanted.start is None:
+            found: Iterable[bytes] = reading_lines.last_kept(path, wanted.count, wanted.keep, hide)
+        else:
+            found = wanted.last(reading_lines.lines_since(path, wanted.start, hide))
+        print_lines(shown(name, line) for line in found)
     if follow:
         for name, line in reading_lines.follow(chosen, hide):
-            print_lines([shown(name, line)])
+            if wanted.keep(line):
+                print_lines([shown(name, line)])
             if lost():
                 break
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Which lines of each log."""
+
+    lines: int | None
+    seconds: float | None
+    probes: bool
+
+    @property
+    def count(self) -> int:
+        return _LINES if self.lines is None else self.lines
+
+    @property
+    def start(self) -> datetime | None:
+        return None if self.seconds is None else datetime.now(UTC) - timedelta(seconds=self.seconds)
+
+    def keep(self, line: bytes) -> bool:
+        return self.probes or not is_probe(line)
+
+    def last(self, found: Iterable[bytes]) -> Iterable[bytes]:
+        """Those of a stretch of time: all of them, unless a number was asked for."""
+        kept = (line for line in found if self.keep(line))
+        return kept if self.lines is None else deque(kept, self.lines)
+
+
+def _seconds(given: str) -> float:
+    from tidehub.site.units import QuantityError, parse_duration
+
+    try:
+        return parse_duration(given)
+    except QuantityError as error:
+        raise UsageError(f"--since: {error.what}", expected=error.expected, fix=error.fix) from None
 
 
 def _cluster_logs(
@@ -63,9 +129,9 @@ def _cluster_logs(
     kubeconfig: Path | None,
     context: str | None,
     part: str | None,
+    wanted: _Wanted,
     *,
     follow: bool,
-    lines: int,
 ) -> None:
     from tidehub.cli.deployed import known_secrets, open_deployed
     from tidehub.kubernetes.observing import logs as reading
@@ -79,10 +145,22 @@ def _cluster_logs(
     def shown(source: reading.Source, line: str) -> str:
         return f"{source.name} | {hide(line)}" if several else hide(line)
 
-    for source in chosen if lines else ():
-        print_lines(shown(source, line) for line in reading.last_lines(cluster, namespace, source, lines))
+    def keep(line: str) -> bool:
+        return wanted.keep(line.encode(errors="replace"))
+
+    for source in chosen if wanted.lines != 0 else ():
+        found = reading.last_lines(
+            cluster,
+            namespace,
+            source,
+            None if wanted.lines is None and wanted.seconds is not None else wanted.count,
+            seconds=wanted.seconds,
+            keep=keep,
+        )
+        print_lines(shown(source, line) for line in found)
     if follow:
         for source, line in reading.follow(cluster, namespace, chosen):
-            print_lines([shown(source, line)])
+            if keep(line):
+                print_lines([shown(source, line)])
             if lost():
                 break

@@ -16,38 +16,52 @@ from typer.exceptions import Abort, TyperException
 
 from tidehub import __version__
 from tidehub.cli.console import flush, lost, print_lines
+from tidehub.cli.failure import tell, wants_json
 from tidehub.cli.lazy import SETTINGS, LazyGroup
-from tidehub.errors import FAILED, INTERRUPTED, TidehubError
+from tidehub.errors import FAILED, INTERRUPTED, TidehubError, UsageError
+from tidehub.program import COMPLETES, command
 
 
 class _Commands(LazyGroup):
-    """Every command, in the order of `--help`: `module:function`, or `module:app` for one with subcommands."""
+    """Every command below its task, in the order in which it is needed: `module:function`, or `module:app` for one with
+    subcommands."""
 
-    homes: ClassVar[Mapping[str, str]] = {
-        "init": "tidehub.cli.init:init",
-        "validate": "tidehub.cli.validate:validate",
-        "explain": "tidehub.cli.explain:explain",
-        "limits": "tidehub.cli.limits:limits",
-        "explain-login": "tidehub.cli.explain_login:explain_login",
-        "schema": "tidehub.cli.schema:schema",
-        "up": "tidehub.cli.up:up",
-        "reload": "tidehub.cli.up:reload",
-        "status": "tidehub.cli.status:status",
-        "logs": "tidehub.cli.logs:logs",
-        "down": "tidehub.cli.down:down",
-        "service": "tidehub.cli.service:app",
-        "render": "tidehub.cli.render:render",
-        "plan": "tidehub.cli.plan:plan",
-        "deploy": "tidehub.cli.deploy:deploy",
-        "upgrade": "tidehub.cli.upgrade:upgrade",
-        "rollback": "tidehub.cli.rollback:rollback",
-        "uninstall": "tidehub.cli.uninstall:uninstall",
-        "check": "tidehub.cli.check:check",
-        "preflight": "tidehub.cli.preflight:preflight",
-        "backup": "tidehub.cli.backup:backup",
-        "restore": "tidehub.cli.restore:restore",
-        "import": "tidehub.cli.import_values:import_values",
-        "secrets": "tidehub.cli.secrets:app",
+    homes: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "Run a platform on this machine": {
+            "up": "tidehub.cli.up:up",
+            "status": "tidehub.cli.status:status",
+            "check": "tidehub.cli.check:check",
+            "logs": "tidehub.cli.logs:logs",
+            "reload": "tidehub.cli.up:reload",
+            "down": "tidehub.cli.down:down",
+            "service": "tidehub.cli.service:app",
+        },
+        "Describe a site": {
+            "init": "tidehub.cli.init:init",
+            "validate": "tidehub.cli.validate:validate",
+            "explain": "tidehub.cli.explain:explain",
+            "secrets": "tidehub.cli.secrets:app",
+            "explain-login": "tidehub.cli.explain_login:explain_login",
+            "limits": "tidehub.cli.limits:limits",
+            "import": "tidehub.cli.import_values:import_values",
+            "schema": "tidehub.cli.schema:schema",
+        },
+        "Deploy it on Kubernetes": {
+            "preflight": "tidehub.cli.preflight:preflight",
+            "plan": "tidehub.cli.plan:plan",
+            "deploy": "tidehub.cli.deploy:deploy",
+            "upgrade": "tidehub.cli.upgrade:upgrade",
+            "rollback": "tidehub.cli.rollback:rollback",
+            "render": "tidehub.cli.render:render",
+            "uninstall": "tidehub.cli.uninstall:uninstall",
+        },
+        "Keep what users have": {
+            "backup": "tidehub.cli.backup:backup",
+            "restore": "tidehub.cli.restore:restore",
+        },
+        "Your shell": {
+            "completion": "tidehub.cli.completion:completion",
+        },
     }
 
 
@@ -95,20 +109,26 @@ def _written(code: int) -> int:
 
 def run(argv: Sequence[str] | None = None) -> int:
     """The exit code of one command; what it has to say is printed."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    as_json = wants_json(words)
     try:
         # Blocked by `bootstrap/enter.py`, so that Ctrl-C while Python and we are imported is words, too.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
-        code = app(args=None if argv is None else list(argv), prog_name="tidehub", standalone_mode=False)
+        if COMPLETES in os.environ:
+            from tidehub.cli.completion import prepare
+
+            prepare()
+        code = app(args=words, prog_name="tidehub", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except TidehubError as error:
-        print_lines([_without_secrets(f"tidehub: {error}")], sys.stderr)
+        tell(error, as_json=as_json)
         return error.exit_code
     except (ImportError, SyntaxError, EOFError) as error:
         from tidehub.local.software.own import damaged
 
-        print_lines([_without_secrets(f"tidehub: {damaged(error)}")], sys.stderr)
+        tell(damaged(error), as_json=as_json)
         return FAILED
-    except SystemExit:
+    except SystemExit as end:
         # typer ends so whatever raised BrokenPipeError, also without `standalone_mode`, and replaces the streams by
         # wrappers: most often the reader of a help page has gone away.
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
@@ -116,7 +136,9 @@ def run(argv: Sequence[str] | None = None) -> int:
             flush(sys.stdout)
         if lost() is not None:
             return 0
-        print_lines(["tidehub: a connection was closed at the other end"], sys.stderr)
+        if COMPLETES in os.environ:
+            return end.code if isinstance(end.code, int) else 0
+        tell(TidehubError("a connection was closed at the other end"), as_json=as_json)
         return FAILED
     except OSError as error:
         # Click prints the help, and lets a failure of standard output pass; what it could not write is still there.
@@ -128,22 +150,23 @@ def run(argv: Sequence[str] | None = None) -> int:
             raise
         from tidehub.system.files import os_fault
 
-        print_lines(
-            [_without_secrets(f"tidehub: {os_fault(error, Path(os.fsdecode(error.filename)), 'use')}")],
-            sys.stderr,
-        )
+        tell(os_fault(error, Path(os.fsdecode(error.filename)), "use"), as_json=as_json)
         return FAILED
     except (KeyboardInterrupt, Abort):
-        print_lines(["Interrupted."], sys.stderr)
+        if as_json:
+            tell(TidehubError("interrupted"), as_json=True)
+        else:
+            print_lines(["Interrupted."], sys.stderr)
         return INTERRUPTED
     except TyperException as error:
         if isinstance(message := getattr(error, "message", None), str):
             vars(error)["message"] = _plain(message)
         show = getattr(error, "show", None)
-        if show is not None:
-            show()
+        if as_json or show is None:
+            asked = getattr(getattr(error, "ctx", None), "command_path", "tidehub").split()[1:]
+            tell(UsageError(error.format_message(), fix=f"see: {command(*asked, '--help')}"), as_json=as_json)
         else:
-            print_lines([f"tidehub: {error.format_message()}"], sys.stderr)
+            show()
         return error.exit_code
 
 
@@ -161,9 +184,3 @@ def _plain(message: str) -> str:
     for pattern, words in _PLAIN:
         message = re.sub(pattern, words, message)
     return message
-
-
-def _without_secrets(text: str) -> str:
-    """No message holds a secret; and if one ever did, what this run has read would still not show."""
-    reading = sys.modules.get("tidehub.secrets.redaction")
-    return str(reading.known.text(text)) if reading else text

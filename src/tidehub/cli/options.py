@@ -17,16 +17,30 @@ State = Annotated[
         help="The state directory, when it is not the default one.",
     ),
 ]
+SITE_VARIABLE = "TIDEHUB_SITE"
+"""The environment variable that names the site file of every command."""
+_DEFAULT = f"[default: {SITE_VARIABLE}, then tidehub.yaml]"
+# Every command names its site file by one of these two; `lazy.Command` gives those commands `--site`, too.
 SiteFile = Annotated[
-    Path | None, typer.Argument(metavar="[FILE]", help="The site file.  [default: tidehub.yaml]")
-]
-SiteOption = Annotated[
     Path | None,
-    typer.Option("--site", metavar="FILE", help="The site file, for a cluster.  [default: tidehub.yaml]"),
+    typer.Argument(
+        metavar="FILE", envvar=SITE_VARIABLE, show_envvar=False, help=f"The site file.  {_DEFAULT}"
+    ),
 ]
 MachineSite = Annotated[
     Path | None,
-    typer.Option("--site", metavar="FILE", help="The site file. Without one: a small site for trying out."),
+    typer.Argument(
+        metavar="FILE",
+        envvar=SITE_VARIABLE,
+        show_envvar=False,
+        help="The site file.  [default: TIDEHUB_SITE, then tidehub.yaml; without one a small site for trying out]",
+    ),
+]
+SiteOption = Annotated[
+    Path | None, typer.Option("--site", metavar="FILE", help="The site file: another way to give FILE.")
+]
+BuiltIn = Annotated[
+    bool, typer.Option("--built-in", help="Serve the small site for trying out, whatever site file is here.")
 ]
 DemoLogin = Annotated[
     bool,

@@ -27,10 +27,10 @@ def plan(
         typer.Option("--exit-code", help="Exit with 1, too, where anything would change, as git diff does."),
     ] = False,
 ) -> None:
-    """Show what a deployment would change, object by object and field by field. Nothing is changed.
+    """Show what a deployment would change, and change nothing.
 
-    What stops a deployment, loses data or restarts something comes first. Exit code 1 where the cluster would refuse
-    something.
+    Object by object and field by field. What stops a deployment, loses data or restarts something comes first. Exit
+    code 1 where the cluster would refuse something.
     """
     # Imported here, so that the other commands do not pay for it.
     from tidehub.cli.site_options import DEFAULT_FILE, settings_of

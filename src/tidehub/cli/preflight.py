@@ -28,10 +28,11 @@ def preflight(
         float, typer.Option(metavar="SECONDS", min=5, help="Time for all items together.")
     ] = 90.0,
 ) -> None:
-    """Check whether a cluster is ready for the site: every item with what was found and what to do.
+    """Check whether a cluster is ready for the site.
 
-    It reads, and asks with dry runs; it changes nothing. What your credentials may not read is reported as unknown,
-    with the missing permission. The exit code is 1 where something prevents a deployment.
+    Every item is told with what was found and what to do. It reads, and asks with dry runs; it changes nothing. What
+    your credentials may not read is reported as unknown, with the missing permission. The exit code is 1 where
+    something prevents a deployment.
     """
     # Imported here, so that the other commands do not pay for it.
     from tidehub.kubernetes.preflight import report

@@ -46,10 +46,11 @@ def render(
     as_json: AsJson = False,
     settings: Settings = None,
 ) -> None:
-    """Write the platform as Helm values, objects and commands: a folder to read, to review, or to leave with.
+    """Write Helm values and objects into a folder, to review.
 
-    Needs helm, and no cluster. Secrets are not needed either: words take their places. The same site gives the same
-    folder to the byte. What is rendered is checked, and nothing is written where it has errors.
+    It holds the commands, too: a folder to read, or to leave with. Needs helm, and no cluster. Secrets are not needed
+    either: words take their places. The same site gives the same folder to the byte. What is rendered is checked, and
+    nothing is written where it has errors.
     """
     if show is not None and (output is not None or as_json or with_secrets):
         raise UsageError("--show prints objects and nothing else", fix="leave the other options out")

@@ -14,6 +14,7 @@ from tidehub.cli.cluster_options import Context, Kubeconfig
 from tidehub.cli.console import make_say, print_lines
 from tidehub.cli.options import AsJson, State
 from tidehub.errors import UsageError
+from tidehub.program import command
 
 if TYPE_CHECKING:
     from tidehub.backup.cluster_restore import ClusterRestored
@@ -50,10 +51,10 @@ def restore(
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring back what a backup holds: users, tokens, keys, files or their volumes. Nothing is overwritten.
+    """Bring back what a backup holds; overwrite nothing.
 
-    A backup knows which of the two targets it was taken from, and goes back there. On a cluster this makes the claims
-    and the hub's database; `tidehub deploy` then installs the rest.
+    Users, tokens, keys, files or their volumes. A backup knows which of the two targets it was taken from, and goes
+    back there. On a cluster this makes the claims and the hub's database; `tidehub deploy` then installs the rest.
     """
     from tidehub.backup.container import BackupReader
 
@@ -97,14 +98,14 @@ def _refuse_options(target: str, given: dict[str, object]) -> None:
 
 
 def _machine_lines(done: Restored) -> list[str]:
-    from tidehub.local.places import command
+    from tidehub.local.places import command as command_on
 
     homes = "" if done.homes else "; their files are not in the backup"
     who = "1 user" if done.users == 1 else f"{done.users} users"
     return [
         f"{done.state}: {who}, their tokens and the platform's keys are back{homes}.",
         *(f"wrote {path}" for path in done.site_files),
-        f"Start it with: {command(done.state, 'up', *_site_option(done.site_files))}",
+        f"Start it with: {command_on(done.state, 'up', *_site_option(done.site_files))}",
     ]
 
 
@@ -114,7 +115,7 @@ def _site_option(files: Sequence[str]) -> list[str]:
 
     names = {file: Path(file).name for file in files}
     sites = [file for file, name in names.items() if name != NAME and ".secrets." not in name]
-    return ["--site", sites[0]] if len(sites) == 1 else []
+    return [sites[0]] if len(sites) == 1 else []
 
 
 def _cluster_lines(done: ClusterRestored) -> list[str]:
@@ -132,5 +133,5 @@ def _cluster_lines(done: ClusterRestored) -> list[str]:
     lines += [f"wrote {path}" for path in done.site_files]
     # Its secrets and the digests of its charts lie beside it.
     sites = [path for path in done.site_files if ".secrets." not in path and not path.endswith(".lock.yaml")]
-    deploy = f"tidehub deploy {sites[0] if sites else '[SITE]'}"
+    deploy = command("deploy", sites[0] if sites else "FILE")
     return [*lines, f"Install the platform in the namespace {done.namespace} with: {deploy}"]

@@ -45,9 +45,10 @@ def rollback(
     no_backup: NoBackup = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring all releases back to a state that was reached before; after an unfinished change, to the last one.
+    """Bring all releases back to a state reached before.
 
-    CRDs stay as they are. Where the hub becomes older than its database, say what becomes of that.
+    After an unfinished change: to the last one. CRDs stay as they are. Where the hub becomes older than its database,
+    say what becomes of that.
     """
     from tidehub.cli.deployed import open_deployed
     from tidehub.kubernetes.deploying.rollback import Database

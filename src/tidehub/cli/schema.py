@@ -8,9 +8,10 @@ from tidehub.cli.console import print_lines
 
 
 def schema() -> None:
-    """Print the JSON Schema of the site file (draft 2020-12), for editors.
+    """Print the JSON Schema of the site file, for editors.
 
-    Save it beside the site file, and begin that with: # yaml-language-server: $schema=tidehub.schema.json
+    It is of draft 2020-12. Save it beside the site file, and begin that with: # yaml-language-server:
+    $schema=tidehub.schema.json
     """
     from tidehub.site.json_schema import site_schema
 

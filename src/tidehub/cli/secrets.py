@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tidehub.cli import completing
 from tidehub.cli.console import print_lines
-from tidehub.cli.lazy import SETTINGS, Group
+from tidehub.cli.lazy import SETTINGS, Command, Group
 from tidehub.cli.options import AsJson, SiteFile
 from tidehub.cli.site_options import DEFAULT_FILE, load_given
 from tidehub.errors import FAILED
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     cls=Group,
-    help="Show, make and replace the secrets of a site, or of a platform's state. Values are never shown.",
+    help="Show, make and replace secrets; values are never shown.",
     no_args_is_help=True,
     **SETTINGS,
 )
@@ -40,9 +41,12 @@ StateOf = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=Command)
 def show(file: SiteFile = None, state: StateOf = None, as_json: AsJson = False) -> None:
-    """List each secret: where its value comes from, how old it is, and where it goes."""
+    """List the secrets: whence each comes, and where it goes.
+
+    And how old each is.
+    """
     from datetime import UTC, datetime
 
     from tidehub.secrets.words import shown
@@ -59,9 +63,12 @@ def show(file: SiteFile = None, state: StateOf = None, as_json: AsJson = False) 
     raise typer.Exit(FAILED if problems else 0)
 
 
-@app.command()
+@app.command(cls=Command)
 def create(file: SiteFile = None, as_json: AsJson = False) -> None:
-    """Make what is missing in the secrets file beside the site file; what is there stays."""
+    """Make the secrets that are missing; what is there stays.
+
+    They go into the secrets file beside the site file.
+    """
     from tidehub.secrets.changes import create
     from tidehub.secrets.site_secrets import needed
     from tidehub.secrets.words import created_lines
@@ -74,9 +81,14 @@ def create(file: SiteFile = None, as_json: AsJson = False) -> None:
         print_lines(created_lines(created))
 
 
-@app.command()
+@app.command(cls=Command)
 def rotate(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The secret's name, as show lists it.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="The secret's name, as show lists it.", autocompletion=completing.secrets
+        ),
+    ],
     file: SiteFile = None,
     state: StateOf = None,
     accept: Annotated[
@@ -93,7 +105,10 @@ def rotate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Replace a secret by a new value, and say what that means for users and what to start anew."""
+    """Replace a secret by a new value, and say what follows.
+
+    For users, and what to start anew.
+    """
     from tidehub.secrets.declared import Kept
     from tidehub.secrets.words import restarts, rotated_lines
 
@@ -122,9 +137,12 @@ def rotate(
         print_lines(rotated_lines(rotated, owner=owner))
 
 
-@app.command()
+@app.command(cls=Command)
 def check(file: SiteFile = None, as_json: AsJson = False) -> None:
-    """Say what is wrong or missing, all of it at once; exit code 0 when every needed secret is there."""
+    """Say what is wrong or missing, all of it at once.
+
+    Exit code 0 when every needed secret is there.
+    """
     from tidehub.secrets.site_secrets import needed, problems_of, resolve
 
     wanted = needed(_site(file))

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidehub.cli.console import make_say, print_lines
-from tidehub.cli.lazy import SETTINGS, Group
-from tidehub.cli.options import DemoLogin, Fit, MachineSite, Settings, State
-from tidehub.cli.site_options import load_site_or_builtin, settings_of
+from tidehub.cli.lazy import SETTINGS, Command, Group
+from tidehub.cli.options import BuiltIn, DemoLogin, Fit, MachineSite, Settings, State
+from tidehub.cli.site_options import file_here, load_site_or_builtin, settings_of
 
 if TYPE_CHECKING:
     from tidehub.local.service.installing import Service
 
 app = typer.Typer(
     cls=Group,
-    help="Run the platform of this machine as a service of systemd, which starts it at every boot.",
+    help="Start the platform at every boot, as a systemd service.",
     no_args_is_help=True,
     **SETTINGS,
 )
@@ -27,13 +27,14 @@ OfUser = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=Command)
 def install(
-    site: MachineSite = None,
+    file: MachineSite = None,
     state: State = None,
     port: Annotated[
         int | None, typer.Option("--port", metavar="N", min=1, max=65535, help="Listen on this port.")
     ] = None,
+    built_in: BuiltIn = False,
     demo_login: DemoLogin = False,
     fit: Fit = False,
     settings: Settings = None,
@@ -46,24 +47,25 @@ def install(
         ),
     ] = None,
 ) -> None:
-    """Write the unit, show it, and have it started now and at every boot."""
+    """Write the unit; start it now and at every boot."""
     from tidehub.local.machine import refuse_unsupported
     from tidehub.local.service.installing import Service
     from tidehub.local.supervisor.status import is_running, platform_status
 
     service = Service.of(state, of_user=user)
     # A wrong site is said here, not in the journal.
-    refuse_unsupported(load_site_or_builtin(site, settings_of(settings)).site)
-    file = site and site.absolute()
+    chosen = None if built_in else file_here(file)
+    refuse_unsupported(load_site_or_builtin(chosen, settings_of(settings)).site)
+    site = chosen and chosen.absolute()
     changed = service.install(
         [
-            *(["--site", str(file)] if file else []),
+            *(["--site", str(site)] if site else ["--built-in"]),
             *(["--port", str(port)] if port else []),
             *(["--demo-login"] if demo_login else []),
             *(["--fit"] if fit else []),
             *(word for setting in settings or () for word in ("--set", setting)),
         ],
-        [file] if file else [],
+        [site] if site else [],
     )
     print_lines([f"{service.file}:", "", *(service.text() or "").splitlines(), ""])
     say = make_say()
@@ -96,9 +98,12 @@ def install(
     print_lines(_state(service))
 
 
-@app.command()
+@app.command(cls=Command)
 def show(state: State = None, user: OfUser = False) -> None:
-    """Show the unit and what systemd says of it; exit code 1 when there is none."""
+    """Show the unit, and what systemd says of it.
+
+    Exit code 1 when there is none.
+    """
     from tidehub.local.service.installing import Service
 
     service = Service.of(state, of_user=user)
@@ -112,9 +117,12 @@ def show(state: State = None, user: OfUser = False) -> None:
         say.warn(warning)
 
 
-@app.command()
+@app.command(cls=Command)
 def remove(state: State = None, user: OfUser = False) -> None:
-    """Stop and disable the service and remove its unit. Files, accounts, databases and software stay."""
+    """Stop and disable the service, and remove its unit.
+
+    Files, accounts, databases and software stay.
+    """
     from tidehub.local.service.installing import Service
 
     service = Service.of(state, of_user=user)

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 DEFAULT_FILE = Path("tidehub.yaml")
 
+
+def file_here(file: Path | None) -> Path | None:
+    """The site file of a command that can do without one: the one that was named, or else this directory's, if any."""
+    return file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+
+
 ParsedSettings = tuple[tuple[str, Any], ...]
 
 
@@ -86,9 +92,7 @@ def load_for_explaining(
     from tidehub.site.problems import SiteError
 
     try:
-        if file is None and not DEFAULT_FILE.exists():
-            return load_site_or_builtin(None, settings), None
-        return load_given(file, settings), None
+        return load_site_or_builtin(file_here(file), settings), None
     except SiteError as error:
         return None, error
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
 from tidehub.cli.cluster_options import Context, Kubeconfig
 from tidehub.cli.console import print_lines
-from tidehub.cli.options import SiteOption, State
+from tidehub.cli.options import AsJson, SiteFile, State
 from tidehub.cli.target import Target, TargetOption, choose_target
 from tidehub.errors import FAILED, TidehubError
 
@@ -25,12 +25,13 @@ def _trial_accounts(places: Places, found: Mapping[str, object]) -> list[str]:
     names = [part.get("name") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
     if "identity" not in names:
         return []
-    from tidehub.identity.demo_accounts import USERS
     from tidehub.local.identity_files import trial_passwords
+    from tidehub.local.running import running_settings
+    from tidehub.local.trial_roles import trial_roles
 
-    about = {user.username: user.part for user in USERS}
     try:
         passwords = trial_passwords(places)
+        about = trial_roles(running_settings(places).site)
     except TidehubError as error:
         # What that part's user does with its files must not hide how the other parts are.
         return ["", f"the demo accounts cannot be shown: {error}"]
@@ -55,19 +56,22 @@ def _cluster_status(
 
 
 def status(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    file: SiteFile = None,
+    as_json: AsJson = False,
     state: State = None,
     target: TargetOption = None,
-    site: SiteOption = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Show what runs; exit code 0 when all is well, 1 when nothing runs or a part does not."""
+    """Show what runs, and the addresses and demo accounts.
+
+    Exit code 0 when all is well, 1 when nothing runs or a part does not.
+    """
     if (
-        choose_target(target, site=site, state=state, kubeconfig=kubeconfig, context=context)
+        choose_target(target, site=file, state=state, kubeconfig=kubeconfig, context=context)
         is Target.KUBERNETES
     ):
-        _cluster_status(site, kubeconfig, context, as_json=as_json)
+        _cluster_status(file, kubeconfig, context, as_json=as_json)
     from tidehub.local.places import Places
     from tidehub.local.supervisor.status import platform_status, status_lines
 

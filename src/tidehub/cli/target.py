@@ -55,10 +55,10 @@ def choose_target(
 
 def _has_cluster(site: Path | None) -> bool:
     """Whether the site file states a cluster; what is wrong with it is said by who loads it."""
-    from tidehub.cli.site_options import DEFAULT_FILE, load_given
+    from tidehub.cli.site_options import file_here, load_given
     from tidehub.site.problems import SiteError
 
-    if site is None and not DEFAULT_FILE.exists():
+    if file_here(site) is None:
         return False
     try:
         return load_given(site).site.kubernetes is not None

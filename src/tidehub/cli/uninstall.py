@@ -51,9 +51,10 @@ def uninstall(
     adopt: Adopt = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove the platform from its namespace. Homes, the hub's database and its keys stay unless they are named.
+    """Remove the platform from its namespace; homes stay.
 
-    What is left is listed; a deployment into the same namespace finds it again.
+    The hub's database and its keys stay too, unless they are named. What is left is listed; a deployment into the
+    same namespace finds it again.
     """
     from tidehub.cli.deployed import open_deployed
     from tidehub.kubernetes.deploying.running import Work

@@ -8,13 +8,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tidehub.cli.console import ConsoleSay, make_say, print_lines
-from tidehub.cli.options import AsJson, DemoLogin, Fit, MachineSite, Settings, State
-from tidehub.cli.site_options import load_site_or_builtin, settings_of
+from tidehub.cli.options import AsJson, BuiltIn, DemoLogin, Fit, MachineSite, Settings, State
+from tidehub.cli.site_options import file_here, load_site_or_builtin, settings_of
 from tidehub.errors import TidehubError
 
 if TYPE_CHECKING:
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
 
 
 def up(
-    site: MachineSite = None,
+    file: MachineSite = None,
     state: State = None,
     port: Annotated[
         int | None,
         typer.Option("--port", metavar="N", min=0, max=65535, help="Listen on this port (0: any)."),
     ] = None,
+    built_in: BuiltIn = False,
     demo_login: DemoLogin = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="Return when all is ready; the platform goes on.")
@@ -53,13 +55,14 @@ def up(
         ),
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object of what a running platform changed.")
+        bool, typer.Option("--json", help="Print one JSON object: where it serves, and what was changed.")
     ] = False,
 ) -> None:
-    """Start the platform on this machine; Ctrl-C stops it, a second Ctrl-C at once.
+    """Start the platform on this machine, or apply changes.
 
-    Where it runs already, it is changed to what the site and the options now say; options that are not given stay as
-    they are. Nobody's server or cluster ends by that.
+    Ctrl-C stops it, a second Ctrl-C at once; with --detach, `tidehub down` does. Where it runs already, it is changed
+    to what the site and the options now say; options that are not given stay as they are. Nobody's server or cluster
+    ends by that.
     """
     from tidehub.local.machine import refuse_unsupported
     from tidehub.local.missing import refuse_missing
@@ -67,35 +70,40 @@ def up(
     from tidehub.local.supervisor.platform import UpOptions
 
     changed = settings_of(settings)
+    stated = None if built_in else file
+    from tidehub.local.isolation.systemd import ends_with_logout, enter_scope
+    from tidehub.local.supervisor.state import held_by_another
+    from tidehub.system.notify import is_awaited
+
+    places = Places.of(state)
+    # What runs goes on with its site unless another one is named: this directory's may be another platform's.
+    runs = places.exists and held_by_another(places.lock) and not is_awaited()
+    here = None if built_in else file_here(None)
+    chosen = stated if runs else stated or here
     options = UpOptions(
         # Absolute, because a detached platform stands elsewhere.
-        site_file=site and site.absolute(),
+        site_file=chosen and chosen.absolute(),
         port=port,
         demo_login=demo_login,
         demo_login_on_public_address=demo_login_on_public_address,
         fit=fit,
         settings=changed,
     )
-    from tidehub.local.isolation.systemd import ends_with_logout, enter_scope
-    from tidehub.local.supervisor.state import held_by_another
-    from tidehub.system.notify import is_awaited
-
-    places = Places.of(state)
     with _going_back(places):
         # Read before anything is made, so that a wrong one leaves nothing behind.
-        loaded = load_site_or_builtin(site, changed)
+        loaded = load_site_or_builtin(chosen, changed)
         refuse_unsupported(loaded.site)
         gone = refuse_missing(
             places, accept_missing or (), own_hub_database=loaded.site.machine.database_url is None
         )
         # Whatever the caller's, and detached or not: nothing is open to others unless its mode says so.
         os.umask(0o077)
-        if places.exists and held_by_another(places.lock) and not is_awaited():
+        if runs:
             # Imported here alone: what it imports may start threads, and those do not survive the birth of a daemon.
             from tidehub.local.applying import Running
 
             if (running := Running.on(places)) is not None:
-                _change(running, options, as_json=as_json)
+                _change(running, options, as_json=as_json, here=here)
                 return
         places.ensure()
         enter_scope(places.platform_id)
@@ -110,19 +118,20 @@ def up(
         for part in gone:
             say.warn(f"{part.name} is missing and made anew: {part.meaning}")
         for warning in loaded.warnings:
-            say.warn(str(warning))
+            say.warn(warning.unmarked())
         try:
-            code = _detached(places, options, say) if detach else _attached(places, options, say)
+            go = _detached if detach else _attached
+            code = go(places, options, say, as_json=as_json)
         finally:
             say.rest()
         raise typer.Exit(code)
 
 
 def reload(state: State = None, as_json: AsJson = False) -> None:
-    """Apply the changed site file to the running platform; nobody's server or cluster ends by that.
+    """Apply the changed site file to the running platform.
 
-    What needs a restart of theirs is said, by name. The same as `tidehub up` without other options, but only where a
-    platform runs.
+    Nobody's server or cluster ends by that. What needs a restart of theirs is said, by name. The same as `tidehub up`
+    without other options, but only where a platform runs.
     """
     from tidehub.local.applying import Running
     from tidehub.local.places import Places, command
@@ -161,9 +170,17 @@ def _going_back(places: Places) -> Iterator[None]:
         former.become()
 
 
-def _change(running: Running, options: UpOptions, *, as_json: bool) -> None:
-    """Change a platform that runs, and say what was changed."""
+def _change(running: Running, options: UpOptions, *, as_json: bool, here: Path | None = None) -> None:
+    """Change a platform that runs, and say what was changed. `here` is this directory's site file."""
     say = make_say()
+    serves = running.serves.options.get("site_file")
+    if here is not None and options.site_file is None and serves != str(here.absolute()):
+        from tidehub.local.places import command
+
+        say.note(
+            f"It goes on with {serves or 'the built-in site'}. "
+            f"To serve the site file of this directory: {command(running.places.state, 'up', here)}"
+        )
     try:
         done = running.apply(options, say)
     finally:
@@ -182,7 +199,14 @@ def _change(running: Running, options: UpOptions, *, as_json: bool) -> None:
         )
 
 
-def _attached(places: Places, options: UpOptions, say: ConsoleSay) -> int:
+def _started(places: Places, pid: int, address: str) -> list[str]:
+    """For `--json`: no passwords, which `status` shows."""
+    return [
+        json.dumps({"started": True, "pid": pid, "address": address, "state": str(places.state)}, indent=2)
+    ]
+
+
+def _attached(places: Places, options: UpOptions, say: ConsoleSay, *, as_json: bool = False) -> int:
     from tidehub.local.platform import prepare
     from tidehub.local.supervisor.detach import DAEMON
     from tidehub.local.supervisor.session import run
@@ -190,7 +214,9 @@ def _attached(places: Places, options: UpOptions, say: ConsoleSay) -> int:
 
     def ready(platform: Platform) -> None:
         say.rest()
-        if DAEMON not in os.environ:
+        if as_json:
+            print_lines(_started(places, os.getpid(), platform.address))
+        elif DAEMON not in os.environ:
             print_lines([*platform.closing_lines(), "or with Ctrl-C here."])
         notify(READY, status(f"serves {platform.address}"))
 
@@ -208,7 +234,7 @@ def _attached(places: Places, options: UpOptions, say: ConsoleSay) -> int:
     return 0
 
 
-def _detached(places: Places, options: UpOptions, say: ConsoleSay) -> int:
+def _detached(places: Places, options: UpOptions, say: ConsoleSay, *, as_json: bool = False) -> int:
     from tidehub.local.supervisor.detach import detach
     from tidehub.local.supervisor.session import run
 
@@ -220,5 +246,10 @@ def _detached(places: Places, options: UpOptions, say: ConsoleSay) -> int:
 
     lines = detach(body, say, places.supervisor_log)
     say.rest()
+    if as_json:
+        from tidehub.local.supervisor.status import platform_status
+
+        found = platform_status(places)
+        lines = _started(places, int(str(found["pid"])), str(found["address"]))
     print_lines(lines)
     return 0

@@ -52,10 +52,11 @@ def upgrade(
     no_check: NoCheck = False,
     as_json: AsJson = False,
 ) -> None:
-    """Go to another release set, or to chart versions that the site file was changed to.
+    """Go to another release set, or to other chart versions.
 
-    The hub's database, values and Helm's records are copied away first; CRDs come before the charts.
-    What changes for good is said: the database's schema, names of homes, the group of routes.
+    Chart versions are those that the site file was changed to. The hub's database, values and Helm's records are
+    copied away first; CRDs come before the charts. What changes for good is said: the database's schema, names of
+    homes, the group of routes.
     """
     from tidehub.cli.site_options import DEFAULT_FILE, settings_of
     from tidehub.kubernetes.deploying.running import Work

@@ -19,10 +19,10 @@ def validate(
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail too, with exit code 1.")] = False,
     settings: Settings = None,
 ) -> None:
-    """Check the site file: all its problems at once, each with file, line, column and what to do.
+    """Check the site file: all its problems, with what to do.
 
-    Exit code 0 when the file can be used, 2 when it cannot. Variables such as TIDEHUB__NOTEBOOKS__MEMORY__LIMIT
-    replace what the file says, --set replaces both.
+    Each is told with file, line and column. Exit code 0 when the file can be used, 2 when it cannot. Variables such
+    as TIDEHUB__NOTEBOOKS__MEMORY__LIMIT replace what the file says, --set replaces both.
     """
     found = check_given(file, settings_of(settings))
     print_lines([json.dumps(found.as_dict(), indent=2)] if as_json else found.lines())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tidehub import program
 from tidehub.errors import INTERRUPTED, Place, TidehubError
 
 
@@ -78,7 +79,9 @@ class Forbidden(HelmProblem):
         self.verb, self.resource = verb, resource
         may = f"the permission to {verb} {resource}" if verb else "the permissions for it"
         super().__init__(
-            message, expected=may, fix="ask the cluster's administrator; `tidehub preflight` lists all"
+            message,
+            expected=may,
+            fix=f"ask the cluster's administrator; `{program.command('preflight')}` lists all",
         )
 
 
@@ -116,7 +119,7 @@ class OwnershipConflict(HelmProblem):
         super().__init__(
             f"{kind} {name} already exists and belongs to {owner_words}",
             expected="a namespace without objects of these names, or objects of this release",
-            fix=f"look at it with `tidehub plan`; remove it, use another namespace, or take it over with "
+            fix=f"look at it with `{program.command('plan')}`; remove it, use another namespace, or take it over with "
             f"--adopt {kind}/{name}",
         )
 
@@ -151,7 +154,8 @@ class KindUnknown(HelmProblem):
         super().__init__(
             f"the cluster does not serve {kind} of {version}",
             expected="the CustomResourceDefinitions of the charts, or a cluster version that still has this API",
-            fix="`tidehub deploy` applies the charts' CRDs first; `tidehub preflight` lists what is missing",
+            fix=f"`{program.command('deploy')}` applies the charts' CRDs first; "
+            f"`{program.command('preflight')}` lists what is missing",
         )
 
 

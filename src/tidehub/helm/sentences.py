@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 
+from tidehub import program
 from tidehub.helm import problems
 
 REDACTED = "[redacted]"
@@ -117,7 +118,8 @@ def _read(said: str) -> problems.HelmProblem:
             return found
     return problems.HelmProblem(
         f"helm failed: {short(said)}" if said else "helm failed without saying why",
-        fix="the sentence is Helm's own; `tidehub plan` and `tidehub status` show how things stand",
+        fix=f"the sentence is Helm's own; `{program.command('plan')}` and `{program.command('status')}` show "
+        "how things stand",
     )
 
 
@@ -183,7 +185,8 @@ def _state(said: str) -> problems.HelmProblem | None:
         return problems.OperationInProgress(
             "an earlier operation on this release has not finished",
             expected="no other operation, or one that was cut off",
-            fix="wait for it; if nobody is at work, `tidehub deploy` clears what is left of it and continues",
+            fix=f"wait for it; if nobody is at work, `{program.command('deploy')}` clears what is left of it "
+            "and continues",
         )
     if "has no deployed releases" in said:
         return problems.NoDeployedRevision(
@@ -194,11 +197,12 @@ def _state(said: str) -> problems.HelmProblem | None:
         return problems.NamespaceMissing(
             f"the cluster has no namespace {missing['name']}",
             expected="the namespace that the site file names",
-            fix="`tidehub deploy` makes it where it may; otherwise ask the cluster's administrator for it",
+            fix=f"`{program.command('deploy')}` makes it where it may; otherwise ask the cluster's "
+            "administrator for it",
         )
     if _MISSING_RELEASE.search(said):
         return problems.ReleaseNotFound(
-            "the release or revision does not exist", fix="`tidehub status` lists them"
+            "the release or revision does not exist", fix=f"`{program.command('status')}` lists them"
         )
     return None
 
@@ -230,7 +234,7 @@ def _ended_early(said: str) -> problems.HelmProblem | None:
         return problems.TimedOut(
             f"Helm waited too long: {short(said)}",
             expected="everything ready within the time given",
-            fix="`tidehub status` shows what is not ready and why; then run the same command again",
+            fix=f"`{program.command('status')}` shows what is not ready and why; then run the same command again",
         )
     return None
 
@@ -242,7 +246,7 @@ def _conflict(said: str) -> problems.HelmProblem | None:
         return problems.FieldConflict(
             f"somebody else manages fields of an object: {short(said)}",
             expected="fields that only Helm sets",
-            fix="see the drift with `tidehub plan`, and remove what the other tool does",
+            fix=f"see the drift with `{program.command('plan')}`, and remove what the other tool does",
         )
     return None
 
@@ -253,7 +257,8 @@ def _invalid(said: str) -> problems.HelmProblem | None:
     return problems.Invalid(
         f"the cluster refuses an object: {short(said)}",
         expected="objects that this cluster and its policies accept",
-        fix="correct the value that the sentence names; `tidehub plan` shows immutable fields before anything is done",
+        fix=f"correct the value that the sentence names; `{program.command('plan')}` shows immutable fields "
+        "before anything is done",
     )
 
 

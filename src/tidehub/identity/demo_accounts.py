@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from tidehub.errors import Place, TidehubError
 from tidehub.identity.accounts import Account, AccountStore
+from tidehub.identity.claims import Claims, userinfo
 from tidehub.identity.passwords import generate_password, hash_password
 from tidehub.identity.private_files import read_private
 from tidehub.system.files import write_private
@@ -36,7 +38,7 @@ _CAPABILITY = "urn:mace:egi.eu:res:rcauth#aai.egi.eu"
 
 @dataclass(frozen=True)
 class DemoUser:
-    """Who a demo account stands for; `part` is the one line that tells the operator."""
+    """Who a demo account stands for; `part` says what it holds. What that is worth is the site's to say."""
 
     username: str
     name: str
@@ -45,11 +47,11 @@ class DemoUser:
 
 
 USERS = (
-    DemoUser("alice", "Alice Atlantis", "member of the site's group", "faculty"),
-    DemoUser("bob", "Bob Baltic", "member of the site's group", "student"),
-    DemoUser("olga", "Olga Ocean", "member who also operates machines"),
-    DemoUser("ada", "Ada Adriatic", "member and administrator of the group", "staff"),
-    DemoUser("rita", "Rita Rhine", "holds a role in the group, but is not a member"),
+    DemoUser("alice", "Alice Atlantis", "member of the group", "faculty"),
+    DemoUser("bob", "Bob Baltic", "member of the group", "student"),
+    DemoUser("olga", "Olga Ocean", "member with a role for operating machines"),
+    DemoUser("ada", "Ada Adriatic", "member with a role for administrators", "staff"),
+    DemoUser("rita", "Rita Rhine", "holder of a role in the group, without membership"),
     DemoUser("nora", "Nora Nordsee", "member of another group only"),
 )
 """The demo accounts in the order to show them."""
@@ -71,6 +73,15 @@ def demo_entitlements(group: str, *, admin_group: str | None = None) -> dict[str
         "rita": (operator,),
         "nora": (elsewhere,),
     }
+
+
+def demo_claims(
+    group: str | None, *, admin_group: str | None, assurance: tuple[str, ...], scopes: Collection[str]
+) -> dict[str, Claims]:
+    """What the provider's userinfo says of each account that `ensure_demo_accounts` makes, by user name."""
+    held = demo_entitlements(group or DEFAULT_GROUP, admin_group=admin_group)
+    levels = tuple(dict.fromkeys((*_ASSURANCE, *assurance)))
+    return {user.username: userinfo(_account(user, held[user.username], levels), scopes) for user in USERS}
 
 
 def ensure_demo_accounts(

@@ -103,6 +103,8 @@ def write(directory: Path, site: str, imported: Imported) -> dict[str, str]:
             if "secrets" in written:
                 _bring_back(secrets_file, before)
             raise
+        if "secrets" in written and (later := ensure_ignored(secrets_file, later=True)) is not None:
+            written["gitignore"] = str(secrets_file.parent / later.name)
     return written
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
+from tidehub import program
 from tidehub.importing.build import Imported
 from tidehub.importing.fates import Kind, LeafFate
 from tidehub.importing.round_trip import Otherwise
@@ -56,7 +57,7 @@ def lines(
     said = list(problems)
     if said:
         yield ""
-        yield "What `tidehub validate` says of the site file:"
+        yield f"What `{program.command('validate')}` says of the site file:"
         for problem in said:
             yield from (f"  {line}" for line in str(problem).splitlines())
 

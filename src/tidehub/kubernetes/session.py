@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tidehub import program
 from tidehub.errors import Place, UsageError
 
 if TYPE_CHECKING:
@@ -135,7 +136,8 @@ def platform_of(
     kubernetes_of(
         site,
         site_file,
-        fix="write one (`tidehub explain kubernetes` says what belongs there), or run it here with `tidehub up`",
+        fix=f"write one (`{program.command('explain', 'kubernetes')}` says what belongs there), or run it here "
+        f"with `{program.command('up')}`",
     )
     if stand_ins:
         from tidehub.kubernetes.rendering.stand_ins import stand_in_values

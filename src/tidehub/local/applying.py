@@ -210,13 +210,14 @@ class Running:
         return TidehubError(
             f"the supervisor (process {self.pid}) ended before all was ready; {_last_words(self.places)}",
             expected="users' servers and clusters to go on: nothing has ended them",
-            fix=f"look into {self.places.supervisor_log}, and run `tidehub up` again, which takes them over",
+            fix=f"look into {self.places.supervisor_log}, and run `{command(self.places.state, 'up')}` again, "
+            "which takes them over",
         )
 
 
 def _busy(places: Places, pid: int) -> TidehubError:
     return TidehubError(
-        f"{places.state} is in use: `tidehub up` is starting, changing or stopping it (process {pid})",
+        f"{places.state} is in use: tidehub is starting, changing or stopping it (process {pid})",
         expected="a platform that runs, or none",
         fix=f"see it with: {command(places.state, 'status')}; run this command again when that is over",
     )

@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tidehub.identity.demo_accounts import USERS
 from tidehub.local.hub.settings import LoginEndpoints
 from tidehub.local.identity_files import make_trial_accounts
 from tidehub.local.parts import Setting
 from tidehub.local.service_files import own_directory, write_for_part
+from tidehub.local.trial_roles import asked, trial_roles
 
 CLIENT_ID = "tidehub-hub"
 
@@ -45,11 +45,9 @@ def prepare_identity(setting: Setting, *, allow_public: bool) -> DemoLogin:
         "trusted_proxies": list(setting.site.machine.trusted_proxies),
     }
     write_for_part(places.identity_config, json.dumps(config, indent=2) + "\n", service.gid)
-    login = setting.site.login
-    group = login.allow.groups[0] if login.allow.groups else None
-    admin_group = login.admins.groups[0] if login.admins.groups else None
+    made = asked(setting.site.login)
     passwords = make_trial_accounts(
-        places, group, admin_group=admin_group, assurance=tuple(login.allow.assurance)
+        places, made.group, admin_group=made.admin_group, assurance=made.assurance
     )
     inside = f"{setting.identity_url}{front.base_path}services/identity"
     return DemoLogin(
@@ -67,5 +65,5 @@ def prepare_identity(setting: Setting, *, allow_public: bool) -> DemoLogin:
             client_id=CLIENT_ID,
         ),
         passwords=passwords,
-        parts={user.username: user.part for user in USERS},
+        parts=trial_roles(setting.site),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tidehub.errors import TidehubError, UsageError
 from tidehub.local.isolation.users import Users
-from tidehub.local.places import Places
+from tidehub.local.places import Places, command
 
 NAMES = ("platform-id", "secrets.json", "people.sqlite", "hub.sqlite", "homes")
 """What `--accept-missing` may name."""
@@ -76,11 +76,12 @@ def refuse_missing(places: Places, accepted: Iterable[str], *, own_hub_database:
     found = missing_parts(places, own_hub_database=own_hub_database)
     refused = [part for part in found if part.name not in accepted]
     if refused:
-        flags = " ".join(f"--accept-missing {part.name}" for part in refused)
+        flags = [word for part in refused for word in ("--accept-missing", part.name)]
         raise TidehubError(
             "; ".join(f"{part.name} is missing in {places.state}: {part.meaning}" for part in refused),
             expected="the state as the last run left it",
-            fix=f"restore it from a backup (tidehub restore). To begin anew without it: tidehub up {flags}",
+            fix=f"restore it from a backup ({command(places.state, 'restore', 'BACKUP')}). To begin anew "
+            f"without it: {command(places.state, 'up', *flags)}",
         )
     return found
 

@@ -13,15 +13,18 @@ from tidehub import inside
 from tidehub.identity.addresses import front_proof
 from tidehub.local.addresses import FRONT, HELD, LOOPBACK, Front
 from tidehub.local.databases import database_environment
+from tidehub.local.front.pages import away_page
 from tidehub.local.front.proxy import FrontDoor, front_door
 from tidehub.local.front.routes import both, restore_routes, routes_check
 from tidehub.local.logs.pipes import goes_round
 from tidehub.local.places import Places
 from tidehub.local.secrets import PlatformSecrets
+from tidehub.local.service_files import write_for_part
 from tidehub.local.supervisor.listeners import Listeners
 from tidehub.local.supervisor.platform import Check, Component, Probe, http_check
 from tidehub.secrets.secret import Secret
 from tidehub.site.model import Site
+from tidehub.system.files import PASSABLE_DIRECTORY, make_directory
 
 _INHERITED = (
     "LANG",
@@ -167,6 +170,9 @@ def proxy(
     tell: Callable[[str], None],
 ) -> Component:
     """configurable-http-proxy at the front door. `tell` gets what the operator should know of a changed certificate."""
+    site = setting.site.site
+    make_directory(setting.places.service_config, PASSABLE_DIRECTORY)
+    write_for_part(setting.places.away_page, away_page(site.name, site.contact), gid)
     return front_door(
         setting.door,
         program=program,

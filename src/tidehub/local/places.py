@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -61,6 +62,17 @@ def command(state: Path, *words: str | Path) -> str:
     return program.command(*words, "--state", state)
 
 
+def _refuse_file(place: Path) -> None:
+    """Raises `TidehubError` where a file is in the place of a directory, or above it."""
+    try:
+        if not stat.S_ISDIR(place.stat().st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "")
+    except NotADirectoryError as error:
+        raise os_fault(error, place, "use") from error
+    except OSError:
+        return  # not there yet, or not to be seen: whoever needs it says so
+
+
 class Places:
     """The directories and files of one platform; `of` touches nothing, `ensure` makes them."""
 
@@ -104,6 +116,7 @@ class Places:
         self.dashboards_config = self.service_config / "dashboards.json"
         self.gateway_proxy_config = self.service_config / "gateway-proxy.json"
         self.proxy_extension = self.service_config / "front.cjs"
+        self.away_page = self.service_config / "away.html"
         self.proxy_certificate = self.service_config / "certificate.pem"
         self.proxy_key = self.service_config / "key.pem"
         self.identity = self.services / "identity"
@@ -113,10 +126,16 @@ class Places:
 
     @classmethod
     def of(cls, state_dir: Path | str | None = None) -> Self:
-        """The places below `state_dir` (default: `default_state_dir()`); makes nothing."""
+        """The places below `state_dir` (default: `default_state_dir()`); makes nothing.
+
+        Raises `TidehubError` for a path that no directory can have: every command says that, not that nothing is there.
+        """
         chosen = default_state_dir() if state_dir is None else Path(state_dir)
         try:
-            return cls(chosen.expanduser().resolve())
+            found = cls(chosen.expanduser().resolve())
+            for place in (found.state, found.private):
+                _refuse_file(place)
+            return found
         except (OSError, RuntimeError) as error:
             raise TidehubError(
                 f"cannot find {chosen}: {error}", fix="name another directory with --state"
@@ -145,7 +164,8 @@ class Places:
             raise TidehubError(
                 f"{self.id_file} is damaged",
                 expected="32 hexadecimal digits",
-                fix="restore it from a backup, or remove it and run `tidehub up`, which says what a new one means",
+                fix=f"restore it from a backup, or remove it and run `{command(self.state, 'up')}`, which says "
+                "what a new one means",
             )
         return text.strip()[:8]
 

@@ -19,6 +19,7 @@ from tidehub.local.front.tls import TlsFiles
 from tidehub.local.hub.settings import ProfileEnvironment
 from tidehub.local.machine import machine_cores, machine_memory
 from tidehub.local.software import Software
+from tidehub.local.software.progress import Counted
 from tidehub.local.supervisor.platform import Say, UpOptions
 from tidehub.site.model import Site
 from tidehub.site.reading.load import load_preset, load_site
@@ -66,10 +67,11 @@ def fitted(site: Site, options: UpOptions, say: Say) -> Site:
 def bring_software(site: Site, say: Say) -> Brought:
     """Every profile's environment and the proxy; takes minutes where they are not there. Raises `TidehubError`."""
     software = Software(progress=_Progress(say))
+    own = {one.slug: one if one.packages or one.lock else None for one in site.notebooks.profiles}
+    software.announce([*own.values()])
     environments = {}
     for profile in site.notebooks.profiles:
-        own = profile if profile.packages or profile.lock else None
-        made = software.environment(own)
+        made = software.environment(own[profile.slug])
         environments[profile.slug] = ProfileEnvironment(
             python=made.python, bin=made.bin, version=made.version
         )
@@ -111,16 +113,19 @@ def front_door_of(site: Site, options: UpOptions, known: int | None = None) -> t
     return front, FrontDoor(front.listen, front.port, tls, site.machine.trusted_proxies)
 
 
-class _Progress:
+class _Progress(Counted):
     """Software's progress, said in the supervisor's voice."""
 
     def __init__(self, say: Say) -> None:
+        super().__init__()
         self._say = say
+        self._step = ""
 
-    def step(self, text: str) -> None:
-        self._say.step(text)
+    def step(self, text: str, *, counted: bool = True) -> None:
+        self._step = self.numbered(text, counted=counted)
+        self._say.step(self._step)
 
     def detail(self, text: str) -> None:
-        self._say.step(text)
+        self._say.step(f"{self._step}: {text}")
 
     def done(self, text: str = "") -> None: ...

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from tidehub import program
 from tidehub.errors import TidehubError
 from tidehub.site.units import about_size
 
@@ -138,7 +139,8 @@ def require_room(places: RoomPlaces) -> None:
         raise TidehubError(
             f"the disk of {disk_name(places.state)} is full: {about_size(free)} are free",
             expected=f"at least {about_size(NEEDED)}",
-            fix="make room (what users keep is in homes/, logs are in logs/; `tidehub down` works on a full disk), or "
+            fix="make room (what users keep is in homes/, logs are in logs/; "
+            f"`{program.command('down', '--state', places.state)}` works on a full disk), or "
             "choose a directory on another disk with --state. No file of the platform has to be removed for it",
         )
 

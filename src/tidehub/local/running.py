@@ -34,7 +34,7 @@ def running_settings(places: Places) -> HubSettings:
         raise TidehubError(
             "the hub's settings are damaged, or another version of tidehub wrote them",
             where=Place(str(places.hub_config)),
-            fix="run: tidehub down, then tidehub up",
+            fix=f"run: {command(places.state, 'down')}, then {command(places.state, 'up')}",
         ) from error
 
 

@@ -91,7 +91,8 @@ def _require_stopped(places: Places, declared: Declared) -> None:
     if status["state"] in ("crashed", KEPT):
         raise TidehubError(
             f"users' servers and clusters of {places.state} may still run, and use {declared.name}",
-            fix="run tidehub up, which takes them over, then tidehub down, then rotate",
+            fix=f"run {command(places.state, 'up')}, which takes them over, then "
+            f"{command(places.state, 'down')}, then rotate",
         )
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tidehub.errors import TidehubError
+from tidehub.local.places import command
 from tidehub.secrets.declared import Kept, kept_by
 from tidehub.secrets.private_file import alone
 from tidehub.secrets.secret import REDACTED, Secret
@@ -165,6 +166,7 @@ def _damaged(path: Path, why: str) -> TidehubError:
     return TidehubError(
         f"{path} is damaged: {why}",
         expected="the secrets that tidehub made on this machine",
-        fix="restore it from a backup. Without one: run `tidehub down`, move it away and start again; "
+        fix=f"restore it from a backup. Without one: run `{command(path.parent.parent, 'down')}`, move it away "
+        "and start again; "
         "then users log in anew, running clusters are lost, files and accounts stay",
     )

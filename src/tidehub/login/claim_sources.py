@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from tidehub import program
 from tidehub.errors import Place, UsageError
 from tidehub.loopback import is_loopback
 from tidehub.secrets.secret import Secret
@@ -77,7 +78,7 @@ def claims_of_user(name: str, hub_url: str, token: Secret) -> dict[str, Any]:
         answer = httpx.get(url, headers=headers, timeout=_DEADLINE, trust_env=False)
     except httpx.HTTPError as error:
         raise UsageError(
-            f"the hub does not answer: {type(error).__name__}", fix="look at: tidehub status"
+            f"the hub does not answer: {type(error).__name__}", fix=f"look at: {program.command('status')}"
         ) from None
     if answer.status_code == 404:
         raise UsageError(

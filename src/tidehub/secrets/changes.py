@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tidehub import program
 from tidehub.errors import Place, UsageError
 from tidehub.secrets import private_file
 from tidehub.secrets.declared import Declared, Kept, find
@@ -64,8 +65,8 @@ def create(site_file: Path, wanted: Iterable[Declared], environ: Mapping[str, st
                 )
             else:
                 gitignore = write_plain(path, {**give, **made}, title=site_file.name, dated=list(made))
-        elif path.exists():
-            gitignore = ensure_ignored(path)
+        if path.exists():
+            gitignore = gitignore or ensure_ignored(path, later=True)
         awaited = [one.name for one in wanted if one.given and _awaits(one.name, resolved, give)]
     return Created(path, tuple(made), tuple(awaited), gitignore)
 
@@ -152,7 +153,7 @@ def require_accepted(declared: Declared, accept: str | None, *, forget_old: bool
     raise UsageError(
         f"rotating {declared.name} has consequences: {rotation.effect}",
         expected=f"--accept {rotation.cost}",
-        fix=f"if that may happen now: tidehub secrets rotate {declared.name} --accept {rotation.cost}",
+        fix=f"if that may happen now: {program.command('secrets', 'rotate')} {declared.name} --accept {rotation.cost}",
     )
 
 
@@ -163,7 +164,10 @@ def _require_ours(declared: Declared, found: Found | None, path: Path) -> None:
             fix=f"have a new one made there, then write it to {found.place if found else path}",
         )
     if found is None:
-        raise UsageError(f"{declared.name} does not exist yet", fix="make it with `tidehub secrets create`")
+        raise UsageError(
+            f"{declared.name} does not exist yet",
+            fix=f"make it with `{program.command('secrets', 'create')}`",
+        )
     if found.kind not in ("file", "age", "sops") or found.elsewhere:
         raise UsageError(
             f"{declared.name} comes from {found.place}, which is not tidehub's to change",

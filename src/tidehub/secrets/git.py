@@ -26,19 +26,22 @@ def refuse_tracked(path: Path) -> None:
             )
 
 
-def ensure_ignored(path: Path) -> Path | None:
+def ensure_ignored(path: Path, *, later: bool = False) -> Path | None:
     """Let git ignore the file; returns the `.gitignore` that was changed, None when nothing had to be.
 
-    The entry goes into the `.gitignore` beside the file, or into the repository's own when only that exists.
+    The entry goes into the `.gitignore` beside the file, or into the repository's own when only that exists. With
+    `later` it is written also where there is no repository yet, or no git: for the one that may come.
     Raises `TidehubError` when it cannot be written, or is undone by another rule.
     """
     path = path.resolve() if path.is_symlink() else path.absolute()
     top = _top(path.parent)
-    if top is None or _is_ignored(path):
+    beside = path.parent / ".gitignore"
+    if top is None:
+        return _add(beside, path) if later and not _says(beside, path) else None
+    if _is_ignored(path):
         return None
-    beside, at_top = path.parent / ".gitignore", top / ".gitignore"
-    chosen = at_top if at_top.is_file() and not beside.exists() else beside
-    _add(chosen, path)
+    at_top = top / ".gitignore"
+    chosen = _add(at_top if at_top.is_file() and not beside.exists() else beside, path)
     if not _is_ignored(path):
         raise TidehubError(
             f"git does not ignore {path.name}, although {chosen} says so",
@@ -47,9 +50,20 @@ def ensure_ignored(path: Path) -> Path | None:
     return chosen
 
 
-def _add(gitignore: Path, path: Path) -> None:
-    place = path.relative_to(gitignore.parent)
-    pattern = "/" + "/".join(_literal_pattern(part) for part in place.parts)
+def _pattern(gitignore: Path, path: Path) -> str:
+    return "/" + "/".join(_literal_pattern(part) for part in path.relative_to(gitignore.parent).parts)
+
+
+def _says(gitignore: Path, path: Path) -> bool:
+    """Whether it has the line already, as far as can be told without git."""
+    try:
+        return _pattern(gitignore, path).encode() in gitignore.read_bytes().split(b"\n")
+    except OSError:
+        return False
+
+
+def _add(gitignore: Path, path: Path) -> Path:
+    pattern = _pattern(gitignore, path)
     folder, _, name = pattern.rpartition("/")
     if gitignore.is_symlink():
         raise TidehubError(
@@ -69,6 +83,7 @@ def _add(gitignore: Path, path: Path) -> None:
             f"cannot write {gitignore}: {error.strerror}",
             fix=f"add this line to it yourself: {pattern}",
         ) from None
+    return gitignore
 
 
 def _top(directory: Path) -> Path | None:

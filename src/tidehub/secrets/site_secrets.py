@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from tidehub import program
 from tidehub.errors import Place, UsageError
 from tidehub.secrets.declared import BY_NAME, Declared
 from tidehub.secrets.secret import Secret
@@ -63,7 +64,7 @@ def require(site_file: Path | None, name: str, environ: Mapping[str, str] = os.e
         raise UsageError(
             f"{_words(name)} is missing: it {declared.purpose}",
             expected=f"{place}the variable {declared.variable}",
-            fix="see what is missing with `tidehub secrets check`"
+            fix=f"see what is missing with `{program.command('secrets', 'check')}`"
             + (", or try the site out with --demo-login" if name == "client_secret" else ""),
         )
     if found.is_placeholder:
@@ -109,7 +110,8 @@ def placeholder_problem(found: Found, severity: Severity = "error") -> Problem:
     elif declared.given:
         fix = "write the real value"
     else:
-        fix = f"remove the line and run `tidehub secrets create`, or write the value: it {declared.purpose}"
+        create = program.command("secrets", "create")
+        fix = f"remove the line and run `{create}`, or write the value: it {declared.purpose}"
     return Problem(
         "this value is a placeholder" if found.where else f"the value in {found.place} is a placeholder",
         (declared.name,),
@@ -124,7 +126,7 @@ def _missing(declared: Declared, file: Path | None, severity: Severity) -> Probl
     fix = (
         f"write it into {file.name if file else 'the secrets file'}, or set {declared.variable}"
         if declared.given
-        else "make it with `tidehub secrets create`"
+        else f"make it with `{program.command('secrets', 'create')}`"
     )
     where = Place(str(file)) if file and file.exists() else None
     return Problem(f"missing: it {declared.purpose}", (declared.name,), where, fix=fix, severity=severity)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from tidehub import program
 from tidehub.secrets.changes import Created, Rotated
 from tidehub.secrets.declared import Declared, Kept, kept_by
 from tidehub.secrets.sources import Resolved
@@ -124,7 +125,7 @@ def rotated_lines(rotated: Rotated, *, owner: Kept) -> list[str]:
 def restarts(declared: Declared, owner: Kept) -> list[str]:
     """What has to be started anew, for the new value to be used."""
     if owner is Kept.STATE:
-        return [f"the next tidehub up uses it ({', '.join(declared.parts)})"]
+        return [f"the next {program.command('up')} uses it ({', '.join(declared.parts)})"]
     releases = sorted({value.release for value in declared.charts}, reverse=True)
     told = [f"upgrade the Helm release {release} with the new value" for release in releases]
     if declared.hub_service:
@@ -136,12 +137,16 @@ def restarts(declared: Declared, owner: Kept) -> list[str]:
 
 def _state_words(line: Line, now: datetime) -> str:
     if line.state == "missing":
-        how = "to be given by you" if line.declared.given else "tidehub secrets create makes it"
+        how = (
+            "to be given by you"
+            if line.declared.given
+            else f"{program.command('secrets', 'create')} makes it"
+        )
         return f"MISSING ({how})"
     if line.state == "unknown":
         return "UNKNOWN (a file that may hold it cannot be read)"
     if line.state == "wrong":
-        return "UNUSABLE (tidehub secrets check says why)"
+        return f"UNUSABLE ({program.command('secrets', 'check')} says why)"
     told = f"{'PLACEHOLDER' if line.state == 'placeholder' else 'set'} in {line.place}"
     if line.state == "placeholder":
         return told

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tidehub.errors import UsageError
+from tidehub.program import command
 from tidehub.site import describe
 from tidehub.site.describe import Key
 from tidehub.site.destinations.catalogue import Destination, destinations, value_at
@@ -72,7 +73,7 @@ def find_key(name: str) -> Key:
         expected="a key of the site file, such as notebooks.memory.limit, or a section such as dask.cluster",
         fix=f"did you mean {' or '.join(close[:3])}?"
         if close
-        else "see the sections with: tidehub explain site",
+        else f"see the sections with: {command('explain', 'site')}",
     )
 
 

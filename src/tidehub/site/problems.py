@@ -110,9 +110,14 @@ class Problem:
         }
 
     def __str__(self) -> str:
-        parts = [str(self.where)] if self.where else []
-        if self.severity == "warning":
-            parts.append("warning")
+        return self._words(("warning",) if self.severity == "warning" else ())
+
+    def unmarked(self) -> str:
+        """The same for who marks warnings as such: without that word."""
+        return self._words(())
+
+    def _words(self, marks: tuple[str, ...]) -> str:
+        parts = [*([str(self.where)] if self.where else []), *marks]
         if self.path:
             parts.append(self.key)
         lines = [": ".join([*parts, self.what])]

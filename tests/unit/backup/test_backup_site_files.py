@@ -41,7 +41,7 @@ def test_a_file_in_the_directorys_place_is_said_before_anything_is_made(tmp_path
     ("written", "command"),
     [
         (("b/charts.lock.yaml", "b/tidehub.secrets.yaml", "b/tidehub.yaml"), "tidehub deploy b/tidehub.yaml"),
-        ((), "tidehub deploy [SITE]"),
+        ((), "tidehub deploy FILE"),
     ],
 )
 def test_the_command_after_a_restore_names_the_site_file(written: tuple[str, ...], command: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,14 +53,35 @@ def test_the_reason_names_the_need_the_free_memory_and_the_place() -> None:
     capacity = Capacity(20 * GIB, 4, 9)
     waiting = [reservation("a", 6), reservation("b", 6), reservation("c", 5)]
     verdict = decide(capacity, [held("x", 18)], waiting)[2]
-    assert verdict == Waiting(3, 2, "waiting for memory: needs 5 GiB, 2 GiB of 20 GiB are free, place 3")
+    assert verdict == Waiting(
+        3, 2, "waiting for memory: needs 5 GiB, 18 GiB of 20 GiB are guaranteed, place 3"
+    )
 
 
 def test_one_that_would_fit_but_came_later_reads_so() -> None:
     verdict = decide(Capacity(20 * GIB, 4, 9), [held("x", 18)], [reservation("a", 6), reservation("b", 1)])[1]
     assert isinstance(verdict, Waiting)
     assert verdict.reason == (
-        "waiting for memory: needs 1 GiB, 2 GiB of 20 GiB are free but were asked for earlier, place 2"
+        "waiting for memory: needs 1 GiB, 18 GiB of 20 GiB are guaranteed, the rest was asked for earlier, place 2"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept"),
+    [
+        (NOTEBOOK, "2.5 GiB kept for Dask"),
+        (SCHEDULER, "2 GiB kept for Dask, 1 GiB kept for notebooks"),
+        (WORKER, "512 MiB kept for Dask, 1 GiB kept for notebooks"),
+    ],
+)
+def test_the_figures_are_those_of_status_and_what_is_kept_is_named(kind: str, kept: str) -> None:
+    """Guaranteed, kept and needed are together more than there is: anybody can add them up."""
+    capacity = Capacity(10 * GIB, 4, 9, {NOTEBOOK: GIB, SCHEDULER: GIB // 2, WORKER: 2 * GIB})
+    other = Held(Reservation("x", "other", "ada", 6 * GIB, 1), False)
+    [verdict] = decide(capacity, [other], [Reservation("y", kind, "bob", 3 * GIB, 1)])
+    assert isinstance(verdict, Waiting)
+    assert verdict.reason == (
+        f"waiting for memory: needs 3 GiB, 6 GiB of 10 GiB are guaranteed, {kept}, place 1"
     )
 
 

@@ -10,7 +10,7 @@ import time
 import pytest
 import typer
 
-from tidehub.cli.changing import changing, commands, confirmed, failure_json, given, options, switched
+from tidehub.cli.changing import change_failure_json, changing, commands, confirmed, given, options, switched
 from tidehub.cli.main import run
 from tidehub.errors import INTERRUPTED, USAGE, TidehubError, UsageError
 from tidehub.kubernetes.deploying import ending
@@ -52,7 +52,7 @@ def test_a_fault_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     said = json.loads(capsys.readouterr().out)
     assert said["ok"] is False and said["then"] == "tidehub rollback" and said["evidence"] == ["not found"]
     assert said["steps"][0]["state"] == "failed"
-    assert failure_json(UsageError("no"))["state"] == "nothing was changed"
+    assert change_failure_json(UsageError("no"))["state"] == "nothing was changed"
 
 
 def test_a_fault_in_words_goes_the_way_of_all_faults() -> None:

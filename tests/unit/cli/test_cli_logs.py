@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,36 @@ def test_commands_in_messages_can_be_pasted(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert main.run(["status"]) == 1
     assert capsys.readouterr().out.endswith("Start one: tidehub up\n")
+
+
+def test_probes_are_left_out_and_the_number_of_lines_is_of_the_others(
+    places: Places, capsys: pytest.CaptureFixture[str]
+) -> None:
+    probe = "[I 2026-12-01 10:55:16.120 DaskGateway] 200 GET /api/v1/routes 0.357ms\n"
+    (places.logs / "gateway.log.1").write_text("oldest\n")
+    (places.logs / "gateway.log").write_text("first\n" + probe * 500 + "second\n" + probe * 500)
+    state = ["--state", str(places.state)]
+    assert main.run(["logs", "gateway", "-n", "2", *state]) == 0
+    assert capsys.readouterr().out == "first\nsecond\n"
+    assert main.run(["logs", "gateway", "-n", "9", *state]) == 0
+    assert capsys.readouterr().out == "oldest\nfirst\nsecond\n"
+    assert main.run(["logs", "gateway", "-n", "2", "--probes", *state]) == 0
+    assert capsys.readouterr().out == probe * 2
+    assert main.run(["logs", "gateway", "-n", "0", *state]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_since(places: Places, capsys: pytest.CaptureFixture[str]) -> None:
+    def written(seconds: float) -> str:
+        return (datetime.now(UTC) - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    old = [f"{written(7200)} older {number}\n" for number in range(50)]
+    new = [f"{written(60)} newer {number}\n" for number in range(50)]
+    (places.logs / "supervisor.log").write_text("".join([*old, *new, " its second line\n"]))
+    state = ["--state", str(places.state)]
+    assert main.run(["logs", "supervisor", "--since", "10 min", *state]) == 0
+    assert capsys.readouterr().out == "".join([*new, " its second line\n"])
+    assert main.run(["logs", "supervisor", "--since", "1 h", "-n", "2", *state]) == 0
+    assert capsys.readouterr().out == f"{new[-1]} its second line\n"
+    assert main.run(["logs", "supervisor", "--since", "20", *state]) == 2
+    assert "20 min or 20 s" in capsys.readouterr().err

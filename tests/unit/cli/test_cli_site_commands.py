@@ -52,7 +52,8 @@ def tidehub(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 @pytest.fixture
 def protocoast(tmp_path: Path) -> Path:
     path = tmp_path / "tidehub.yaml"
-    path.write_text(text_of("protocoast"), encoding="utf-8")
+    # As in the deployment notes: a trap that is told with numbers.
+    path.write_text(text_of("protocoast").replace("max_cores: 7", "max_cores: 4"), encoding="utf-8")
     return path
 
 
@@ -67,12 +68,12 @@ def test_examples_are_their_presets_byte_for_byte(example: str, preset: str) -> 
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_the_examples_are_valid_with_warnings(tidehub: Tidehub, example: str) -> None:
+def test_the_examples_are_valid_without_a_warning(tidehub: Tidehub, example: str) -> None:
     file = ROOT / "examples" / example / "tidehub.yaml"
     told = tidehub("validate", file)
     assert (told.code, told.err) == (0, "")
-    assert told.out.splitlines()[-1].startswith(f"{file} can be used: no errors, ")
-    assert tidehub("validate", file, "--strict").code == 1
+    assert told.out == f"{file} is valid: no errors, no warnings\n"
+    assert tidehub("validate", file, "--strict").code == 0
 
 
 def test_the_two_core_trap_is_told_with_numbers(tidehub: Tidehub, protocoast: Path) -> None:
@@ -212,7 +213,7 @@ def test_explain_says_everything_about_a_key(tidehub: Tidehub, protocoast: Path)
     for line in (
         "notebooks.memory.limit = 10 GiB",
         "  What a server never exceeds.",
-        "  set by    tidehub.yaml:28:48",
+        "  set by    tidehub.yaml:31:48",
         "  default   2 GiB, where notebooks.memory is absent",
     ):
         assert line in told.out.splitlines()
@@ -239,7 +240,7 @@ def test_explain_follows_the_sources(
 def test_explain_a_section_and_a_list(tidehub: Tidehub, protocoast: Path) -> None:
     lines = tidehub("explain", "dask.cluster").out.splitlines()
     assert any(
-        line.split() == ["dask.cluster.max_memory", "24", "GiB", "tidehub.yaml:57:17"] for line in lines
+        line.split() == ["dask.cluster.max_memory", "24", "GiB", "tidehub.yaml:60:17"] for line in lines
     )
     told = tidehub("explain", "notebooks.profiles.image").out
     assert "notebooks.profiles[0].image = quay.io/globalcoast/protocoast-notebook:main" in told
@@ -434,7 +435,7 @@ NOT_LOADED = {
     "unittest",
 }
 """Parts of the standard library that cost more than 10 ms and are of no use here."""
-PARTS = {"cli", "errors", "gateway", "login", "loopback", "printable", "release_sets", "site"}
+PARTS = {"cli", "errors", "gateway", "login", "loopback", "printable", "program", "release_sets", "site"}
 """Parts of tidehub that `validate` may load."""
 
 

@@ -72,7 +72,7 @@ def test_odd_values_are_kept_and_told(
     assert said.err == ""
     assert all(character.isprintable() or character == "\n" for character in said.out)
     names = sorted(path.name for path in (tmp_path / "site").iterdir())
-    assert names in (["tidehub.yaml"], ["tidehub.secrets.yaml", "tidehub.yaml"])
+    assert names in (["tidehub.yaml"], [".gitignore", "tidehub.secrets.yaml", "tidehub.yaml"])
     document = read_values(content.decode("utf-8-sig"), "values.yaml")
     found = import_documents([document])
     assert unaccounted([document], found) == []

@@ -59,7 +59,7 @@ def test_the_site_files_are_complete(names: tuple[str, ...], tmp_path: Path) -> 
 
 
 def test_pangeo_says_what_the_example_says(pangeo: Site) -> None:
-    example = load_site(EXAMPLES / "pangeo" / "tidehub.yaml")
+    example = load_site(EXAMPLES.parent / "tests" / "data" / "sites" / "pangeo" / "tidehub.yaml")
     assert pangeo.site.url == example.site.url
     assert pangeo.site.callback_url == example.site.callback_url
     assert pangeo.site.name == example.site.name

@@ -115,7 +115,7 @@ def test_an_interrupted_first_set_up_is_resumed(state: Path) -> None:
 
 def test_a_file_in_its_place_is_refused(state: Path) -> None:
     state.write_text("")
-    with pytest.raises(TidehubError, match="not a directory"):
+    with pytest.raises(TidehubError, match="Not a directory"):
         made(state)
 
 

@@ -33,7 +33,8 @@ def test_create_makes_what_is_missing_and_leaves_room_for_the_rest(tmp_path: Pat
     assert created.made == ("hub_cookie_secret", "hub_crypt_key", "proxy_auth_token", "gateway_token")
     assert created.to_give == ("client_secret",)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["tidehub.secrets.yaml", "tidehub.yaml"]
+    names = [".gitignore", "tidehub.secrets.yaml", "tidehub.yaml"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == names
     resolved = resolve(site, NOTHING)
     assert resolved.placeholders == ["client_secret"]
     assert set(resolved.found) == {one.name for one in wanted(site)}

@@ -136,10 +136,16 @@ def test_names_mean_nothing_but_themselves(repository: Path) -> None:
     assert "/\\*.secrets.yaml\n" in (repository / ".gitignore").read_text()
 
 
-def test_outside_a_repository_nothing_is_written(tmp_path: Path) -> None:
+def test_a_repository_that_comes_later_ignores_the_secrets(tmp_path: Path) -> None:
     site = site_file(tmp_path)
+    assert create(site, wanted(site), NOTHING).gitignore == tmp_path / ".gitignore"
     assert create(site, wanted(site), NOTHING).gitignore is None
-    assert not (tmp_path / ".gitignore").exists()
+    written = (tmp_path / ".gitignore").read_text()
+    assert written.count("/tidehub.secrets.yaml\n") == 1
+    git(tmp_path, "init", "--quiet")
+    assert "tidehub.secrets.yaml" not in git(tmp_path, "status", "--porcelain", "--untracked-files=all")
+    assert create(site, wanted(site), NOTHING).gitignore is None
+    assert (tmp_path / ".gitignore").read_text() == written
 
 
 def test_without_git_nothing_is_tracked(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,9 @@ GIB = 2**30
 LIMIT: KeyPath = ("notebooks", "memory", "limit")
 
 
+OF_2022: dict[str, Any] = {"kubernetes__model": "daskhub", "kubernetes__charts": {"daskhub": "2022.6.0"}}
+
+
 def site(preset: str = "protocoast", **values: Any) -> Site:
     overrides = [(key.replace("__", "."), value) for key, value in values.items()]
     return load_text(text_of(preset), preset, overrides=overrides).site
@@ -65,7 +68,7 @@ def test_protocoasts_gateway_values_pass_the_real_schema(version: str) -> None:
 
 def test_pangeos_values_pass_the_schemas_one_level_down() -> None:
     # daskhub 2022.6.0 holds jupyterhub 1.2.0, whose schema is not at hand; what it refuses is tested below.
-    values = helm_fragments(site("egi-pangeo"))["daskhub"]
+    values = helm_fragments(site("egi-pangeo", **OF_2022))["daskhub"]
     assert set(values) == {"jupyterhub", "dask-gateway"}
     check(values["dask-gateway"], "dask-gateway", "2022.6.1")
     check(values["jupyterhub"], "jupyterhub", "3.3.8")
@@ -133,14 +136,14 @@ def test_protocoasts_values_are_those_of_its_deployment() -> None:
 
 
 def test_pangeos_old_chart_gets_old_names() -> None:
-    hub = helm_fragments(site("egi-pangeo"))["daskhub"]["jupyterhub"]
+    hub = helm_fragments(site("egi-pangeo", **OF_2022))["daskhub"]["jupyterhub"]
     assert hub["ingress"]["annotations"]["kubernetes.io/ingress.class"] == "nginx"
     assert "ingressClassName" not in hub["ingress"]
     assert hub["hub"]["baseUrl"] == "/jupyterhub/"
     login = hub["hub"]["config"]["GenericOAuthenticator"]
     assert (login["client_id"], login["login_service"]) == ("pangeo-hub", "EGI Check-In")
     assert set(login) <= set(GenericOAuthenticator.class_traits(config=True))
-    data = carried_data(site("egi-pangeo"))
+    data = carried_data(site("egi-pangeo", **OF_2022))
     assert data["SiteRule"]["rule"]["username_claim"] == "preferred_username"
     assert "SiteAuthenticator" not in data
 
@@ -178,7 +181,7 @@ def test_the_gateways_python_says_what_the_site_says() -> None:
     assert dict(c.KubeClusterConfig) == {
         "scheduler_cmd": ["dask", "scheduler"],
         "worker_cmd": ["dask", "worker"],
-        "cluster_max_cores": 4.0,
+        "cluster_max_cores": 7.0,
         "cluster_max_memory": 24 * GIB,
         "cluster_max_workers": 3,
         "idle_timeout": 1200.0,
@@ -204,7 +207,7 @@ def test_one_key_on_all_sides() -> None:
         ("machine", "memory.max", 10 * GIB),
         ("machine", "memory.swap.max", 0),
     ]
-    (helm,) = found(site("egi-pangeo"), LIMIT, "helm")
+    (helm,) = found(site("egi-pangeo", **OF_2022), LIMIT, "helm")
     assert (helm.chart, helm.key) == ("daskhub", "jupyterhub.singleuser.memory.limit")
 
 

@@ -75,7 +75,7 @@ def test_protocoast_carries_its_guide(protocoast: Loaded) -> None:
         4 * GIB,
     )
     assert (dask.cluster.max_cores, dask.cluster.max_memory, dask.cluster.max_workers) == (
-        4,
+        7,  # the guide's 4 would hold one worker of two cores
         25_769_803_776,
         3,
     )
@@ -98,8 +98,14 @@ def test_protocoast_carries_its_guide(protocoast: Loaded) -> None:
     )
 
 
-def test_protocoasts_traps_are_warnings_with_numbers(protocoast: Loaded) -> None:
-    (trap,) = protocoast.warnings
+def test_the_examples_are_valid_without_a_warning(protocoast: Loaded, pangeo: Loaded) -> None:
+    assert protocoast.warnings == pangeo.warnings == ()
+
+
+def test_protocoasts_trap_is_a_warning_with_numbers() -> None:
+    (trap,) = load(
+        EXAMPLES / "protocoast" / "tidehub.yaml", overrides=[("dask.cluster.max_cores", 4)]
+    ).warnings
     assert trap.key == "dask.cluster.max_workers"
     assert "2 cores and 4 GiB: 1 (dask.cluster.max_cores)" in trap.what
     assert trap.where is not None
@@ -116,17 +122,20 @@ def test_pangeo_carries_its_guide(pangeo: Loaded) -> None:
     assert site.login.title == "EGI Check-In"
     assert site.login.allow.groups == ("urn:mace:egi.eu:group:vo.pangeo.eu:role=member#aai.egi.eu",)
     assert site.login.enrolment_url == "https://aai.egi.eu/registry/co_petitions/start/coef:386"
-    assert site.notebooks.default_profile.image == "pangeo/ml-notebook:latest"
+    assert site.notebooks.default_profile.image == "pangeo/ml-notebook:2025.12.30"
     assert site.kubernetes is not None
-    assert (site.kubernetes.model, site.kubernetes.charts) == ("daskhub", {"daskhub": "2022.6.0"})
+    assert (site.kubernetes.model, site.kubernetes.charts) == ("split", {})
     assert site.kubernetes.exposure.class_name == "nginx"
     assert site.infrastructure is not None
     assert site.infrastructure.cloud is not None
     assert site.infrastructure.cloud.project_id == "05e0ff6e03774082aadacc75bfc1d783"
 
 
-def test_pangeos_traps_are_warnings(pangeo: Loaded) -> None:
-    login, image, chart = pangeo.warnings
+def test_the_traps_of_pangeos_guide_are_warnings() -> None:
+    admins, login, image, chart = load(
+        EXAMPLES.parent / "tests" / "data" / "sites" / "pangeo" / "tidehub.yaml"
+    ).warnings
+    assert admins.key == "login.admins"
     assert image.key == "notebooks.profiles[0].image"
     assert "latest" in image.what
     assert chart.key == "kubernetes.charts.daskhub"

@@ -45,12 +45,16 @@ machine:
 """
 
 
+NO_ADMIN = "login.admins"
+"""What is said of every site here: none names administrators."""
+
+
 def refused(text: str) -> tuple[Problem, ...]:
     with pytest.raises(SiteError) as caught:
         load_text(text, "site.yaml", base=Path("/nowhere"))
     assert caught.value.exit_code == USAGE
     assert "Traceback" not in str(caught.value)
-    return caught.value.problems
+    return tuple(problem for problem in caught.value.problems if problem.key != NO_ADMIN)
 
 
 def mutated(old: str, new: str) -> str:
@@ -60,7 +64,9 @@ def mutated(old: str, new: str) -> str:
 
 def test_the_unmutated_file_is_good() -> None:
     loaded = load_text(GOOD, "site.yaml")
-    assert loaded.warnings == ()
+    assert [problem.key for problem in loaded.warnings] == [NO_ADMIN]
+    named = GOOD.replace("  allow:", "  admins: {users: [ann]}\n  allow:")
+    assert load_text(named, "site.yaml").warnings == ()
     assert loaded.site.notebooks.memory.limit == 2 * 2**30
     assert loaded.site.dask.cluster.idle_timeout == 1200.0
     assert loaded.site.base_path == "/jupyterhub/"
@@ -296,13 +302,17 @@ def test_all_problems_come_in_one_run_and_in_file_order() -> None:
 def test_a_message_has_place_key_expectation_and_remedy() -> None:
     with pytest.raises(SiteError) as caught:
         load_text(mutated("guarantee: 1 GiB", "guarantee: 5"), "site.yaml")
-    assert str(caught.value).splitlines() == [
-        "site.yaml: the site file cannot be used (1 error)",
+    first, *others = str(caught.value).splitlines()
+    assert first == "site.yaml: the site file cannot be used (1 error)"
+    assert others == [
+        "site.yaml:5:3: warning: login.admins: nobody is administrator: no user can see or stop others' servers",
+        "  expected: users: [...] or groups: [...]",
+        "  to do: name who administers the hub",
         "site.yaml:13:23: notebooks.memory.guarantee: 5 has no unit",
         "  expected: a size with a unit, such as 5 GiB or 500 MiB",
         "  to do: write 5 GiB or 5 MiB",
     ]
-    assert caught.value.problems[0].as_dict()["line"] == 13
+    assert caught.value.problems[1].as_dict()["line"] == 13
 
 
 def test_a_secret_in_the_wrong_file_is_not_repeated() -> None:
@@ -313,10 +323,11 @@ def test_a_secret_in_the_wrong_file_is_not_repeated() -> None:
 def test_warnings_do_not_refuse() -> None:
     loaded = load_text(mutated("notebook:v1", "notebook:latest"), "site.yaml")
     assert [(problem.key, problem.severity) for problem in loaded.warnings] == [
-        ("notebooks.profiles[0].image", "warning")
+        (NO_ADMIN, "warning"),
+        ("notebooks.profiles[0].image", "warning"),
     ]
     assert (
-        load_text(mutated("notebook:v1", "notebook"), "site.yaml").warnings[0].what.endswith("without notice")
+        load_text(mutated("notebook:v1", "notebook"), "site.yaml").warnings[1].what.endswith("without notice")
     )
 
 
@@ -437,7 +448,7 @@ def test_overrides_are_checked_like_the_file(tmp_path: Path) -> None:
     )
     with pytest.raises(SiteError) as caught:
         load_site(path, overrides=[("machine.port", "x"), ("machine.prot", 1)])
-    assert {str(problem.where) for problem in caught.value.problems} == {
+    assert {str(problem.where) for problem in caught.value.problems if problem.key != NO_ADMIN} == {
         "the command line (--set machine.port)",
         "the command line (--set machine.prot)",
     }

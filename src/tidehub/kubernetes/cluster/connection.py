@@ -246,6 +246,7 @@ class Connection(Cluster):
         *,
         container: str | None = None,
         tail: int | None = None,
+        seconds: float | None = None,
         follow: bool = False,
         previous: bool = False,
     ) -> Iterator[str]:
@@ -253,7 +254,7 @@ class Connection(Cluster):
         query = [("container", container)] if container else []
         query += [("previous", "true")] if previous else []
         path = _path(_POD, namespace, pod, "log")
-        return streams.logs(self._transport, path, query, pod=pod, tail=tail, follow=follow)
+        return streams.logs(self._transport, path, query, pod=pod, tail=tail, seconds=seconds, follow=follow)
 
     def execute(
         self,

@@ -172,10 +172,11 @@ class Cluster(Protocol):
         *,
         container: str | None = None,
         tail: int | None = None,
+        seconds: float | None = None,
         follow: bool = False,
         previous: bool = False,
     ) -> Iterator[str]:
-        """Lines of a container's log, without their line ends."""
+        """Lines of a container's log, without their line ends: the last `tail`, those of the last `seconds`."""
 
     def execute(
         self,

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tidehub import program
 from tidehub.kubernetes.cluster.port import ClusterProblem, Reason
 
 _BY_STATUS: Mapping[int, Reason] = {
@@ -92,7 +93,7 @@ def not_served(api_version: str, kind: str, server: Server) -> ClusterProblem:
         reason="not-found",
         status=404,
         expected="the kind, from Kubernetes itself or from a CustomResourceDefinition that is established",
-        fix="`tidehub preflight` says which CRDs are missing",
+        fix=f"`{program.command('preflight')}` says which CRDs are missing",
     )
 
 
@@ -157,8 +158,8 @@ def _fix(reason: Reason, status: int, message: str, causes: list[dict[str, Any]]
         return "an admission webhook of the cluster does not answer: have it repaired or its configuration removed"
     fixes: Mapping[Reason, str] = {
         "quota": "ask for a larger ResourceQuota or LimitRange, or ask for less in the site file",
-        "forbidden": "`tidehub preflight` lists the missing permissions, as a Role to ask for",
-        "conflict": "see who changed the object; `tidehub plan` shows the difference",
+        "forbidden": f"`{program.command('preflight')}` lists the missing permissions, as a Role to ask for",
+        "conflict": f"see who changed the object; `{program.command('plan')}` shows the difference",
     }
     if status == 409 and "already exists" in message:
         return None

@@ -144,11 +144,19 @@ def _lines(response: Any, *, until: float | None = None, longest: int = 2**62) -
 
 
 def logs(
-    transport: Transport, path: str, query: Query, *, pod: str, tail: int | None, follow: bool
+    transport: Transport,
+    path: str,
+    query: Query,
+    *,
+    pod: str,
+    tail: int | None,
+    follow: bool,
+    seconds: float | None = None,
 ) -> Iterator[str]:
     """Lines of a log; see `Cluster.logs`."""
     doing = f"read the log of pod {pod}"
     asked = [*query, *([("tailLines", str(tail))] if tail is not None else [])]
+    asked += [("sinceSeconds", str(max(1, math.ceil(seconds))))] if seconds is not None else []
     if not follow:
         response = transport.stream(path, doing=doing, query=asked, idle=transport.seconds)
         try:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tidehub import program
 from tidehub.kubernetes.deploying.observed import meta_of, name_of
 from tidehub.kubernetes.deploying.words import counted, listed
 from tidehub.kubernetes.objects import USERNAME, Object
@@ -212,7 +213,7 @@ def _database(before: Charts, after: Charts, real: str | None) -> Iterable[Move]
             "upgrade",
             f"JupyterHub {new} brings the database of {old or 'the older one'} from the schema {schema} to {wanted}; "
             "the older hub cannot read it afterwards",
-            "it is backed up first; `tidehub rollback` puts that copy back",
+            f"it is backed up first; `{program.command('rollback')}` puts that copy back",
         )
     elif kind == "backward":
         yield Move(
@@ -256,7 +257,8 @@ def _pvc_names(homes: Homes, has_database: bool) -> Iterable[Move]:
             "refused",
             f"KubeSpawner 7 would not find {some}: there is no database of the hub that knows of them, so their "
             "users would get an empty home",
-            "restore the database first (tidehub restore), or keep the old names: overrides.helm.jupyterhub."
+            f"restore the database first ({program.command('restore')}), or keep the old names: "
+            "overrides.helm.jupyterhub."
             "hub.config.KubeSpawner.slug_scheme: escape",
         )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from tidehub import __version__
+from tidehub import __version__, program
 from tidehub.errors import UsageError
 from tidehub.helm.problems import ReleaseNotFound
 from tidehub.kubernetes.deploying import copies
@@ -67,7 +67,7 @@ class HelmRollback:
         except ReleaseNotFound as error:
             raise Refused(
                 f"Helm has no revision {target.revision} of {target.name} any more",
-                expected="one of the states of `tidehub status`",
+                expected=f"one of the states of `{program.command('status')}`",
                 fix="deploy the site file of that time again",
             ) from error
         work.write(work.record.with_release(replace(target, revision=record.revision)))
@@ -138,7 +138,7 @@ def rollback(
             releases=tuple(state for one in target.releases if (state := record.release(one.name))),
         )
         work.notes.append(
-            "the site file still says what was there before: `tidehub plan` shows the difference"
+            f"the site file still says what was there before: `{program.command('plan')}` shows the difference"
         )
         return record.reached(reached)
 
@@ -182,7 +182,7 @@ def target_of(record: Record | None, to: int | None, namespace: str) -> Deployed
         raise UsageError(
             f"there is only one state of {namespace}, and it is what is there",
             expected="two or more",
-            fix="`tidehub uninstall` removes it",
+            fix=f"`{program.command('uninstall')}` removes it",
         )
     return record.revisions[-2]
 

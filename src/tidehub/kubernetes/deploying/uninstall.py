@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from tidehub import program
 from tidehub.errors import UsageError
 from tidehub.kubernetes.cluster.port import ClusterProblem
 from tidehub.kubernetes.deploying.ending import pause
@@ -276,7 +277,7 @@ def uninstall(
         raise UsageError(
             f"tidehub did not deploy anything in the namespace {work.namespace}"
             + (f"; {listed(there)} was made by somebody else" if there else ""),
-            expected="a namespace that `tidehub deploy` made",
+            expected=f"a namespace that `{program.command('deploy')}` made",
             fix="look at kubernetes.namespace, --kubeconfig and --context"
             + (f", or name it: {' '.join(f'--adopt {name}' for name in there)}" if there else ""),
         )

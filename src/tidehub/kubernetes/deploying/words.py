@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from tidehub.errors import FAILED, INTERRUPTED, TidehubError
 from tidehub.kubernetes.deploying.journal import Journal
+from tidehub.program import command
 from tidehub.saying import Quiet as Quiet
 from tidehub.saying import Say as Say
 
@@ -58,11 +58,11 @@ class Commands:
     @property
     def again(self) -> str:
         """The same again."""
-        return shlex.join(["tidehub", self.operation, *self.options])
+        return command(self.operation, *self.options)
 
     def other(self, operation: str, *more: str) -> str:
         """Another command about the same place."""
-        return shlex.join(["tidehub", operation, *self.common, *more])
+        return command(operation, *self.common, *more)
 
 
 class Failure(TidehubError):

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from tidehub import program
 from tidehub.errors import TidehubError, UsageError
 from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
 from tidehub.kubernetes.deploying.observed import name_of, spec_of, status_of
@@ -38,7 +39,7 @@ def sources(cluster: Cluster, namespace: str) -> list[Source]:
     if not found:
         raise TidehubError(
             f"nothing runs in the namespace {namespace} of {cluster.name}",
-            fix="`tidehub status` shows what is installed",
+            fix=f"`{program.command('status')}` shows what is installed",
         )
     return found
 
@@ -58,10 +59,29 @@ def choose(found: Sequence[Source], part: str | None) -> list[Source]:
     return chosen
 
 
-def last_lines(cluster: Cluster, namespace: str, source: Source, lines: int) -> list[str]:
-    """The last `lines` of a log; why there are none where a container has not started."""
+def last_lines(
+    cluster: Cluster,
+    namespace: str,
+    source: Source,
+    lines: int | None,
+    *,
+    seconds: float | None = None,
+    keep: Callable[[str], bool] = lambda line: True,
+) -> list[str]:
+    """The last `lines` of a log (None: all of them) that `keep` lets pass, of the last `seconds`; why there are none
+    where a container has not started."""
+    asked = None if lines is None else max(lines, 1) * 4
     try:
-        return list(cluster.logs(source.pod, namespace, container=source.container, tail=lines))
+        while True:
+            found = list(
+                cluster.logs(source.pod, namespace, container=source.container, tail=asked, seconds=seconds)
+            )
+            kept = [line for line in found if keep(line)]
+            if lines is None or asked is None:
+                return kept
+            if len(kept) >= lines or len(found) < asked:
+                return kept[len(kept) - lines :] if lines < len(kept) else kept
+            asked *= 4
     except ClusterProblem as problem:
         if problem.reason in ("invalid", "not-found", "other"):
             return [f"(no log: {problem.what})"]

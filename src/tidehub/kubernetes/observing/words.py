@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tidehub import program
+
 
 def status_lines(status: Mapping[str, Any]) -> list[str]:
     """What `tidehub status` prints for the facts of `status.platform_status`."""
     place = f"namespace {status['namespace']} of {status['cluster']}"
     if not status["releases"]:
-        return [f"Nothing is installed in {place}. Install it: tidehub deploy"]
+        return [f"Nothing is installed in {place}. Install it: {program.command('deploy')}"]
     state = "running" if status["healthy"] else "not well"
     lines = [f"{state} at {status['address'] or 'no address'}", place]
     if status["deployed"]:

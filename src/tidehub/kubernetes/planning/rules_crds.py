@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from tidehub import program
 from tidehub.kubernetes.cluster.port import FIELD_MANAGER
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.planning.facts import Facts
@@ -50,7 +51,7 @@ def findings(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "conflict", "refusal", f"The CRD {name} {owner}, and would be changed.",
                 "What it was brought for may not work with the other version.",
-                f"where nobody needs it as it is: tidehub deploy --adopt {name}", (one.subject.id,),
+                f"where nobody needs it as it is: {program.command('deploy', '--adopt')} {name}", (one.subject.id,),
             )  # fmt: skip
     yield from _groups(facts)
 

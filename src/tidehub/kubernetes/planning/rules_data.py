@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from tidehub import program
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.planning import hub_schema
 from tidehub.kubernetes.planning.facts import Facts, HubValues
@@ -173,7 +174,7 @@ def _database(before: HubValues, after: HubValues) -> Iterator[Finding]:
                 "database", "danger", f"The hub would use another database: its {words} changes{shown}.",
                 "The hub starts with what is in that one: everybody is signed out, and users, tokens and running "
                 "servers that it does not know are forgotten.",
-                "copy the database first (tidehub backup)",
+                f"copy the database first ({program.command('backup')})",
             )  # fmt: skip
     old, new = before.hub, after.hub
     match hub_schema.migration(old, new) if old and new else "same":
@@ -182,19 +183,20 @@ def _database(before: HubValues, after: HubValues) -> Iterator[Finding]:
                 "database", "danger", f"JupyterHub {new} changes the database of JupyterHub {old}.",
                 f"Its schema goes from {hub_schema.head(old)} to {hub_schema.head(new)} when the hub starts; the older "
                 "hub cannot read it afterwards.",
-                "back up before (tidehub backup): going back means restoring that copy",
+                f"back up before ({program.command('backup')}): going back means restoring that copy",
             )  # fmt: skip
         case "backward":
             yield Finding(
                 "downgrade", "danger", f"JupyterHub {new} cannot read the database of JupyterHub {old}.",
                 f"It knows nothing of the schema {hub_schema.head(old)} and does not start: `Can't locate revision "
                 f"identified by '{hub_schema.head(old)}'`.",
-                "restore a backup from before the upgrade (tidehub restore), or stay with the newer chart",
+                f"restore a backup from before the upgrade ({program.command('restore')}), or stay with the "
+                "newer chart",
             )  # fmt: skip
         case "unknown":
             yield Finding(
                 "database", "notice", f"It is not known whether JupyterHub {new} changes the database of {old}.",
-                fix="back up before (tidehub backup)",
+                fix=f"back up before ({program.command('backup')})",
             )  # fmt: skip
 
 

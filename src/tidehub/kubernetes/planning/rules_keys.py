@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 
+from tidehub import program
 from tidehub.kubernetes.planning.facts import Facts
 from tidehub.kubernetes.planning.model import Finding
 
@@ -30,7 +31,8 @@ def findings(facts: Facts) -> Iterator[Finding]:
                 yield Finding(
                     "keys", "danger", "The hub can no longer read the login state that it has stored.",
                     "The key that encrypted it is not one of the new ones: users sign in again to get theirs back.",
-                    "keep the old key behind the new one (`tidehub secrets rotate` does)", (one.subject.id,),
+                    f"keep the old key behind the new one (`{program.command('secrets', 'rotate')}` "
+                    "does)", (one.subject.id,),
                 )  # fmt: skip
 
 

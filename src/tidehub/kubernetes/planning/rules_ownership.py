@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tidehub import program
 from tidehub.kubernetes.objects import ObjectId
 from tidehub.kubernetes.planning.facts import Facts
 from tidehub.kubernetes.planning.model import Finding
@@ -41,7 +42,7 @@ def _conflicts(facts: Facts) -> Iterator[Finding]:
 
 def _way_out(ids: list[ObjectId], owner: str, wanted_by: str, namespace: str) -> str:
     names = [f"{id.kind}/{id.name}" for id in ids[:4]]
-    adopt = "take it over: tidehub deploy " + " ".join(f"--adopt {name}" for name in names)
+    adopt = f"take it over: {program.command('deploy')} " + " ".join(f"--adopt {name}" for name in names)
     if owner.startswith("release ") and f"namespace {namespace}" not in owner:
         return (
             "what counts for the whole cluster is named after its release, so there can be one such release in a "
@@ -67,7 +68,8 @@ def _model(facts: Facts) -> Iterator[Finding]:
             f"the model {model}.",
             "One release cannot take over the objects of another: the old one has to go first, and its PVC of the "
             "hub's database goes with it unless it is kept.",
-            f"back up (tidehub backup), uninstall {one.name} keeping the PVCs, deploy, restore; homes stay in their "
+            f"back up ({program.command('backup')}), uninstall {one.name} keeping the PVCs, deploy, restore; "
+            "homes stay in their "
             "PVCs",
         )  # fmt: skip
     for one in others:
@@ -103,7 +105,7 @@ def _states(facts: Facts) -> Iterator[Finding]:
                 "downgrade", "danger",
                 f"{record.name} goes back from {record.chart} {record.chart_version} to {one.release.version}.",
                 "Charts are made to be upgraded: what the newer one changed in the cluster may not fit the older one.",
-                "back up first; `tidehub rollback` goes back to a state that worked",
+                f"back up first; `{program.command('rollback')}` goes back to a state that worked",
             )  # fmt: skip
         elif record.chart != one.release.chart:
             yield Finding(
@@ -121,7 +123,7 @@ def _elsewhere(facts: Facts) -> Iterator[Finding]:
             "hub.",
             "If that is this platform, it starts anew here: its homes and its database stay behind, and two objects "
             "ask for one address.",
-            f"set kubernetes.namespace: {namespace}, or move it with tidehub backup and restore",
+            f"set kubernetes.namespace: {namespace}, or move it with {program.command('backup')} and restore",
         )  # fmt: skip
 
 
@@ -137,7 +139,7 @@ def _not_made_here(facts: Facts) -> Iterator[Finding]:
             "adoption", "danger",
             f"tidehub did not make the release {record.name} ({record.chart} {record.chart_version}).",
             "A deployment takes it over only where that is said.",
-            f"compare what is below, then: tidehub deploy {adopt}",
+            f"compare what is below, then: {program.command('deploy')} {adopt}",
         )  # fmt: skip
 
 

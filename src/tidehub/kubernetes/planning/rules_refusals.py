@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from tidehub import program
 from tidehub.kubernetes.cluster.port import ClusterProblem
 from tidehub.kubernetes.objects import ObjectId
 from tidehub.kubernetes.planning.facts import Facts
@@ -42,7 +43,8 @@ def findings(facts: Facts) -> Iterator[Finding]:
         assert problem is not None
         yield Finding(
             "refused", "refusal", f"You may not read {', '.join(kinds)}: {problem.what}.",
-            "What would change there is unknown.", "`tidehub preflight` lists the permissions that a deployment needs",
+            "What would change there is unknown.", f"`{program.command('preflight')}` lists the permissions "
+            "that a deployment needs",
             tuple(one.subject.id for one in unread),
         )  # fmt: skip
     yield from _unserved(facts)
@@ -80,7 +82,7 @@ def _unserved(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "unserved", "refusal", f"The cluster does not know {kind} of {api_version}.",
             f"{len(ids)} of the platform's objects {'is' if len(ids) == 1 else 'are'} of that kind.",
-            "install what brings its CRD (`tidehub preflight` says more), or choose another exposure",
+            f"install what brings its CRD (`{program.command('preflight')}` says more), or choose another exposure",
             tuple(ids),
         )  # fmt: skip
     for name, gone in _gone(facts).items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from tidehub import program
 from tidehub.kubernetes.cluster.port import ClusterProblem
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.preflight import addresses
@@ -83,7 +84,7 @@ def ingress_address(context: Context) -> Finding:
         return Finding("ingress-address", "ok", f"web traffic comes in at {', '.join(found)}")
     raise NotKnown(
         f"no Ingress of the class {name} is there yet, so its address is not known",
-        "see after the deployment: `tidehub check` opens the public address",
+        f"see after the deployment: `{program.command('check')}` opens the public address",
     )
 
 

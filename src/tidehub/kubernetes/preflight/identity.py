@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from urllib.parse import urlencode, urlsplit
 
+from tidehub import program
 from tidehub.errors import TidehubError
 from tidehub.kubernetes.preflight.edges.network import NoAnswer, Reply
 from tidehub.kubernetes.preflight.model import Context, Finding, NotKnown, Skip
@@ -143,7 +144,7 @@ def secrets(context: Context) -> list[Finding]:
             "secrets",
             "problem" if one.severity == "error" else "warning",
             f"{'.'.join(map(str, one.path)) or 'the secrets file'}: {one.what}",
-            one.fix or "see `tidehub secrets check`",
+            one.fix or f"see `{program.command('secrets', 'check')}`",
             (str(one.where),) if one.where else (),
         )
         for one in found

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tidehub import program
 from tidehub.errors import TidehubError
 from tidehub.kubernetes.preflight.edges.network import Network
 from tidehub.kubernetes.preflight.model import Context, Look
@@ -42,7 +43,7 @@ def open_context(
     from tidehub.site.reading.load import load
 
     loaded = load(site_file, overrides=settings, environ=environ)
-    fix = "write one (`tidehub explain kubernetes` says what belongs there)"
+    fix = f"write one (`{program.command('explain', 'kubernetes')}` says what belongs there)"
     kubernetes_of(loaded.site, site_file, fix=fix)
     for warning in loaded.warnings:
         say(str(warning))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tidehub import program
 from tidehub.errors import TidehubError
 from tidehub.helm import records
 from tidehub.helm.engine import PENDING
@@ -123,7 +124,7 @@ def _half_way(one: records.Stored) -> Finding:
         "pending-release",
         "warning",
         f"the release {one.release} is {one.status}: an operation was begun and did not finish",
-        "if somebody is working on it, wait; else `tidehub deploy` continues from there",
+        f"if somebody is working on it, wait; else `{program.command('deploy')}` continues from there",
         (f"revision {one.revision} of {one.chart} {one.chart_version}",),
     )
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from tidehub import program
 from tidehub.kubernetes.rendering.flaw import Flaw, Item, Report
 from tidehub.kubernetes.rendering.model import Rendered
 from tidehub.secrets.placeholders import is_placeholder
@@ -30,7 +31,7 @@ _NAMES = re.compile(
     r"|(Password|(?<!existing)(?<!Pull)Secret|Token|ApiKey|PrivateKey)$"
 )
 """The same of values that are probably secrets: of variables, and of what charts hand on."""
-_EVERYWHERE = "hold it in the secrets file: `tidehub secrets` says how"
+_EVERYWHERE = f"hold it in the secrets file: `{program.command('secrets')}` says how"
 
 
 def check(

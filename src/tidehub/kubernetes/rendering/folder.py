@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from tidehub import program
 from tidehub.errors import Place, TidehubError, UsageError
 
 MARK = ".tidehub-render.json"
@@ -59,7 +60,7 @@ def check_target(target: Path) -> None:
         return
     written = _read_mark(target)
     if written is None:
-        raise _in_the_way(target, "it holds files that `tidehub render` did not write")
+        raise _in_the_way(target, f"it holds files that `{program.command('render')}` did not write")
     there = {
         str(PurePosixPath(*path.relative_to(target).parts))
         for path in target.rglob("*")
@@ -136,7 +137,7 @@ def _in_the_way(target: Path, what: str) -> UsageError:
     return UsageError(
         what,
         where=Place(str(target)),
-        expected="no folder, an empty one, or one that `tidehub render` wrote and nobody changed since",
+        expected=f"no folder, an empty one, or one that `{program.command('render')}` wrote and nobody changed since",
         fix="name another folder with --output, or move this one away",
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tidehub import release_sets
+from tidehub import program, release_sets
 from tidehub.errors import TidehubError
 from tidehub.kubernetes import exposure
 from tidehub.kubernetes.objects import Object
@@ -60,7 +60,8 @@ def check(site: Site) -> None:
         raise TidehubError(
             "the demo provider runs on one machine only: its users and passwords are made up",
             expected="login.provider: egi-check-in or oidc",
-            fix="register the site with an identity provider; `tidehub up` tries the site out without one",
+            fix=f"register the site with an identity provider; `{program.command('up')}` tries the site out "
+            "without one",
         )
     hub_code.carries_login(site)
     if carried.keeps_clusters(site) and hub_chart(site) < TOKEN_SCOPES:

@@ -167,6 +167,30 @@ function ownHeaders(request, response) {
   };
 }
 
+// A hub that is away keeps its clients waiting, because the supervisor holds its socket. Whoever looks at a page is told
+// so, by one that asks again. Not where the same request must not be sent twice (an answer of the identity provider),
+// nor in users' own servers, which may take their time.
+const AWAY = process.env.TIDEHUB_AWAY_PAGE || ""; // a file, which changes with the site's name
+const AWAY_AFTER = 1000 * Number(process.env.TIDEHUB_AWAY_SECONDS || 20);
+
+function sayAway(request, response) {
+  const place = String(request.url).split("?", 1)[0];
+  const page = request.method === "GET" && /\btext\/html\b/.test(request.headers.accept || "");
+  if (!AWAY || !page || /oauth|\/(user|services|api)\//.test(place)) return;
+  const timer = setTimeout(() => {
+    if (response.headersSent || response.writableEnded) return;
+    const headers = { "Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store", "Retry-After": "5" };
+    let words = "This site does not answer just now. Try again in a moment.\n";
+    try {
+      words = fs.readFileSync(AWAY);
+    } catch (error) {
+      headers["Content-Type"] = "text/plain; charset=utf-8";
+    }
+    response.writeHead(503, headers).end(words);
+  }, AWAY_AFTER);
+  response.once("close", () => clearTimeout(timer));
+}
+
 const REFUSAL = "This address speaks plain HTTP to its reverse proxy only. Use the site's public address.\n";
 
 const NO_LENGTH = "The body of a DELETE or OPTIONS request needs a Content-Length here.\n";
@@ -339,6 +363,7 @@ for (const Server of [http.Server, https.Server]) {
       }
       if (event === "request") {
         ownHeaders(request, target);
+        sayAway(request, target);
         // It is about the client's connection (RFC 9110, 7.6.1); the one behind is for this request alone, and says so.
         delete request.headers.connection;
         delete request.headers["keep-alive"];

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import socket
 import struct
 from dataclasses import dataclass
 from ipaddress import ip_address
+from itertools import pairwise
 from pathlib import Path
 
+from tidehub import program
 from tidehub.errors import TidehubError, UsageError
 from tidehub.listening import BACKLOG
 
@@ -86,7 +89,7 @@ def _refused(error: OSError, address: str, port: int) -> TidehubError:
         holder = find_holder(port)
         return PortTaken(
             f"port {port} of {address} is taken" + (f" by {holder}" if holder else ""),
-            fix="stop that program, or choose another port: tidehub up --port N",
+            fix=f"stop that program, or choose another port: {program.command('up', '--port')} N",
         )
     if error.errno == errno.EACCES:
         lowest = first_free_for_all()
@@ -154,10 +157,27 @@ def _process_with(names: set[str], owners: dict[str, int]) -> Holder | None:
             for descriptor in (process / "fd").iterdir():
                 name = str(descriptor.readlink())
                 if name in names:
-                    return Holder(owners[name], int(process.name), (process / "comm").read_text().strip())
+                    return Holder(owners[name], int(process.name), _program(process))
         except OSError:
             continue
     return None
+
+
+def _program(process: Path) -> str:
+    """What a user knows the process by: its program, and of an interpreter what it runs. Not `comm`, which is the name
+    of a thread (a Python's is MainThread), and no other arguments, which may be private."""
+    words = (process / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+    name = Path(words[0].split(" ")[0]).name
+    if not name:
+        return (process / "comm").read_text().strip()
+    if not re.fullmatch(r"(python|node|ruby|perl|java)[\d.]*", name):
+        return name
+    for before, word in pairwise(words):
+        if before == "-m":
+            return f"{name} -m {word}"
+        if word and not word.startswith("-"):
+            return f"{name} {Path(word).name}"
+    return name
 
 
 def _resolve(address: str, port: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:

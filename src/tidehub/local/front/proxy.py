@@ -31,6 +31,9 @@ from tidehub.system.files import (
 _EXTENSION = Path(__file__).with_name("front.cjs")
 
 _LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+AWAY_AFTER = 20.0
+"""Seconds after which a page of the hub that has not begun is answered by `pages.away_page`. The hub itself takes up
+to ten where it starts a server (JupyterHub's `slow_spawn_timeout`)."""
 KEEP_ALIVE = 130.0
 """Seconds for which a client may keep a connection without a request, as the answers tell it. Whoever keeps one for
 longer than we loses the request that it sends in the moment in which we close it, so: longer than reverse proxies do
@@ -106,6 +109,7 @@ def front_door(
     log_level: str = "info",
     tls_interval: float = HAND_OVER_INTERVAL,
     headers_timeout: float = 20.0,
+    away_after: float = AWAY_AFTER,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Component:
     """The part `proxy`.
@@ -117,7 +121,7 @@ def front_door(
     came through here. `uid` and `gid` in root mode only: the proxy must never run as root, because users own the
     directories in which it follows names of sockets. `tls_interval`:
     seconds between looks at the certificate. `headers_timeout`: seconds that a client may take to send a request's
-    headers.
+    headers. `away_after`: seconds that the hub may take for the beginning of a page.
     """
     node, *script = program
     copies = TlsFiles(places.proxy_certificate, places.proxy_key)
@@ -162,6 +166,7 @@ def front_door(
         argv=argv,
         env=_environment(door, hand_over, token, tls_interval, headers_timeout)
         | inside_table.passing(inside)
+        | {"TIDEHUB_AWAY_PAGE": str(places.away_page), "TIDEHUB_AWAY_SECONDS": f"{away_after:g}"}
         | ({} if sign_in is None else {"TIDEHUB_SIGN_IN": f"{sign_in[0]} {sign_in[1].reveal()}"}),
         ready=ready,
         on_restart=restore,

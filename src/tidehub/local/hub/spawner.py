@@ -331,6 +331,11 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         self.log.info("%s: %s", self._log_name, news)
         self._show(news)
 
+    @property
+    def waiting_words(self) -> str:
+        """What this server waits for, while it does: for pages that do not watch its start."""
+        return self._news if self._spawn_pending and self._news.startswith("Waiting") else ""
+
     def _show(self, news: str) -> None:
         """Wake every page that watches this start."""
         self._news = news

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tidehub import program
 from tidehub.errors import TidehubError
 from tidehub.local.logs.lines import last_lines
 from tidehub.local.logs.pipes import settle
@@ -76,7 +77,9 @@ class BubblewrapIsolation(Isolation):
         secret = [self.ground.private.resolve(), self.ground.homes.resolve()]
         for path in (*view.readable, *view.writable):
             if not path.exists():
-                raise StartError(f"{path} does not exist", fix="set up the software again: tidehub up")
+                raise StartError(
+                    f"{path} does not exist", fix=f"set up the software again: {program.command('up')}"
+                )
             real = path.resolve()
             if not real.is_relative_to(home) and any(real.is_relative_to(hidden) for hidden in secret):
                 raise StartError(f"{path} is inside what must stay hidden from users")

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tidehub import program
 from tidehub.errors import TidehubError
 from tidehub.system.processes import all_stats
 
@@ -185,13 +186,13 @@ def _prepare_v2(base: Path, machine: Machine, *, ours: bool) -> str:
         if machine.root or not machine.owned(base):
             return (
                 f"systemd has delegated no control group to this {'process' if machine.root else 'user'}"
-                f" (a service has one: tidehub service install{'' if machine.root else ' --user'})"
+                f" (a service has one: {program.command('service')} install{'' if machine.root else ' --user'})"
             )
         made_for_us = base.name.endswith(".scope") and base.name.startswith(("run-", "tidehub-"))
         if not made_for_us and (strangers := sorted(set(inside) - machine.family())):
             return (
                 f"other programs (process {strangers[0]}) share the control group {base}"
-                " (a service has one of its own: tidehub service install --user)"
+                f" (a service has one of its own: {program.command('service', 'install', '--user')})"
             )
     if not machine.writable(base):
         return f"the control group {base} may not be changed by this user"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 
 from tidehub.lines import LONGEST_SHOWN, Hide, Splitter, as_is
+from tidehub.log_filter import Keep, since
 from tidehub.printable import printable
 from tidehub.system.files import os_fault
 
@@ -46,6 +49,22 @@ def last_lines(
                 position += len(data)
                 yield from splitter.feed(data)
             yield from splitter.rest()
+
+
+def last_kept(path: Path, count: int, keep: Keep, hide: Hide = as_is) -> list[bytes]:
+    """The last `count` lines that `keep` lets pass: more and more of the log's end is read until there are so many."""
+    asked = max(count, 1) * 4
+    while True:
+        lines = list(last_lines(path, asked, hide))
+        kept = [line for line in lines if keep(line)]
+        if len(kept) >= count or len(lines) < asked:
+            return kept[len(kept) - count :] if count < len(kept) else kept
+        asked *= 4
+
+
+def lines_since(path: Path, start: datetime, hide: Hide = as_is) -> Iterator[bytes]:
+    """Everything that a log, with what was rotated away, has from `start` on."""
+    yield from since(last_lines(path, sys.maxsize, hide), start)
 
 
 def tail(path: Path, count: int) -> str:

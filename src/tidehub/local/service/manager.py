@@ -9,6 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from tidehub import program
 from tidehub.errors import TidehubError, UsageError
 
 SECONDS = 60.0
@@ -31,7 +32,8 @@ class Manager:
             raise TidehubError(
                 "systemd does not run on this machine, so there is nothing to install a service into",
                 expected="a machine or virtual machine whose first process is systemd",
-                fix="have `tidehub up` started by what starts programs here; in a container it is the main program",
+                fix=f"have `{program.command('up')}` started by what starts programs here; in a container it is "
+                "the main program",
             )
         root = os.geteuid() == 0
         if of_user and root:

@@ -18,7 +18,7 @@ from pathlib import Path
 from tidehub.errors import TidehubError
 from tidehub.local import process
 from tidehub.local.process import ProgramFailed
-from tidehub.local.software import directories, index
+from tidehub.local.software import directories, index, layout
 from tidehub.local.software.layout import OPEN_DIRECTORY
 from tidehub.local.software.progress import Progress
 
@@ -42,9 +42,11 @@ class Installer:
         self._fresh = True
 
     def environment(
-        self, directory: Path, python: Path, lock: Path, *, doing: str, hashes: bool = True
+        self, directory: Path, python: Path, lock: Path, *, label: str, hashes: bool = True
     ) -> None:
-        """Make a virtual environment of exactly what `lock` names, byte-compiled."""
+        """Make a virtual environment of exactly what `lock` names, in two steps: installed, then byte-compiled."""
+        doing = f"Installing {label}"
+        self.progress.step(doing)
         self._uv(["venv", "--quiet", "--no-project", "--clear", "--python", python, directory], doing)
         required = ["--require-hashes"] if hashes else []
         self._uv(
@@ -54,6 +56,7 @@ class Installer:
                 *("--no-build", "--compile-bytecode", lock),
             ],
             doing,
+            then=f"Compiling the bytecode of {label}",
         )
 
     def folder(self, directory: Path, python: Path, lock: Path, *, doing: str) -> None:
@@ -80,9 +83,13 @@ class Installer:
             doing,
         )
 
-    def _uv(self, arguments: Sequence[str | Path], doing: str) -> None:
+    def _uv(self, arguments: Sequence[str | Path], doing: str, *, then: str = "") -> None:
+        """`then` is the step that begins when all is installed: uv says that, and not that it compiles."""
+
         def tell(line: str) -> None:
-            if _TELLING.match(line):
+            if then and line.lstrip().startswith("Installed "):
+                self.progress.step(then)
+            elif _TELLING.match(line):
                 self.progress.detail(line.strip())
 
         fresh = ["--no-cache"] if self._fresh else []
@@ -157,12 +164,21 @@ def find(root: Path, progress: Progress) -> Installer:
         ) from error
 
 
+def _place(root: Path, lock: Path) -> Path:
+    return root / "uv" / requirement(lock, "uv").split()[0].partition("==")[2]
+
+
+def is_fetched(root: Path, lock: Path) -> bool:
+    """Whether `fetched` has nothing to do."""
+    return layout.is_complete(_place(root, lock))
+
+
 def fetched(root: Path, lock: Path, pip: Path, python: Path, progress: Progress) -> Path:
     """uv, fetched once by `pip` (a pip wheel, which runs as it lies) at the version and hashes that `lock`
     names.
     """
     wanted = requirement(lock, "uv")
-    directory = root / "uv" / wanted.split()[0].partition("==")[2]
+    directory = _place(root, lock)
 
     def build(target: Path) -> dict[str, str]:
         doing = "Fetching the installer (uv)"

@@ -16,6 +16,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tidehub.errors import TidehubError
 from tidehub.local.software.layout import (
@@ -28,6 +29,9 @@ from tidehub.local.software.layout import (
     runs,
 )
 from tidehub.program import CHECKOUT
+
+if TYPE_CHECKING:
+    from tidehub.local.software.progress import Progress
 
 PACKAGE = Path(__file__).resolve().parents[2]
 """The package that is running."""
@@ -69,8 +73,9 @@ def root_for(root: Path) -> Path:
     return default_root({key: value for key, value in os.environ.items() if key != "TIDEHUB_SOFTWARE"})
 
 
-def installed(root: Path, package: Path, environment: Path) -> Path:
+def installed(root: Path, package: Path, environment: Path, progress: Progress | None = None) -> Path:
     """The Python of an environment with `package` on top of the locked `environment`; made when there is none.
+    `progress` is told of that, where somebody has waited for a set-up already: every later time it takes a moment.
 
     Its lock is held until this process, and what it becomes, ends. Raises `TidehubError` when it cannot be made.
     """
@@ -80,6 +85,8 @@ def installed(root: Path, package: Path, environment: Path) -> Path:
     directory = root / package.name / f"{key}-{environment.name.rpartition('-')[2]}"
     _hold(root, directory)  # before the look at it: another start may be clearing away
     if not (is_complete(directory) and runs(directory) and _whole(directory)):
+        if progress:
+            progress.step(f"Compiling the bytecode of {package.name} itself")
         _install(root, directory, package, files, environment)
     return directory / "bin" / "python"
 

@@ -63,6 +63,11 @@ class EnvironmentSpec:
     hashes: bool = True
 
     @property
+    def steps(self) -> int:
+        """How many steps it takes to make it: versions are chosen where packages are asked for; `Installer`'s two."""
+        return 3 if self.packages else 2
+
+    @property
     def key(self) -> str:
         parts = [self.lock.read_bytes()]
         if self.packages and self.wanted:
@@ -102,6 +107,14 @@ class Software:
         if not link.exists() or link.resolve() != made.root.resolve():
             directories.switch(link, made.root)
         return made
+
+    def announce(self, profiles: Sequence[Profile | None]) -> None:
+        """Say how many steps it takes to bring what `environment` and `proxy` return; none where all is there."""
+        folder = self.root / "environments"
+        specs = {(one := profile_spec(profile, self._release)).key: one for profile in profiles}
+        steps = sum(one.steps for one in specs.values() if existing_environment(folder, one) is None)
+        made = (node_directory(self.root, self._release), proxy_directory(self.root, self._release))
+        self._progress.expect(steps + sum(not layout.is_complete(directory) for directory in made))
 
     def node(self) -> Path:
         """The Node.js program of the release set; npm is beside it."""
@@ -181,13 +194,11 @@ def install_environment(
     """
 
     def build(target: Path) -> dict[str, str]:
-        doing = f"Installing {spec.label}"
         lock = spec.lock
         if spec.packages:
             lock = _solved(target, spec, installer, python)
-        installer.progress.step(doing)
         recorded = lock.read_text(encoding="utf-8")
-        installer.environment(target, python.executable, lock, doing=doing, hashes=spec.hashes)
+        installer.environment(target, python.executable, lock, label=spec.label, hashes=spec.hashes)
         _require(target, spec)
         directories.write_text(target / "lock.txt", recorded)
         if lock != spec.lock:

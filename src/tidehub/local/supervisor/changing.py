@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tidehub import program
 from tidehub.errors import TidehubError
 from tidehub.local.places import Places, command
 from tidehub.local.supervisor.platform import Platform
@@ -80,7 +81,7 @@ class Successor:
             raise TidehubError(
                 f"{self.argv[0]} cannot be started: {error.strerror}",
                 expected="to go on with the state; the parts are stopped, users' servers and clusters are not",
-                fix="run: tidehub up",
+                fix=f"run: {program.command('up')}",
             ) from error
 
 
@@ -179,7 +180,8 @@ async def change(
             changed = await asyncio.to_thread(again, wanted, said)
         if {one.name for one in changed.components} != {part.name for part in supervisor.parts()}:
             raise TidehubError(
-                "the changed platform has other parts", fix="run `tidehub down --keep`, then `up`"
+                "the changed platform has other parts",
+                fix=f"run `{program.command('down', '--keep')}`, then `up`",
             )
         names = supervisor.changed_by(changed.components, parts)
         await supervisor.renew(changed.components, names, secrets=changed.secrets, progress=progress)

@@ -16,7 +16,7 @@ from pathlib import Path
 from tidehub.errors import TidehubError
 from tidehub.listening import BACKLOG_INSIDE, inside_name
 from tidehub.local.front.ports import first_address, listen_on
-from tidehub.local.places import Places
+from tidehub.local.places import Places, command
 from tidehub.local.supervisor import holder
 from tidehub.local.supervisor.state import is_ours, reachable
 from tidehub.system.files import os_fault
@@ -66,7 +66,7 @@ class Listeners:
             raise TidehubError(
                 f"the process that holds this platform's ports does not answer: {error}",
                 fix=f"find it by `ps -ef | grep {self._places.holder}`, end it with SIGKILL, "
-                "and run `tidehub up` again",
+                f"and run `{command(self._places.state, 'up')}` again",
             ) from error
 
     def __getitem__(self, name: str) -> socket.socket:

@@ -227,7 +227,7 @@ class UpOptions:
         """The same on the command line of `tidehub up`."""
         flags = ("demo_login", "demo_login_on_public_address", "fit")
         return [
-            *(["--site", str(self.site_file)] if self.site_file else []),
+            *(["--site", str(self.site_file)] if self.site_file else ["--built-in"]),
             *(["--port", str(self.port)] if self.port is not None else []),
             *(f"--{name.replace('_', '-')}" for name in flags if getattr(self, name)),
             *(word for key, value in self.settings for word in ("--set", f"{key}={json.dumps(value)}")),

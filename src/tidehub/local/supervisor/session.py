@@ -16,7 +16,7 @@ from dataclasses import asdict
 from tidehub import __version__
 from tidehub.errors import FAILED, INTERRUPTED, TidehubError
 from tidehub.local.logs.rotating import RotatingLog, outputs_to
-from tidehub.local.places import Places
+from tidehub.local.places import Places, command
 from tidehub.local.room import give_reserve_back, keep_reserve, report, require_room, shortage
 from tidehub.local.supervisor.changing import SUCCEEDS, Successor, change, tidy_now_and_then
 from tidehub.local.supervisor.detach import stop_signals, stop_signals_interrupt
@@ -97,7 +97,9 @@ class _Session:
         except BaseException as error:
             self._put_back(before)
             if isinstance(error, KeyboardInterrupt):
-                self._say.note("Interrupted. The next `tidehub up` goes on from here.")
+                self._say.note(
+                    f"Interrupted. The next `{command(self._places.state, 'up')}` goes on from here."
+                )
                 return INTERRUPTED
             self._tell_log(f"not started: {error}")
             raise

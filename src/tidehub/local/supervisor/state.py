@@ -46,8 +46,8 @@ class Locked(TidehubError):
         self.pid = pid
         holder = f"process {pid}" if pid else "another process"
         super().__init__(
-            f"{path.parent.parent} is in use: `tidehub up` runs there already ({holder})",
-            expected="one `tidehub up` for one state directory",
+            f"{path.parent.parent} is in use: tidehub runs there already ({holder})",
+            expected="one tidehub for one state directory",
             fix=f"see it with: {command(path.parent.parent, 'status')}; stop it with: "
             f"{command(path.parent.parent, 'down')}; or choose another directory with --state",
         )

@@ -14,7 +14,6 @@ from tidehub.local.places import Places, command
 from tidehub.local.set_aside import files_set_aside
 from tidehub.local.supervisor.state import KEPT, ask_supervisor, holder, read_state
 from tidehub.site.units import about_size
-from tidehub.system.files import os_fault
 
 _PHASES = {
     "none": "No platform was set up in {state_dir}. Start one: {up}",
@@ -85,8 +84,6 @@ def visible(places: Places) -> bool:
         places.private.stat()
     except FileNotFoundError:
         return False
-    except NotADirectoryError as error:
-        raise os_fault(error, places.private, "look into") from error
     except OSError:
         pass
     else:
@@ -95,7 +92,8 @@ def visible(places: Places) -> bool:
                 raise TidehubError(
                     f"{places.id_file} is missing, and without it nothing that runs can be found",
                     expected="the state as the last run left it",
-                    fix="restore it from a backup, or run `tidehub up`, which says what a new one means",
+                    fix=f"restore it from a backup, or run `{command(places.state, 'up')}`, which says what a "
+                    "new one means",
                 )
             return places.exists
     raise TidehubError(

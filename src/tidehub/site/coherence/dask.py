@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tidehub import program
 from tidehub.gateway.limits import Row, effective, workers_of
 from tidehub.site.images import has_tag, is_moving
 from tidehub.site.model.dask import Choice, Dask
@@ -95,7 +96,7 @@ def _reachable(dask: Dask) -> Iterator[Problem]:
             f"{dask.cluster.max_workers} workers are allowed, but not of every size, because the scheduler counts too "
             f"({format_cores(dask.scheduler.cores)}, {format_size(dask.scheduler.memory)}). {table}",
             ("dask", "cluster", "max_workers"),
-            fix="see the whole table with: tidehub limits",
+            fix=f"see the whole table with: {program.command('limits')}",
             severity="warning",
         )
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from tidehub import program
 from tidehub.loopback import is_loopback
 from tidehub.site.coherence.groups import check_groups
 from tidehub.site.model import EGI_HOSTS, Login, Site
@@ -57,7 +58,7 @@ def _demo(site: Site) -> Iterator[Problem]:
             "the demo provider is for trying out, and this site has a public address",
             ("login", "provider"),
             expected="egi-check-in or oidc on a public address",
-            fix="keep the real provider here, and try the site out with: tidehub up --demo-login",
+            fix=f"keep the real provider here, and try the site out with: {program.command('up', '--demo-login')}",
         )
     for name in ("instance", "issuer", "client_id", "callback_url", "endpoints"):
         if getattr(login, name) is not None:
@@ -170,6 +171,13 @@ def _allow(login: Login) -> Iterator[Problem]:
             ("login", "allow"),
             expected="users: [...], groups: [...] or everyone: true",
             fix="say who may enter; everyone: true admits all whom the identity provider knows",
+        )
+    if not (login.admins.users or login.admins.groups):
+        yield warning(
+            "nobody is administrator: no user can see or stop others' servers",
+            ("login", "admins"),
+            expected="users: [...] or groups: [...]",
+            fix="name who administers the hub",
         )
     if named and allow.everyone:
         yield Problem(

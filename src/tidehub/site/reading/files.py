@@ -7,6 +7,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from tidehub import program
 from tidehub.errors import Place
 from tidehub.site.problems import Problem, SiteError
 
@@ -28,7 +29,7 @@ class TextFile:
 
 SITE_FILE = TextFile(
     LARGEST_FILE,
-    missing="check the name, or write one with: tidehub init",
+    missing=f"check the name, or write one with: {program.command('init')}",
     directory="give the site file inside it",
     irregular="give a file with the site's YAML",
     too_large="a site file has a few kilobytes: is it another file?",

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tidehub import program
 from tidehub.errors import Place
 from tidehub.site import presets
 from tidehub.site.coherence.check import check
@@ -249,7 +250,10 @@ def _resolve_files(data: dict[str, Any], base: Path) -> list[Problem]:
             tls[name] = str(base / tls[name])
             if not _is_file(tls[name]):
                 # A warning: the file may be checked elsewhere than on the machine that serves the site.
-                what, fix = f"file {tls[name]} does not exist on this machine", "`tidehub up` needs it"
+                what, fix = (
+                    f"file {tls[name]} does not exist on this machine",
+                    f"`{program.command('up')}` needs it",
+                )
                 problems.append(Problem(what, ("machine", "tls", name), fix=fix, severity="warning"))
     return problems
 
@@ -290,7 +294,7 @@ def _walk(file: _File) -> Iterator[tuple[KeyPath, Place]]:
 
 
 def _empty(file: str) -> Problem:
-    fix = "start with the sections site, login and notebooks; `tidehub init` writes an example"
+    fix = f"start with the sections site, login and notebooks; `{program.command('init')}` writes an example"
     return Problem("the file is empty", where=Place(file, 1, 1), fix=fix)
 
 

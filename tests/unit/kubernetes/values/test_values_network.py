@@ -8,21 +8,16 @@ from typing import Any
 import pytest
 from policy_matcher import Network, Outside, Pod
 from upstream_charts import pod_templates, rendered
+from value_sites import example
 
 from tidehub.kubernetes.api_pod.separation import cluster_policy
 from tidehub.kubernetes.values import gateway, network
 from tidehub.site.model import Site
-from tidehub.site.reading.load import load_site
 
-EXAMPLES = Path(__file__).parents[4] / "examples"
 RELEASES = {"protocoast": "dask-gateway", "pangeo": "daskhub-dask-gateway"}
 INTERNET, INSIDE, METADATA = Outside("193.0.6.139"), Outside("192.168.7.7"), Outside("169.254.169.254")
 RESOLVER = Pod({"k8s-app": "kube-dns"}, namespace={"kubernetes.io/metadata.name": "kube-system"})
 STRANGER = Pod({"app": "else"}, namespace={"kubernetes.io/metadata.name": "else"})
-
-
-def example(name: str) -> Site:
-    return load_site(EXAMPLES / name / "tidehub.yaml")
 
 
 def dask(site: Site, component: str, cluster: str) -> Pod:

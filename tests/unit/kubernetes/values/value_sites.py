@@ -17,7 +17,9 @@ from tidehub.secrets.secret import Secret
 from tidehub.site.model import Site
 from tidehub.site.reading.load import load_text
 
-EXAMPLES = Path(__file__).parents[4] / "examples"
+ROOT = Path(__file__).parents[4]
+PLACES = {"pangeo": ROOT / "tests" / "data" / "sites"}
+"""The Pangeo guide's layout of 2022, with the charts of that time; the examples are those of today."""
 VO = "urn:mace:egi.eu:group:vo.example.eu"
 TOKEN = "7c2b" * 16
 CLIENT = "Zq7-private-Xw93-client"
@@ -46,8 +48,8 @@ notebooks:
 
 
 def example(name: str, old: str = "", new: str = "") -> Site:
-    """An example site, with a piece of its text replaced."""
-    text = (EXAMPLES / name / "tidehub.yaml").read_text(encoding="utf-8")
+    """A site of the seeds, with a piece of its text replaced."""
+    text = (PLACES.get(name, ROOT / "examples") / name / "tidehub.yaml").read_text(encoding="utf-8")
     assert old in text
     return load_text(text.replace(old, new), "tidehub.yaml").site
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from tidehub import program
 from tidehub.errors import TidehubError
 from tidehub.kubernetes.cluster.port import FIELD_MANAGER, ClusterProblem
 from tidehub.kubernetes.deploying.ending import pause
@@ -173,7 +174,8 @@ def _tell_of_old_groups(work: Work, crds: Iterable[Object]) -> None:
     if left:
         work.notes.append(
             f"{counted(len(left), 'CRD')} of the former group traefik.containo.us stay: objects of it may be "
-            "anybody's; `tidehub uninstall --delete-crds` or kubectl removes them when nobody needs them"
+            f"anybody's; `{program.command('uninstall', '--delete-crds')}` or kubectl removes them when nobody "
+            "needs them"
         )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from tidehub import program
 from tidehub.errors import TidehubError
 from tidehub.kubernetes.deploying.ending import pause
 from tidehub.kubernetes.deploying.running import Work
@@ -56,7 +57,8 @@ class Readiness:
                 return "answers"
             if state == "silent" and waited > SILENCE:
                 work.notes.append(
-                    f"{self.address} does not answer from here ({said}); when it should, `tidehub check` goes "
+                    f"{self.address} does not answer from here ({said}); when it should, "
+                    f"`{program.command('check')}` goes "
                     "a user's path through it"
                 )
                 return "does not answer from here"
@@ -64,7 +66,8 @@ class Readiness:
                 raise WrongAnswer(
                     f"{self.address} answers, but not as the hub does: {said}",
                     expected=f"status 200 at {url}",
-                    fix="everything is deployed; `tidehub preflight` looks at the exposure (IngressClass, name, "
+                    fix=f"everything is deployed; `{program.command('preflight')}` looks at the exposure "
+                    "(IngressClass, name, "
                     "certificate), and --no-check leaves this out",
                 )
             work.ensure()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tidehub import __version__
+from tidehub import __version__, program
 from tidehub.errors import TidehubError
 from tidehub.helm.problems import HelmProblem, NoDeployedRevision, OwnershipConflict
 from tidehub.kubernetes.deploying.observing import WaitFailed, is_done, wait_until_ready, while_working
@@ -132,7 +132,7 @@ def refuse_strangers(work: Work, releases: Sequence[HelmRelease]) -> None:
         f"the release{'' if one else 's'} {words} {'exists' if one else 'exist'} already, and tidehub did not make "
         f"{'it' if one else 'them'}",
         expected="no release of that name, or one that tidehub made",
-        fix="`tidehub plan` shows what would change; take over with "
+        fix=f"`{program.command('plan')}` shows what would change; take over with "
         + " ".join(f"--adopt {name}" for name in found),
     )
 
