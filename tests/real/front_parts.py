@@ -41,6 +41,7 @@ async def open_door(
     told: list[str] | None = None,
     headers_timeout: float = 20.0,
     sign_in: tuple[str, Secret] | None = None,
+    cookie_mark: str = "",
 ) -> AsyncIterator[tuple[Supervisor, list[str]]]:
     restored: list[str] = []
 
@@ -58,6 +59,7 @@ async def open_door(
         hub_path="/hub/",
         restore=restore,
         sign_in=sign_in,
+        cookie_mark=cookie_mark,
         uid=uid,
         gid=uid,
         tls_interval=0.2,

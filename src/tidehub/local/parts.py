@@ -12,7 +12,7 @@ from pathlib import Path
 from tidehub.identity.addresses import front_proof
 from tidehub.local.addresses import FRONT, Front
 from tidehub.local.databases import database_environment
-from tidehub.local.front.proxy import FrontDoor, front_door
+from tidehub.local.front.proxy import FrontDoor, cookie_mark, front_door
 from tidehub.local.front.routes import both, restore_routes, routes_check
 from tidehub.local.logs.pipes import goes_round
 from tidehub.local.places import Places
@@ -169,6 +169,7 @@ def proxy(
             f"{setting.front.base_path}services/identity/login",
             Secret(front_proof(setting.secrets.demo_client_secret.reveal())),
         ),
+        cookie_mark=cookie_mark(setting.secrets.hub_cookie_secret),
         uid=uid,
         gid=gid,
         tell=tell,

@@ -10,7 +10,9 @@
 // - a client that does not finish its headers is cut off; bodies and websockets may take as long as they like;
 // - no request is lost because a connection that was kept for it is closed in that moment;
 // - what a client sends as the body of a request is never read as a request of its own by the servers behind;
-// - what people get does not name the servers behind.
+// - what people get does not name the servers behind;
+// - who opens a page under another name of this machine is sent to the platform's own address (TIDEHUB_PUBLIC), where
+//   their login will be valid.
 "use strict";
 
 const crypto = require("node:crypto");
@@ -29,6 +31,7 @@ if (apiSocket > 0) fs.rmSync(process.argv[apiSocket + 1], { force: true });
 const trusted = readNetworks(process.env.TIDEHUB_TRUSTED_PROXIES || "");
 const onlyTrusted = process.env.TIDEHUB_ONLY_TRUSTED === "1";
 const [signIn, proof] = (process.env.TIDEHUB_SIGN_IN || "").split(" ");
+const publicOrigin = process.env.TIDEHUB_PUBLIC || "";
 const loopback = readNetworks("127.0.0.0/8,::1");
 
 function readNetworks(text) {
@@ -96,6 +99,38 @@ function believed(headers, peer, scheme) {
 function portOf(host, scheme) {
   const found = /:(\d+)$/.exec(host || "");
   return found ? found[1] : scheme === "https" ? "443" : "80";
+}
+
+// Host and port as a browser sends them for `origin`: lower case, without the scheme's own port.
+function hostOf(origin) {
+  try {
+    return new URL(origin).host;
+  } catch (error) {
+    return "";
+  }
+}
+
+// Where a page belongs that was asked for under another name, or "". A reverse proxy may send any name as `Host`: what may
+// have come through one is left alone, or it would go round for ever. What is served directly at the public address came
+// through none; else an operator's proxy is known by its address, and any other by the headers that it adds.
+function properAddress(request) {
+  const { method, headers, url } = request;
+  if (!publicOrigin || (method !== "GET" && method !== "HEAD") || !url.startsWith("/") || !headers.host) return "";
+  const mode = headers["sec-fetch-mode"] || (/\btext\/html\b/.test(headers.accept || "") ? "navigate" : "");
+  const peer = plain(request.socket.remoteAddress);
+  if (mode !== "navigate" || peer === "" || isIn(trusted, peer)) return "";
+  if (Object.keys(headers).some((name) => name === "via" || FORWARDING.test(name))) return "";
+  const scheme = request.socket.encrypted ? "https:" : "http:";
+  const wanted = new URL(publicOrigin);
+  const direct = wanted.protocol === scheme && portOf(wanted.host, scheme.slice(0, -1)) === String(request.socket.localPort);
+  const given = hostOf(`${scheme}//${headers.host}`);
+  if ((!direct && !process.env.TIDEHUB_TRUSTED_PROXIES) || given === "" || given === wanted.host) return "";
+  return wanted.origin + url;
+}
+
+function moveTo(location, response) {
+  const headers = { Location: location, "Cache-Control": "no-store", "Content-Type": "text/plain; charset=utf-8" };
+  response.writeHead(302, headers).end(`This page is at ${location}\n`);
 }
 
 // Returns false when the peer may not talk to us at all.
@@ -187,6 +222,7 @@ for (const Server of [http.Server, https.Server]) {
   Server.prototype.emit = function (event, ...values) {
     if (event === "request" || event === "upgrade") {
       const [request, target] = values;
+      const proper = event === "request" ? properAddress(request) : "";
       const refusal = refusalOf(request);
       if (refusal) {
         refuse(event, target, ...refusal);
@@ -194,6 +230,10 @@ for (const Server of [http.Server, https.Server]) {
       }
       if (event === "request") {
         ownHeaders(request, target);
+        if (proper) {
+          moveTo(proper, target);
+          return true;
+        }
         // It is about the client's connection (RFC 9110, 7.6.1); the one behind is for this request alone, and says so.
         delete request.headers.connection;
         delete request.headers["keep-alive"];
