@@ -17,12 +17,13 @@ from tornado.httpclient import AsyncHTTPClient
 from tidehub.capacity.admission import Admission
 from tidehub.capacity.ledger import Ledger
 from tidehub.local.databases import ledger_damage
+from tidehub.local.hub.context import HubContext
 from tidehub.local.hub.disk_watch import DiskWatch
 from tidehub.local.hub.http_unix import UnixSocketHTTPClient, socket_url
 from tidehub.local.hub.roles import roles, server_scopes, services
 from tidehub.local.hub.server_command import activity_interval
 from tidehub.local.hub.settings import HubSettings
-from tidehub.local.hub.spawner import HubContext, TidehubSpawner
+from tidehub.local.hub.spawner import TidehubSpawner
 from tidehub.local.isolation import choose_isolation
 from tidehub.local.places import Places
 from tidehub.local.room import notice

@@ -118,6 +118,7 @@ def server_environment(
     profile: Profile,
     *,
     with_dask: bool,
+    without_packages: bool = False,
 ) -> dict[str, str]:
     """The environment of a notebook server: the hub's own variables, the user's, and those that make Dask work."""
     base = settings.base_path
@@ -126,7 +127,7 @@ def server_environment(
         # The operator's locale, which `hub_env` may pass on, need not be UTF-8; Python's files and pipes are.
         "PYTHONUTF8": "1",
         **hub_env,
-        "PATH": f"{environment.bin}:/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{environment.bin}:{user.home}/.local/bin:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(user.home),
         "USER": user.name,
         "LOGNAME": user.name,
@@ -139,6 +140,9 @@ def server_environment(
         "JUPYTERHUB_ACTIVITY_INTERVAL": str(activity_interval(settings.site.notebooks.idle_timeout, 300)),
         "JUPYTER_RUNTIME_DIR": str(place.runtime),
     }
+    if without_packages:
+        # As in `notebook_side/own_packages.py`, which can import nothing of ours.
+        env["TIDEHUB_WITHOUT_PACKAGES"] = "1"
     if with_dask:
         env |= {
             "DASK_GATEWAY__ADDRESS": settings.gateway_address,

@@ -11,6 +11,9 @@ from tidehub.site.units import format_size
 NO_LINES = "(empty log)"
 
 
+PACKAGES_HINT = " If a package that you installed may be the reason: the home page has a start without them."
+
+
 class StartFailed(web.HTTPError):
     """A start that failed, in words for the user who waits.
 
