@@ -67,3 +67,46 @@ async def test_a_login_that_begins_under_another_name_of_the_machine_ends_well(
         await sign_in(browser, Account("bob", platform.accounts["bob"]))
         page = await browser.open(f"{platform.address}hub/home")
         assert page.status == 200 and page.path.endswith("/hub/home")
+
+
+async def test_a_spawn_page_that_is_too_old_is_shown_anew(platform: RealPlatform) -> None:
+    async with login(platform, "bob") as bob:
+        browser = bob.browser
+        old = await bob.open("hub/spawn")
+        form = next(
+            form for form in old.contents.forms if any(field.name == "profile" for field in form.fields)
+        )
+        # Signed out and in again in another tab.
+        await bob.open("hub/logout")
+        await sign_in(browser, Account("bob", platform.accounts["bob"]))
+        page = await browser.submit(old, form, {"profile": "minimal"})
+        assert (page.status, page.path) == (200, "/hub/spawn"), page.words
+        assert any(field.name == "profile" for again in page.contents.forms for field in again.fields)
+        assert not (await bob.record())["servers"]
+        # A script's request is told, not sent elsewhere.
+        answer = await browser.http.post(
+            browser.url("hub/spawn"), headers={"Sec-Fetch-Mode": "cors", "Sec-Fetch-Site": "same-origin"}
+        )
+        assert answer.status_code == 403
+        # An entry that is gone: the choices that there are, and what happened.
+        fresh = next(
+            form for form in page.contents.forms if any(field.name == "profile" for field in form.fields)
+        )
+        gone = await browser.submit(page, fresh, {"profile": "gone-meanwhile"})
+        assert "gone-meanwhile" in gone.html and any(
+            field.value == "minimal" for again in gone.contents.forms for field in again.fields
+        )
+        # Started from elsewhere meanwhile.
+        await bob.start("minimal")
+        page = await browser.submit(page, fresh, {"profile": "minimal"})
+        assert page.status == 200 and page.path.startswith("/user/bob/"), page.words
+        # Signed out for good: the way in.
+        await bob.stop()
+        bob.journey.server_started = False
+        page = await bob.open("hub/spawn")
+        form = next(
+            form for form in page.contents.forms if any(field.name == "profile" for field in form.fields)
+        )
+        browser.http.cookies.clear()
+        page = await browser.submit(page, form, {"profile": "minimal"})
+        assert page.status == 200 and "login" in page.path, page.words
