@@ -202,11 +202,11 @@ def logs(setting: Setting, client_secret: Secret) -> Component:
 
 
 def culler(setting: Setting) -> Component | None:
-    """jupyterhub-idle-culler, unless servers may idle for ever."""
-    timeout = int(setting.site.notebooks.idle_timeout)
-    if not timeout:
+    """jupyterhub-idle-culler, unless servers may idle and run for ever."""
+    timeout, age = int(setting.site.notebooks.idle_timeout), int(setting.site.notebooks.max_age)
+    if not timeout and not age:
         return None
-    every = max(5, min(600, timeout // 4))
+    every = max(5, min(600, min(timeout or age, age or timeout) // 4))
     return Component(
         name="culler",
         argv=[
@@ -214,7 +214,9 @@ def culler(setting: Setting) -> Component | None:
             "-m",
             "tidehub.local.hub.culler",
             f"--url={setting.hub_url}hub/api",
-            f"--timeout={timeout}",
+            # Who is stopped for their age alone is idle for longer than they live.
+            f"--timeout={timeout or 2 * age}",
+            f"--max-age={age}",
             f"--cull-every={every}",
             "--cull-admin-users=true",
         ],

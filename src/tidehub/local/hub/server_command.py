@@ -93,6 +93,7 @@ def server_argv(
         # Kernels on TCP would show their output to every local user.
         "--KernelManager.transport=ipc",
         "--ServerApp.kernel_websocket_connection_class=kernel_words.WordsOnMemoryKill",
+        "--ServerApp.jpserver_extensions=busy_kernels=True",
         *(["--ServerApp.jpserver_extensions=dask_dashboards=True"] if with_dask else []),
         "--LabApp.extension_manager=readonly",
         # What is deleted gives its space back: a trash in the home would count against the limit.
