@@ -42,6 +42,7 @@ async def open_door(
     headers_timeout: float = 20.0,
     sign_in: tuple[str, Secret] | None = None,
     away_after: float = 20.0,
+    cookie_mark: str = "",
 ) -> AsyncIterator[tuple[Supervisor, list[str]]]:
     restored: list[str] = []
 
@@ -59,6 +60,7 @@ async def open_door(
         hub_path="/hub/",
         restore=restore,
         sign_in=sign_in,
+        cookie_mark=cookie_mark,
         uid=uid,
         gid=uid,
         tls_interval=0.2,

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from http.cookiejar import CookieJar
 from typing import Any
 
 import httpx
@@ -80,10 +81,17 @@ class User:
 
 
 @asynccontextmanager
-async def login(platform: RealPlatform, name: str, password: str | None = None) -> AsyncIterator[User]:
-    """A user signed in through the identity provider's form; a server they started is stopped in the end."""
+async def login(
+    platform: RealPlatform, name: str, password: str | None = None, *, jar: CookieJar | None = None
+) -> AsyncIterator[User]:
+    """A user signed in through the identity provider's form; a server they started is stopped in the end.
+
+    `jar` holds the cookies of a browser in which they are at another platform too.
+    """
     account = Account(name, password or platform.accounts[name])
     async with Browser(platform.address) as browser:
+        if jar is not None:
+            browser.http.cookies.jar = jar
         await sign_in(browser, account)
         user = User(platform, name, browser)
         try:

@@ -92,7 +92,7 @@ print(json.dumps({"uids": os.getresuid(), "gids": os.getresgid(), "groups": os.g
     await ended(isolation, handle)
     said = json.loads(written(isolation, made))
     assert said["uids"] == [user.uid] * 3 and said["gids"] == [user.uid] * 3
-    assert said["account"] is None and said["groups"] in ([], [user.gid])
+    assert said["account"] == user.home.name and said["groups"] in ([], [user.gid])
     assert said["umask"] == 0o077 and said["cwd"] == str(user.home)
     assert (said["nnp"], said["caps"], said["blocked"], said["oom"]) == ("1", 0, 0, "300")
     assert said["session"] and said["stdin"] == "/dev/null" and said["args"] == ["ünï", "a b", str(user.home)]
@@ -112,6 +112,61 @@ print(json.dumps({"uids": os.getresuid(), "gids": os.getresgid(), "groups": os.g
     home = user.home.stat()
     assert (home.st_uid, home.st_gid, stat.S_IMODE(home.st_mode)) == (user.uid, user.gid, 0o700)
     assert isolation.ending(handle).code == 0
+
+
+LOOK = """
+import getpass, grp, json, os, pwd, subprocess
+def run(*argv): return subprocess.run(argv, capture_output=True, text=True)
+def attempt(what):
+    try: return f"done: {what()}"
+    except OSError as error: return type(error).__name__
+me = pwd.getpwuid(os.getuid())
+ssh = run("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=1", "-p", "9", "127.0.0.1").stderr
+print(json.dumps({"whoami": run("whoami").stdout.strip(), "id": run("id").stdout.strip(), "me": list(me),
+  "group": grp.getgrgid(os.getgid()).gr_name, "env": os.environ["USER"], "home": os.path.expanduser("~" + me.pw_name),
+  "root": pwd.getpwuid(0).pw_name, "roots": pwd.getpwnam("root").pw_uid, "ssh": ssh,
+  "mounts": open("/proc/self/mountinfo").read(),
+  "modes": [oct(os.stat(f).st_mode & 0o7777) + str(os.stat(f).st_uid) for f in ("/etc/passwd", "/etc/group")],
+  "write": [attempt(lambda: open(f, "a")) for f in ("/etc/passwd", "/etc/group")],
+  "chmod": attempt(lambda: os.chmod("/etc/passwd", 0o666)),
+  "replace": attempt(lambda: os.rename("/etc/passwd", "/etc/p")),
+  "umount": run("umount", "/etc/passwd").returncode, "tmp": os.listdir("/tmp")}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("hub_name", "expected"),
+    [
+        ("alice", "alice"),
+        ("Zoë Müller", None),
+        ("a:b\nroot:x:0:0::/:/bin/sh", None),
+        ("root", ""),
+        ("-n", None),
+    ],
+)
+async def test_programs_find_their_user_in_passwd_and_cannot_change_it(
+    isolation: Isolation, hub_name: str, expected: str | None
+) -> None:
+    """`expected`: None for the name of the home directory, "" for one that is made because that is an account's."""
+    before = [Path(path).read_bytes() for path in ("/etc/passwd", "/etc/group")]
+    user = isolation.user(hub_name)
+    name = {None: user.home.name, "": f"user-{user.uid}"}.get(expected, expected)
+    made = spec(isolation, user, LOOK)
+    handle = isolation.launch(made)
+    await ended(isolation, handle)
+    said = json.loads(written(isolation, made))
+    assert (said["whoami"], said["group"], said["env"]) == (name, name, name)
+    assert said["me"] == [name, "x", user.uid, user.gid, name, str(user.home), "/bin/bash"]
+    assert said["id"].startswith(f"uid={user.uid}({name}) gid={user.gid}({name})")
+    assert said["home"] == str(user.home) and (said["root"], said["roots"]) == ("root", 0)
+    assert "No user exists" not in said["ssh"]
+    assert said["modes"] == ["0o4440"] * 2 and said["tmp"] == []
+    assert set(said["write"]) | {said["chmod"], said["replace"]} <= {"PermissionError", "OSError"}
+    assert said["umount"] != 0
+    for path in ("/etc/passwd", "/etc/group"):
+        (mount,) = [line for line in said["mounts"].splitlines() if f" {path} " in line]
+        assert mount.split()[5].startswith("ro,")
+    assert [Path(path).read_bytes() for path in ("/etc/passwd", "/etc/group")] == before
 
 
 async def test_users_cannot_reach_each_other(isolation: Isolation) -> None:

@@ -156,6 +156,10 @@ def _storage_class(hub: ChartValues, draft: Draft, path: KeyPath, key: str) -> N
 def _cull(hub: ChartValues, draft: Draft) -> None:
     enabled, timeout = hub.get("cull", "enabled"), hub.get("cull", "timeout")
     key = "notebooks.idle_timeout"
+    age = hub.get("cull", "maxAge")
+    if enabled is not False and isinstance(age, int) and not isinstance(age, bool) and 0 < age < 10**8:
+        draft.put("notebooks.max_age", duration(age), hub.place(("cull", "maxAge")))
+        hub.understood(("cull", "maxAge"), "notebooks.max_age")
     number = isinstance(timeout, int) and not isinstance(timeout, bool) and 0 < timeout < 10**8
     if enabled is False:
         draft.put(key, "never", hub.place(("cull", "enabled")))

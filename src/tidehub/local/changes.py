@@ -52,6 +52,7 @@ RULES: dict[str, Rule] = {
     "login.enrolment_url": Rule(Reach.NOW, ("hub",)),
     "notebooks": Rule(Reach.SERVERS, _BOTH),
     "notebooks.idle_timeout": Rule(Reach.NOW, ("hub", "culler")),
+    "notebooks.max_age": Rule(Reach.NOW, ("culler",)),
     "notebooks.home": Rule(Reach.NOW, _BOTH),
     "notebooks.ephemeral_storage": Rule(Reach.NOBODY),
     "dask": Rule(Reach.CLUSTERS, _BOTH),
@@ -299,7 +300,9 @@ def server_name(reservation: str) -> str:
 
 def _turned_off_or_on(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     """Whether the culler is a part before or after, and not both."""
-    old, new = (site["notebooks"]["idle_timeout"] for site in (before, after))
+    old, new = (
+        site["notebooks"]["idle_timeout"] or site["notebooks"].get("max_age") for site in (before, after)
+    )
     return bool(old) != bool(new)
 
 

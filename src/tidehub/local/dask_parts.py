@@ -24,6 +24,7 @@ def dask_parts(
     isolation: str,
     capacity: Capacity,
     readable: tuple[Path, ...],
+    notebook_side: Path,
 ) -> list[Component]:
     """Writes their settings and names them; nothing where the site has no gateway. `environments`: slug to root."""
     if setting.site.dask.engine != "gateway":
@@ -42,6 +43,7 @@ def dask_parts(
         capacity=capacity,
         isolation=isolation,
         readable=readable,
+        notebook_side=notebook_side,
     )
     write_private(places.gateway_config, settings.model_dump_json(indent=2, by_alias=True) + "\n")
     write_for_part(

@@ -35,6 +35,8 @@ _CLONE_NEWNS = 0x00020000
 _CLONE_NEWIPC = 0x08000000
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _MS_BIND, _MS_REC, _MS_SLAVE = 4096, 16384, 1 << 19
+_MS_RDONLY, _MS_REMOUNT = 1, 32
+_MNT_DETACH = 2
 
 FIRST_SPARE = 64
 """Descriptors are moved up here before they are given their final small numbers."""
@@ -97,6 +99,7 @@ def _separate(own: dict[str, Any], uid: int, gid: int) -> None:
     temporary = os.open(own["temporary"], os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     if os.fstat(temporary).st_uid != uid:
         raise PermissionError(1, "the temporary directory is not this user's")
+    _show(own["files"])
     flags = _MS_NOSUID | _MS_NODEV
     size = f",size={own['shared_memory']}" if own["shared_memory"] is not None else ""
     covered = [os.path.realpath(place) for place in ("/dev/shm", "/tmp", "/var/tmp") if _is_directory(place)]
@@ -120,6 +123,30 @@ def _separate(own: dict[str, Any], uid: int, gid: int) -> None:
     _libc.setfsuid(0)
     _libc.setfsgid(0)
     os.close(temporary)
+
+
+def _show(files: dict[str, str]) -> None:
+    """Put these texts in place of files of the system: root's, and read-only to all in this namespace.
+
+    In memory, of a file system that nobody reaches any more once it is unmounted; it goes with the namespace.
+    """
+    scratch = os.path.realpath("/tmp")
+    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    _mount("files", scratch, "tmpfs", flags, "mode=0700")
+    directory = os.open(scratch, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    for number, (path, text) in enumerate(files.items()):
+        place = os.path.realpath(path)
+        if not os.path.isfile(place):  # noqa: PTH113 - no pathlib here
+            continue
+        create = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        made = os.open(str(number), create, dir_fd=directory)
+        with open(made, "w", encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123 - a descriptor
+            file.write(text)
+            os.fchmod(made, 0o444)
+        _mount(f"{scratch}/{number}", place, None, _MS_BIND)
+        _mount("none", place, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | flags)
+    os.close(directory)
+    _checked(_libc.umount2(os.fsencode(scratch), _MNT_DETACH), f"unmounting {scratch}")
 
 
 def _is_directory(path: str) -> bool:

@@ -23,6 +23,8 @@ class OwnPlaces:
     """Bytes for its /dev/shm; None: the kernel's default, half of the memory."""
     kept: Sequence[str] = ()
     """Directories that stay reachable where they are, even below /tmp; outer ones before inner ones."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Texts that the program reads, and cannot change, in place of these files, as far as they exist."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from tidehub.identity.addresses import front_proof
 from tidehub.local.addresses import FRONT, HELD, LOOPBACK, Front
 from tidehub.local.databases import database_environment
 from tidehub.local.front.pages import away_page
-from tidehub.local.front.proxy import FrontDoor, front_door
+from tidehub.local.front.proxy import FrontDoor, cookie_mark, front_door
 from tidehub.local.front.routes import both, restore_routes, routes_check
 from tidehub.local.logs.pipes import goes_round
 from tidehub.local.places import Places
@@ -191,6 +191,7 @@ def proxy(
             f"{setting.front.base_path}services/identity/login",
             Secret(front_proof(setting.secrets.demo_client_secret.reveal())),
         ),
+        cookie_mark=cookie_mark(setting.secrets.hub_cookie_secret),
         uid=uid,
         gid=gid,
         tell=tell,
@@ -223,11 +224,11 @@ def logs(setting: Setting, client_secret: Secret) -> Component:
 
 
 def culler(setting: Setting) -> Component | None:
-    """jupyterhub-idle-culler, unless servers may idle for ever."""
-    timeout = int(setting.site.notebooks.idle_timeout)
-    if not timeout:
+    """jupyterhub-idle-culler, unless servers may idle and run for ever."""
+    timeout, age = int(setting.site.notebooks.idle_timeout), int(setting.site.notebooks.max_age)
+    if not timeout and not age:
         return None
-    every = max(5, min(600, timeout // 4))
+    every = max(5, min(600, min(timeout or age, age or timeout) // 4))
     return Component(
         name="culler",
         argv=[
@@ -235,7 +236,9 @@ def culler(setting: Setting) -> Component | None:
             "-m",
             "tidehub.local.hub.culler",
             f"--url={setting.hub_url}hub/api",
-            f"--timeout={timeout}",
+            # Who is stopped for their age alone is idle for longer than they live.
+            f"--timeout={timeout or 2 * age}",
+            f"--max-age={age}",
             f"--cull-every={every}",
             "--cull-admin-users=true",
         ],

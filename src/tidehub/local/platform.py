@@ -216,7 +216,7 @@ def _compose(standing: _Standing, site: Site, brought: Brought, options: UpOptio
     components = [
         parts.logs(setting, client_secret),
         parts.proxy(setting, brought.proxy, uid=own_uid, gid=own_uid, tell=say.warn),
-        *dask_parts(setting, roots, isolation.kind, prepared.capacity, readable),
+        *dask_parts(setting, roots, isolation.kind, prepared.capacity, readable, side),
         *([parts.identity(setting)] if login else []),
         parts.hub(
             setting,

@@ -110,7 +110,7 @@ def front_door_of(site: Site, options: UpOptions, known: int | None = None) -> t
     tls, beside = None, (options.site_file or Path("tidehub.yaml")).absolute().parent
     if front.tls and site.machine.tls:
         tls = TlsFiles(beside / site.machine.tls.certificate, beside / site.machine.tls.key)
-    return front, FrontDoor(front.listen, front.port, tls, site.machine.trusted_proxies)
+    return front, FrontDoor(front.listen, front.port, tls, site.machine.trusted_proxies, front.origin)
 
 
 class _Progress(Counted):

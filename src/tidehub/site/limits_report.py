@@ -19,6 +19,7 @@ def limits_report(site: Site) -> dict[str, Any]:
     return {
         "notebooks": [_notebook(site, index) for index in range(len(site.notebooks.profiles))],
         "notebook_idle_timeout": site.notebooks.idle_timeout or None,
+        "notebook_max_age": site.notebooks.max_age or None,
         "dask": _dask(site) if site.dask.engine != "none" else None,
     }
 
@@ -93,6 +94,8 @@ def lines(report: dict[str, Any]) -> list[str]:
     found.append(
         f"  A server idle for {format_duration(idle)} is stopped." if idle else "  Idle servers go on."
     )
+    if age := report["notebook_max_age"]:
+        found.append(f"  A server that has run for {format_duration(age)} is stopped, even at work.")
     dask = report["dask"]
     return [*found, "", *(_dask_lines(dask) if dask else ["No Dask clusters (dask.engine: none)"])]
 

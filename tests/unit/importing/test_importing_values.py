@@ -337,3 +337,18 @@ def test_a_workers_limit_is_left_out_where_it_is_the_request() -> None:
     (limit,) = [leaf for leaf in found.leaves if leaf.path[-1] == "limit"]
     assert (limit.fate.kind, "what was chosen" in str(limit.fate.remark)) == (Kind.DROPPED, True)
     assert found.site["dask"]["worker"]["memory"]["default"] == "4 GiB"
+
+
+@pytest.mark.parametrize(
+    ("cull", "idle", "age"),
+    [
+        ("{timeout: 7200, maxAge: 86400}", "2 h", "1 d"),
+        ("{timeout: 7200, maxAge: 0}", "2 h", None),
+        ("{enabled: false, maxAge: 86400}", "never", None),
+    ],
+)
+def test_the_age_at_which_servers_are_culled_has_its_key(cull: str, idle: str, age: str | None) -> None:
+    found = from_text(f"jupyterhub:\n  cull: {cull}\n")
+    assert found.site["notebooks"].get("idle_timeout") == idle
+    assert found.site["notebooks"].get("max_age") == age
+    assert explained(found)

@@ -73,6 +73,7 @@ def test_the_same_is_an_empty_plan() -> None:
     [
         (("notebooks.memory.limit", "3 GiB"), ("gateway", "hub"), Reach.SERVERS),
         (("notebooks.idle_timeout", "2h"), ("culler", "hub"), Reach.NOW),
+        (("notebooks.max_age", "7d"), ("culler",), Reach.NOW),
         (("login.admins.users", ["zoe"]), ("gateway", "hub", "identity"), Reach.LOGIN),
         (("dask.cluster.max_workers", 3), ("gateway", "hub"), Reach.CLUSTERS),
         (("dask.cluster.orphan_grace", "5 min"), ("gateway",), Reach.NOW),
@@ -110,6 +111,9 @@ def test_an_address_starts_every_part_anew(setting: tuple[str, Any]) -> None:
 def test_a_culler_that_comes_or_goes_is_another_set_of_parts() -> None:
     assert changed(("notebooks.idle_timeout", "never")).whole == ("notebooks.idle_timeout",)
     assert plan(served(("notebooks.idle_timeout", "never")), served()).whole == ("notebooks.idle_timeout",)
+    # There is a culler for either of them.
+    aged = served(("notebooks.idle_timeout", "never"), ("notebooks.max_age", "7d"))
+    assert plan(served(), aged).whole == ()
 
 
 def test_a_profile_that_comes_is_one_change() -> None:

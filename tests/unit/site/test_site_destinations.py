@@ -222,6 +222,13 @@ def test_servers_that_never_idle_out_have_no_culler() -> None:
     assert helm_fragments(stated)["jupyterhub"]["cull"] == {"enabled": False}
 
 
+def test_the_age_that_ends_a_server_at_work_is_the_chart_cullers() -> None:
+    for idle, timeout in (("2h", 7200), ("never", 2 * 604800)):
+        stated = site(notebooks__idle_timeout=idle, notebooks__max_age="7d")
+        cull = helm_fragments(stated)["jupyterhub"]["cull"]
+        assert cull == {"enabled": True, "timeout": timeout, "maxAge": 604800}
+
+
 @pytest.mark.parametrize("rules", [HUB, HELM, CARRIED, MACHINE], ids=["hub", "helm", "carried", "machine"])
 def test_every_rule_is_of_a_key_that_exists(rules: dict[str, Any]) -> None:
     known = {key.name for key in describe.all_keys() if key.section is None}

@@ -116,11 +116,10 @@ def _notebooks(site: Site) -> dict[str, Any]:
     """JupyterLab first, and users at work are never taken for idle."""
     found: dict[str, Any] = {"singleuser": {"defaultUrl": "/lab"}}
     timeout = to_whole_seconds(site.notebooks.idle_timeout)
-    if not timeout:
-        return found
-    if timeout < 4 * CULL_EVERY:
-        found["cull"] = {"every": max(1, min(CULL_EVERY, timeout // 4))}
-    if timeout < 4 * ACTIVITY_EVERY:
+    ages = [age for age in (timeout, to_whole_seconds(site.notebooks.max_age)) if age]
+    if ages and min(ages) < 4 * CULL_EVERY:
+        found["cull"] = {"every": max(1, min(CULL_EVERY, min(ages) // 4))}
+    if timeout and timeout < 4 * ACTIVITY_EVERY:
         report = str(max(1, timeout // 4))
         found["singleuser"]["extraEnv"] = {"JUPYTERHUB_ACTIVITY_INTERVAL": report}
     return found

@@ -12,7 +12,9 @@
 // - a user of this machine has a number of connections at a time and no more (TIDEHUB_PEERS);
 // - no request is lost because a connection that was kept for it is closed in that moment;
 // - what a client sends as the body of a request is never read as a request of its own by the servers behind;
-// - what people get does not name the servers behind.
+// - what people get does not name the servers behind;
+// - who opens a page under another name of this machine is sent to the platform's own address (TIDEHUB_PUBLIC), where
+//   their login will be valid.
 "use strict";
 
 const { spawn } = require("node:child_process");
@@ -33,6 +35,7 @@ if (apiSocket > 0) fs.rmSync(process.argv[apiSocket + 1], { force: true });
 const trusted = readNetworks(process.env.TIDEHUB_TRUSTED_PROXIES || "");
 const onlyTrusted = process.env.TIDEHUB_ONLY_TRUSTED === "1";
 const [signIn, proof] = (process.env.TIDEHUB_SIGN_IN || "").split(" ");
+const publicOrigin = process.env.TIDEHUB_PUBLIC || "";
 const loopback = readNetworks("127.0.0.0/8,::1");
 
 function readNetworks(text) {
@@ -120,6 +123,38 @@ function isHere(address) {
     ownAt = performance.now();
   }
   return own.has(address);
+}
+
+// Host and port as a browser sends them for `origin`: lower case, without the scheme's own port.
+function hostOf(origin) {
+  try {
+    return new URL(origin).host;
+  } catch (error) {
+    return "";
+  }
+}
+
+// Where a page belongs that was asked for under another name, or "". A reverse proxy may send any name as `Host`: what may
+// have come through one is left alone, or it would go round for ever. What is served directly at the public address came
+// through none; else an operator's proxy is known by its address, and any other by the headers that it adds.
+function properAddress(request) {
+  const { method, headers, url } = request;
+  if (!publicOrigin || (method !== "GET" && method !== "HEAD") || !url.startsWith("/") || !headers.host) return "";
+  const mode = headers["sec-fetch-mode"] || (/\btext\/html\b/.test(headers.accept || "") ? "navigate" : "");
+  const peer = plain(request.socket.remoteAddress);
+  if (mode !== "navigate" || peer === "" || isIn(trusted, peer)) return "";
+  if (Object.keys(headers).some((name) => name === "via" || FORWARDING.test(name))) return "";
+  const scheme = request.socket.encrypted ? "https:" : "http:";
+  const wanted = new URL(publicOrigin);
+  const direct = wanted.protocol === scheme && portOf(wanted.host, scheme.slice(0, -1)) === String(request.socket.localPort);
+  const given = hostOf(`${scheme}//${headers.host}`);
+  if ((!direct && !process.env.TIDEHUB_TRUSTED_PROXIES) || given === "" || given === wanted.host) return "";
+  return wanted.origin + url;
+}
+
+function moveTo(location, response) {
+  const headers = { Location: location, "Cache-Control": "no-store", "Content-Type": "text/plain; charset=utf-8" };
+  response.writeHead(302, headers).end(`This page is at ${location}\n`);
 }
 
 // Returns false when the peer may not talk to us at all.
@@ -346,16 +381,18 @@ startAsking();
 
 for (const Server of [http.Server, https.Server]) {
   const emit = Server.prototype.emit;
-  Server.prototype.emit = function (event, ...values) {
+  Server.prototype.emit = function considered(event, ...values) {
     if (event === "connection") ask(values[0], true);
     if (event === "request" || event === "upgrade") {
       const [request, target] = values;
-      const again = () => target.destroyed || this.emit(event, ...values);
+      // From here on again: what is loaded after this file (cookies.cjs) has had its turn.
+      const again = () => target.destroyed || considered.call(this, event, ...values);
       if (hangsOnOwner(request) && waitForOwner(request.socket, again)) {
         // Node has let go of the socket of an upgrade, and nobody else has it yet.
         if (event === "upgrade") target.on("error", () => {});
         return true;
       }
+      const proper = event === "request" ? properAddress(request) : "";
       const refusal = refusalOf(request);
       if (refusal) {
         refuse(event, target, ...refusal);
@@ -363,6 +400,10 @@ for (const Server of [http.Server, https.Server]) {
       }
       if (event === "request") {
         ownHeaders(request, target);
+        if (proper) {
+          moveTo(proper, target);
+          return true;
+        }
         sayAway(request, target);
         // It is about the client's connection (RFC 9110, 7.6.1); the one behind is for this request alone, and says so.
         delete request.headers.connection;

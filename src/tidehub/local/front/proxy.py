@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import socket
 import sys
@@ -28,7 +30,7 @@ from tidehub.system.files import (
     make_directory,
 )
 
-_EXTENSION = Path(__file__).with_name("front.cjs")
+_EXTENSIONS = tuple(Path(__file__).with_name(name) for name in ("front.cjs", "cookies.cjs"))
 
 _LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 AWAY_AFTER = 20.0
@@ -49,6 +51,8 @@ class FrontDoor:
     tls: TlsFiles | None = None
     trusted_proxies: tuple[str, ...] = ()
     """IP addresses or networks of the operator's own reverse proxies, whose forwarded headers are believed."""
+    public_origin: str = ""
+    """Scheme, host and port of the address that users know; who comes under another name is sent there."""
 
     @property
     def local_url(self) -> str:
@@ -104,6 +108,7 @@ def front_door(
     restore: Hook,
     inside: Mapping[str, Path] = MappingProxyType({}),
     sign_in: tuple[str, Secret] | None = None,
+    cookie_mark: str = "",
     uid: int | None = None,
     gid: int | None = None,
     log_level: str = "info",
@@ -118,15 +123,16 @@ def front_door(
     is the hub's own address (`http://127.0.0.1:8081`), `hub_path` its path with the site's prefix (`/base/hub/`).
     `restore` is what `restore_routes` gives. `inside`: by `host:port`, the sockets of parts to connect to instead.
     `sign_in`: the path on which passwords are sent, and the word by which the identity provider knows that a request
-    came through here. `uid` and `gid` in root mode only: the proxy must never run as root, because users own the
-    directories in which it follows names of sockets. `tls_interval`:
-    seconds between looks at the certificate. `headers_timeout`: seconds that a client may take to send a request's
-    headers. `away_after`: seconds that the hub may take for the beginning of a page.
+    came through here. `cookie_mark`: see the function of that name; "" leaves cookies as they are. `uid` and `gid` in
+    root mode only: the proxy must never run as root, because users own the directories in which it follows names of
+    sockets. `tls_interval`: seconds between looks at the certificate. `headers_timeout`: seconds that a client may take
+    to send a request's headers. `away_after`: seconds that the hub may take for the beginning of a page.
     """
     node, *script = program
     copies = TlsFiles(places.proxy_certificate, places.proxy_key)
     hand_over = None if door.tls is None else HandOver(door.tls, copies, gid=gid)
-    argv = [node, "--require", str(places.proxy_extension), *script]
+    loaded = [word for path in places.proxy_extensions for word in ("--require", str(path))]
+    argv = [node, *loaded, *script]
     argv += ["--ip", door.address, "--port", str(door.port)]
     argv += ["--api-socket", str(places.proxy_api_socket), "--log-level", log_level]
     argv += ["--default-target", hub_target, "--error-target", f"{hub_target}{hub_path}error"]
@@ -139,7 +145,8 @@ def front_door(
     async def before_start() -> None:
         make_directory(places.proxy_run, PRIVATE_DIRECTORY, uid=uid, gid=gid)
         make_directory(places.service_config, PASSABLE_DIRECTORY)
-        write_for_part(places.proxy_extension, _EXTENSION.read_bytes(), gid)
+        for place, source in zip(places.proxy_extensions, _EXTENSIONS, strict=True):
+            write_for_part(place, source.read_bytes(), gid)
         if hand_over is not None:
             try:
                 hand_over.copy()
@@ -167,6 +174,7 @@ def front_door(
         env=_environment(door, hand_over, token, tls_interval, headers_timeout)
         | inside_table.passing(inside)
         | {"TIDEHUB_AWAY_PAGE": str(places.away_page), "TIDEHUB_AWAY_SECONDS": f"{away_after:g}"}
+        | {"TIDEHUB_COOKIE_MARK": cookie_mark}
         | ({} if sign_in is None else {"TIDEHUB_SIGN_IN": f"{sign_in[0]} {sign_in[1].reveal()}"}),
         ready=ready,
         on_restart=restore,
@@ -178,6 +186,13 @@ def front_door(
         probe=Probe(check=answers),
         start_timeout=30.0,
     )
+
+
+def cookie_mark(hub_cookie_secret: Secret) -> str:
+    """What the platform's cookies bear (`cookies.cjs`): of its secret, so that no other platform has the same, not even
+    one that keeps its state in a directory of the same name on another machine and is reached through a tunnel.
+    """
+    return hmac.new(hub_cookie_secret.reveal().encode(), b"mark of cookies", hashlib.sha256).hexdigest()[:8]
 
 
 def _environment(
@@ -193,6 +208,7 @@ def _environment(
         "TIDEHUB_HEADERS_SECONDS": f"{headers_timeout:g}",
         # How many connections a user of this machine may have, and the program that knows whose one is.
         "TIDEHUB_PEERS": json.dumps([peers.MOST, sys.executable, "-I", "-S", peers.__file__]),
+        "TIDEHUB_PUBLIC": door.public_origin,
         # Plain HTTP beyond this machine is for the operator's reverse proxies alone.
         "TIDEHUB_ONLY_TRUSTED": "0" if door.tls or is_loopback(door.address) else "1",
     }

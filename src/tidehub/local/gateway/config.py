@@ -63,6 +63,8 @@ class GatewaySettings(_Frozen):
     environments: Mapping[str, Path]
     """Profile slug to the root of its environment."""
     readable: tuple[Path, ...] = ()
+    notebook_side: Path | None = None
+    """The files of ours that run in users' processes; None: clusters have the profile's packages only."""
     clusters_dir: Path
     logs_dir: Path
     database_url: str
@@ -111,6 +113,7 @@ def gateway_settings(
     capacity: Capacity,
     isolation: str | None = None,
     readable: tuple[Path, ...] = (),
+    notebook_side: Path | None = None,
 ) -> GatewaySettings:
     """The gateway's settings. `addresses`: of the gateway, of its proxy's HTTP side, of its proxy's TCP side."""
     address, proxy_address, scheduler_address = addresses
@@ -124,6 +127,7 @@ def gateway_settings(
         hub_api_url=hub_api_url,
         environments=dict(environments),
         readable=readable,
+        notebook_side=notebook_side,
         clusters_dir=places.services / "clusters",
         logs_dir=places.cluster_logs,
         database_url=f"sqlite:///{places.gateway_database}",

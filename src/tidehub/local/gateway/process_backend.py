@@ -168,7 +168,7 @@ class ProcessBackend(DBBackendBase):  # type: ignore[misc]
             user,
             cluster=cluster.name,
             process=process,
-            argv=argv,
+            argv=processes.with_packages(argv, self.settings.notebook_side),
             env=processes.environment(env, self.settings, user, workdir, profile, key),
             workdir=workdir,
             profile=profile,

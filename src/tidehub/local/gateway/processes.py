@@ -32,6 +32,15 @@ def worker_reservation(cluster: str, name: str, owner: str, config: Mapping[str,
     )
 
 
+def with_packages(command: Sequence[str], notebook_side: Path | None) -> list[str]:
+    """Upstream's command line (a Python of a profile first), run with the packages that the user installed: what a
+    notebook sends is unpickled there. Whether there are any is looked up by the process itself, as the user.
+    """
+    if notebook_side is None:
+        return list(command)
+    return [command[0], str(notebook_side / "with_packages.py"), *command[1:]]
+
+
 def preloaded(command: Sequence[str], workdir: Path, *, scheduler: bool) -> list[str]:
     """Upstream's command line with our files preloaded first (`dask scheduler --preload A --preload B ...`)."""
     files = [TLS_ERRORS, GUARD, NOTICES] if scheduler else [TLS_ERRORS, GUARD]
@@ -64,7 +73,7 @@ def environment(
         "LANG": "C.UTF-8",
         "PYTHONUTF8": "1",
         **upstream,
-        "PATH": f"{root / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{root / 'bin'}:{user.home}/.local/bin:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(user.home),
         "USER": user.name,
         "LOGNAME": user.name,

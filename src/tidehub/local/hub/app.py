@@ -10,12 +10,12 @@ from jupyterhub.app import JupyterHub
 from tornado.httpserver import HTTPServer
 
 from tidehub.listening import IDLE
-from tidehub.local.hub import checked_input, records
+from tidehub.local.hub import checked_input, records, stale_page
 from tidehub.local.hub.spawner import TidehubSpawner
 
 
 class TidehubHub(JupyterHub):  # type: ignore[misc]
-    """JupyterHub 5.5.4 with three of its steps widened; its configuration stays `c.JupyterHub`."""
+    """JupyterHub 5.5.4 with four of its steps widened; its configuration stays `c.JupyterHub`."""
 
     name = "jupyterhub"
 
@@ -26,7 +26,7 @@ class TidehubHub(JupyterHub):  # type: ignore[misc]
 
     def init_handlers(self) -> None:
         super().init_handlers()
-        self.handlers: list[Any] = checked_input.checked(self.handlers)
+        self.handlers: list[Any] = checked_input.checked(stale_page.renewing(self.handlers))
         # The class stays: `start` may have chosen one that accepts on the inherited socket.
         HTTPServer.configure(
             HTTPServer.configured_class(),

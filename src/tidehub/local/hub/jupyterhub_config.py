@@ -15,12 +15,14 @@ from tidehub.capacity.admission import Admission
 from tidehub.capacity.ledger import Ledger
 from tidehub.local.databases import ledger_damage
 from tidehub.local.hub import http_unix
+from tidehub.local.hub.context import HubContext
 from tidehub.local.hub.disk_watch import DiskWatch
 from tidehub.local.hub.http_unix import socket_url
 from tidehub.local.hub.roles import roles, server_scopes, services
 from tidehub.local.hub.server_command import activity_interval
 from tidehub.local.hub.settings import HubSettings
-from tidehub.local.hub.spawner import HubContext, TidehubSpawner
+from tidehub.local.hub.spawner import TidehubSpawner
+from tidehub.local.hub.spawner_words import end_words
 from tidehub.local.isolation import choose_isolation
 from tidehub.local.places import Places
 from tidehub.local.room import notice
@@ -99,6 +101,7 @@ c.JupyterHub.template_paths = [str(Path(__file__).with_name("templates"))]
 c.JupyterHub.template_vars = {
     "site_name": site.site.name,
     "site_contact": site.site.contact,
+    "end_words": end_words(site.notebooks.idle_timeout, site.notebooks.max_age),
     "disk_full": lambda user: notice(places),
 }
 c.JupyterHub.load_groups = {}

@@ -95,6 +95,7 @@ def server_argv(
         # Kernels on TCP would show their output to every local user.
         "--KernelManager.transport=ipc",
         "--ServerApp.kernel_websocket_connection_class=kernel_words.WordsOnMemoryKill",
+        "--ServerApp.jpserver_extensions=busy_kernels=True",
         *(["--ServerApp.jpserver_extensions=dask_dashboards=True"] if with_dask else []),
         "--LabApp.extension_manager=readonly",
         # What is deleted gives its space back: a trash in the home would count against the limit.
@@ -120,6 +121,7 @@ def server_environment(
     profile: Profile,
     *,
     with_dask: bool,
+    without_packages: bool = False,
 ) -> dict[str, str]:
     """The environment of a notebook server: the hub's own variables, the user's, and those that make Dask work."""
     base = settings.base_path
@@ -128,7 +130,7 @@ def server_environment(
         # The operator's locale, which `hub_env` may pass on, need not be UTF-8; Python's files and pipes are.
         "PYTHONUTF8": "1",
         **hub_env,
-        "PATH": f"{environment.bin}:/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{environment.bin}:{user.home}/.local/bin:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(user.home),
         "USER": user.name,
         "LOGNAME": user.name,
@@ -143,6 +145,9 @@ def server_environment(
         ),
         "JUPYTER_RUNTIME_DIR": str(place.runtime),
     }
+    if without_packages:
+        # As in `notebook_side/own_packages.py`, which can import nothing of ours.
+        env["TIDEHUB_WITHOUT_PACKAGES"] = "1"
     if with_dask:
         env |= {
             "DASK_GATEWAY__ADDRESS": settings.gateway_address,

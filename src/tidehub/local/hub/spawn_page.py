@@ -12,6 +12,8 @@ from tidehub.site.model import Site
 from tidehub.site.units import format_size
 
 FIELD = "profile"
+WITHOUT_PACKAGES = "without_packages"
+"""The option of a server that does not load what its user installed: for who cannot start one with it any more."""
 
 
 def find_server(user: Entitled, slug: str | None) -> Server:
@@ -66,7 +68,12 @@ def clean_up_form(user: Entitled, refused: str, chosen: str | None = None) -> st
 def _cards(user: Entitled, chosen: str | None) -> str:
     selected = find_server(user, chosen)
     cards = "\n".join(_card(server, server == selected) for server in user.servers)
-    return f'<fieldset class="profiles"><legend class="visually-hidden">Environment</legend>\n{cards}\n</fieldset>'
+    return (
+        f'<fieldset class="profiles"><legend class="visually-hidden">Environment</legend>\n{cards}\n</fieldset>'
+        f'<div class="form-check"><input class="form-check-input" type="checkbox" name="{WITHOUT_PACKAGES}" value="yes"'
+        f' id="without-packages"><label class="form-check-label" for="without-packages">'
+        "Start without the packages that I installed myself</label></div>"
+    )
 
 
 def _card(server: Server, selected: bool) -> str:
@@ -88,4 +95,4 @@ def read_form(form: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """The hub's `user_options` from the submitted form; nothing chosen means the default profile."""
     values = form.get(FIELD, [])
     profile: dict[str, Any] = {FIELD: values[0]} if values and values[0] else {}
-    return profile | ({FREE_SPACE: True} if form.get(FREE_SPACE) else {})
+    return profile | {name: True for name in (FREE_SPACE, WITHOUT_PACKAGES) if form.get(name)}

@@ -8,9 +8,8 @@ hub's own first look at it succeeds.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,17 +17,15 @@ from jupyterhub.spawner import Spawner
 from traitlets import Set, Unicode
 
 from tidehub.capacity import disk
-from tidehub.capacity.admission import Admission
-from tidehub.capacity.ledger import Ledger
 from tidehub.capacity.queue import NOTEBOOK, Reservation, Waiting
 from tidehub.errors import TidehubError
 from tidehub.local.hub.checked_input import BadInput
-from tidehub.local.hub.disk_watch import DiskWatch
+from tidehub.local.hub.context import HubContext, server_reservation
 from tidehub.local.hub.http_unix import connect, socket_url
 from tidehub.local.hub.server_command import ServerPlace, server_argv, server_environment
-from tidehub.local.hub.settings import HubSettings
 from tidehub.local.hub.spawn_page import (
     FIELD,
+    WITHOUT_PACKAGES,
     clean_up_form,
     find_server,
     nothing_to_start,
@@ -36,6 +33,7 @@ from tidehub.local.hub.spawn_page import (
     read_form,
 )
 from tidehub.local.hub.spawner_words import (
+    PACKAGES_HINT,
     MayNotStart,
     NoRoom,
     StartFailed,
@@ -45,8 +43,7 @@ from tidehub.local.hub.spawner_words import (
     not_started,
     starting,
 )
-from tidehub.local.isolation import Isolation, LaunchSpec, Limits, ProcessHandle
-from tidehub.local.places import Places
+from tidehub.local.isolation import LaunchSpec, Limits, ProcessHandle
 from tidehub.local.supervisor.pace import Patience
 from tidehub.login.entitled import Entitled, Server, entitled
 from tidehub.site.model import Profile
@@ -63,52 +60,6 @@ FOREVER = 7 * 24 * 3600
 """Seconds after which the hub would give up a start; our own deadline begins when the queue is over."""
 
 
-@dataclass(frozen=True)
-class HubContext:
-    """What every spawner of this hub shares."""
-
-    settings: HubSettings
-    places: Places
-    isolation: Isolation
-    ledger: Ledger
-    admission: Admission
-    disk_watch: DiskWatch
-    last_words: dict[str, str] = field(default_factory=dict)
-    """Why servers ended, by reservation, until they start again: the hub throws a spawner away when its server ends."""
-
-    async def settle(self, servers: Iterable[tuple[str, str, Mapping[str, Any]]], log: Any) -> None:
-        """Once, before the hub answers: what runs by the hub's own `servers` (owner, name, state) is entered into the
-        ledger, which may be new or not know it; what an interrupted start left is ended, for nobody knows it.
-        """
-        notebooks = self.settings.site.notebooks
-        running = []
-        for owner, name, state in servers:
-            if "process" not in state:
-                continue
-            handle = ProcessHandle.from_state(state["process"])
-            if self.isolation.alive(handle):
-                reservation = Reservation(
-                    id=server_reservation(owner, name),
-                    kind=NOTEBOOK,
-                    owner=owner,
-                    memory=state.get("mem_guarantee") or notebooks.memory.guarantee,
-                    cores=state.get("cpu_guarantee") or notebooks.cpu.guarantee,
-                    start_slot=True,
-                )
-                await asyncio.to_thread(self.ledger.adopt, reservation, handle)
-                running.append(handle)
-        for unit in await self.isolation.tidy("servers", running, grace=2.0):
-            log.warning("Ended %s, which an interrupted start had left", unit)
-        await asyncio.to_thread(
-            self.ledger.reconcile, lambda state: self.isolation.alive(ProcessHandle.from_state(state))
-        )
-
-
-def server_reservation(owner: str, name: str) -> str:
-    """The name of a server's reservation on the machine's memory."""
-    return f"server:{owner}:{name}"
-
-
 class TidehubSpawner(Spawner):  # type: ignore[misc]
     """One notebook server on this machine, started in its turn and under its owner's identity."""
 
@@ -123,6 +74,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.handle: ProcessHandle | None = None
         self._clean_up = False
+        self._without_packages = False
         self._news = "Server requested"
         self._told = asyncio.Event()
         preselected = self.entitled().default
@@ -158,13 +110,15 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
 
     def check_options(self, options: dict[str, Any]) -> None:
         """Raise `BadInput` or `MayNotStart` for options that no form of ours sends, before the hub stores them."""
-        unknown = sorted(set(options) - {FIELD, disk.FREE_SPACE} - self.more_options)
+        flags = (disk.FREE_SPACE, WITHOUT_PACKAGES)
+        unknown = sorted(set(options) - {FIELD, *flags} - self.more_options)
         if unknown:
             raise BadInput(
-                f"there is no option {unknown[0][:60]!r} of a server; possible: {FIELD}, {disk.FREE_SPACE}"
+                f"there is no option {unknown[0][:60]!r} of a server; possible: {', '.join((FIELD, *flags))}"
             )
-        if not isinstance(options.get(disk.FREE_SPACE, True), bool):
-            raise BadInput(f"{disk.FREE_SPACE} must be true or false")
+        for flag in flags:
+            if not isinstance(options.get(flag, True), bool):
+                raise BadInput(f"{flag} must be true or false")
         slug = options.get(FIELD)
         if slug is not None and (not isinstance(slug, str) or len(slug) > LONGEST_SLUG):
             raise BadInput(f"{FIELD} must be the name of a profile, such as {self._a_slug()!r}")
@@ -211,6 +165,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         if refused and not (self.user_options or {}).get(disk.FREE_SPACE):
             raise NoRoom(f"{refused} {disk.CLEAN_UP}")
         profile = chosen.profile
+        self._choose_packages()
         self._apply_sizes(chosen)
         self.context.last_words.pop(self.reservation_id, None)
         await self._end_leftover()
@@ -244,6 +199,19 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         context.disk_watch.look_at(self.user.name)
         return socket_url(str(place.url_path))
 
+    def _choose_packages(self) -> None:
+        """Whether this start is without the user's own packages. Not kept: the hub repeats the last options where no
+        form is shown, and who asked for this once would never have their packages again.
+        """
+        options = dict(self.user_options or {})
+        self._without_packages = bool(options.pop(WITHOUT_PACKAGES, False))
+        if self.orm_spawner is not None and self.orm_spawner.user_options:
+            self.orm_spawner.user_options = options
+
+    @property
+    def _packages_hint(self) -> str:
+        return "" if self._without_packages else PACKAGES_HINT
+
     async def _wait_until_ready(self, place: ServerPlace, profile: Profile) -> None:
         assert self.handle is not None
         patience = Patience(self.handle.pid, self.context.settings.ready_timeout)
@@ -251,10 +219,12 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
             if not self.context.isolation.alive(self.handle):
                 ending = self.context.isolation.ending(self.handle)
                 tail = await self.context.isolation.log_tail(place.log, LOG_LINES)
-                raise StartFailed(not_started(profile.name, ending, self.mem_limit, tail))
+                raise StartFailed(
+                    not_started(profile.name, ending, self.mem_limit, tail) + self._packages_hint
+                )
             if patience.spent():
                 tail = await self.context.isolation.log_tail(place.log, LOG_LINES)
-                raise StartFailed(not_answering(profile.name, patience.elapsed, tail))
+                raise StartFailed(not_answering(profile.name, patience.elapsed, tail) + self._packages_hint)
             if patience.beyond and patience.why:
                 self._tell(f"Starting {profile.name}: this machine is slow, and {patience.why}")
             await asyncio.sleep(READY_POLL)
@@ -373,7 +343,14 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
             user=user,
             argv=server_argv(environment, settings, place, self.get_args(), with_dask=with_dask),
             env=server_environment(
-                self.get_env(), environment, settings, user, place, profile, with_dask=with_dask
+                self.get_env(),
+                environment,
+                settings,
+                user,
+                place,
+                profile,
+                with_dask=with_dask,
+                without_packages=self._without_packages,
             ),
             cwd=user.home,
             log=place.log,

@@ -9,7 +9,7 @@ import gc
 from typing import Any
 
 from tidehub.listening import inherited, inside_name
-from tidehub.local.hub.tuned_singleuser import put_off_grammar
+from tidehub.local.notebook_side.tuned_singleuser import put_off_grammar
 
 
 def listen_on_inherited() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from tidehub.local.logs.pipes import HeldPipes, open_pipe, settle
 from tidehub.system.files import PASSABLE_DIRECTORY, make_directory
 from tidehub.system.processes import boot_id, read_stat, send
 
+from .accounts import Accounts, account_name
 from .cgroup_files import Group
 from .cgroups import Capabilities
 from .homes import make_home, make_server_directory, make_temporary, run_directory
@@ -31,9 +31,6 @@ from .model import LaunchSpec, User
 from .spawning import Gate, StartError
 from .trees import MARK_VARIABLE, Ground, Trees
 from .users import Entry, proxy_uid
-
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-"""Names that programs and shells take as they are."""
 
 
 class Isolation(Trees, ABC):
@@ -209,12 +206,16 @@ class Isolation(Trees, ABC):
         return make_temporary(self.ground.homes, directory, fresh=not busy, uid=uid, gid=gid)
 
     def _environment(self, spec: LaunchSpec, mark: str) -> dict[str, str]:
-        """`spec.env`, and what a login would have set; there may be no passwd entry to look up."""
-        user = spec.user.name if _PLAIN.fullmatch(spec.user.name) else spec.user.home.name
+        """`spec.env`, and what a login would have set."""
+        user = account_name(spec.user, self._accounts().names())
         shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
         login = {"HOME": str(spec.user.home), "USER": user, "LOGNAME": user}
         marked = {MARK_VARIABLE: mark} if mark else {}
         return {"SHELL": shell, **spec.env, **login, **marked}
+
+    def _accounts(self) -> Accounts:
+        """Whom the program finds in /etc/passwd and /etc/group beside its user, as far as names may not meet."""
+        return Accounts("", "")
 
     async def log_tail(self, log: Path, lines: int) -> str:
         """The last lines of a program's log in one, without control characters; "" if there are none.

@@ -20,11 +20,12 @@ from tidehub.printable import printable
 from tidehub.system.files import PASSABLE_DIRECTORY, make_directory
 from tidehub.system.processes import children_of, read_stat, send
 
+from .accounts import ALONE, Accounts
 from .base import Isolation
 from .cgroup_files import Group
 from .homes import USERS
 from .model import LaunchSpec
-from .sandbox import GROUP, INFO, PASSWD, View, passwd_lines, sandbox_argv, trial_argv, visible
+from .sandbox import GROUP, INFO, PASSWD, View, sandbox_argv, trial_argv, visible
 from .spawning import Gate, StartError
 from .trees import Ground
 
@@ -106,10 +107,10 @@ class BubblewrapIsolation(Isolation):
             info, info_there = os.pipe()
             kept.callback(os.close, info)
             passed = {INFO: info_there}
-            lines = passwd_lines(env["USER"], spec.user.uid, spec.user.gid, view.home, env["SHELL"])
-            for number, content in zip((PASSWD, GROUP), lines, strict=True):
+            made = self._accounts().with_user(env["USER"], spec.user, env["SHELL"])
+            for number, content in ((PASSWD, made.passwd), (GROUP, made.group)):
                 passed[number] = os.memfd_create("identity", os.MFD_CLOEXEC)
-                os.write(passed[number], content)
+                os.write(passed[number], content.encode())
                 os.lseek(passed[number], 0, os.SEEK_SET)
             order = replace(
                 self._order(spec, group, mark),
@@ -141,6 +142,9 @@ class BubblewrapIsolation(Isolation):
                 # The outer process, which the gate ends, would not take the inner ones with it.
                 send(keeper, first.started, signal.SIGKILL)
                 raise
+
+    def _accounts(self) -> Accounts:
+        return ALONE
 
     def _said_since(self, log: Path, start: int) -> str:
         """bubblewrap's complaint: the last line of the log after `start`, which is on its way there."""

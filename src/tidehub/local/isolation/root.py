@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from tidehub.system.processes import interpreter_environment
 from tidehub.system.sweeper import ROUND
 from tidehub.system.trash import SWEEPER
 
+from .accounts import Accounts, system_accounts
 from .base import Isolation
 from .cgroup_files import Group
 from .cgroups import read
@@ -72,13 +73,18 @@ class RootIsolation(Isolation):
 
     def _order(self, spec: LaunchSpec, group: Group | None, mark: str) -> Order:
         order = super()._order(spec, group, mark)
-        return replace(order, uid=spec.user.uid, gid=spec.user.gid, own=self._own_places(spec))
+        return replace(order, uid=spec.user.uid, gid=spec.user.gid, own=self._own_places(spec, order.env))
 
-    def _own_places(self, spec: LaunchSpec) -> OwnPlaces | None:
+    def _accounts(self) -> Accounts:
+        return system_accounts()
+
+    def _own_places(self, spec: LaunchSpec, env: Mapping[str, str]) -> OwnPlaces | None:
         """What the program has for itself; None where the kernel refuses namespaces."""
         if self._no_namespaces:
             return None
+        accounts = self._accounts().with_user(env["USER"], spec.user, env["SHELL"])
         return OwnPlaces(
+            files={"/etc/passwd": accounts.passwd, "/etc/group": accounts.group},
             temporary=str(self._temporary(spec)),
             shared_memory=spec.limits.memory,
             kept=[
@@ -107,6 +113,10 @@ class RootIsolation(Isolation):
                 f" memory is removed with their last program, and counts for no limit until then:"
                 f" {self._no_namespaces}."
             )
+            lines.append(
+                "Users' programs find no entry for their user in /etc/passwd: the prompt says `I have no name!`, and"
+                " ssh, and git over ssh, refuse."
+            )
         if not self.capabilities.processes:
             lines.append("The number of processes is limited per user, not per server or worker.")
         if not _processes_hidden():
@@ -119,7 +129,8 @@ class RootIsolation(Isolation):
 def namespace_refusal(scratch: Path) -> str:
     """Why the launcher cannot make namespaces here (a container without CAP_SYS_ADMIN), or "" if it can."""
     with tempfile.TemporaryDirectory(dir=scratch) as directory:
-        own = OwnPlaces(temporary=directory, shared_memory=1 << 20)
+        files = dict.fromkeys(("/etc/passwd", "/etc/group"), "")
+        own = OwnPlaces(temporary=directory, shared_memory=1 << 20, files=files)
         order = Order(["/bin/true"], {}, "/", uid=0, gid=0, own=own, gate=True)
         nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         try:

@@ -6,7 +6,6 @@ Options as in bwrap(1), version 0.4 (Ubuntu 20.04) and later.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,13 +97,3 @@ def visible(path: Path, view: View) -> bool:
 def outermost(paths: Iterable[Path]) -> list[Path]:
     """Parents before children, so that a later mount is not covered by an earlier one's; each once."""
     return sorted(set(paths), key=lambda path: len(path.parts))
-
-
-def passwd_lines(user: str, uid: int, gid: int, home: Path, shell: str) -> tuple[bytes, bytes]:
-    """/etc/passwd and /etc/group of a sandbox with one user in it (passwd(5))."""
-    safe = re.sub(r"[^A-Za-z0-9._@-]", "-", user) or "user"
-    place = str(home).replace(":", "-").replace("\n", "-")
-    passwd = (
-        f"{safe}:x:{uid}:{gid}:{safe}:{place}:{shell}\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
-    )
-    return passwd.encode(), f"{safe}:x:{gid}:\nnogroup:x:65534:\n".encode()

@@ -12,11 +12,15 @@ from tidehub.local.software.progress import Silent
 
 _HERE = Path(__file__).parent
 SOURCES = (
+    _HERE / "busy_kernels.py",
     _HERE / "dask_dashboards.py",
+    _HERE / "former_packages.py",
     _HERE / "kernel_words.py",
+    _HERE / "own_packages.py",
     _HERE / "overrides.json",
     _HERE.parent / "gateway" / "preloads" / "tls_errors.py",
-    _HERE.parent / "hub" / "tuned_singleuser.py",
+    _HERE / "tuned_singleuser.py",
+    _HERE / "with_packages.py",
 )
 
 

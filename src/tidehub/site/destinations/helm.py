@@ -134,9 +134,15 @@ def _ephemeral(kind: str) -> Rule:
 
 
 def _idle(site: Site, value: float, path: KeyPath) -> Iterable[Destination]:
-    yield helm(HUB, "cull", "enabled", value=bool(value))
+    yield helm(HUB, "cull", "enabled", value=bool(value or site.notebooks.max_age))
+    # The chart has one switch for both: who is stopped for their age alone is idle for longer than they live.
+    if value or site.notebooks.max_age:
+        yield helm(HUB, "cull", "timeout", value=to_whole_seconds(value or 2 * site.notebooks.max_age))
+
+
+def _age(site: Site, value: float, path: KeyPath) -> Iterable[Destination]:
     if value:
-        yield helm(HUB, "cull", "timeout", value=to_whole_seconds(value))
+        yield helm(HUB, "cull", "maxAge", value=to_whole_seconds(value))
 
 
 def _home(site: Site, value: int | None, path: KeyPath) -> Iterable[Destination]:
@@ -234,6 +240,7 @@ RULES: dict[str, Rule] = {
     "notebooks.home.size": _home,
     "notebooks.home.storage_class": _hub("singleuser", "storage", "dynamic", "storageClass"),
     "notebooks.idle_timeout": _idle,
+    "notebooks.max_age": _age,
     "notebooks.profiles[].name": _profile("display_name"),
     "notebooks.profiles[].slug": _profile("slug"),
     "notebooks.profiles[].default": _profile("default"),

@@ -49,7 +49,11 @@ def _idle(site: Site, value: float, path: KeyPath) -> Iterable[Destination]:
     if value:
         yield destination.machine("jupyterhub-idle-culler --timeout", to_whole_seconds(value))
     else:
-        yield destination.machine("jupyterhub-idle-culler", None, "not started: servers may idle for ever")
+        yield destination.machine("jupyterhub-idle-culler", None, "stops nobody for being idle")
+
+
+def _age(site: Site, value: float, path: KeyPath) -> Iterable[Destination]:
+    yield destination.machine("jupyterhub-idle-culler --max-age", to_whole_seconds(value))
 
 
 def _image(site: Site, value: str | None, path: KeyPath) -> Iterable[Destination]:
@@ -95,6 +99,7 @@ RULES: dict[str, Rule] = {
     ],
     "notebooks.home.size": _home,
     "notebooks.idle_timeout": _idle,
+    "notebooks.max_age": _age,
     "notebooks.max_processes": _plain("pids.max", _SERVER),
     "dask.worker.cores.default": _cpu_limit(f"{_PROCESS} worker, unless another size is chosen"),
     "dask.worker.memory.default": _dask_memory("worker, unless another size is chosen"),

@@ -15,7 +15,7 @@ from tidehub.local.hub.spawn_page import (
     options_form,
     read_form,
 )
-from tidehub.local.hub.spawner_words import failure_words
+from tidehub.local.hub.spawner_words import end_words, failure_words
 from tidehub.local.isolation import User
 from tidehub.login.entitled import entitled
 from tidehub.site.model import Site
@@ -165,3 +165,17 @@ def test_a_refused_start_is_told_in_one_line() -> None:
     error = TidehubError("'ann' is at work", expected="'ann' stops first", fix="install bubblewrap")
     assert failure_words(error) == "'ann' is at work. Expected: 'ann' stops first. install bubblewrap."
     assert failure_words(TidehubError("no")) == "no."
+
+
+def test_the_home_page_says_when_a_server_is_stopped_by_itself() -> None:
+    assert end_words(0, 0) == ""
+    assert end_words(3600, 0).startswith(
+        "A server that is idle for 1 h is stopped. A cell that runs keeps it"
+    )
+    assert end_words(0, 86400) == "After 1 d a server is stopped in any case. Files stay."
+
+
+def test_a_server_without_own_packages_is_asked_for_in_the_form_and_told_to_the_server() -> None:
+    assert 'name="without_packages"' in options_form(EVERYBODY)
+    assert read_form({"without_packages": ["yes"]}) == {"without_packages": True}
+    assert "without_packages" not in read_form({"profile": ["main"]})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tidehub.local.isolation.bubblewrap import explain
-from tidehub.local.isolation.sandbox import View, outermost, passwd_lines, sandbox_argv, visible
+from tidehub.local.isolation.sandbox import View, outermost, sandbox_argv, visible
 
 STATE = Path("/srv/state")
 SERVER = Path("/srv/run/u/70001/default")
@@ -105,13 +105,6 @@ def test_parents_are_mounted_first() -> None:
 )
 def test_visible(path: str, seen: bool) -> None:
     assert visible(Path(path), view(readable=(Path("/opt/env"),))) is seen
-
-
-def test_identity_files_hold_one_line_a_user() -> None:
-    passwd, group = passwd_lines("al:ice\nroot:x:0", 1000, 1001, Path("/h:o/me"), "/bin/sh")
-    assert passwd.decode().splitlines()[0] == "al-ice-root-x-0:x:1000:1001:al-ice-root-x-0:/h-o/me:/bin/sh"
-    assert len(passwd.decode().splitlines()) == 2
-    assert group.decode().splitlines()[0] == "al-ice-root-x-0:x:1001:"
 
 
 @pytest.mark.parametrize(

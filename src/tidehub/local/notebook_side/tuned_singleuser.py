@@ -80,8 +80,17 @@ def collect_garbage_once_started() -> None:
     ServerApp.start = started
 
 
+def use_own_packages() -> str:
+    """Let kernels and extensions find what the user installed; returns what is wrong with that, or ""."""
+    import own_packages  # type: ignore[import-not-found]  # beside this file, where a server runs it
+
+    return str(own_packages.use())
+
+
 def main() -> None:
     gc.disable()
+    if problem := use_own_packages():
+        print(f"tidehub: {problem}", file=sys.stderr)
     put_off_grammar()
     ask_no_node()
     sys.argv[0] = os.path.join(sys.prefix, "bin", "jupyterhub-singleuser")  # noqa: PTH118  # pathlib costs an import

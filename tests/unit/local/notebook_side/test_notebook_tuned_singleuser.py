@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import tidehub.local.hub
+from tidehub.local import notebook_side
 
-TUNED = Path(tidehub.local.hub.__file__).with_name("tuned_singleuser.py")
+TUNED = Path(notebook_side.__file__).with_name("tuned_singleuser.py")
 PACKAGES = {
     "rfc3987_syntax/__init__.py": """
         print("grammar built")
