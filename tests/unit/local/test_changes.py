@@ -171,7 +171,7 @@ def test_a_server_is_named_as_its_user_knows_it() -> None:
     assert server_name("server:alice:a:b") == "alice/a:b"
 
 
-PROFILES = [
+PROFILES: list[dict[str, Any]] = [
     {"name": "Minimal", "default": True},
     {"name": "GPU", "memory": {"guarantee": "1 GiB", "limit": "2 GiB"}},
     {"name": "Staff", "allow": {"users": ["bob"], "groups": ["urn:x:y:group:staff"]}},
