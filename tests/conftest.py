@@ -16,6 +16,20 @@ def pytest_configure() -> None:
             signal.signal(number, handler)
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Write down why a test was skipped, for the table at the end of `./test` (tools/skipped.py)."""
+    file = os.environ.get("TIDEHUB_SKIPPED")
+    if (
+        file
+        and report.skipped
+        and "PYTEST_XDIST_WORKER" not in os.environ
+        and not hasattr(report, "wasxfail")
+    ):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        with open(file, "a") as written:  # noqa: PTH123
+            written.write(" ".join(reason.removeprefix("Skipped: ").split()) + "\n")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if os.geteuid() == 0:
         return

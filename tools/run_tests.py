@@ -17,6 +17,12 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(
+    0, str(Path(__file__).resolve().parent)
+)  # isolated, as `./test` starts it, Python leaves it out
+
+import skipped
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 PYTHON = Path(sys.executable)
 TWO_FILES = ["--numprocesses", "2", "--dist", "loadfile"]
@@ -120,7 +126,12 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="tidehub-test-", ignore_cleanup_errors=True) as root:
         Path(root).chmod(0o755)
         env["PYTEST_DEBUG_TEMPROOT"] = root
-        return max([tested(run, env) for run in runs])
+        reasons = Path(root) / "skipped"
+        env[skipped.VARIABLE] = str(reasons)
+        code = max([tested(run, env) for run in runs])
+        said = reasons.read_text().splitlines() if reasons.exists() else []
+        print("\n".join(skipped.table(said)), end="\n" if said else "", flush=True)
+        return code
 
 
 def tested(arguments: list[str], env: dict[str, str]) -> int:

@@ -15,6 +15,11 @@ from given_cluster import WISH, GivenCluster
 from local_cluster import LocalCluster
 from standin_charts import StandinCharts
 
+from tidehub.program import CHECKOUT
+
+# The messages of the installed program, not of the checkout that runs the tests.
+os.environ.pop(CHECKOUT, None)
+
 HERE = Path(__file__).parent
 Cluster = LocalCluster | GivenCluster
 

@@ -297,6 +297,7 @@ def test_logs_and_programs_in_containers(server: LocalCluster, connected: Connec
     lines = list(connected.logs(pod, namespace))
     assert lines[-2:] == ["a first line", "a last line"]
     assert list(connected.logs(pod, namespace, tail=1)) == ["a last line"]
+    assert list(connected.logs(pod, namespace, seconds=3600.5)) == lines
     done = connected.execute(pod, namespace, ["sh", "-c", "echo out; echo err >&2"], seconds=20)
     assert (done.stdout, done.stderr, done.code) == (b"out\n", b"err\n", 0)
 

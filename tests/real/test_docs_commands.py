@@ -24,6 +24,7 @@ pytestmark = pytest.mark.real
 README, TUTORIAL = "README.md", "docs/tutorial/first-platform.md"
 REAL_SITE, CHANGE = "docs/how-to/real-site.md", "docs/how-to/change-and-upgrade.md"
 WRONG, BACK_UP = "docs/how-to/when-something-is-wrong.md", "docs/how-to/back-up.md"
+SIZE, REMOVE = "docs/how-to/size-a-machine.md", "docs/how-to/remove-tidehub.md"
 LIST = tomllib.loads((REPOSITORY / "tests" / "unit" / "docs" / "shell_blocks.toml").read_text("utf-8"))
 MINUTES = 10 * 60
 
@@ -171,6 +172,8 @@ def test_change_keep_and_bring_back(newcomer: Newcomer) -> None:
     newcomer.run(CHANGE, "tidehub up tidehub.yaml --detach")
     site.write_text(laptop.replace("guarantee: 512 MiB, limit: 2 GiB", "guarantee: 512 MiB, limit: 4 GiB"))
     newcomer.run(CHANGE, "tidehub validate tidehub.yaml")
+    newcomer.run(SIZE, "tidehub validate tidehub.yaml")
+    assert "One Dask cluster" in newcomer.run(SIZE, "tidehub limits tidehub.yaml")
     changed = newcomer.run(CHANGE, "tidehub reload")
     assert "notebooks.memory.limit: 2 GiB -> 4 GiB" in changed
     assert "Parts that started anew: gateway, hub." in changed
@@ -186,6 +189,7 @@ def test_change_keep_and_bring_back(newcomer: Newcomer) -> None:
     newcomer.run(BACK_UP, "tidehub restore /backup/tidehub-2026-11-22.tar.gz")
     newcomer.run(BACK_UP, "tidehub up --detach /etc/tidehub/tidehub.yaml")
     assert "running at" in newcomer.run(WRONG, "tidehub status")
+    assert "Stopped. What stays:" in newcomer.run(REMOVE, "tidehub down")
 
 
 def test_nothing_of_the_list_is_left_out(newcomer: Newcomer) -> None:

@@ -55,7 +55,7 @@ async def test_a_hub_that_is_away_is_said_by_a_page_that_asks_again(
         away = await asking.get(f"{door.local_url}/hub/home", headers=page)
         assert (away.status_code, away.headers["retry-after"]) == (503, "5")
         assert "Coast &amp; &lt;Sea&gt; does not answer just now" in away.text
-        assert 'http-equiv="refresh"' in away.text and "help@example.org" in away.text
+        assert "fetch(location.href" in away.text and "help@example.org" in away.text
         # What the hub says later harms nobody, and what must not be asked twice, or may take its time, waits for it.
         late = await asyncio.gather(
             asking.get(f"{door.local_url}/hub/oauth_callback?code=x", headers=page),

@@ -18,6 +18,7 @@ from tidehub.checks.target import Account as Trial
 from tidehub.identity.accounts import Account, AccountStore
 from tidehub.identity.passwords import generate_password, hash_password
 from tidehub.local.machine import machine_memory
+from tidehub.site.units import about_size
 
 pytestmark = pytest.mark.real
 
@@ -69,6 +70,11 @@ async def test_who_does_not_fit_waits_and_is_told_the_reason_and_the_place(
         assert not third.done() and not fourth.done()
         queue = small_machine.status()["queue"]
         assert [(each["owner"], each["place"]) for each in queue] == [("olga", 1), ("ada", 2)]
+        # The start page says so too, in the words of the queue, with the figures of status.
+        home = (await olga.open("hub/home")).html
+        memory = small_machine.status()["memory"]
+        said = f"{about_size(memory['guaranteed'])} of {about_size(memory['capacity'])} are guaranteed"
+        assert "Your server has not started yet. Waiting for memory" in home and said in home, said
         await alice.stop()
         async with asyncio.timeout(60):
             await third

@@ -103,6 +103,8 @@ class IdentityConfig(_Strict):
     listen: Listen
     state_dir: Path
     site_name: Annotated[str, Field(min_length=1, max_length=100)]
+    contact: Annotated[str, Field(max_length=1000)] | None = None
+    """Where users get help, shown on error pages."""
     client: ClientConfig
     allow_public: bool = False
     trusted_proxies: tuple[str, ...] = ()

@@ -25,9 +25,9 @@ JSON_HEADERS = {
 class Pages:
     """Pages of one site below one path prefix."""
 
-    def __init__(self, site_name: str, prefix: str) -> None:
+    def __init__(self, site_name: str, prefix: str, contact: str | None = None) -> None:
         self._loader = Loader(str(_HERE / "templates"), autoescape="xhtml_escape")
-        self._common = {"site_name": site_name, "prefix": prefix}
+        self._common = {"site_name": site_name, "prefix": prefix, "contact": contact}
 
     def render(self, name: str, **values: Any) -> bytes:
         """The page `templates/<name>.html`; every value is escaped."""

@@ -61,7 +61,7 @@ class Provider:
         self.key = SigningKey(config.state_dir)
         self.grants = Grants(self.accounts, config, self.key)
         self.server = Server(self.grants, access_lifetime=config.lifetimes.access)
-        self.pages = Pages(config.site_name, config.prefix)
+        self.pages = Pages(config.site_name, config.prefix, config.contact)
         self.trusted_proxies = [ipaddress.ip_network(proxy, strict=False) for proxy in config.trusted_proxies]
         # Browsers do not keep cookies of different ports apart: two platforms on one machine need two names.
         mark = hashlib.sha256(config.issuer.encode()).hexdigest()[:8]

@@ -43,7 +43,7 @@ RULES: dict[str, Rule] = {
     "preset": Rule(Reach.NOBODY),
     "site.name": Rule(Reach.NOW, ("identity", "gateway", "dashboards", "hub")),
     "site.url": Rule(Reach.NOW, whole=True),
-    "site.contact": Rule(Reach.NOW, _BOTH),
+    "site.contact": Rule(Reach.NOW, ("identity", "gateway", "dashboards", "hub")),
     "site.people": Rule(Reach.NOBODY),
     # The gateway looks memberships up by the rule too; demo accounts follow it.
     "login": Rule(Reach.LOGIN, ("identity", *_BOTH)),

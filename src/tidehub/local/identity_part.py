@@ -34,6 +34,7 @@ def prepare_identity(setting: Setting, *, allow_public: bool) -> DemoLogin:
         "listen": {"host": "127.0.0.1", "port": setting.ports["identity"]},
         "state_dir": str(places.identity),
         "site_name": setting.site.site.name[:100],
+        "contact": setting.site.site.contact,
         "client": {
             "client_id": CLIENT_ID,
             "client_secret": setting.secrets.demo_client_secret.reveal(),

@@ -61,6 +61,12 @@ def test_the_site_page_has_every_key(generator: ModuleType) -> None:
     assert "| `site.name` | text | **required** |" in page
 
 
+def test_the_readme_lists_every_page() -> None:
+    table = (ROOT / "README.md").read_text(encoding="utf-8").split("## Documentation")[1]
+    listed = set(re.findall(r"\]\((docs/[^)#]+)\)", table))
+    assert listed == {str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md")}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)

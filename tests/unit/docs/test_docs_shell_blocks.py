@@ -16,7 +16,7 @@ LIST = tomllib.loads((Path(__file__).parent / "shell_blocks.toml").read_text("ut
 def commands(page: str) -> list[str]:
     """The commands of a page's shell blocks, without comments and what they print."""
     blocks = re.findall(r"```(?:console|sh|bash)\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
+    lines = [line.strip() for block in blocks for line in block.splitlines()]
     return [re.sub(r"\s+# .*$", "", line[2:]) for line in lines if line[:2] in ("$ ", "# ")]
 
 

@@ -88,6 +88,7 @@ class GateSettings(_Frozen):
     """Everything the gate before the dashboards needs. Write it 0600: it holds the service's token."""
 
     site_name: str
+    contact: str | None = None
     prefix: str
     base_path: str
     listen: str
@@ -151,6 +152,7 @@ def gate_settings(settings: GatewaySettings, secrets: PlatformSecrets, *, listen
     """What the gate's process may know; `listen` is its own address."""
     return GateSettings(
         site_name=settings.site.site.name,
+        contact=settings.site.site.contact,
         prefix=settings.prefix,
         base_path=settings.site.base_path,
         listen=listen,

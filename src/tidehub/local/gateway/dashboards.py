@@ -65,7 +65,11 @@ class GateHandler(HubOAuthenticated, web.RequestHandler):  # type: ignore[misc]
         if "text/html" in self.request.headers.get("Accept", ""):
             self.set_header("Content-Type", "text/html; charset=UTF-8")
             settings = self.gate.settings
-            self.finish(pages.refusal(settings.site_name, settings.base_path, status_code, html.escape(said)))
+            self.finish(
+                pages.refusal(
+                    settings.site_name, settings.base_path, status_code, html.escape(said), settings.contact
+                )
+            )
         else:
             self.set_header("Content-Type", "text/plain; charset=UTF-8")
             self.finish(f"{said or pages.TITLES.get(status_code, 'Something went wrong')}\n")

@@ -27,26 +27,29 @@ def _page(title: str, body: str) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{title}</title><style>{_STYLE}</style></head><body><h1>{title}</h1>{body}</body></html>"
+        f"<title>{title}</title><style>{_STYLE}</style></head><body><main><h1>{title}</h1>{body}</main></body></html>"
     )
 
 
-def refusal(site: str, base_path: str, status: int, words: str) -> str:
-    """Why nothing is shown; `words` is escaped already."""
+def refusal(site: str, base_path: str, status: int, words: str, contact: str | None = None) -> str:
+    """Why nothing is shown, and whom to ask; `words` is escaped already."""
     title = TITLES.get(status, "Something went wrong")
     link = html.escape(f"{base_path}hub/home", quote=True)
-    return _page(title, f'<p>{words}</p><p><a href="{link}">Back to {html.escape(site)}</a></p>')
+    questions = f"<p>Questions: {html.escape(contact)}</p>" if contact else ""
+    back = f'<p><a href="{link}">Back to {html.escape(site)}</a></p>'
+    return _page(f"{title} – {html.escape(site)}", f"<p>{words}</p>{questions}{back}")
 
 
 def clusters(site: str, base_path: str, prefix: str, known: Sequence[Mapping[str, Any]]) -> str:
     """A user's clusters; what waits shows its reason and place."""
     back = f'<p><a href="{html.escape(base_path, quote=True)}hub/home">Back to {html.escape(site)}</a></p>'
+    title = f"Your Dask clusters – {html.escape(site)}"
     if not known:
         example = "from dask_gateway import GatewayCluster\ncluster = GatewayCluster()"
-        return _page("Your Dask clusters", f"<p>You have none. In a notebook:</p><pre>{example}</pre>{back}")
+        return _page(title, f"<p>You have none. In a notebook:</p><pre>{example}</pre>{back}")
     head = "<tr><th>Cluster</th><th>State</th><th>Workers</th><th>Profile</th></tr>"
     rows = "".join(_row(prefix, cluster) for cluster in known)
-    return _page("Your Dask clusters", f"<table>{head}{rows}</table>{back}")
+    return _page(title, f"<table>{head}{rows}</table>{back}")
 
 
 def _row(prefix: str, cluster: Mapping[str, Any]) -> str:

@@ -374,3 +374,10 @@ def test_pages_escape_what_comes_from_outside() -> None:
     for bad in ("<b>", "<i>", "<script>", "<u>", "<Site>"):
         assert bad not in page
     assert "&lt;script&gt;" in page
+
+
+def test_a_refusal_names_the_site_the_way_back_and_whom_to_ask() -> None:
+    page = pages.refusal("<Site>", "/base/", 403, "not yours", "help@<example>.org")
+    assert "<title>Not allowed – &lt;Site&gt;</title>" in page
+    assert "Questions: help@&lt;example&gt;.org" in page and 'href="/base/hub/home"' in page
+    assert "Questions" not in pages.refusal("Site", "/", 403, "not yours")

@@ -74,6 +74,13 @@ def test_a_member_is_not_told_no_entry(pages: jinja2.Environment) -> None:
     assert "Back to your servers" in member and 'href="/base/hub/logout"' in member
 
 
+def test_what_is_for_administrators_is_said_in_words(pages: jinja2.Environment) -> None:
+    message = "Action is not authorized with current scopes; requires any of [admin-ui]"
+    page = page_of(pages, "error.html", status_code=403, status_message="x", message=message, user=BOB)
+    assert "This page is for the administrators of Coast &amp; Sea." in text_of(page)
+    assert "scopes" not in text_of(page)
+
+
 def test_who_is_refused_at_the_sign_in_reads_the_contact_once(pages: jinja2.Environment) -> None:
     refused = f"<p>You are signed in as nora.</p><p>Questions: {CONTACT}</p>"
     page = page_of(pages, "error.html", status_code=403, status_message="Forbidden", message_html=refused)
