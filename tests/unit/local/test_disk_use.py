@@ -143,9 +143,9 @@ def test_who_no_longer_asks_ends_what_counts(home: Path) -> None:
         questions = [Question("ana", os.geteuid(), ()), Question("bob", os.geteuid(), (home,) * 50)]
         async with contextlib.aclosing(measure(questions)) as answers:
             async for _ in answers:
-                while len(counting) < 2:
-                    counting.extend(map(os.pidfd_open, descendants(os.getpid(), all_stats())))
+                while len(found := descendants(os.getpid(), all_stats())) < 2:
                     await asyncio.sleep(0.01)
+                counting.extend(map(os.pidfd_open, found))
                 break
 
     began = time.monotonic()
