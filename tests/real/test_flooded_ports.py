@@ -16,6 +16,7 @@ import struct
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ import pytest_asyncio
 from real_platform import RealPlatform, running_platform
 from real_user import User, login
 
-from tidehub.local.addresses import HELD
+from tidehub.checks.kernel import Kernel
+from tidehub.local.addresses import HELD, OWN
+from tidehub.local.gateway import connection_limit
 from tidehub.system.peers import MOST
 
 pytestmark = [
@@ -108,8 +111,17 @@ _CLUSTER = """
 import json
 from dask_gateway import GatewayCluster
 cluster = GatewayCluster()
+cluster.scale(1)
+client = cluster.get_client()
+client.wait_for_workers(1)
 print(json.dumps({"dashboard": cluster.dashboard_link}))
 """
+_COMPUTE = """
+def twice(x):
+    return 2 * x
+print(json.dumps(sum(client.gather(client.map(twice, range(50), pure=False)))))
+"""
+_COMPUTED = 2450
 
 
 @pytest.fixture(scope="module")
@@ -147,12 +159,30 @@ async def alice(flooded: RealPlatform) -> AsyncIterator[User]:
         yield user
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """One that runs, with a worker, and the kernel that is connected to it."""
+
+    kernel: Kernel
+    dashboard: str
+
+    async def computes(self) -> None:
+        assert await self.kernel.result(_COMPUTE) == _COMPUTED
+
+
+@contextlib.asynccontextmanager
+async def new_cluster(user: User) -> AsyncIterator[Cluster]:
+    kernel = await user.kernel()
+    try:
+        yield Cluster(kernel, (await kernel.result(_CLUSTER))["dashboard"])
+    finally:
+        await kernel.stop()
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def dashboard(alice: User) -> AsyncIterator[str]:
-    """Of a cluster that runs."""
-    kernel = await alice.kernel()
-    yield str((await kernel.result(_CLUSTER))["dashboard"])
-    await kernel.stop()
+async def cluster(alice: User) -> AsyncIterator[Cluster]:
+    async with new_cluster(alice) as one:
+        yield one
 
 
 @contextlib.contextmanager
@@ -191,13 +221,13 @@ def ports_of(platform: RealPlatform) -> dict[str, int]:
     """The ports whose connections are counted."""
     found: dict[str, int] = json.loads(platform.places.ports.read_text())
     front = int(platform.address.rstrip("/").rpartition(":")[2])
-    return {**{part: found[part] for part in HELD}, "front": front}
+    return {**{part: found[part] for part in (*HELD, *OWN)}, "front": front}
 
 
-def descriptors(share: int) -> int:
+def descriptors(share: int, most: int = 4000) -> int:
     """So many connections that the flooder's own limit allows them on all ports."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return min(4000, ((1 << 20) if hard == resource.RLIM_INFINITY else hard) // share - 50)
+    return min(most, ((1 << 20) if hard == resource.RLIM_INFINITY else hard) // share - 50)
 
 
 def pids(platform: RealPlatform) -> dict[str, Any]:
@@ -215,7 +245,7 @@ async def log_in_page_is_quick(user: User, times: int = 60) -> None:
 
 
 async def test_one_users_thousands_of_connections_keep_nobody_waiting(
-    flooded: RealPlatform, alice: User, dashboard: str
+    flooded: RealPlatform, alice: User, cluster: Cluster
 ) -> None:
     before = pids(flooded)
     ports = ports_of(flooded)
@@ -234,28 +264,63 @@ async def test_one_users_thousands_of_connections_keep_nobody_waiting(
             await bob.start()
             assert (await bob.run("print(6 * 7)")).stdout == "42\n"
             assert (await alice.open("services/dask-gateway/api/health")).status == 200
-            assert (await alice.open(dashboard)).status == 200
+            assert (await alice.open(cluster.dashboard)).status == 200
+            await cluster.computes()
+            async with new_cluster(bob) as another:
+                await another.computes()
         assert (await bob.run("print(6 * 7)")).stdout == "42\n"
     assert pids(flooded) == before
 
 
 async def test_whoever_connects_again_at_once_keeps_nobody_waiting(
-    flooded: RealPlatform, alice: User, dashboard: str
+    flooded: RealPlatform, alice: User, cluster: Cluster
 ) -> None:
     before = pids(flooded)
     ports = ports_of(flooded)
     with as_flooder(_FLOOD, "again", 2 * MOST, *ports.values()) as flooder:
         assert await asyncio.to_thread(said, flooder) == "begun"
         await log_in_page_is_quick(alice)
-        assert (await alice.open(dashboard)).status == 200
+        assert (await alice.open(cluster.dashboard)).status == 200
+        await cluster.computes()
         counts = await asyncio.to_thread(tell, flooder)
         assert all(tried > 5 * MOST for tried, _ in counts.values()), counts
     assert pids(flooded) == before
-    assert any("uid 79991 has 256 connections" in line for line in proxy_log(flooded))
+    for part in ("proxy", connection_limit.NAME):
+        log = (flooded.places.logs / f"{part}.log").read_text()
+        assert f"uid {FLOODER} has {MOST} connections" in log
 
 
-def proxy_log(platform: RealPlatform) -> list[str]:
-    return (platform.places.logs / "proxy.log").read_text().splitlines()
+async def test_more_connections_than_the_scheduler_proxy_has_descriptors_end_nobodys_cluster(
+    flooded: RealPlatform, cluster: Cluster
+) -> None:
+    """It ends itself when it cannot accept one: all of them come within a second or two."""
+    before = pids(flooded)
+    ports = [port for part, port in ports_of(flooded).items() if part in OWN]
+    each = descriptors(len(ports), most=9_900)
+    with contextlib.ExitStack() as stack:
+        flooders = [stack.enter_context(as_flooder(_FLOOD, "again", each, *ports)) for _ in range(2)]
+        for one in flooders:
+            assert await asyncio.to_thread(said, one) == "begun"
+        for _ in range(3):
+            await cluster.computes()
+        counts = [await asyncio.to_thread(tell, one) for one in flooders]
+        assert all(tried >= each for found in counts for tried, _ in found.values()), counts
+        assert pids(flooded) == before
+    await cluster.computes()
+    assert pids(flooded) == before
+
+
+async def test_the_limit_costs_nothing_while_nobody_floods(flooded: RealPlatform, cluster: Cluster) -> None:
+    pid = pids(flooded)[connection_limit.NAME]
+    before, seconds = ticks(pid), 4.0
+    await asyncio.sleep(seconds)
+    assert (ticks(pid) - before) / os.sysconf("SC_CLK_TCK") < 0.03 * seconds
+
+
+def ticks(pid: int) -> int:
+    """The processor time of a process (proc_pid_stat(5): utime, stime)."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(words[11]) + int(words[12])
 
 
 class FromElsewhere:

@@ -220,7 +220,9 @@ def parts_as_planned(machine: Machine) -> None:
     parts = {part["name"]: part["pid"] for part in json.loads(told)["parts"]}
     own = machine.uid or os.geteuid()
     planned = dict.fromkeys(("hub", "gateway", "logs"), own)
-    planned |= dict.fromkeys(("identity", "gateway-proxy", "dashboards", "culler"), own or services_uid())
+    planned |= dict.fromkeys(
+        ("identity", "gateway-proxy", "dashboards", "culler", "connection-limit"), own or services_uid()
+    )
     planned["proxy"] = own or proxy_uid()
     found = {}
     for name, pid in parts.items():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from tidehub.capacity.queue import Capacity
 from tidehub.local.front.ports import first_free_for_all
 from tidehub.local.front.routes import both
-from tidehub.local.gateway import config
+from tidehub.local.gateway import config, connection_limit
 from tidehub.local.parts import Setting, base_environment
 from tidehub.local.service_files import write_for_part
 from tidehub.local.supervisor.platform import Component, Probe, http_check, listened_by
+from tidehub.system.connections import refusal
 from tidehub.system.files import write_private
 
 CAP_NET_BIND_SERVICE = 10
@@ -102,4 +104,36 @@ def dask_parts(
             uid=service.uid,
             gid=service.gid,
         ),
+        *([] if service.uid is None or refusal() else [_connection_limit(setting, environment)]),
     ]
+
+
+def _connection_limit(setting: Setting, environment: Mapping[str, str]) -> Component:
+    door = connection_limit.works(setting.places.inside_socket(connection_limit.NAME))
+    return Component(
+        name=connection_limit.NAME,
+        argv=[
+            sys.executable,
+            "-m",
+            connection_limit.__name__,
+            f"127.0.0.1:{setting.ports['gateway-proxy']}",
+            setting.scheduler_listen,
+        ],
+        env={**environment, "HOME": "/nonexistent"},
+        ready=door,
+        sockets=setting.sockets_of(connection_limit.NAME),
+        uid=setting.service.uid,
+        gid=setting.service.gid,
+        capabilities=(connection_limit.CAP_NET_ADMIN,),
+    )
+
+
+def unlimited_connections(setting: Setting) -> list[str]:
+    """What this machine cannot enforce of it, a line."""
+    if setting.site.dask.engine != "gateway" or setting.service.uid is None or not (why := refusal()):
+        return []
+    gap = (
+        "A user who opens thousands of connections to the ports of Dask Gateway's proxy keeps others from their"
+        f" clusters: the kernel ends no connections for us (CONFIG_INET_DIAG_DESTROY, CAP_NET_ADMIN): {why}."
+    )
+    return [gap]

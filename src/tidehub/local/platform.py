@@ -29,7 +29,7 @@ from tidehub.local.addresses import (
     remember_ports,
 )
 from tidehub.local.changes import Served
-from tidehub.local.dask_parts import dask_parts
+from tidehub.local.dask_parts import dask_parts, unlimited_connections
 from tidehub.local.databases import (
     check_databases,
     check_hub_database,
@@ -39,6 +39,7 @@ from tidehub.local.databases import (
 )
 from tidehub.local.front.ports import PortTaken
 from tidehub.local.front.proxy import FrontDoor
+from tidehub.local.gateway import connection_limit
 from tidehub.local.hub.settings import HubSettings, LoginEndpoints
 from tidehub.local.identity_part import DemoLogin, prepare_identity
 from tidehub.local.isolation import Isolation, choose_isolation
@@ -116,7 +117,7 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say, *, with_r
             check_hub_database(site.machine.database_url)
         site = fitted(site, options, say)
         places.ensure(with_room=with_room)
-        for part in HELD:
+        for part in (*HELD, connection_limit.NAME):
             listeners.open_inside(part, (proxy_uid(), services_uid()) if os.geteuid() == 0 else None)
         remove_older_layout(places.services)
         with pruning.choosing(default_root()):
@@ -226,7 +227,11 @@ def _compose(standing: _Standing, site: Site, brought: Brought, options: UpOptio
         *([culler] if (culler := parts.culler(setting)) else []),
     ]
     isolation.enter_platform()
-    gaps = [*isolation.gaps(), *standing.door.gaps(users_have_uids=os.geteuid() == 0)]
+    gaps = [
+        *isolation.gaps(),
+        *standing.door.gaps(users_have_uids=os.geteuid() == 0),
+        *unlimited_connections(setting),
+    ]
 
     def leave(nothing_runs: bool) -> None:
         if nothing_runs:

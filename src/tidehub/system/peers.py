@@ -38,7 +38,8 @@ SAY_EVERY = 60.0
 ROUND = 32
 """How many connections in a row may be refused before others of the same event loop get their turn."""
 
-_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _NLMSG_ERROR, _NLM_F_REQUEST = 4, 20, 2, 1
+_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 4, 20
+_NLMSG_ERROR, _NLMSG_DONE, _NLM_F_REQUEST, _NLM_F_MULTI = 2, 3, 1, 2
 """linux/netlink.h, linux/sock_diag.h"""
 _HEADER = struct.Struct("=IHHII")
 """`struct nlmsghdr` of netlink(7)."""
@@ -47,7 +48,7 @@ _REQUEST = struct.Struct("=BBBBI")
 _ANSWER = struct.Struct("=16xxB2xHH56xII")
 """A header, then `struct inet_diag_msg`: its state, ports (big endian), and at the end the socket's uid and inode."""
 _ANY_INTERFACE_AND_COOKIE = bytes(4) + b"\xff" * 8
-_LISTEN = 10
+LISTEN = 10
 """TCP_LISTEN (net/tcp_states.h)"""
 
 
@@ -63,6 +64,10 @@ class Kernel:
         # The kernel answers before send(2) returns; a lost answer must not stop the part.
         self._line.settimeout(1.0)
 
+    def close(self) -> None:
+        """Ask no more."""
+        self._line.close()
+
     def owner(self, peer: tuple[str, int], here: tuple[str, int]) -> int | None:
         """The uid whose socket on `peer` is connected to `here`; None when it is not of this machine or has gone.
 
@@ -72,32 +77,46 @@ class Kernel:
         # IPv4 in IPv6 is one and the same connection; the kernel finds both kinds of sockets under IPv4.
         source, target = (getattr(ip, "ipv4_mapped", None) or ip for ip in (source, target))
         family = socket.AF_INET if source.version == 4 else socket.AF_INET6
-        self._number = (self._number + 1) & 0xFFFFFFFF
-        body = (
-            _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF)
-            + struct.pack("!HH", peer[1], here[1])
+        one = (
+            struct.pack("!HH", peer[1], here[1])
             + source.packed.ljust(16, b"\0")
             + target.packed.ljust(16, b"\0")
             + _ANY_INTERFACE_AND_COOKIE
         )
-        head = _HEADER.pack(_HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, self._number, 0)
-        self._line.send(head + body)
-        while True:
-            answer = self._line.recv(8192)
-            _, kind, _, number, _ = _HEADER.unpack_from(answer)
-            if number == self._number:
-                break
-        if kind == _NLMSG_ERROR:
-            (code,) = struct.unpack_from("=i", answer, _HEADER.size)
-            if -code == errno.ENOENT:
-                return None
-            raise OSError(-code, os.strerror(-code))
+        try:
+            [answer] = self._ask(_REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF) + one)
+        except FileNotFoundError:
+            return None
         state, _, port, uid, inode = _ANSWER.unpack_from(answer)
         # Where there is no such connection, the kernel names whatever listens on a remote peer's port here.
-        if state == _LISTEN or socket.ntohs(port) != here[1]:
+        if state == LISTEN or socket.ntohs(port) != here[1]:
             return None
         # Without an inode no program has it any more: its last data is on the way, then it ends.
         return int(uid) if inode else None
+
+    def _ask(self, body: bytes, *, kind: int = _SOCK_DIAG_BY_FAMILY, flags: int = 0) -> list[bytes]:
+        """The messages of the answer, each with its header. Raises `OSError` with the kernel's code."""
+        self._number = (self._number + 1) & 0xFFFFFFFF
+        head = _HEADER.pack(_HEADER.size + len(body), kind, _NLM_F_REQUEST | flags, self._number, 0)
+        self._line.send(head + body)
+        found: list[bytes] = []
+        while True:
+            answer = self._line.recv(1 << 16)
+            at = 0
+            while at < len(answer):
+                size, what, more, number, _ = _HEADER.unpack_from(answer, at)
+                message = answer[at : at + size]
+                at += size + 3 & ~3
+                if number != self._number:
+                    continue
+                if what in (_NLMSG_ERROR, _NLMSG_DONE):
+                    (code,) = struct.unpack_from("=i", message, _HEADER.size)
+                    if code:
+                        raise OSError(-code, os.strerror(-code))
+                    return found
+                found.append(message)
+                if not more & _NLM_F_MULTI:
+                    return found
 
 
 def is_limited(uid: int) -> bool:
@@ -135,6 +154,10 @@ class Crowd:
             return False
         self._counts[uid] = count + 1
         return True
+
+    def count_anew(self) -> None:
+        """All of them are about to `enter` again."""
+        self._counts = {}
 
     def leave(self, uid: int) -> None:
         """One of `uid`'s has ended."""

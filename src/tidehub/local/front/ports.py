@@ -16,6 +16,7 @@ from pathlib import Path
 from tidehub import program
 from tidehub.errors import TidehubError, UsageError
 from tidehub.listening import BACKLOG
+from tidehub.system.connections import Table
 
 _LISTENING = "0A"
 """TCP_LISTEN in /proc/net/tcp (proc(5), net/tcp; include/net/tcp_states.h)."""
@@ -120,6 +121,23 @@ def listeners(port: int, address: str | None = None) -> dict[str, int]:
     With `address` only those that what connects to it can reach: another user's socket on another address of the
     loopback network is none of them.
     """
+    try:
+        with contextlib.closing(Table()) as table:
+            return {
+                f"socket:[{one.inode}]": one.uid
+                for one in table.listening(port)
+                if address is None or _reaches(address, one.address)
+            }
+    except OSError:
+        return _listeners_in_files(port, address)
+
+
+def _reaches(address: str, listening: bytes) -> bool:
+    return not any(listening) or listening == ip_address(address).packed
+
+
+def _listeners_in_files(port: int, address: str | None) -> dict[str, int]:
+    """The same where the kernel has no sock_diag, from files as long as there are sockets on the machine."""
     found: dict[str, int] = {}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:

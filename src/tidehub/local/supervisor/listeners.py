@@ -116,8 +116,8 @@ class Listeners:
 
     def of_part(self, part: str) -> dict[str, socket.socket]:
         """Its port and its Unix socket, under the names by which it asks for them (`tidehub.listening`)."""
-        inside = self._inside.get(part)
-        return {part: self._sockets[part]} | ({} if inside is None else {inside_name(part): inside})
+        found = {part: self._sockets.get(part), inside_name(part): self._inside.get(part)}
+        return {name: one for name, one in found.items() if one is not None}
 
     def keep(self) -> None:
         """Start the holder, which takes the place of an earlier one. Raises `TidehubError`."""

@@ -149,8 +149,8 @@ def _no_port_left(error: BaseException | None) -> bool:
 def listened_by(uid: int | None, addresses: Sequence[str]) -> Check:
     """A check that what listens on all `addresses` (`IP:port`) was started by `uid` (None: ours).
 
-    For a part that opens its ports itself: another user may have taken one while it was down. The kernel's table
-    tells who made a socket (proc(5), net/tcp).
+    For a part that opens its ports itself: another user may have taken one while it was down. The kernel tells who
+    made a socket (sock_diag(7)), however many there are.
     """
     wanted = os.geteuid() if uid is None else uid
 

@@ -120,6 +120,13 @@ def holders(places: Places) -> list[int]:
     return found
 
 
+def the_holder(places: Places) -> int:
+    """Its pid. A process shows no command line for a moment in execve(2), after whoever started it was told of it."""
+    until(lambda: len(holders(places)) == 1)
+    [pid] = holders(places)
+    return pid
+
+
 def until(what: object, seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while not what():  # type: ignore[operator]
@@ -180,7 +187,7 @@ def test_the_holder_ends_when_the_last_process_of_a_user_has_ended(places: Place
         with running(_SUPERVISOR, places.state, 0) as first:
             port = int(line(first))
             assert line(first) == "kept"
-        [pid] = holders(places)
+        pid = the_holder(places)
         os.kill(pid, signal.SIGTERM)
         os.kill(pid, signal.SIGHUP)
         assert not can_listen(port)
@@ -193,7 +200,7 @@ def test_a_signal_in_its_first_moment_does_not_end_the_holder(places: Places) ->
     one = Listeners(places)
     port = one.open("hub", "127.0.0.1", 0)
     one.keep()
-    [pid] = holders(places)
+    pid = the_holder(places)
     for number in holder.IGNORED:
         os.kill(pid, number)
     # It answers only when it has begun, so that the signals would have ended it by then.
@@ -363,9 +370,7 @@ async def test_a_lost_holder_is_replaced(places: Places) -> None:
     staying = asyncio.create_task(made.stay_kept())
     try:
         for _ in range(2):
-            # A process shows no command line while it becomes another program.
-            await asyncio.to_thread(until, lambda: len(holders(places)) == 1)
-            [pid] = holders(places)
+            pid = await asyncio.to_thread(the_holder, places)
             os.kill(pid, signal.SIGKILL)
             # Its end first: a process that is being killed might still answer.
             await asyncio.to_thread(until, lambda: pid not in holders(places))  # noqa: B023
