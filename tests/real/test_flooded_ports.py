@@ -119,9 +119,9 @@ print(json.dumps({"dashboard": cluster.dashboard_link}))
 _COMPUTE = """
 def twice(x):
     return 2 * x
-print(json.dumps(sum(client.gather(client.map(twice, range(50), pure=False)))))
+print(json.dumps({"sum": sum(client.gather(client.map(twice, range(50), pure=False)))}))
 """
-_COMPUTED = 2450
+_COMPUTED = {"sum": 2450}
 
 
 @pytest.fixture(scope="module")
