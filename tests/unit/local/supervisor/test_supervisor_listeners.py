@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from tidehub.errors import TidehubError
+from tidehub.local.front import ports
 from tidehub.local.front.ports import PortTaken, has_listener, listen_on, listeners
 from tidehub.local.isolation.launches import ProcessHandle
 from tidehub.local.isolation.users import Users
@@ -399,7 +400,17 @@ async def test_a_part_that_ends_before_it_answers_is_told_at_once(tmp_path: Path
         await supervisor.stop()
 
 
-async def test_who_listens_is_told_by_the_kernel() -> None:
+@pytest.mark.parametrize("sock_diag", [True, False])
+async def test_who_listens_is_told_by_the_kernel(sock_diag: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By files where it has no sock_diag, and only there: they are as long as there are sockets."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPROTONOSUPPORT, "no sock_diag")
+
+    if sock_diag:
+        monkeypatch.setattr(ports, "_listeners_in_files", refuse)
+    else:
+        monkeypatch.setattr(ports, "Table", refuse)
     with listen_on("127.0.0.1", 0) as ours:
         port = int(ours.getsockname()[1])
         here = [f"127.0.0.1:{port}"]
