@@ -295,6 +295,8 @@ async def test_more_connections_than_the_scheduler_proxy_has_descriptors_end_nob
 ) -> None:
     """It ends itself when it cannot accept one: all of them come within a second or two."""
     before = pids(flooded)
+    # As on a machine with a low hard limit.
+    resource.prlimit(before["gateway-proxy"], resource.RLIMIT_NOFILE, (6000, 6000))
     ports = [port for part, port in ports_of(flooded).items() if part in OWN]
     each = descriptors(len(ports), most=9_900)
     with contextlib.ExitStack() as stack:

@@ -7,9 +7,11 @@ The kernel leaves out all other sockets, so that what comes back is not a size t
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import struct
 from collections.abc import Collection, Iterator
+from functools import cache
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -123,8 +125,9 @@ def _plain(family: int, address: bytes) -> bytes:
     return address[12:] if address.startswith(_MAPPED) else address
 
 
+@cache
 def refusal() -> str:
-    """Why connections cannot be ended here, or "" if they can: tried with one of our own."""
+    """Why connections cannot be ended here, or "" if they can: tried with one of our own, once."""
     try:
         with contextlib.closing(Table()) as table, socket.create_server(("127.0.0.1", 0)) as door:
             port = door.getsockname()[1]
@@ -133,4 +136,6 @@ def refusal() -> str:
                 table.end(one)
                 return "" if not table.connections([port]) else "the kernel left a connection open"
     except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+            return ""  # a user has taken all ports, which says nothing of the kernel
         return getattr(error, "strerror", None) or str(error)

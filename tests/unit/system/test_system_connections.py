@@ -100,9 +100,9 @@ def test_who_may_not_end_connections_is_told_why(monkeypatch: pytest.MonkeyPatch
         raise PermissionError(errno.EPERM, "not permitted")
 
     monkeypatch.setattr(Table, "end", refuse)
-    assert refusal() == "not permitted"
+    assert refusal.__wrapped__() == "not permitted"
     monkeypatch.setattr(Table, "end", lambda *_: None)
-    assert "left a connection open" in refusal()
+    assert "left a connection open" in refusal.__wrapped__()
 
 
 def test_a_kernel_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,15 @@ def test_a_kernel_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) 
         raise OSError(errno.EPROTONOSUPPORT, "no sock_diag")
 
     monkeypatch.setattr(connections.Kernel, "__init__", refuse)
-    assert refusal() == "no sock_diag"
+    assert refusal.__wrapped__() == "no sock_diag"
+
+
+def test_a_user_who_has_taken_all_ports_does_not_make_it_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EADDRNOTAVAIL, "no port")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    assert refusal.__wrapped__() == ""
 
 
 def test_only_what_listens_on_the_port_is_listed(table: Table) -> None:
