@@ -11,12 +11,16 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from tidehub.listening import inside_name, passing
+from tidehub.local import dask_parts
 from tidehub.local.gateway import connection_limit
 from tidehub.local.gateway.connection_limit import Limit, look, works
+from tidehub.local.parts import Setting
 from tidehub.local.supervisor.listeners import Listeners
 from tidehub.system import peers
 from tidehub.system.connections import CLOSE_WAIT, ESTABLISHED, Connection, Table, end_of, refusal
@@ -214,6 +218,25 @@ def test_the_part_gets_its_unix_socket_and_no_port() -> None:
     with socket.socket(socket.AF_UNIX) as door:
         made._sockets, made._inside = {}, {connection_limit.NAME: door}
         assert made.of_part(connection_limit.NAME) == {inside_name(connection_limit.NAME): door}
+
+
+@pytest.mark.parametrize(
+    ("engine", "uid", "why", "named"),
+    [
+        ("gateway", SERVICE, "Operation not supported", True),
+        ("gateway", SERVICE, "", False),
+        ("gateway", None, "Operation not permitted", False),
+        ("none", SERVICE, "Operation not supported", False),
+    ],
+)
+def test_the_gap_is_named_where_users_could_be_limited_and_the_kernel_cannot(
+    engine: str, uid: int | None, why: str, named: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_parts, "refusal", lambda: why)
+    site = SimpleNamespace(dask=SimpleNamespace(engine=engine))
+    setting = SimpleNamespace(site=site, service=SimpleNamespace(uid=uid, gid=uid))
+    gaps = dask_parts.unlimited_connections(cast("Setting", setting))
+    assert [why in gap for gap in gaps] == [True] * named
 
 
 def test_the_users_of_the_limit_are_those_of_all_ports() -> None:
