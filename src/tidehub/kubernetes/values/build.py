@@ -10,7 +10,7 @@ from tidehub.errors import TidehubError
 from tidehub.kubernetes import exposure
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.releases import Platform, Release
-from tidehub.kubernetes.values import gateway, hub, hub_code, network, operator
+from tidehub.kubernetes.values import gateway, hub, hub_code, hub_pages, network, operator
 from tidehub.kubernetes.values.merge import merge, remove
 from tidehub.login.endpoints import Endpoints
 from tidehub.site.charts import NEWEST_DASKHUB, TOKEN_SCOPES, hub_chart
@@ -108,9 +108,11 @@ def _releases(
         values = merge(
             {"jupyterhub": hub_values, "dask-gateway": gateway_values}, _overrides(site).helm.of(DASKHUB)
         )
+        values["jupyterhub"] = hub_pages.with_pages(site, values["jupyterhub"])
         hidden = merge({"jupyterhub": hub_secrets, "dask-gateway": gateway_secrets}, secrets.get(DASKHUB, {}))
         yield Release(DASKHUB, DASKHUB, chart_version(site, DASKHUB), values, hidden)
     else:
+        hub_values = hub_pages.with_pages(site, hub_values)
         yield Release("jupyterhub", "jupyterhub", chart_version(site, "jupyterhub"), hub_values, hub_secrets)
         if gateway.is_installed(site):
             version = chart_version(site, "dask-gateway")
