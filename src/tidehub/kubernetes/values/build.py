@@ -95,7 +95,7 @@ def _releases(
     site: Site, secrets: Mapping[str, Mapping[str, Any]], addresses: Endpoints | None
 ) -> Iterator[Release]:
     assert site.kubernetes is not None
-    hub_values = _with_overrides(site, "jupyterhub", hub.values(site, addresses))
+    hub_values = hub_pages.with_pages(site, _with_overrides(site, "jupyterhub", hub.values(site, addresses)))
     _check_profiles(site, hub_values)
     hub_secrets = hub.secrets(site, secrets.get("jupyterhub", {}))
     gateway_values = _with_overrides(
@@ -108,11 +108,9 @@ def _releases(
         values = merge(
             {"jupyterhub": hub_values, "dask-gateway": gateway_values}, _overrides(site).helm.of(DASKHUB)
         )
-        values["jupyterhub"] = hub_pages.with_pages(site, values["jupyterhub"])
         hidden = merge({"jupyterhub": hub_secrets, "dask-gateway": gateway_secrets}, secrets.get(DASKHUB, {}))
         yield Release(DASKHUB, DASKHUB, chart_version(site, DASKHUB), values, hidden)
     else:
-        hub_values = hub_pages.with_pages(site, hub_values)
         yield Release("jupyterhub", "jupyterhub", chart_version(site, "jupyterhub"), hub_values, hub_secrets)
         if gateway.is_installed(site):
             version = chart_version(site, "dask-gateway")

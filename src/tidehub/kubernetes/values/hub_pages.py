@@ -26,13 +26,13 @@ _NEWER = frozenset(["accept-share.html"])
 _FIX = "mount your pages in a directory of your own and name it in hub.templatePaths: it counts before tidehub's pages"
 
 
-def with_pages(site: Site, values: Any) -> Any:
+def with_pages(site: Site, values: Mapping[str, Any]) -> Mapping[str, Any]:
     """The chart's values, which the site's own words are in already, with the pages that its hub can extend.
 
     Raises `TidehubError` where `overrides` mount other files in their place. Values of another shape than the chart
     takes stay as they are: its schema refuses them.
     """
-    if hub_chart(site) < charts.PAGES or not isinstance(values, Mapping):
+    if hub_chart(site) < charts.PAGES:
         return values
     ours = {f"{KEY}{name}": _file(name, text) for name, text in hub_pages.texts().items() if _has(site, name)}
     hub = values.get("hub")
