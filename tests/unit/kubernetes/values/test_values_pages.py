@@ -81,12 +81,6 @@ def test_older_hubs_keep_their_own(kubernetes: str) -> None:
     assert not {"extraFiles", "templatePaths"} & set(hub)
 
 
-@pytest.mark.parametrize("version", ["4.4.0", "3.3.8"])
-def test_the_charts_take_them(version: str) -> None:
-    wanted = site(PLAIN, f"{{model: split, charts: {{jupyterhub: {version}}}}}")
-    assert list(Draft7Validator(schema("jupyterhub", version)).iter_errors(hub_values(wanted))) == []
-
-
 @pytest.mark.parametrize("kubernetes", [NEW["split"], NEW["daskhub"]])
 def test_the_operators_pages_count_before_ours(kubernetes: str) -> None:
     file = {"mountPath": "/etc/mine/login.html", "stringData": "mine"}
