@@ -155,6 +155,7 @@ class ChartHub:
         whole = merged(self.chart.values, values)
         whole["Chart"] = {"Name": "jupyterhub", "Version": self.chart.metadata.version}
         whole["Release"] = {"Name": "jupyterhub", "Namespace": "daskhub", "Service": "Helm"}
+        self._mount_files(whole["hub"])
         config = whole["hub"]["config"]
         secret = {
             "values.yaml": json.dumps(whole),  # JSON is YAML
@@ -173,6 +174,17 @@ class ChartHub:
             # Old charts' images have Python 3.8.
             text = text.replace("from collections import Mapping", "from collections.abc import Mapping")
             (self.directory / name).write_text(text)
+
+    def _mount_files(self, hub: dict[str, Any]) -> None:
+        """`hub.extraFiles` below a directory that stands for the pod's root, and `hub.templatePaths` there."""
+        for file in hub.get("extraFiles", {}).values():
+            path = self._in_pod(file["mountPath"])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(file["stringData"])
+        hub["templatePaths"] = [str(self._in_pod(path)) for path in hub.get("templatePaths", [])]
+
+    def _in_pod(self, path: str) -> Path:
+        return self.directory / "pod" / path.removeprefix("/")
 
     def start(self) -> None:
         with (self.directory / "hub.log").open("ab") as log:

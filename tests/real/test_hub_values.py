@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ POWER = f"{VO}:role=power#aai.egi.eu"
 MEMBER = f"{VO}:role=member#aai.egi.eu"
 GIB = 2**30
 SITE = """\
-site: {{name: Coast, url: "{url}", contact: help@example.org}}
+site: {{name: Coast, url: "{url}", contact: "Desk & Co, help@example.org"}}
 login:
   provider: oidc
   issuer: {issuer}
@@ -55,6 +56,18 @@ kubernetes: {kubernetes}
 """
 
 
+BROKEN = """
+from jupyterhub.handlers import BaseHandler
+
+
+class Broken(BaseHandler):
+    def get(self):
+        raise RuntimeError("words for the log")
+
+
+c.JupyterHub.extra_handlers = [("/broken", Broken)]
+"""
+CONTACT = "Questions: Desk &amp; Co, help@example.org"
 VERIFIER = "the-tests-own-verifier-which-is-the-same-for-everybody-here"
 _HASH = hashlib.sha256(VERIFIER.encode()).digest()
 CHALLENGE = base64.urlsafe_b64encode(_HASH).decode().rstrip("=")
@@ -76,6 +89,8 @@ class Kind:
     image: tuple[str, ...]
     access: str = "groups"
     scopes: bool = True
+    pages: bool = True
+    """Whether the hub's own pages are those that ours extend."""
     pkce: str = ""
     """Code that makes an older oauthenticator send one."""
 
@@ -110,6 +125,7 @@ KINDS = {
         ),
         access="everyone",
         scopes=False,
+        pages=False,
         pkce=PKCE % "extra_params",
     ),
 }  # fmt: skip
@@ -167,7 +183,7 @@ def hub(
         kubernetes=kind.kubernetes,
     )
     site = load_text(text, "tidehub.yaml").site
-    site = site.model_copy(update={"overrides": Overrides(hub_config=running.stand_in + kind.pkce)})
+    site = site.model_copy(update={"overrides": Overrides(hub_config=running.stand_in + BROKEN + kind.pkce)})
     secrets = {
         "jupyterhub": {
             "hub": {
@@ -279,6 +295,62 @@ def test_a_forged_profile_starts_nothing(hub: ChartHub, browser: Callable[[str],
     assert hub.pod("alice") is None
     assert "There is no profile 'large' that you may start; possible: small." in hub.log
     assert started(hub, "alice", {"profile": "small"}) is not None
+
+
+def title_of(page: httpx.Response) -> str:
+    found = re.search(r"<title>(.*?)</title>", page.text, re.DOTALL)
+    assert found is not None, page.text[:1000]
+    return found[1].strip()
+
+
+def test_every_failure_says_whom_to_ask(
+    hub: ChartHub, kind: Kind, browser: Callable[[str], httpx.Client]
+) -> None:
+    if not kind.pages:
+        pytest.skip("this hub keeps its own pages")
+    member = browser("alice")
+    browser("nora"), browser("bob")
+    refused: httpx.Response = browser("nora").answer  # type: ignore[attr-defined]
+    pages = {
+        "No entry": (403, refused),
+        "Not open to your account": (403, member.get(f"{hub.url}hub/admin")),
+        "There is nothing at this address": (404, member.get(f"{hub.url}hub/nowhere")),
+        "Something went wrong": (500, member.get(f"{hub.url}hub/broken")),
+    }
+    for title, (status, page) in pages.items():
+        assert page.status_code == status, (title, hub.log[-3000:])
+        assert title_of(page) == f"{title} – Coast", page.text
+        assert page.text.count(CONTACT) == 1, page.text
+        assert "words for the log" not in page.text
+    assert "You are signed in as <strong>alice</strong>" in pages["There is nothing at this address"][1].text
+    assert title_of(httpx.get(f"{hub.url}hub/nowhere")) == "There is nothing at this address – Coast"
+
+
+def test_a_start_that_fails_says_whom_to_ask(
+    hub: ChartHub, kind: Kind, browser: Callable[[str], httpx.Client]
+) -> None:
+    if not kind.pages:
+        pytest.skip("this hub keeps its own pages")
+    client = browser("alice")
+    assert started(hub, "alice", {"profile": "large"}) is None
+    page = client.get(f"{hub.url}hub/spawn-pending/alice")
+    assert page.is_error
+    assert title_of(page) == "Your server is not running – Coast", page.text
+    assert page.text.count(CONTACT) == 1, page.text
+
+
+def test_pages_have_titles_of_their_own(
+    hub: ChartHub, kind: Kind, browser: Callable[[str], httpx.Client]
+) -> None:
+    if not kind.pages:
+        pytest.skip("this hub keeps its own pages")
+    client = browser("alice")
+    titles = {path: title_of(client.get(f"{hub.url}hub/{path}")) for path in ("home", "spawn", "token")}
+    assert titles == {
+        "home": "Your servers – Coast",
+        "spawn": "Choose your environment – Coast",
+        "token": "Tokens – Coast",
+    }
 
 
 def test_the_dask_client_finds_the_gateway(hub: ChartHub, browser: Callable[[str], httpx.Client]) -> None:

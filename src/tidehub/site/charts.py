@@ -49,6 +49,8 @@ MANAGED_GROUPS = (2, 0, 0)
 """jupyterhub chart whose hub (JupyterHub 3) takes a user's groups from the login."""
 TOKEN_SCOPES = (3, 0, 0)
 """jupyterhub chart whose hub (JupyterHub 4) decides the scopes of each server's token."""
+PAGES = (3, 0, 0)
+"""jupyterhub chart whose hub's templates (JupyterHub 4) have the blocks that our pages extend."""
 OWN_LOGIN = (4, 0, 0)
 """jupyterhub chart whose hub (JupyterHub 5, oauthenticator 17) runs the authenticator of one machine."""
 SCOPES = (2, 0, 0)

@@ -10,7 +10,7 @@ from tidehub.errors import TidehubError
 from tidehub.kubernetes import exposure
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.releases import Platform, Release
-from tidehub.kubernetes.values import gateway, hub, hub_code, network, operator
+from tidehub.kubernetes.values import gateway, hub, hub_code, hub_pages, network, operator
 from tidehub.kubernetes.values.merge import merge, remove
 from tidehub.login.endpoints import Endpoints
 from tidehub.site.charts import NEWEST_DASKHUB, TOKEN_SCOPES, hub_chart
@@ -95,7 +95,7 @@ def _releases(
     site: Site, secrets: Mapping[str, Mapping[str, Any]], addresses: Endpoints | None
 ) -> Iterator[Release]:
     assert site.kubernetes is not None
-    hub_values = _with_overrides(site, "jupyterhub", hub.values(site, addresses))
+    hub_values = hub_pages.with_pages(site, _with_overrides(site, "jupyterhub", hub.values(site, addresses)))
     _check_profiles(site, hub_values)
     hub_secrets = hub.secrets(site, secrets.get("jupyterhub", {}))
     gateway_values = _with_overrides(

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tidehub import hub_pages
 from tidehub.capacity.admission import Admission
 from tidehub.capacity.ledger import Ledger
 from tidehub.local.databases import ledger_damage
@@ -97,7 +98,9 @@ c.JupyterHub.last_activity_interval = activity_interval(site.notebooks.idle_time
 # --- services and pages -----------------------------------------------------------------
 c.JupyterHub.load_roles = roles(site)
 c.JupyterHub.services = services(settings, secrets)
-c.JupyterHub.template_paths = [str(Path(__file__).with_name("templates"))]
+# Ours extend the pages of both targets, as `site/NAME.html`.
+own_pages = Path(__file__).with_name("templates")
+c.JupyterHub.template_paths = [str(path) for path in (own_pages, hub_pages.SITE, hub_pages.TEMPLATES)]
 c.JupyterHub.template_vars = {
     "site_name": site.site.name,
     "site_contact": site.site.contact,

@@ -28,7 +28,12 @@ class SiteSection(Section):
         description="Public address, with the base path; none means this machine's own loopback address.",
     )
     contact: Line | None = Field(
-        default=None, description="Where users get help: a mail or web address, shown on error pages."
+        default=None,
+        description=(
+            "Where users get help: a mail or web address, shown on error pages. On Kubernetes these are pages of ours "
+            "for charts with JupyterHub 4 or newer (jupyterhub 3.0.0, daskhub 2024.1.0), below those that "
+            "`hub.templatePaths` of `overrides.helm` names; older hubs keep their own pages, without it."
+        ),
     )
     people: int | None = Field(
         default=None,

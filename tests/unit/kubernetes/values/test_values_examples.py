@@ -27,6 +27,25 @@ NO_SCHEDULER = {"userScheduler": {"enabled": False}, "userPlaceholder": {"enable
 PROVIDER = "https://{}/auth/realms/egi/protocol/openid-connect"
 
 
+OLDER_PAGES = [
+    "tidehub-page-404.html",
+    "tidehub-page-admin.html",
+    "tidehub-page-error.html",
+    "tidehub-page-home.html",
+    "tidehub-page-login.html",
+    "tidehub-page-logout.html",
+    "tidehub-page-not_running.html",
+    "tidehub-page-oauth.html",
+    "tidehub-page-page.html",
+    "tidehub-page-spawn.html",
+    "tidehub-page-spawn_pending.html",
+    "tidehub-page-stop_pending.html",
+    "tidehub-page-token.html",
+]
+PAGES = sorted([*OLDER_PAGES, "tidehub-page-accept-share.html"])
+FOLDER = ["/usr/local/etc/tidehub/pages"]
+
+
 def joined(service: str, base: str) -> dict[str, str]:
     return {
         "DASK_GATEWAY__ADDRESS": f"http://{service}.daskhub{base}services/dask-gateway",
@@ -58,8 +77,10 @@ def older_login(host: str, callback: str, client: str, scope: list[str], **more:
 
 
 def without_others(values: dict[str, Any]) -> dict[str, Any]:
-    """Without exposure and network policies, which have tests of their own, and without the code's text."""
-    values["hub"]["extraConfig"] = sorted(values["hub"]["extraConfig"])
+    """Without exposure and network policies, which have tests of their own, and without the texts of code and pages."""
+    for entries in ("extraConfig", "extraFiles"):
+        if entries in values["hub"]:
+            values["hub"][entries] = sorted(values["hub"][entries])
     for section in ("hub", "singleuser", "proxy"):
         values.get(section, {}).pop("networkPolicy", None)
     return {key: value for key, value in values.items() if key not in ("ingress", "proxy", "httpRoute")}
@@ -109,10 +130,12 @@ def test_protocoast_split() -> None:
             "config": {"JupyterHub": {"authenticator_class": "generic-oauth"}},
             "db": PROTOCOAST_DATABASE,
             "extraConfig": ["0-tidehub-login"],
+            "extraFiles": PAGES,
             "loadRoles": ROLES,
             "services": {
                 "dask-gateway": {"url": "http://traefik-dask-gateway.daskhub", "display": False},
             },
+            "templatePaths": FOLDER,
             "templateVars": {"site_name": "ProtoCoast"},
         },
         "singleuser": {**PROTOCOAST_NOTEBOOKS, "extraEnv": joined("traefik-dask-gateway", "/")},
@@ -139,8 +162,10 @@ def test_protocoast_daskhub() -> None:
             "config": login,
             "db": PROTOCOAST_DATABASE,
             "extraConfig": ["0-tidehub-login"],
+            "extraFiles": OLDER_PAGES,
             "loadRoles": ROLES,
             "services": {"dask-gateway": {"url": f"http://{service}.daskhub", "display": False}},
+            "templatePaths": FOLDER,
             "templateVars": {"site_name": "ProtoCoast"},
         },
         "singleuser": {**PROTOCOAST_NOTEBOOKS, "extraEnv": joined(service, "/")},
@@ -205,10 +230,12 @@ def test_pangeo_split() -> None:
             "config": {"JupyterHub": {"authenticator_class": "generic-oauth"}},
             "db": {"type": "sqlite-pvc", "pvc": {"storage": "1Gi"}},
             "extraConfig": ["0-tidehub-login"],
+            "extraFiles": PAGES,
             "loadRoles": ROLES,
             "services": {
                 "dask-gateway": {"url": "http://traefik-dask-gateway.daskhub", "display": False},
             },
+            "templatePaths": FOLDER,
             "templateVars": {"site_name": "Pangeo"},
         },
         "singleuser": pangeo_notebooks("traefik-dask-gateway", "{{JUPYTER_IMAGE_SPEC}}"),

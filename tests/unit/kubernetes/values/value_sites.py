@@ -111,5 +111,6 @@ def schema(name: str, version: str) -> dict[str, Any]:
 def _optional(node: Any) -> Any:
     if isinstance(node, dict):
         kept = {key: value for key, value in node.items() if key != "required" or isinstance(value, dict)}
-        return {key: _optional(value) for key, value in kept.items()}
+        # Alternatives are told apart by what they require.
+        return {key: value if key == "oneOf" else _optional(value) for key, value in kept.items()}
     return [_optional(item) for item in node] if isinstance(node, list) else node

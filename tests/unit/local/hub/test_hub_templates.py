@@ -11,17 +11,19 @@ import jinja2
 import pytest
 from jupyterhub._data import DATA_FILES_PATH
 
+from tidehub import hub_pages
 from tidehub.local import hub
 
-OURS = Path(hub.__file__).parent / "templates"
 UPSTREAM = Path(DATA_FILES_PATH) / "templates"
+OURS = [Path(hub.__file__).parent / "templates", hub_pages.SITE, hub_pages.TEMPLATES, UPSTREAM]
+"""`c.JupyterHub.template_paths`, which JupyterHub ends with its own."""
 
 
 @pytest.fixture(scope="module")
 def pages() -> jinja2.Environment:
     """Looks templates up as JupyterHub does (`JupyterHub.init_tornado_settings`)."""
     upstream = jinja2.FileSystemLoader([UPSTREAM])
-    loaders = [jinja2.PrefixLoader({"templates": upstream}, "/"), jinja2.FileSystemLoader([OURS, UPSTREAM])]
+    loaders = [jinja2.PrefixLoader({"templates": upstream}, "/"), jinja2.FileSystemLoader(OURS)]
     return jinja2.Environment(loader=jinja2.ChoiceLoader(loaders), autoescape=True)
 
 
@@ -95,14 +97,15 @@ def test_without_a_contact_nothing_is_said_of_one(pages: jinja2.Environment) -> 
 
 def test_every_page_has_a_title_of_its_own(pages: jinja2.Environment) -> None:
     titles = {}
-    for template in [*UPSTREAM.glob("*.html"), *OURS.glob("*.html")]:
-        source = (OURS / template.name).read_text() if (OURS / template.name).exists() else ""
-        if template.name in ("404.html", "error.html", "page.html"):
+    for name in sorted({page.name for folder in OURS for page in folder.glob("*.html")}):
+        pages.get_template(name)
+        if name in ("404.html", "error.html", "page.html"):
             continue
-        found = re.search(r"{% block title %}(.+?) – {{ site_name }}{% endblock title %}", source)
-        assert found is not None, f"{template.name} has the title of another page"
-        titles[template.name] = found[1]
-        pages.get_template(template.name)
+        found = re.search(
+            r"{% block title %}(.+?) – {{ site_name }}{% endblock title %}", hub_pages.texts().get(name, "")
+        )
+        assert found is not None, f"{name} has the title of another page"
+        titles[name] = found[1]
     assert len(set(titles.values())) == len(titles)
 
 
@@ -112,3 +115,20 @@ def test_the_start_page_says_what_a_server_waits_for(pages: jinja2.Environment, 
     page = page_of(pages, "home.html", user=BOB, default_server=server, url="/base/hub/spawn-pending/bob")
     assert ('id="waiting-words"' in page) == bool(waiting)
     assert waiting in page and title_of(page) == "Your servers – Coast &amp; Sea"
+
+
+def test_a_notice_of_a_full_disk_is_not_repeated_as_the_reason(pages: jinja2.Environment) -> None:
+    given = {"status_code": 507, "status_message": "Insufficient Storage", "disk_full": "The disk is <full>"}
+    page = page_of(pages, "error.html", message=given["disk_full"], user=BOB, **given)
+    assert page.count("The disk is &lt;full&gt;") == 1
+    assert 'id="disk-full"' in page and title_of(page).startswith("No space left")
+    other = page_of(pages, "error.html", message="Another reason", **given)
+    assert "Another reason" in text_of(other)
+
+
+def test_a_server_that_ended_says_why_until_a_start_fails(pages: jinja2.Environment) -> None:
+    user = SimpleNamespace(**{**vars(BOB), "spawners": {"": SimpleNamespace(last_words="Out of memory")}})
+    given = {"user": user, "server_name": "", "spawn_url": "/s"}
+    assert "Out of memory" in page_of(pages, "not_running.html", failed=False, **given)
+    failed = page_of(pages, "not_running.html", failed=True, failed_message="why", **given)
+    assert "Out of memory" not in failed and f"Questions: {CONTACT}" in failed
