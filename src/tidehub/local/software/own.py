@@ -318,7 +318,9 @@ def check_startable(uid: int | None, software: Path) -> None:
         if closed and software.is_relative_to(closed):
             # The modes of what tidehub brought itself are right: only the way to it is closed, and what else lies there
             # stays closed.
-            fix = f"open the way with: chmod go+rx {closed}; or set TIDEHUB_SOFTWARE to a directory below /opt"
+            fix = (
+                f"open the way with: chmod go+rx {closed}; or set TIDEHUB_SOFTWARE to a directory below /opt"
+            )
         elif closed:
             fix += f"; or open the place with: chmod -R go+rX {closed}"
         raise TidehubError(
