@@ -47,7 +47,8 @@ async def test_users_tokens_and_files_survive_the_loss_of_the_state(tmp_path: Pa
         done = platform.command("restore", str(file))
         assert done.returncode == 0, done.stderr
         last = done.stdout.splitlines()[-1]
-        assert last.startswith("Start it with: ") and last.endswith(f"tidehub up --state {platform.state}")
+        assert last.startswith("Start it with: ") and last.endswith(f" --state {platform.state}")
+        assert f"tidehub up --built-in {' '.join(platform.arguments)} " in last, "as it was started"
         platform.up()
         assert platform.accounts == accounts
         status = platform.status()

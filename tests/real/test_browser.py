@@ -43,6 +43,10 @@ waves = da.random.random((4000, 4000), chunks=(500, 500))
 height = (waves + waves.T).mean(axis=0).persist()
 print("total", int(da.ones((1000, 1000), chunks=100).sum().compute()))"""
 
+_DASHBOARD_TABS = (
+    "#jp-main-dock-panel .lm-TabBar-tab:not(:has-text('Untitled.ipynb')):not(:has-text('Launcher'))"
+)
+
 Picture = Callable[[Any, str], None]
 
 
@@ -97,11 +101,14 @@ def test_from_the_login_page_to_the_plots_and_back(
     _sign_in(page, platform, "alice", picture)
     _choose_and_start(page, platform, picture)
     # As the browser copies it: the extension takes a bare path for one below the notebook server.
-    link = "/".join(platform.address.split("/")[:3]) + _compute_in_a_notebook(page)
+    path = _compute_in_a_notebook(page)
+    link = "/".join(platform.address.split("/")[:3]) + path
     _dashboard_by_its_link(page, link, picture)
+    _found_by_the_panel(page, path)
     _plots_in_the_lab(page, link, picture)
-    _a_cluster_from_the_lab(page)
+    _a_cluster_from_the_lab(page, path)
     _run(page, "cluster.shutdown()\nprint('the cluster is', 'gone')", "the cluster is gone")
+    page.locator(".dask-ClusterListingItem").filter(has_text=path).wait_for(state="detached")
     _stop(page, platform)
     page.goto(f"{platform.address}hub/logout")
     page.goto(f"{platform.address}hub/home")
@@ -260,8 +267,32 @@ def _dashboard_by_its_link(page: Any, link: str, picture: Picture) -> None:
     shown.close()
 
 
-def _plots_in_the_lab(page: Any, link: str, picture: Picture) -> None:
+def _found_by_the_panel(page: Any, path: str) -> None:
+    """A cluster made in a notebook: the panel's search, its list, and the button below a client."""
     page.click("[data-id=dask-dashboard-launcher]")
+    address = page.locator(".dask-URLInput input")
+    plots = page.locator(".dask-DashboardListing-item")
+    opened = page.locator(".dask-DaskDashboard-widget")
+    page.click("jp-button[title='Auto-detect dashboard URL']")
+    plots.first.wait_for()
+    assert address.input_value() == path.removesuffix("status")
+    listed = page.locator(".dask-ClusterListingItem").filter(has_text=path)
+    listed.wait_for()
+    listed.get_by_text("Number of Workers:").filter(has_text="2").wait_for()
+    address.fill("")
+    _run(page, "client", "Launch dashboard in JupyterLab")
+    page.get_by_role("button", name="Launch dashboard in JupyterLab").click()
+    for place in range(3):  # the extension's usual layout: task stream, memory of the workers, progress
+        opened.nth(place).locator("iframe").content_frame.locator(".bk-Figure").first.wait_for()
+    while page.locator(_DASHBOARD_TABS).count():
+        page.locator(_DASHBOARD_TABS).first.locator(".lm-TabBar-tabCloseIcon").click()
+    listed.click()
+    plots.get_by_text("Workers Memory", exact=True).click()
+    opened.last.locator("iframe").content_frame.locator(".bk-Figure").first.wait_for()
+    page.locator(_DASHBOARD_TABS).first.locator(".lm-TabBar-tabCloseIcon").click()
+
+
+def _plots_in_the_lab(page: Any, link: str, picture: Picture) -> None:
     page.fill(".dask-URLInput input", link)
     page.keyboard.press("Enter")
     for plot in ("Workers Memory", "Task Stream"):
@@ -278,14 +309,15 @@ def _plots_in_the_lab(page: Any, link: str, picture: Picture) -> None:
     tabs.filter(has_text="Untitled.ipynb").click()
 
 
-def _a_cluster_from_the_lab(page: Any) -> None:
+def _a_cluster_from_the_lab(page: Any, path: str) -> None:
+    """One more, beside that of the notebook at `path`, which goes on."""
     page.click("jp-button[data-command='dask:launch-cluster']")
-    cluster = (
-        page.locator(".dask-ClusterListingItem").filter(has_text="/services/dask-gateway/clusters/").first
-    )
+    clusters = page.locator(".dask-ClusterListingItem").filter(has_text="/services/dask-gateway/clusters/")
+    cluster = clusters.filter(has_not_text=path)
     cluster.wait_for(timeout=_PATIENCE)
     cluster.get_by_text("SHUTDOWN").click()
     cluster.wait_for(state="detached")
+    assert clusters.filter(has_text=path).count() == 1
 
 
 def _stop(page: Any, platform: RealPlatform) -> None:

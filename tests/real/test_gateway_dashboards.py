@@ -278,7 +278,42 @@ IOLoop.current().run_sync(main)
     assert "LEFT 0" in said
 
 
-def test_plots_open_inside_jupyterlab(platform: Platform) -> None:
+_LEFT_RUNNING = """
+from dask_gateway import Gateway
+cluster = Gateway().new_cluster(shutdown_on_close=False)
+print("NAME", cluster.name)
+"""
+_SHUT_DOWN = """
+from dask_gateway import Gateway
+Gateway().stop_cluster("{name}")
+print("LEFT", len(Gateway().list_clusters()))
+"""
+
+
+def _clusters_made_elsewhere(platform: Platform, lab: httpx.Client, base: str) -> None:
+    """The panel's list has clusters that it did not start, of this user only, scales and ends them, and forgets."""
+
+    def listed() -> list[dict[str, Any]]:
+        answer = lab.get(f"{base}/dask/clusters/")
+        assert answer.status_code == 200, answer.text
+        found: list[dict[str, Any]] = answer.json()
+        return found
+
+    assert listed() == []
+    said = [platform.in_notebook(_LEFT_RUNNING, "dave") for _ in range(2)]
+    names = [re.search(r"NAME (\w+)", one).group(1) for one in said]  # type: ignore[union-attr]
+    found = {one["dashboard_link"].split("/")[-2]: one for one in listed()}
+    assert sorted(found) == sorted(names), platform.tails()
+    first, second = (found[name] for name in names)
+    assert lab.patch(f"{base}/dask/clusters/{first['id']}", json={"workers": 1}).status_code == 200
+    wait_for("a worker", lambda: [one["workers"] for one in listed() if one["id"] == first["id"]] == [1], 60)
+    assert lab.delete(f"{base}/dask/clusters/{first['id']}").status_code == 204
+    assert [one["id"] for one in listed()] == [second["id"]]
+    assert "LEFT 0" in platform.in_notebook(_SHUT_DOWN.format(name=names[1]), "dave")
+    assert listed() == []
+
+
+def test_plots_open_inside_jupyterlab(platform: Platform, held: Held) -> None:
     """A jupyter server with our extension shows plots of a cluster started in the sidebar, and checks pasted links."""
     import tidehub.local
 
@@ -315,7 +350,19 @@ def test_plots_open_inside_jupyterlab(platform: Platform) -> None:
             # The page's host is the server's own here, so a link with the hub's host is somebody else's.
             answer = lab.get(f"{base}/dask/dashboard-check/{quote(shown, safe='')}")
             assert answer.json()["isActive"] is active, answer.text
+        # What the extension makes of a bare path: one below the notebook server.
+        below = base + model["dashboard_link"].removesuffix("/status")
+        assert lab.get(f"{below}/individual-plots.json").json() == plots.json()
+        token = re.search(r'"token":"([^"]+)"', lab.get(f"{below}/individual-task-stream").text)
+        assert token
+        socket = f"{below}/individual-task-stream/ws".replace("http://", "ws://")
+        assert asyncio.run(_bokeh_answers(socket, token.group(1)))
+        assert lab.post(f"{below}/individual-plots.json").status_code in (403, 405)
+        assert httpx.get(f"{below}/individual-plots.json").status_code in (302, 403), "only with a login"
+        other = base + held.link.removesuffix("/status")
+        assert lab.get(f"{other}/individual-plots.json").status_code == 403, "the cluster of alice"
         assert lab.delete(f"{base}/dask/clusters/{model['id']}").status_code == 204
+        _clusters_made_elsewhere(platform, lab, base)
     finally:
         lab.close()
         server.terminate()

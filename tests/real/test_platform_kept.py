@@ -71,6 +71,7 @@ async def test_servers_and_clusters_outlive_down_with_keep(platform: RealPlatfor
         assert all(alive(pid) for pid in before.values())
         assert platform.status()["state"] == "kept"
         assert "tidehub up" in platform.command("status").stdout
+        assert " ".join(platform.arguments) in platform.command("status").stdout
         again = platform.command("down", "--keep")
         assert again.returncode == 0 and "No parts" in again.stdout + again.stderr
         assert all(alive(pid) for pid in before.values())

@@ -13,6 +13,8 @@ from tidehub.cli.cluster_options import Context, Kubeconfig
 from tidehub.cli.console import ConsoleSay, make_say, print_lines
 from tidehub.cli.options import AsJson, SiteFile, State
 from tidehub.cli.target import Target, TargetOption, choose_target
+from tidehub.errors import UsageError
+from tidehub.program import command
 
 Output = Annotated[
     Path | None,
@@ -46,6 +48,12 @@ def backup(
 
     Whoever has the backup has the platform's secrets: the file is readable by you alone.
     """
+    if file is not None and not file.exists() and file.suffix not in (".yaml", ".yml"):
+        raise UsageError(
+            f"there is no site file {file}",
+            expected="the site file; the backup's own name is given with --output",
+            fix=f"give the name with: {command('backup', '--output', file)}",
+        )
     chosen = choose_target(target, site=file, state=state, kubeconfig=kubeconfig, context=context)
     path = output or Path(time.strftime("tidehub-backup-%Y%m%dT%H%M%S.tar.gz"))
     say = make_say()

@@ -98,14 +98,21 @@ def _refuse_options(target: str, given: dict[str, object]) -> None:
 
 
 def _machine_lines(done: Restored) -> list[str]:
+    from tidehub.local.places import Places
     from tidehub.local.places import command as command_on
+    from tidehub.local.supervisor.last_up import last_options, up_again
 
     homes = "" if done.homes else "; their files are not in the backup"
     who = "1 user" if done.users == 1 else f"{done.users} users"
+    if done.site_files:
+        start = command_on(done.state, "up", *_site_option(done.site_files))
+    else:
+        places = Places.of(done.state)
+        start = up_again(places, last_options(places))
     return [
         f"{done.state}: {who}, their tokens and the platform's keys are back{homes}.",
         *(f"wrote {path}" for path in done.site_files),
-        f"Start it with: {command_on(done.state, 'up', *_site_option(done.site_files))}",
+        f"Start it with: {start}",
     ]
 
 

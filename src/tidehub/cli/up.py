@@ -67,6 +67,7 @@ def up(
     from tidehub.local.machine import refuse_unsupported
     from tidehub.local.missing import refuse_missing
     from tidehub.local.places import Places
+    from tidehub.local.supervisor.last_up import refuse_to_guess
     from tidehub.local.supervisor.platform import UpOptions
 
     changed = settings_of(settings)
@@ -80,6 +81,8 @@ def up(
     runs = places.exists and held_by_another(places.lock) and not is_awaited()
     here = None if built_in else file_here(None)
     chosen = stated if runs else stated or here
+    if chosen is None and not runs and not built_in:
+        refuse_to_guess(places)
     options = UpOptions(
         # Absolute, because a detached platform stands elsewhere.
         site_file=chosen and chosen.absolute(),
@@ -134,7 +137,8 @@ def reload(state: State = None, as_json: AsJson = False) -> None:
     without other options, but only where a platform runs.
     """
     from tidehub.local.applying import Running
-    from tidehub.local.places import Places, command
+    from tidehub.local.places import Places
+    from tidehub.local.supervisor.last_up import last_options, up_again
     from tidehub.local.supervisor.platform import UpOptions
 
     places = Places.of(state)
@@ -143,7 +147,7 @@ def reload(state: State = None, as_json: AsJson = False) -> None:
         raise TidehubError(
             f"no platform runs in {places.state}",
             expected="a running platform, whose site file has changed",
-            fix=f"start it, with its options: {command(places.state, 'up')}",
+            fix=f"start it: {up_again(places, last_options(places))}",
         )
     _change(running, UpOptions(), as_json=as_json)
 

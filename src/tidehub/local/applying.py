@@ -31,6 +31,7 @@ from tidehub.local.software import own, pruning
 from tidehub.local.software.layout import default_root
 from tidehub.local.supervisor.conversation import NoAnswer, ask, talk
 from tidehub.local.supervisor.detach import DAEMON
+from tidehub.local.supervisor.last_up import up_again
 from tidehub.local.supervisor.platform import Say, UpOptions
 from tidehub.local.supervisor.state import Answer, holder
 from tidehub.local.supervisor.status import platform_status
@@ -122,8 +123,7 @@ class Running:
                 "nothing is changed: " + "; ".join(found.refused),
                 expected="a change that what runs can go on with",
                 fix="have them ended, or stop and start everything: "
-                f"{command(self.places.state, 'down')} && {command(self.places.state, 'up')}, "
-                "with its options",
+                f"{command(self.places.state, 'down')} && {up_again(self.places, options)}",
             )
         for line in found.lines():
             say.note(line)

@@ -100,6 +100,7 @@ class Places:
         self.platform = self.private / "platform.json"
         self.lock = self.private / "lock"
         self.former = self.private / "former.json"
+        self.last_up = self.private / "last-up.json"
         self.control = self.private / "control.sock"
         self.holder = self.private / "holder.sock"
         self.ports = self.private / "ports.json"

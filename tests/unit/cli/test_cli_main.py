@@ -39,6 +39,7 @@ def test_wrong_usage_is_2(arguments: list[str]) -> None:
         (["up", "--port", "70000"], "Invalid value for '--port': expected at most 65535"),
         (["logs", "-n", "-3"], "Invalid value for '-n' / '--lines': expected at least 0"),
         (["status", "--target", "moon"], "'moon' is not one of 'machine', 'kubernetes'"),
+        (["backup", "mine.tar.gz"], "the backup's own name is given with --output"),
         (["stauts"], "Did you mean 'status'?"),
     ],
 )

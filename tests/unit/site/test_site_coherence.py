@@ -11,6 +11,7 @@ from tidehub.errors import UsageError
 from tidehub.local.machine import refuse_unsupported
 from tidehub.login.endpoints import find_endpoints
 from tidehub.site import charts
+from tidehub.site.images import is_reference
 from tidehub.site.presets import text_of
 from tidehub.site.problems import Problem, SiteError
 from tidehub.site.reading.load import load, load_text
@@ -243,3 +244,38 @@ def test_a_wrong_section_hides_no_other_sections_contradictions() -> None:
     errors = {problem.key for problem in problems if problem.severity == "error"}
     assert errors == {"login.provider", "notebooks.cpu.guarantee", "kubernetes.release_set"}
     assert "dask.cluster.max_workers" in keys(problems)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "pangeo ml",
+        "Pangeo/ml:1",
+        "quay.io//x:1",
+        "x:",
+        "x:1:2",
+        "x@sha256:12",
+        "https://quay.io/x:1",
+        "-x:1",
+        "x:é",
+    ],
+)
+def test_what_no_cluster_could_pull_is_not_an_image(image: str) -> None:
+    profiles = [{"name": "One", "default": True, "image": image}]
+    said = one("notebooks.profiles[0].image", "error", found(notebooks__profiles=profiles))
+    assert "is not the name of a container image" in said
+    assert not is_reference(image)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "pangeo/ml-notebook:2025.12.30",
+        "host:5000/a/b_c/d.e:v1",
+        "x",
+        f"quay.io/x@sha256:{'0a' * 32}",
+        "a--b__c:T_1.x-y",
+    ],
+)
+def test_what_can_be_pulled_is_an_image(image: str) -> None:
+    assert is_reference(image)

@@ -16,7 +16,8 @@ TITLES = {
 
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:3rem auto;padding:0 1rem;color:#222;"
-    "background:#fff}table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.4rem .6rem;"
+    "background:#fff;overflow-wrap:anywhere}pre{white-space:pre-wrap}"
+    "table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.4rem .6rem;"
     "border-bottom:1px solid #ddd;vertical-align:top}a{color:#0b5cad}.why{color:#555}"
     "pre{white-space:pre-wrap}td,pre{overflow-wrap:anywhere}"
     "@media(prefers-color-scheme:dark){body{color:#ddd;background:#1b1b1b}a{color:#7db8f0}.why{color:#aaa}"

@@ -159,4 +159,7 @@ def server_environment(
             "DASK_LABEXTENSION__FACTORY__CLASS": "GatewayCluster",
             "DASK_DISTRIBUTED__CLIENT__PRELOAD": repr([str(settings.notebook_side / "tls_errors.py")]),
         }
+        # Or the first cell that computes shows, in red, that each client loads this file.
+        quiet = {"distributed.preloading": "warning", "distributed.utils": "warning"}
+        env.setdefault("DASK_LOGGING", repr(quiet))
     return {key: value for key, value in env.items() if key != "PYTHONPATH"}

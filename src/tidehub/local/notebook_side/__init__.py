@@ -13,6 +13,7 @@ from tidehub.local.software.progress import Silent
 _HERE = Path(__file__).parent
 SOURCES = (
     _HERE / "busy_kernels.py",
+    _HERE / "dask_clusters.py",
     _HERE / "dask_dashboards.py",
     _HERE / "former_packages.py",
     _HERE / "kernel_words.py",

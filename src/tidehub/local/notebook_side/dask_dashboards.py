@@ -3,17 +3,24 @@
 dask-labextension 7 shows a cluster's plots through the notebook server, but keeps only host and port of the
 dashboard's link (`DaskDashboardHandler._get_parsed`), where a gateway's link has a path; and it has no login
 to show to anybody. So for links of our gateway, and for no others, the path is kept and the server's own
-token is presented. This file runs in the notebook environment: it imports nothing of ours.
+token is presented.
+
+In the browser the extension takes a bare path, as `cluster.dashboard_link` is one, for a path below the notebook
+server (`normalizeDashboardUrl`). So the dashboards are there too: without that, neither "Launch dashboard in
+JupyterLab" nor the search for a notebook's cluster finds anything. This file runs in the notebook environment: it
+imports nothing of ours.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from dask_labextension import dashboardhandler  # type: ignore[import-not-found, unused-ignore]
+import dask_clusters  # type: ignore[import-not-found]  # beside this file
+from dask_labextension import clusterhandler, dashboardhandler  # type: ignore[import-not-found, unused-ignore]
 from dask_labextension.manager import manager  # type: ignore[import-not-found, unused-ignore]
 from jupyter_server_proxy.handlers import ProxyHandler  # type: ignore[import-not-found, unused-ignore]
 from tornado import httpclient, web
@@ -25,6 +32,13 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 def _load_jupyter_server_extension(server_app: Any) -> None:
     _change(dashboardhandler.DaskDashboardHandler, dashboardhandler.DaskDashboardCheckHandler)
+    dask_clusters.extend(clusterhandler.DaskClusterHandler, manager)
+    application = server_app.web_app
+    base = application.settings["base_url"].rstrip("/")
+    public = urlsplit(os.environ.get("DASK_GATEWAY__PUBLIC_ADDRESS", "")).path.rstrip("/")
+    application.add_handlers(
+        ".*$", [(rf"{re.escape(base + public)}/clusters/([A-Za-z0-9]+)(/.*)", OwnDashboardHandler)]
+    )
 
 
 def behind_the_gate(link: str, host: str) -> str | None:
@@ -48,6 +62,41 @@ def behind_the_gate(link: str, host: str) -> str | None:
 def token_header() -> dict[str, str]:
     """The notebook server's own token, which has access to the gateway."""
     return {"Authorization": f"token {os.environ.get('JUPYTERHUB_API_TOKEN', '')}"}
+
+
+class OwnDashboardHandler(ProxyHandler):  # type: ignore[misc, unused-ignore]
+    """Pages of the dashboard of one cluster, at their own path below the notebook server."""
+
+    SUPPORTED_METHODS = ("GET", "HEAD")
+
+    async def http_get(self, name: str, path: str) -> Any:
+        """A page. The gate refuses whoever may not see it."""
+        return await self.proxy(*_gate_of(name, path))
+
+    async def head(self, name: str, path: str) -> Any:
+        """The headers of a page."""
+        return await self.proxy(*_gate_of(name, path))
+
+    async def open(self, name: str, path: str) -> Any:
+        """The WebSocket with which a page is kept up to date."""
+        return await self.proxy_open(*_gate_of(name, path))
+
+    def proxy_request_headers(self) -> Any:
+        """What the gate is told of the request: the server's token, and nothing with which the browser logged in."""
+        return _for_gate(super().proxy_request_headers())
+
+
+def _gate_of(name: str, path: str) -> tuple[str, int, str]:
+    """Host, port and path of a page of a cluster's dashboard."""
+    parts = urlsplit(os.environ.get("DASK_GATEWAY__ADDRESS", "").rstrip("/"))
+    return parts.hostname or "", parts.port or 80, f"{parts.path}/clusters/{name}{path}"
+
+
+def _for_gate(headers: Any) -> Any:
+    headers.update(token_header())
+    for name in ("Cookie", "X-Xsrftoken"):
+        headers.pop(name, None)
+    return headers
 
 
 def _change(dashboard: Any, check: Any) -> None:
@@ -86,9 +135,7 @@ def _change(dashboard: Any, check: Any) -> None:
     def proxy_request_headers(self: Any) -> Any:
         headers = headers_of(self)
         if getattr(self, "_tidehub_gate", False):
-            headers.update(token_header())
-            for name in ("Cookie", "X-Xsrftoken"):
-                headers.pop(name, None)
+            _for_gate(headers)
         return headers
 
     @web.authenticated

@@ -313,11 +313,19 @@ def check_startable(uid: int | None, software: Path) -> None:
             ) from error
         candidates = (Path(sys.executable), PACKAGE / "__init__.py", software)
         closed = next(filter(None, map(closed_to_others, candidates)), None)
+        fix = "install tidehub in another place, such as below /opt, or start it with ./tidehub; for the software set "
+        fix += "TIDEHUB_SOFTWARE=DIR"
+        if closed and software.is_relative_to(closed):
+            # The modes of what tidehub brought itself are right: only the way to it is closed, and what else lies there
+            # stays closed.
+            fix = (
+                f"open the way with: chmod go+rx {closed}; or set TIDEHUB_SOFTWARE to a directory below /opt"
+            )
+        elif closed:
+            fix += f"; or open the place with: chmod -R go+rX {closed}"
         raise TidehubError(
             f"uid {uid}, as which services of the platform run, cannot start {sys.executable}: "
             + (f"{closed} is closed to other users" if closed else str(error)),
             expected="tidehub and its software where every user can read them: services never run as root instead",
-            fix="install tidehub in another place, such as below /opt, or start it with ./tidehub; for the software "
-            "set TIDEHUB_SOFTWARE=DIR"
-            + (f"; or open the place with: chmod -R go+rX {closed}" if closed else ""),
+            fix=fix,
         ) from error

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict
+from typing import Any
 
 from tidehub import __version__
 from tidehub.errors import FAILED, INTERRUPTED, TidehubError
@@ -21,6 +22,7 @@ from tidehub.local.room import give_reserve_back, keep_reserve, report, require_
 from tidehub.local.supervisor.changing import SUCCEEDS, Successor, change, tidy_now_and_then
 from tidehub.local.supervisor.detach import stop_signals, stop_signals_interrupt
 from tidehub.local.supervisor.holder import anything_runs
+from tidehub.local.supervisor.last_up import remember
 from tidehub.local.supervisor.platform import LoggedSay, Platform, Prepare, Say
 from tidehub.local.supervisor.state import (
     KEPT,
@@ -82,6 +84,7 @@ class _Session:
         self._write_due = False
         self._leaving = False
         self._changing: asyncio.Task[None] | None = None
+        self._remembered: Mapping[str, Any] = {}
         self.successor: Successor | None = None
         """What goes on with the state when this run is over."""
 
@@ -382,6 +385,10 @@ class _Session:
         # A full disk must not end a running platform; `status` asks the supervisor, not the file.
         with contextlib.suppress(TidehubError):
             write_state(self._places.platform, self._state_now())
+        serves = self._platform.serves if self._platform else {}
+        if self._phase == "running" and serves is not self._remembered:
+            self._remembered = serves
+            remember(self._places, serves)
 
     def _progress(self, names: str) -> None:
         self._say.step(f"starting {names}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from tidehub.errors import TidehubError
 from tidehub.local.places import Places, command
 from tidehub.local.set_aside import files_set_aside
+from tidehub.local.supervisor.last_up import last_options, up_again
 from tidehub.local.supervisor.state import KEPT, ask_supervisor, holder, read_state
 from tidehub.site.units import about_size
 
@@ -45,6 +46,7 @@ def platform_status(places: Places) -> dict[str, object]:
     }
     if not visible(places):
         return {"state": "none", **about}
+    about["up"] = up_again(places, last_options(places))
     try:
         for answer in ask_supervisor(places.control, {"do": "status"}):
             status = answer.get("status")
@@ -120,7 +122,7 @@ def status_lines(status: Mapping[str, object], *, now: float | None = None) -> l
     phase = str(status["state"])
     if phase in _PHASES:
         state = Path(str(status["state_dir"]))
-        words = {"pid": "unknown", **status, "up": command(state, "up"), "down": command(state, "down")}
+        words = {"pid": "unknown", "up": command(state, "up"), **status, "down": command(state, "down")}
         return [_PHASES[phase].format(**words), *_set_aside(status)]
     at = time.time() if now is None else now
     lines = [

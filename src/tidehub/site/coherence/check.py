@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from tidehub.loopback import is_loopback
-from tidehub.site.coherence.dask import check_dask
+from tidehub.site.coherence.dask import check_dask, not_an_image
 from tidehub.site.coherence.deployment import check_deployment
 from tidehub.site.coherence.hub import check_hub
 from tidehub.site.coherence.login import check_login
-from tidehub.site.images import has_tag, is_moving
+from tidehub.site.images import has_tag, is_moving, is_reference
 from tidehub.site.model import Bytes, Cores, Machine, Notebooks, Site, SiteSection
 from tidehub.site.model.overrides import check_overrides, used
 from tidehub.site.problems import KeyPath, Problem, warning
@@ -140,7 +140,9 @@ def _guarantee(amount: Cores | Bytes, path: KeyPath) -> Iterator[Problem]:
 
 
 def _image(image: str, path: KeyPath) -> Iterator[Problem]:
-    if not has_tag(image):
+    if not is_reference(image):
+        yield not_an_image(image, path)
+    elif not has_tag(image):
         yield warning(f"{image} has no tag, so it changes without notice", path, fix=f"write {image}:TAG")
     elif is_moving(image):
         yield warning(

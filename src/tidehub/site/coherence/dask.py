@@ -7,7 +7,7 @@ from typing import Any
 
 from tidehub import program
 from tidehub.gateway.limits import Row, effective, workers_of
-from tidehub.site.images import has_tag, is_moving
+from tidehub.site.images import has_tag, is_moving, is_reference
 from tidehub.site.model.dask import Choice, Dask
 from tidehub.site.problems import KeyPath, Problem
 from tidehub.site.units import format_cores, format_size
@@ -125,13 +125,24 @@ def _image(dask: Dask) -> Iterator[Problem]:
     image, path = dask.image.default, ("dask", "image", "default")
     if image == "profile":
         return
-    if not has_tag(image):
+    if not is_reference(image):
+        yield not_an_image(image, path)
+    elif not has_tag(image):
         severe = dask.image.choice == "tagged"
         what = f"{image} has no tag" + (", which dask.image.choice asks for" if severe else "")
         yield Problem(what, path, fix=f"write {image}:TAG", severity="error" if severe else "warning")
     elif is_moving(image):
         fix = "name a release instead of latest, or follow the notebook with: profile"
         yield Problem(f"{image} changes without notice", path, fix=fix, severity="warning")
+
+
+def not_an_image(image: str, path: KeyPath) -> Problem:
+    """What is said of an image that no cluster could pull."""
+    return Problem(
+        f"{image!r} is not the name of a container image",
+        path,
+        expected="a name in lower case with a tag, such as quay.io/example/notebook:2026.11",
+    )
 
 
 def _why(dask: Dask, row: Row) -> str:

@@ -163,5 +163,9 @@ def test_split_has_no_gateway_with_another_engine(engine: str) -> None:
 def test_the_image_of_a_cluster_is_the_default_profiles() -> None:
     wanted = site(PLAIN, more="dask: {image: {default: profile}}\n")
     assert gateway.values(wanted)["gateway"]["backend"]["image"] == {"name": "quay.io/x/small", "tag": "1"}
-    named = site(PLAIN, more="dask: {image: {default: 'host:5000/y@sha256:0a'}}\n")
-    assert gateway.values(named)["gateway"]["backend"]["image"] == {"name": "host:5000/y@sha256", "tag": "0a"}
+    digest = "0a" * 32
+    named = site(PLAIN, more=f"dask: {{image: {{default: 'host:5000/y@sha256:{digest}'}}}}\n")
+    assert gateway.values(named)["gateway"]["backend"]["image"] == {
+        "name": "host:5000/y@sha256",
+        "tag": digest,
+    }

@@ -174,4 +174,4 @@ def test_a_place_that_services_cannot_read_is_an_error_with_the_remedy(
     with pytest.raises(TidehubError) as caught:
         own.check_startable(65534, root)
     assert f"{root} is closed to other users" in str(caught.value)
-    assert f"chmod -R go+rX {root}" in str(caught.value)
+    assert f"open the way with: chmod go+rx {root};" in str(caught.value)
