@@ -148,6 +148,8 @@ def test_a_real_site_is_tried_and_one_of_your_own_begun(newcomer: Newcomer) -> N
 
 
 def test_the_first_platform(newcomer: Newcomer) -> None:
+    # The tutorial begins on a machine without a platform; here another site was served before.
+    shutil.rmtree(newcomer.home / ".local" / "state" / "tidehub")
     newcomer.ctrl_c(newcomer.up(README, "./tidehub up"))
     shown = newcomer.up(TUTORIAL, "./tidehub up")
     assert "ready" in newcomer.run(TUTORIAL, "./tidehub status")
