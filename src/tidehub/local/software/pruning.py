@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,10 @@ from tidehub.local.software.progress import Silent
 KINDS = ("environments", "node", "proxy", "notebook-side")
 """Directories of the software root whose entries come and go with sites, release sets and versions of tidehub. A server
 maps nothing of the last; its command names it."""
+SMALL = "notebook-side"
+SMALL_STAY = 86_400.0
+"""Seconds after it was made for which an entry of `SMALL` stays in any case: ordinary users who use root's software
+write down nothing, and could not make it anew."""
 _USES, _SEEN, _LOCK = "uses", "seen", "uses"
 
 
@@ -144,7 +149,9 @@ def _candidates(root: Path) -> list[Path]:
         directory
         for kind in KINDS
         for directory in sorted((root / kind).glob("*"))
-        if directory.is_dir() and (seen / f"{kind}.{directory.name}").exists()
+        if directory.is_dir()
+        and (seen / f"{kind}.{directory.name}").exists()
+        and not (kind == SMALL and time.time() - directory.stat().st_mtime < SMALL_STAY)
     ]
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from tidehub.local.notebook_side import install
-from tidehub.local.software.pruning import choosing, mapped_below, prune, write_down
+from tidehub.local.software.pruning import SMALL_STAY, choosing, mapped_below, prune, write_down
 
 HOLD = """
 import mmap, sys
@@ -129,6 +131,7 @@ def test_the_files_in_users_servers_go_with_the_last_server_that_was_started_wit
     for version in ("one", "two", "three"):
         source.write_text(f"import sys\nsys.stdin.read()  # {version}\n")
         copies.append(install(place.root / "notebook-side", (source,)))
+        os.utime(copies[-1], (0, 0))
         write_down(place.root, state, [copies[-1] / source.name])
     oldest, older, now = copies
     with subprocess.Popen(
@@ -140,6 +143,20 @@ def test_the_files_in_users_servers_go_with_the_last_server_that_was_started_wit
         server.wait()
     assert prune(place.root, state) == [older]
     assert prune(place.root, state) == [] and (now / source.name).is_file()
+
+
+def test_fresh_files_for_users_servers_stay_for_whoever_writes_nothing_down(place: Place) -> None:
+    """An ordinary user whose platform is down uses root's software, and root's platform is another version by now."""
+    state, source = place.state("one"), place.states / "tuned_singleuser.py"
+    copies = []
+    for version in ("one", "two"):
+        source.write_text(f"# {version}")
+        copies.append(install(place.root / "notebook-side", (source,)))
+        write_down(place.root, state, [copies[-1] / source.name])
+    assert prune(place.root, state) == []
+    long_ago = time.time() - SMALL_STAY - 60
+    os.utime(copies[0], (long_ago, long_ago))
+    assert prune(place.root, state) == [copies[0]]
 
 
 def test_nothing_goes_while_somebody_chooses(place: Place) -> None:
