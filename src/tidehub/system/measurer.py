@@ -8,8 +8,8 @@ be counted, the answer says that it is not the whole (`complete`).
 
 As root this process may also look into directories that their owner has closed to themselves: these count as well, else
 nobody would have to be above a limit. And it may look at what the user's programs have open, also those that have
-closed themselves to the user (PR_SET_DUMPABLE of prctl(2)): a file that was deleted takes room until the last of them closes
-it.
+closed themselves to the user (PR_SET_DUMPABLE of prctl(2)): a file that was deleted takes room until the last of them
+closes it.
 """
 
 from __future__ import annotations
