@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import socket
+import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -262,3 +263,54 @@ async def test_a_request_without_a_chunked_body_is_handed_on_with_it(
             for body in ({}, {"content": b"{}"}):
                 assert (await http.request(method, f"{door.local_url}/one", **body)).status_code == 200
     assert server.answered.count("DELETE") == server.answered.count("OPTIONS") == 2
+
+
+ODD = {
+    "a cookie without a name": b"HTTP/1.1 200 OK\r\nSet-Cookie: ;\r\nContent-Length: 2\r\n\r\nok",
+    "an empty cookie": b"HTTP/1.1 200 OK\r\nSet-Cookie: \r\nContent-Length: 2\r\n\r\nok",
+    "a status that is none": b"HTTP/1.1 099 Odd\r\nContent-Length: 2\r\n\r\nok",
+    "a control character beside the status": b"HTTP/1.1 200 a\x01b\r\nContent-Length: 2\r\n\r\nok",
+}
+
+
+@pytest.mark.parametrize("answer", ODD.values(), ids=ODD)
+async def test_an_odd_answer_of_a_server_is_answered_and_ends_nothing(
+    program: list[str], places: Places, answer: bytes
+) -> None:
+    """Users write servers. What cannot be handed on is an error of that server, and not one of the proxy's own."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    target = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    door = FrontDoor("127.0.0.1", free_port())
+    async with (
+        server,
+        open_door(door, program, places, target, cookie_mark="0123abcd") as (supervisor, _),
+        client() as asking,
+    ):
+        process = supervisor.parts()[0].pid
+        got = await asking.get(f"{door.local_url}/user/ann/odd")
+        assert got.status_code == (502 if b" 099 " in answer else 200) and got.text == "ok"
+        assert supervisor.parts()[0].pid == process
+    assert "Uncaught" not in (places.logs / "proxy.log").read_text()
+
+
+async def test_who_asks_for_an_upgrade_and_resets_is_no_uncaught_exception(
+    program: list[str], places: Places
+) -> None:
+    door = FrontDoor("127.0.0.1", free_port())
+    asked = b"GET /%zz HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    async with open_door(door, program, places, "http://127.0.0.1:1"), client() as asking:
+        for _ in range(100):
+            with socket.create_connection((door.address, door.port)) as one:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                one.send(asked)
+        # It is served after them.
+        assert (await asking.get(f"{door.local_url}/%zz")).status_code == 400
+    assert "Uncaught" not in (places.logs / "proxy.log").read_text()

@@ -40,6 +40,8 @@ from tidehub.local.secrets import Secret
 
 pytestmark = pytest.mark.real
 
+WAITING = 700
+"""Connections at once; more than Node's own queue takes (511)."""
 PROXY_UID = 64124
 OTHER_UID = 64125
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -259,7 +261,7 @@ def test_plain_http_from_elsewhere_is_for_the_reverse_proxy_alone(program: list[
       server.emit("request", {{ socket: {{ remoteAddress }}, headers: {{}} }}, response);
     }}
     server.emit("upgrade", {{ socket: {{ remoteAddress: "192.0.2.1" }}, headers: {{}} }},
-                {{ end(text) {{ console.log(text.split("\\r")[0]); }} }});
+                {{ on() {{}}, end(text) {{ console.log(text.split("\\r")[0]); }} }});
     """
     environment = {"TIDEHUB_ONLY_TRUSTED": "1", "TIDEHUB_TRUSTED_PROXIES": "10.0.0.0/8"}
     done = subprocess.run(
@@ -577,3 +579,26 @@ def test_an_unprivileged_user_reads_what_to_do_about_a_low_port() -> None:
         timeout=60,
     )
     assert "port 81 needs root" in done.stdout, done.stderr
+
+
+async def test_as_many_wait_as_the_supervisors_socket_lets(
+    program: list[str], places: Places, hub: str
+) -> None:
+    """Who connects as fast as they can fills a short queue, and others' connections are dropped."""
+    door = FrontDoor("127.0.0.1", free_port())
+    most = min(WAITING, int(Path("/proc/sys/net/core/somaxconn").read_text()))
+    async with open_door(door, program, places, hub) as (supervisor, _):
+        process = supervisor.parts()[0].pid
+        assert process is not None
+        os.kill(process, signal.SIGSTOP)
+        try:
+            with contextlib.ExitStack() as stack:
+                tried = [stack.enter_context(socket.socket()) for _ in range(most)]
+                for one in tried:
+                    one.setblocking(False)
+                    one.connect_ex((door.address, door.port))
+                # 1: TCP_ESTABLISHED (net/tcp_states.h)
+                made = sum(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == 1 for one in tried)
+            assert made == most
+        finally:
+            os.kill(process, signal.SIGCONT)

@@ -27,8 +27,8 @@ _IOPRIO_IDLE = 3 << 13
 """linux/ioprio.h: IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0)."""
 _SET_KEEPCAPS = 8
 _CAPABILITY_VERSION_3 = 0x20080522
-_READ_SEARCH = 1 << 2
-"""linux/prctl.h and linux/capability.h: CAP_DAC_READ_SEARCH as a bit of a set."""
+_READ_SEARCH, _PTRACE = 1 << 2, 1 << 19
+"""linux/prctl.h and linux/capability.h: CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE as bits of a set."""
 
 
 def run_as(
@@ -36,8 +36,8 @@ def run_as(
 ) -> bytes:
     """What `work` returns in a process with the rights of `uid`; nothing if it failed, or was killed after `seconds`.
 
-    It has the descriptors 0 to 2 and `keep`, and with `look`, if we are root, the right to read every directory
-    (CAP_DAC_READ_SEARCH). For programs with one thread.
+    It has the descriptors 0 to 2 and `keep`, and with `look`, if we are root, the right to read every directory and to
+    see what every process has open (CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE). For programs with one thread.
     """
     listening, saying = os.pipe()
     child = os.fork()
@@ -87,8 +87,8 @@ def _become(uid: int, *, look: bool) -> None:
 
 def _keep_looking(libc: ctypes.CDLL) -> None:
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    # Effective, permitted, inheritable; twice, for 64 capabilities. A container may not have it: then none is kept.
-    for kept in (_READ_SEARCH, 0):
+    # Effective, permitted, inheritable; twice, for 64 capabilities. A container may lack one: what is there is kept.
+    for kept in (_READ_SEARCH | _PTRACE, _READ_SEARCH, 0):
         if libc.capset(header, (ctypes.c_uint32 * 6)(kept, kept, 0, 0, 0, 0)) == 0:
             return
     raise PermissionError(1, "root's rights were not given up")

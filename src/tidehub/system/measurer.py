@@ -7,8 +7,9 @@ tree is only entered by a process that has become its owner (`as_user.py`). Noth
 be counted, the answer says that it is not the whole (`complete`).
 
 As root this process may also look into directories that their owner has closed to themselves: these count as well, else
-nobody would have to be above a limit. And it may look at what the user's programs have open, as the user may: a file
-that was deleted takes room until the last of them closes it.
+nobody would have to be above a limit. And it may look at what the user's programs have open, also those that have
+closed themselves to the user (PR_SET_DUMPABLE of prctl(2)): a file that was deleted takes room until the last of them
+closes it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import resource
 import stat
 import sys
 import time
+from collections.abc import Iterator
 
 if __name__ == "__main__":
     # As a program: the package that this file belongs to is found, and nothing else is added to the search.
@@ -79,9 +81,9 @@ class Count:
 
     def _open_files(self, tasks: str, devices: set[int]) -> None:
         # It ends, or does not let us look. A thread may have a table of open files of its own.
-        with contextlib.suppress(OSError), os.scandir(tasks) as threads:
+        with self._seen_in_part(), os.scandir(tasks) as threads:
             for thread in threads:
-                with contextlib.suppress(OSError), os.scandir(f"{thread.path}/fd") as files:
+                with self._seen_in_part(), os.scandir(f"{thread.path}/fd") as files:
                     for file in files:
                         if time.monotonic() > self._until:
                             raise _Enough
@@ -89,6 +91,15 @@ class Count:
                             # Only these are asked for more: the file system of another one may never answer.
                             if os.readlink(file.path).endswith(" (deleted)"):  # noqa: PTH115
                                 self._add_deleted(os.stat(file.path), devices)  # noqa: PTH116
+
+    @contextlib.contextmanager
+    def _seen_in_part(self) -> Iterator[None]:
+        try:
+            yield
+        except PermissionError:
+            self.complete = False
+        except OSError:
+            pass  # it has ended
 
     def _add_deleted(self, found: os.stat_result, devices: set[int]) -> None:
         ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_dev in devices
@@ -200,10 +211,16 @@ class Count:
 
 
 def _belongs_to_us(process: str) -> bool:
+    """By what the kernel says of its effective uid: its directory is root's if it has closed itself (proc(5))."""
     try:
-        return os.stat(process).st_uid == os.geteuid()  # noqa: PTH116
+        owner = os.stat(process).st_uid  # noqa: PTH116
+        if owner != 0:
+            return owner == os.geteuid()
+        with open(f"{process}/status", "rb") as status:  # noqa: PTH123
+            uids = next((line.split() for line in status if line.startswith(b"Uid:")), [])
     except OSError:
         return False
+    return len(uids) > 2 and int(uids[2]) == os.geteuid()
 
 
 def _identity(descriptor: int) -> Identity:

@@ -204,6 +204,13 @@ class LimitedListener(socket.socket):
         """Begin to count. Raises `OSError` as `Kernel` does."""
         self._kernel, self._crowd = Kernel(), crowd
 
+    def listen(self, backlog: int = socket.SOMAXCONN, /) -> None:
+        """Begin to listen. A socket that listens already keeps the queue that its maker gave it: asyncio and aiohttp
+        call this on sockets that are handed to them, with 100 and 128, and whoever connects fast would fill that.
+        """
+        if not self.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            super().listen(backlog)
+
     def accept(self) -> tuple[socket.socket, Any]:
         """The next connection that is not one too many. Raises `BlockingIOError` also when there may be more, after so
         many refused ones that others of the same event loop should have their turn.

@@ -193,9 +193,11 @@ def test_as_root_what_a_user_has_closed_to_themselves_counts(home: Path) -> None
 
 
 HOLDING = """
-import os, sys, threading
+import ctypes, os, sys, threading
 size = 4 * 2**20
-home, other = sys.argv[1:]
+home, other, closed = sys.argv[1:]
+if closed:
+    assert ctypes.CDLL(None).prctl(4, 0, 0, 0, 0) == 0  # PR_SET_DUMPABLE
 def deleted(directory, name):
     file = os.open(f"{directory}/{name}", os.O_CREAT | os.O_RDWR)
     os.write(file, b"x" * size)
@@ -213,7 +215,6 @@ def thread():
     if hasattr(os, "unshare"):
         os.unshare(os.CLONE_FILES)
     else:
-        import ctypes
         ctypes.CDLL(None).unshare(0x400)
     mine = deleted(home, "mine")
     print("ready", flush=True)
@@ -225,11 +226,13 @@ sys.stdin.read()
 
 
 @as_root
-def test_as_root_what_was_deleted_and_is_still_open_counts(home: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("closed", ["", "closed"])
+def test_as_root_what_was_deleted_and_is_still_open_counts(home: Path, closed: str) -> None:
+    """Also in a program that lets nobody of its own user look at it, as ssh-agent does."""
     given(home)
     elsewhere = Path(tempfile.mkdtemp(dir="/dev/shm"))
     os.chown(elsewhere, USER, USER)
-    argv = [sys.executable, "-I", "-S", "-c", HOLDING, str(home), str(elsewhere)]
+    argv = [sys.executable, "-I", "-S", "-c", HOLDING, str(home), str(elsewhere), closed]
     try:
         with subprocess.Popen(
             argv, user=USER, group=USER, extra_groups=[], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -246,7 +249,7 @@ def test_as_root_what_was_deleted_and_is_still_open_counts(home: Path, tmp_path:
 
 
 @as_root
-def test_as_root_one_right_is_kept_and_no_other(home: Path) -> None:
+def test_as_root_the_rights_to_look_are_kept_and_no_others(home: Path) -> None:
     script = (
         "import os, sys; from tidehub.system.as_user import _become\n"
         f"_become({USER}, look=True)\n"
@@ -261,7 +264,8 @@ def test_as_root_one_right_is_kept_and_no_other(home: Path) -> None:
     done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("refused") == 5, done.stdout
-    held = f"'CapPrm:\\t{1 << 2:016x}\\n', 'CapEff:\\t{1 << 2:016x}\\n'"
+    kept = 1 << 2 | 1 << 19  # CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE
+    held = f"'CapPrm:\\t{kept:016x}\\n', 'CapEff:\\t{kept:016x}\\n'"
     assert held in done.stdout and f"'CapInh:\\t{0:016x}\\n'" in done.stdout, done.stdout
 
 

@@ -22,6 +22,8 @@ from tidehub.system.peers import Counted, Crowd, Kernel, LimitedListener, is_lim
 
 LOOPBACK = [(socket.AF_INET, "127.0.0.1", "127.0.0.1"), (socket.AF_INET6, "::1", "::1")]
 USER = 70_005
+ESTABLISHED = 1
+"""TCP_ESTABLISHED (net/tcp_states.h)"""
 
 
 @contextlib.contextmanager
@@ -272,3 +274,23 @@ def test_a_counted_connection_leaves_once() -> None:
         counted.close()
         del counted
     assert left == [1]
+
+
+@pytest.mark.parametrize("lower", [1, 100])
+async def test_a_server_that_gets_the_socket_does_not_shorten_its_queue(lower: int) -> None:
+    """As asyncio does with what it is given; a user who connects as fast as they can would fill a short one."""
+    with listening(kind=LimitedListener, backlog=1024) as one:
+        one.setblocking(False)
+        server = await asyncio.start_server(lambda reader, writer: writer.close(), sock=one, backlog=lower)
+        assert waiting_in(one, 200) == 200
+        server.close()
+
+
+def waiting_in(listener: socket.socket, count: int) -> int:
+    """How many of `count` connections are made without anybody accepting one."""
+    with contextlib.ExitStack() as stack:
+        tried = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in tried:
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname()[:2])
+        return sum(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == ESTABLISHED for one in tried)

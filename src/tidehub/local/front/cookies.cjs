@@ -89,7 +89,9 @@ function isDeletion(attributes) {
 }
 
 function send(line, others) {
-  const [[name, value], ...attributes] = pairs(line);
+  const [first, ...attributes] = pairs(line);
+  if (first === undefined) return []; // users write servers, and this is no cookie
+  const [name, value] = first;
   const rest = (wanted) => wanted.map(([key, said]) => (said === null ? `; ${key}` : `; ${key}=${said}`)).join("");
   if (value === null || read(name).by) return [line];
   // A library that deletes a cookie does not say again that it was HttpOnly.

@@ -192,9 +192,19 @@ function keepConnection(request, response) {
   }
 }
 
+const UNSAYABLE = /[^\t\x20-\x7e\x80-\xff]/;
+
+// Users write servers. Node reads a status below 100 and control characters beside it, and then refuses to send them, by
+// an exception that nobody catches.
+function sayable(response) {
+  if (UNSAYABLE.test(response.statusMessage || "")) response.statusMessage = "";
+}
+
 function ownHeaders(request, response) {
   const writeHead = response.writeHead;
   response.writeHead = function (...values) {
+    sayable(response);
+    if (values[0] < 100) values[0] = 502;
     response.removeHeader("server");
     response.removeHeader("x-powered-by");
     keepConnection(request, response);
@@ -260,6 +270,8 @@ function refuse(event, target, status, text) {
   if (event === "request") {
     target.writeHead(status, headers).end(text);
   } else {
+    // Node has let go of the socket of an upgrade: whoever resets it meanwhile would be an uncaught exception.
+    target.on("error", () => {});
     const line = `HTTP/1.1 ${status} ${http.STATUS_CODES[status]}`;
     target.end(`${line}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
   }
@@ -522,7 +534,8 @@ const listen = net.Server.prototype.listen;
 net.Server.prototype.listen = function (...values) {
   // The public address is the only one given as a port: the proxy's API listens on a path.
   if (inherited && typeof values[0] === "number") {
-    return listen.call(this, { fd: Number(inherited[1]), backlog: BACKLOG }, ...values.filter((value) => typeof value === "function"));
+    // Node (24) does not read `backlog` beside `fd`; it does read the argument.
+    return listen.call(this, { fd: Number(inherited[1]) }, BACKLOG, ...values.filter((value) => typeof value === "function"));
   }
   return listen.apply(this, values);
 };
