@@ -54,4 +54,14 @@ def tell(place: Path, home: Path) -> None:
 
     last = max(formers, key=used)
     if packages := wanted(last):
-        (home / NAME).write_text(words(last, packages), encoding="utf-8")
+        write(home / NAME, words(last, packages))
+
+
+def write(path: Path, text: str, mode: int = 0o644) -> None:
+    """A new file in place of what has that name: to open a pipe there would wait for ever. Raises `OSError`."""
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    with new.open("x", encoding="utf-8") as file:
+        file.write(text)
+    new.chmod(mode)
+    new.replace(path)

@@ -13,7 +13,6 @@ of other environments that the user has (IPython 9, `InteractiveShell.init_virtu
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -112,13 +111,12 @@ def make(place: Path, root: Path) -> None:
             continue
         if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-            path.chmod(mode)
+            former_packages.write(path, text, mode)
     for name in ("python", "python3"):
         link = place / "bin" / name
         if not link.is_symlink() or os.readlink(link) != str(base):  # noqa: PTH115 - text is compared with text
             if link.is_dir() and not link.is_symlink():
-                shutil.rmtree(link)
+                link.rename(link.with_name(f"{name}.aside"))
             link.unlink(missing_ok=True)
             link.symlink_to(base)
     if new:
@@ -135,10 +133,11 @@ def use() -> str:
     without = bool(os.environ.pop(WITHOUT, ""))
     os.environ[PLACE] = str(place)
     try:
-        make(place, root)
         if without:
+            place.mkdir(parents=True, exist_ok=True)
             (place / _OFF).touch()
             return ""
+        make(place, root)
         (place / _OFF).unlink(missing_ok=True)
     except OSError as error:
         return "" if without else f"your own packages cannot be used: {error}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,7 +84,7 @@ def test_without_kernels_and_workers_have_the_profile_alone(environment: Path, t
     assert said["python"] != str(environment / "bin/python")
 
 
-@pytest.mark.parametrize("damage", ["file", "python", "configuration"])
+@pytest.mark.parametrize("damage", ["file", "python", "configuration", "pipe"])
 def test_a_server_starts_whatever_is_wrong_and_mends_what_it_can(
     environment: Path, tmp_path: Path, damage: str
 ) -> None:
@@ -94,6 +96,9 @@ def test_a_server_starts_whatever_is_wrong_and_mends_what_it_can(
         (place / "bin/python").mkdir()
     elif damage == "configuration":
         (place / "pyvenv.cfg").write_bytes(b"\xff")
+    elif damage == "pipe":
+        (place / "pyvenv.cfg").unlink()
+        os.mkfifo(place / "pyvenv.cfg")
     else:
         (home / ".local/share/tidehub").rename(home / "moved")
         (home / ".local/share/tidehub").write_text("")
@@ -102,6 +107,15 @@ def test_a_server_starts_whatever_is_wrong_and_mends_what_it_can(
         assert "cannot be used" in again["problem"] and again["python"] == str(environment / "bin/python")
     else:
         assert again["problem"] == "" and again["python"] == said["python"]
+
+
+def test_without_packages_nothing_of_theirs_is_looked_at(environment: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    place = Path(json.loads(run(environment, home, USE))["env"]["TIDEHUB_PACKAGES"])
+    shutil.rmtree(place / "bin")
+    (place / "bin").write_text("")
+    said = json.loads(run(environment, home, USE, TIDEHUB_WITHOUT_PACKAGES="1"))
+    assert (said["problem"], (place / "bin").read_text()) == ("", "")
 
 
 def test_the_first_start_on_another_version_says_what_was_asked_for(
