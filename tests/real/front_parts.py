@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -43,6 +43,7 @@ async def open_door(
     sign_in: tuple[str, Secret] | None = None,
     away_after: float = 20.0,
     cookie_mark: str = "",
+    inside: Mapping[str, Path] | None = None,
 ) -> AsyncIterator[tuple[Supervisor, list[str]]]:
     restored: list[str] = []
 
@@ -61,6 +62,7 @@ async def open_door(
         restore=restore,
         sign_in=sign_in,
         cookie_mark=cookie_mark,
+        inside=inside or {},
         uid=uid,
         gid=uid,
         tls_interval=0.2,

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import socket
 import struct
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -138,6 +139,38 @@ async def test_no_request_is_lost_when_the_server_behind_closes_a_connection(
     # Each reached the server once: what cannot be lost needs no second try, which a POST must not get.
     asked = [method for method in server.answered if method in ("GET", "POST")]
     assert asked.count("POST") == ROUNDS * TOGETHER // 2
+
+
+def answer_at_once(listening: socket.socket) -> None:
+    """A server that answers within microseconds, and closes the connection there and then if it is asked to."""
+    with contextlib.suppress(OSError):
+        while True:
+            with listening.accept()[0] as one:
+                got, more = b"", b"-"
+                while more and not got.endswith((b"the end", b"\r\n\r\n") if got[:1] == b"G" else b"the end"):
+                    got += (more := one.recv(65536))
+                one.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                if b"connection: close" not in got.lower():
+                    one.recv(1)
+
+
+async def test_no_answer_of_a_unix_socket_is_lost_when_it_comes_before_the_request_has_ended(
+    program: list[str], places: Places
+) -> None:
+    """To write to a Unix socket that its other end has closed fails at once, with an answer still unread in it."""
+    path, door = places.run / "prompt", FrontDoor("127.0.0.1", free_port())
+    hub = f"127.0.0.1:{free_port()}"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen(64)
+        threading.Thread(target=answer_at_once, args=(listening,), daemon=True).start()
+        async with open_door(door, program, places, f"http://{hub}", inside={hub: path}), client() as http:
+            codes = [
+                (await http.post(f"{door.local_url}/{number}", content=b"the end")).status_code
+                for number in range(400)
+            ]
+        listening.shutdown(socket.SHUT_RDWR)
+    assert codes == [200] * 400, f"{400 - codes.count(200)} of 400 answers were lost"
 
 
 async def test_a_client_keeps_its_connection_whatever_the_server_behind_says_of_its_own(

@@ -500,11 +500,28 @@ for (const [module, create] of [
 const inside = JSON.parse(process.env.TIDEHUB_INSIDE || "{}");
 const O_PATH = 0o10000000; // asm-generic/fcntl.h; Node has no name for it
 const connect = net.Socket.prototype.connect;
+const write = net.Socket.prototype.write;
+
+// At the end of a request Node writes nothing (OutgoingMessage.end), but really: a Unix socket that its other end has
+// closed answers that with EPIPE, and the answer that a quick server has left in it would never be read.
+function writeSomething(data, ...rest) {
+  if (data.length > 0) return write.call(this, data, ...rest);
+  const then = rest.find((value) => typeof value === "function");
+  if (then) process.nextTick(then);
+  return !this.writableNeedDrain;
+}
+
+function connectTo(socket, options, then) {
+  connect.call(socket, options, then); // which gives it Node's own `write`
+  socket.write = writeSomething;
+  return socket;
+}
+
 net.Socket.prototype.connect = function (...values) {
   // node:net hands its own calls on as one array of options and callback.
   const [given, then] = Array.isArray(values[0]) ? values[0] : values;
   const part = given && typeof given === "object" && !given.path && inside[`${given.host}:${given.port}`];
-  if (part) return connect.call(this, { ...given, host: undefined, port: undefined, path: part }, then);
+  if (part) return connectTo(this, { ...given, host: undefined, port: undefined, path: part }, then);
   if (!given || typeof given !== "object" || !given.path) return connect.apply(this, values);
   let named;
   try {
@@ -517,7 +534,7 @@ net.Socket.prototype.connect = function (...values) {
     } finally {
       fs.closeSync(directory);
     }
-    return connect.call(this, { ...given, path: `/proc/self/fd/${named}` }, then);
+    return connectTo(this, { ...given, path: `/proc/self/fd/${named}` }, then);
   } catch (error) {
     process.nextTick(() => this.destroy(Object.assign(error, { code: error.code || "ECONNREFUSED" })));
     return this;
