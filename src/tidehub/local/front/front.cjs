@@ -204,9 +204,16 @@ function ownHeaders(request, response) {
   const writeHead = response.writeHead;
   response.writeHead = function (...values) {
     sayable(response);
-    if (values[0] < 100) values[0] = 502;
+    // Below 200 nothing is an answer: Node tells of informational ones apart, and of a switch of protocols by an event
+    // where one was asked for.
+    if (values[0] < 200) {
+      values[0] = 502;
+      response.removeHeader("content-length"); // of a body that does not come
+    }
     response.removeHeader("server");
     response.removeHeader("x-powered-by");
+    // The proxy hands on no trailers, and Node refuses, by such an exception, to announce any beside a length.
+    response.removeHeader("trailer");
     keepConnection(request, response);
     return writeHead.apply(response, values);
   };
