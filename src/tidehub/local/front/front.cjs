@@ -25,7 +25,12 @@ const https = require("node:https");
 const net = require("node:net");
 const os = require("node:os");
 const path = require("node:path");
+const stream = require("node:stream");
 const { syncBuiltinESMExports } = require("node:module");
+
+// Bytes that a stream holds for a reader who is slow. Node counts bytes (64 KiB) and keeps an object for each chunk: a
+// server that sends single bytes had 130,000 of them kept, 18 MB, for each reader who does not read. 3 MB are left.
+stream.setDefaultHighWaterMark(false, 4096);
 
 const FORWARDING = /^(x-tidehub-front|x-forwarded(-.*)?|forwarded|x-real-ip|x-scheme|x-client-ip|true-client-ip)$/;
 
