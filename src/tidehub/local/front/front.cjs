@@ -25,7 +25,12 @@ const https = require("node:https");
 const net = require("node:net");
 const os = require("node:os");
 const path = require("node:path");
+const stream = require("node:stream");
 const { syncBuiltinESMExports } = require("node:module");
+
+// Bytes that a stream holds for a reader who is slow. Node counts bytes (64 KiB) and keeps an object for each chunk: a
+// server that sends single bytes had 130,000 of them kept, 18 MB, for each reader who does not read. 3 MB are left.
+stream.setDefaultHighWaterMark(false, 4096);
 
 const FORWARDING = /^(x-tidehub-front|x-forwarded(-.*)?|forwarded|x-real-ip|x-scheme|x-client-ip|true-client-ip)$/;
 
@@ -204,9 +209,16 @@ function ownHeaders(request, response) {
   const writeHead = response.writeHead;
   response.writeHead = function (...values) {
     sayable(response);
-    if (values[0] < 100) values[0] = 502;
+    // Below 200 nothing is an answer: Node tells of informational ones apart, and of a switch of protocols by an event
+    // where one was asked for.
+    if (values[0] < 200) {
+      values[0] = 502;
+      response.removeHeader("content-length"); // of a body that does not come
+    }
     response.removeHeader("server");
     response.removeHeader("x-powered-by");
+    // The proxy hands on no trailers, and Node refuses, by such an exception, to announce any beside a length.
+    response.removeHeader("trailer");
     keepConnection(request, response);
     return writeHead.apply(response, values);
   };
