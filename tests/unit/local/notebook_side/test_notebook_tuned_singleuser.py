@@ -51,7 +51,7 @@ def start(tmp_path: Path, body: str = "pass", without: str = "") -> subprocess.C
         place.write_text(textwrap.dedent(text).replace("BODY", body))
     return subprocess.run(
         [sys.executable, *(["-S"] if without else []), str(TUNED), "--flag"],
-        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path / "home")},
         capture_output=True,
         text=True,
         timeout=60,

@@ -16,6 +16,7 @@ import pytest
 from tidehub.local.supervisor import conversation
 from tidehub.local.supervisor.conversation import NoAnswer, Silence, ask
 from tidehub.local.supervisor.pace import Look
+from tidehub.local.supervisor.state import reachable
 
 WORKS = {"state": "R", "running": 0.9}
 STARVED = {"state": "R", "running": 0.1, "waiting": 0.8}
@@ -83,9 +84,10 @@ def deaf(tmp_path: Path) -> Iterator[Path]:
     """A socket on which nobody accepts, and no more connections fit."""
     path = tmp_path / "control.sock"
     with socket.socket(socket.AF_UNIX) as made, socket.socket(socket.AF_UNIX) as first:
-        made.bind(str(path))
-        made.listen(0)
-        first.connect(str(path))
+        with reachable(path) as name:
+            made.bind(name)
+            made.listen(0)
+            first.connect(name)
         yield path
 
 
@@ -106,7 +108,8 @@ def test_an_answer_in_pieces_and_late_is_one(tmp_path: Path, monkeypatch: pytest
     path = tmp_path / "control.sock"
     monkeypatch.setattr(conversation, "HUNG", 60.0)
     with socket.socket(socket.AF_UNIX) as made:
-        made.bind(str(path))
+        with reachable(path) as name:
+            made.bind(name)
         made.listen()
 
         def answer() -> None:
