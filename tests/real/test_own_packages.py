@@ -8,6 +8,7 @@ import pytest
 from real_platform import RealPlatform
 from real_user import User, eventually, login
 
+from tidehub.checks import server
 from tidehub.checks.kernel import Kernel
 from tidehub.checks.login import has_server
 
@@ -56,6 +57,9 @@ async def restart(user: User, query: str = "") -> None:
         return bool(servers.get("", {}).get("ready"))
 
     await eventually(ready, within=90, saying="a server without own packages")
+    await server.open_lab(
+        user.journey
+    )  # a slow start leaves the page that waits, before the server's own login
 
 
 @pytest.fixture

@@ -177,7 +177,8 @@ async def test_down_while_one_program_becomes_the_other_ends_everything(
         "def refuse_missing(*words, **more):\n"
         "    if 'TIDEHUB_SUCCEEDS' in os.environ:\n"
         f"        Path({str(tmp_path / 'begun')!r}).touch()\n"
-        "        time.sleep(8)\n"
+        f"        while not Path({str(tmp_path / 'go on')!r}).exists():\n"
+        "            time.sleep(0.1)\n"
         "    return _soon(*words, **more)\n"
     )
     copy = newer(tmp_path, "missing.py", slow)
@@ -200,7 +201,8 @@ async def test_down_while_one_program_becomes_the_other_ends_everything(
         assert platform.status()["state"] == "stopped"
         _, said = changing.communicate(timeout=60)
         assert changing.returncode == 1 and "ended before all was ready" in said
-        await asyncio.sleep(8)  # the sleep of the one that was to go on
+        (tmp_path / "go on").touch()
+        await asyncio.sleep(3)  # who had waited for that would go on now
         assert platform.status()["state"] == "stopped"
     finally:
         changing.kill()
