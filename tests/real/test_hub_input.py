@@ -138,3 +138,16 @@ async def test_a_server_still_starts_by_api_and_form(bob: User) -> None:
     await bob.start("minimal")
     assert (await bob.run("print('here')")).stdout == "here\n"
     await bob.stop()
+
+
+async def test_a_servers_token_ends_with_it_also_when_the_hub_was_restarted_since(
+    platform: RealPlatform, bob: User, api: httpx.AsyncClient
+) -> None:
+    await bob.start("minimal")
+    token = (await bob.run("import os; print(os.environ['JUPYTERHUB_API_TOKEN'])")).stdout.strip()
+    as_server = {"Authorization": f"token {token}"}
+    assert (await api.get("user", headers=as_server)).status_code == 200
+    await hub_starts_again(platform, api)
+    assert (await api.get("user", headers=as_server)).status_code == 200
+    await bob.stop()
+    assert (await api.get("user", headers=as_server)).status_code == 403

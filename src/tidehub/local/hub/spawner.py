@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from jupyterhub.spawner import Spawner
+from jupyterhub.utils import url_escape_path, url_path_join
 from traitlets import Set, Unicode
 
 from tidehub.capacity import disk
@@ -250,6 +251,15 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         if self.handle is not None:
             await self.context.isolation.stop(self.handle, grace=0.0 if now else 10.0)
         await self._clear_up()
+
+    def run_post_stop_hook(self) -> Any:
+        # JupyterHub 5.5 (user.py, `stop`) finds the server's token by `api_token`, which a hub that was restarted since
+        # does not know: the token would outlive the server.
+        note = f"Server at {url_path_join(self.user.base_url, url_escape_path(self.name), '/')}"
+        for token in [one for one in self.user.orm_user.api_tokens if one.note == note]:
+            self.db.delete(token)
+        self.db.commit()
+        return super().run_post_stop_hook()
 
     async def _clear_up(self) -> None:
         if self.handle is not None:
