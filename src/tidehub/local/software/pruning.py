@@ -22,13 +22,13 @@ from tidehub.local.software import directories
 from tidehub.local.software.layout import PRIVATE_DIRECTORY, PRIVATE_FILE, digest, ours
 from tidehub.local.software.progress import Silent
 
-KINDS = ("environments", "node", "proxy", "notebook-side")
-"""Directories of the software root whose entries come and go with sites, release sets and versions of tidehub. A server
-maps nothing of the last; its command names it."""
 SMALL = "notebook-side"
 SMALL_STAY = 86_400.0
 """Seconds after it was made for which an entry of `SMALL` stays in any case: ordinary users who use root's software
 write down nothing, and could not make it anew."""
+KINDS = ("environments", "node", "proxy", SMALL)
+"""Directories of the software root whose entries come and go with sites, release sets and versions of tidehub. A server
+maps nothing of the last; its command names it."""
 _USES, _SEEN, _LOCK = "uses", "seen", "uses"
 
 
