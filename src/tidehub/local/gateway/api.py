@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 from dask_gateway_server.backends.db_base import Cluster, JobStatus
 from dask_gateway_server.routes import api_handler
 
 from tidehub.gateway import totals
+from tidehub.local.gateway.backend import ClusterBackend
 from tidehub.local.gateway.config import STATUS_ROUTE
 from tidehub.local.json_input import read_json
-
-if TYPE_CHECKING:
-    from tidehub.local.gateway.backend import TidehubBackend
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 CLUSTER_ROUTE = "/api/v1/clusters/{cluster_name}"
@@ -28,7 +26,7 @@ LONGEST_ADDRESS = 255
 """Characters, as the gateway's columns say; sqlite would hold any number of them."""
 
 
-def install(app: web.Application, backend: TidehubBackend) -> None:
+def install(app: web.Application, backend: ClusterBackend) -> None:
     """Add the routes and the words; before the application starts."""
 
     @web.middleware
@@ -109,7 +107,7 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_WORKERS
 
 
-def _failure(backend: TidehubBackend, cluster: Cluster) -> web.Response | None:
+def _failure(backend: ClusterBackend, cluster: Cluster) -> web.Response | None:
     """For a client that waits for a cluster which failed: 409, because only errors' texts reach the user."""
     if cluster.target != JobStatus.FAILED:
         return None
@@ -117,7 +115,7 @@ def _failure(backend: TidehubBackend, cluster: Cluster) -> web.Response | None:
     return web.json_response({"error": f"Cluster {cluster.name} failed: {why}"}, status=409) if why else None
 
 
-def _scaled(backend: TidehubBackend, cluster: Cluster, response: web.Response) -> web.Response:
+def _scaled(backend: ClusterBackend, cluster: Cluster, response: web.Response) -> web.Response:
     """Names the limit in upstream's warning that fewer workers are started than were asked for."""
     said = json.loads(response.text or "{}")
     if not said.get("msg"):
@@ -129,7 +127,7 @@ def _scaled(backend: TidehubBackend, cluster: Cluster, response: web.Response) -
 
 async def _list_clusters(request: web.Request) -> web.Response:
     """The user's own clusters: status, and for what waits its place and reason."""
-    backend: TidehubBackend = request.app["backend"]
+    backend: ClusterBackend = request.app["backend"]
     name = request["user"].name
     clusters = [c for c in backend.db.name_to_cluster.values() if c.username == name]
     clusters.sort(key=lambda c: c.start_time, reverse=True)
@@ -140,7 +138,7 @@ async def _list_clusters(request: web.Request) -> web.Response:
     return web.json_response({"clusters": [describe(backend, cluster) for cluster in recent]})
 
 
-def describe(backend: TidehubBackend, cluster: Cluster) -> dict[str, Any]:
+def describe(backend: ClusterBackend, cluster: Cluster) -> dict[str, Any]:
     """One cluster as the status page and `tidehub status` show it."""
     workers = [w for w in cluster.workers.values() if w.is_active()]
     waiting = []

@@ -1,7 +1,7 @@
 """dask-gateway's backend for one machine: schedulers and workers as processes of their owner, within limits.
 
 Which may run, and when: in the order of the ledger, within the limits of their owner. How they run is in
-`process_backend.py`.
+`process_backend.py`; what is served and watched beside that, in `serving.py`.
 """
 
 from __future__ import annotations
@@ -10,29 +10,20 @@ import asyncio
 import functools
 from typing import Any
 
-import aiohttp
-from aiohttp import web
 from dask_gateway_server.backends.base import ClusterConfig, PublicException
 from dask_gateway_server.backends.db_base import Cluster, JobStatus, Worker
 from dask_gateway_server.models import User
 from dask_gateway_server.utils import timestamp
-from traitlets import Any as AnyTrait
 from traitlets import Float, List, Unicode
 
-from tidehub.capacity.admission import Admission, Entry
+from tidehub.capacity.admission import Entry
 from tidehub.capacity.disk import refusal
-from tidehub.capacity.ledger import Ledger
 from tidehub.capacity.queue import never_fits
-from tidehub.gateway import reaper, totals
-from tidehub.local.databases import ledger_damage
+from tidehub.gateway import totals
 from tidehub.local.disk_use import read_uses
-from tidehub.local.gateway import api, for_gate, processes, records, watching, workdirs
-from tidehub.local.gateway.config import KEY_HEADER, dashboard_key
-from tidehub.local.gateway.connecting import connector_to
-from tidehub.local.gateway.deadlines import Deadlines
+from tidehub.local.gateway import processes
 from tidehub.local.gateway.notices import Notices
 from tidehub.local.gateway.process_backend import ProcessBackend
-from tidehub.local.isolation import Isolation, choose_isolation
 from tidehub.local.places import Places
 from tidehub.local.room import shortage
 from tidehub.login.entitled import Entitled, entitled
@@ -46,77 +37,19 @@ class TidehubClusterConfig(ClusterConfig):  # type: ignore[misc]
     groups = List(Unicode(), help="Memberships of the owner when the cluster was asked for.", config=True)
 
 
-class TidehubBackend(ProcessBackend):
-    """Starts schedulers and workers in the order of the ledger, and watches them."""
+class ClusterBackend(ProcessBackend):
+    """Starts schedulers and workers in the order of the ledger, within the limits of their owner."""
 
-    reaper_token = Unicode(
-        help="Token of the hub's service `reaper`; empty: no cluster is reaped.", config=True
-    )
-    isolation_factory = AnyTrait(
-        None, help="Makes the isolation; default: what this machine can.", config=True
-    )
     watch_period = Float(2.0, help="Seconds between two looks at the processes.", config=True)
-    reap_period = Float(
-        60.0, help="Seconds between two looks for clusters without a notebook server.", config=True
-    )
 
     default_host = "127.0.0.1"
 
-    async def setup(self, app: web.Application) -> None:
-        api.install(app, self)
-        for_gate.install(app, self)
-        private = Places.of(self.settings.state_dir).private
-        await asyncio.to_thread(records.mend, self.db_url, self.db_encrypt_keys, private, log=self.log)
-        await super().setup(app)
-
-    async def do_setup(self) -> None:
-        settings = self.settings
-        make = self.isolation_factory or functools.partial(choose_isolation, require=settings.isolation)
-        self.isolation: Isolation = make(Places.of(settings.state_dir))
-        places = Places.of(settings.state_dir)
-        self.ledger = Ledger(
-            places.ledger, settings.capacity, on_damage=ledger_damage(places, self.log.warning)
-        )
-        self.admission = Admission(self.ledger, self.log)
-        self.places = places
-        self.deadlines = Deadlines(
-            self._pid, least=self.cluster_start_timeout, grant=3 * self.check_timeouts_period
-        )
-        self.notices = Notices(self.session, self.key_secret, self.log)
-        self.hub_session = aiohttp.ClientSession(connector=connector_to(settings.hub_api_url))
-        self.last_fault: dict[str, str] = {}
-        self.memberships: dict[str, tuple[str, ...]] = {}
-        await self.adopt_running()
-        known = {c.name for c in self.db.name_to_cluster.values() if c.status < JobStatus.STOPPED}
-        await asyncio.to_thread(workdirs.remove_strays, settings.clusters_dir, known)
-        self.watcher = watching.Watcher(self)
-        self.task_pool.spawn(self.watcher.watch())
-        self.task_pool.spawn(watching.housekeeping(self))
-        if self.reaper_token:
-            self.task_pool.spawn(reaper.reap_forever(self))
-
-    async def do_cleanup(self) -> None:
-        if hasattr(self, "admission"):
-            await self.admission.close()
-        if hasattr(self, "hub_session"):
-            await self.hub_session.close()
+    places: Places
+    notices: Notices
+    memberships: dict[str, tuple[str, ...]]
+    """What each user was a member of when last heard of."""
 
     # --- what is known of a cluster or worker ---------------------------------------------------------
-
-    def _pid(self, item: Cluster | Worker) -> int | None:
-        handle = self.handle(item)
-        return None if handle is None else handle.pid
-
-    async def _check_timeouts(self) -> None:
-        self.deadlines.put_right(self.db)
-        await super()._check_timeouts()
-
-    def dashboard_to_ask(self, cluster: Cluster) -> tuple[str, dict[str, str]] | None:
-        """Where a cluster says whether it is used; None until its scheduler has told its addresses."""
-        if cluster.status != JobStatus.RUNNING:
-            return None
-        key = {KEY_HEADER: dashboard_key(self.key_secret, cluster.name)}
-        return for_gate.dashboard_of(cluster.dashboard_address), key
 
     def why(self, cluster: Cluster) -> str:
         """Why the cluster failed, or waits, in words; empty when there is nothing to tell."""
@@ -190,14 +123,6 @@ class TidehubBackend(ProcessBackend):
             known = self.db.get_cluster(cluster.name)
             why = self.why(known) if known is not None else ""
             raise PublicException(f"{error}: {why}" if why else str(error)) from None
-
-    async def stop_cluster(self, cluster_name: str, failed: bool = False) -> None:
-        cluster = self.db.get_cluster(cluster_name)
-        if failed and cluster is not None and cluster.target == JobStatus.RUNNING:
-            # Upstream ends a cluster that does not answer, maybe before the watcher saw why.
-            why = await self.watcher.scheduler_words(cluster) or "Its scheduler did not answer"
-            self.db.update_cluster(cluster, state={**(cluster.state or {}), "why": why})
-        await super().stop_cluster(cluster_name, failed=failed)
 
     async def on_cluster_heartbeat(self, cluster_name: str, msg: dict[str, Any]) -> None:
         await super().on_cluster_heartbeat(cluster_name, msg)

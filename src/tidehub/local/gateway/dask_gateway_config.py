@@ -14,7 +14,7 @@ from aiohttp import web
 
 from tidehub.gateway.choices import cluster_options
 from tidehub.listening import BACKLOG, BACKLOG_INSIDE, inherited, inside_name
-from tidehub.local.gateway.backend import TidehubBackend, TidehubClusterConfig
+from tidehub.local.gateway.backend import TidehubClusterConfig
 from tidehub.local.gateway.config import (
     HEARTBEAT,
     HEARTBEAT_TIMEOUT,
@@ -24,6 +24,7 @@ from tidehub.local.gateway.config import (
     derived,
 )
 from tidehub.local.gateway.connecting import InsideAuthenticator
+from tidehub.local.gateway.serving import TidehubBackend
 from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
 from tidehub.secrets import redaction

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import hmac
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from tidehub.local.gateway.backend import ClusterBackend
 from tidehub.local.gateway.config import GATE_ROUTE, GATE_SCHEME, gate_token
 
-if TYPE_CHECKING:
-    from tidehub.local.gateway.backend import TidehubBackend
 
-
-def install(app: web.Application, backend: TidehubBackend) -> None:
+def install(app: web.Application, backend: ClusterBackend) -> None:
     """Add the route; before the application starts."""
     expected = f"{GATE_SCHEME} {gate_token(backend.key_secret)}".encode()
 

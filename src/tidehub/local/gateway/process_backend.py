@@ -20,7 +20,7 @@ from traitlets import Unicode
 from tidehub.capacity.admission import Admission
 from tidehub.capacity.ledger import Ledger
 from tidehub.errors import TidehubError
-from tidehub.local.gateway import processes, watching, workdirs
+from tidehub.local.gateway import processes, workdirs
 from tidehub.local.gateway.config import GatewaySettings, dashboard_key
 from tidehub.local.isolation import Ending, Isolation, ProcessHandle
 
@@ -37,7 +37,6 @@ class ProcessBackend(DBBackendBase):  # type: ignore[misc]
     isolation: Isolation
     ledger: Ledger
     admission: Admission
-    watcher: watching.Watcher
     last_fault: dict[str, str]
     """Why the last worker of a cluster could not be started, by the cluster's name."""
 
@@ -194,7 +193,6 @@ class ProcessBackend(DBBackendBase):  # type: ignore[misc]
             await asyncio.to_thread(workdirs.remove_workdir, self.settings.clusters_dir, Path(workdir))
 
     async def do_stop_worker(self, worker: Worker) -> None:
-        await self.watcher.ended_unseen(worker)
         await self._stop(worker, WORKER_GRACE)
 
     async def _stop(self, item: Cluster | Worker, grace: float) -> None:

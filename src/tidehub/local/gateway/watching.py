@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from dask_gateway_server.backends.db_base import Cluster, JobStatus, Worker
 
 from tidehub.local.gateway import processes, workdirs
+from tidehub.local.gateway.backend import ClusterBackend
 from tidehub.local.isolation import ProcessHandle
 from tidehub.site.units import about_size
-
-if TYPE_CHECKING:
-    from tidehub.local.gateway.backend import TidehubBackend
 
 TELL_WAITING_AFTER = 3.0
 """Seconds of waiting that a user is not told about."""
 HOUSEKEEPING = 300.0
 
 
-async def housekeeping(backend: TidehubBackend) -> None:
+async def housekeeping(backend: ClusterBackend) -> None:
     """Drop reservations of processes that are gone; again and again."""
     while True:
         try:
@@ -33,7 +30,7 @@ async def housekeeping(backend: TidehubBackend) -> None:
 class Watcher:
     """One look after the other; remembers what was told."""
 
-    def __init__(self, backend: TidehubBackend) -> None:
+    def __init__(self, backend: ClusterBackend) -> None:
         self._backend = backend
         self._kills: dict[str, int] = {}
         self._told_waiting: set[str] = set()
