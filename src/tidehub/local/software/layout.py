@@ -18,7 +18,7 @@ MARKER = "complete.json"
 MANIFEST = "manifest.txt"
 """Checksum, size and path of every file, as they were when the directory was completed."""
 CHECKED = "checked"
-"""The boot in which the files were last compared with the manifest."""
+"""The boot in which the files were last compared with the manifest, and what tells whether any came or went since."""
 
 OPEN_DIRECTORY = 0o755
 OPEN_FILE = 0o644
@@ -90,8 +90,9 @@ def this_boot() -> str:
 def checked_in(directory: Path) -> str | None:
     """The boot in which the files of `directory` were last found whole; None when they are under suspicion."""
     try:
-        return (directory / CHECKED).read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
+        with (directory / CHECKED).open(encoding="utf-8", errors="surrogateescape") as stream:
+            return stream.readline().strip()
+    except OSError:
         return None
 
 

@@ -244,6 +244,58 @@ def test_other_content_of_the_same_size_is_found_under_suspicion(tmp_path: Path)
     assert layout.checked_in(made) == layout.this_boot()
 
 
+@pytest.mark.parametrize("harm", ["removed", "emptied", "emptied before this boot", "replaced"])
+def test_files_below_are_looked_at_when_one_came_or_went_or_after_a_boot(harm: str, tmp_path: Path) -> None:
+    root = tmp_path / "software"
+    calls = []
+
+    def build(directory: Path) -> dict[str, str]:
+        calls.append(directory)
+        directories.make_folder(directory / "lib" / "deep")
+        (directory / "lib" / "deep" / "module.py").write_text("x = 1")
+        return {}
+
+    made = directories.build_once(root, root / "kind" / "one", build, progress=Silent())
+    directories.build_once(root, made, build, progress=Silent())
+    assert len(calls) == 1
+    file = made / "lib" / "deep" / "module.py"
+    if harm in ("removed", "replaced"):
+        file.unlink()
+    if harm != "removed":
+        file.write_text("")
+    if harm == "emptied before this boot":
+        (made / layout.CHECKED).write_text(
+            "another boot\n" + (made / layout.CHECKED).read_text().partition("\n")[2]
+        )
+    directories.build_once(root, made, build, progress=Silent())
+    # Written in place in this boot: only a program that fails to start brings it under suspicion.
+    assert len(calls) == (1 if harm == "emptied" else 2)
+
+
+def test_a_file_that_came_costs_one_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, build = tmp_path / "software", Builder()
+    made = directories.build_once(root, root / "kind" / "one", build, progress=Silent())
+    looks = []
+    whole = directories.damage
+    monkeypatch.setattr(
+        directories, "damage", lambda *one, **more: [looks.append(one), whole(*one, **more)][1]
+    )
+    for _ in range(2):
+        directories.build_once(root, made, build, progress=Silent())
+    assert looks == []
+    directories.make_folder(made / "__pycache__")
+    folder = made / "lib"
+    directories.make_folder(folder)
+    (made / layout.CHECKED).unlink()
+    for _ in range(2):
+        directories.build_once(root, made, build, progress=Silent())
+    assert len(looks) == 1
+    (folder / "later.pyc").write_text("x")
+    for _ in range(2):
+        directories.build_once(root, made, build, progress=Silent())
+    assert (len(looks), build.calls) == (2, 1)
+
+
 @pytest.mark.parametrize("harm", ["", "0 0"], ids=["empty", "cut"])
 def test_a_damaged_manifest_counts_as_damage(harm: str, tmp_path: Path) -> None:
     root, build = tmp_path / "software", Builder()
