@@ -18,6 +18,7 @@ from tidehub.site.charts import hub_chart
 from tidehub.site.destinations.carried import (
     ORDER_LOGIN,
     ORDER_OVERRIDES,
+    ORDER_PROXY,
     ORDER_USERS,
     has_choices,
     keeps_clusters,
@@ -56,6 +57,7 @@ def carries_login(site: Site) -> bool:
 def entries(site: Site, addresses: Endpoints | None = None) -> dict[str, str]:
     """The entries by name, the site's own Python last. Raises `TidehubError` without the provider's addresses."""
     found = {} if replaces_login(site) else {ORDER_LOGIN: login_text(site, addresses)}
+    found[ORDER_PROXY] = proxy_text()
     if has_choices(site):
         found[ORDER_USERS] = users_text(site)
     if site.overrides is not None and site.overrides.hub_config is not None:
@@ -104,6 +106,19 @@ c.GenericOAuthenticator.admin_groups = [{older_hub.ADMIN!r}]
 """
         + (_NOBODY_ELSE if hub_chart(site) >= charts.TOKEN_SCOPES else "")
         + (_KEEP_GROUPS if hub_chart(site) >= charts.MANAGED_GROUPS else "")
+    )
+
+
+def proxy_text() -> str:
+    """The proxy in its own pod, whose routes come back as soon as it does; the same for every site."""
+    return (
+        "# A restarted proxy has its routes back within seconds. Made by tidehub.\n"
+        + modules_text(["kubernetes.hub_pod.routes"])
+        + """
+from tidehub.kubernetes.hub_pod.routes import WatchedProxy
+
+c.JupyterHub.proxy_class = WatchedProxy
+"""
     )
 
 

@@ -142,7 +142,10 @@ def test_profiles_follow_the_user_in_every_hub(kubernetes: str) -> None:
 
 
 def test_where_everybody_has_the_same_kubespawner_keeps_its_list() -> None:
-    assert set(hub_values(site(PLAIN))["hub"]["extraConfig"]) == {"0-tidehub-login"}
+    assert set(hub_values(site(PLAIN))["hub"]["extraConfig"]) == {
+        "0-tidehub-login",
+        "0-tidehub-proxy",
+    }
     assert isinstance(executed(site(PLAIN)).KubeSpawner.profile_list, list)
 
 
@@ -198,6 +201,13 @@ def test_it_fits_into_a_secret() -> None:
 
 
 def test_entries_stand_before_what_others_write() -> None:
-    order = [hub_code.ORDER_LOGIN, hub_code.ORDER_USERS, "00-add-dask-gateway-values", "Mine", "mine"]
+    order = [
+        hub_code.ORDER_LOGIN,
+        hub_code.ORDER_USERS,
+        hub_code.ORDER_PROXY,
+        "00-add-dask-gateway-values",
+        "Mine",
+        "mine",
+    ]
     assert order == sorted(order)
     assert max(*order, hub_code.ORDER_OVERRIDES) == hub_code.ORDER_OVERRIDES

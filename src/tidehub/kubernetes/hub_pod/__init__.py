@@ -1,0 +1,1 @@
+"""What runs inside the hub's pod: carried there as text by `hub.extraConfig`."""
