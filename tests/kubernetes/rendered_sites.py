@@ -115,3 +115,13 @@ class Objects:
 def secret_free(objects: Sequence[Object]) -> str:
     """All objects but Secrets as one text."""
     return json.dumps([obj for obj in objects if obj["kind"] != "Secret"])
+
+
+def set_namespace(file: Path, namespace: str) -> None:
+    """For the commands that take their namespace from the file."""
+    text = file.read_text()
+    assert "  namespace:" in text
+    lines = [
+        f"  namespace: {namespace}" if line.startswith("  namespace:") else line for line in text.splitlines()
+    ]
+    file.write_text("\n".join(lines) + "\n")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cluster_api import Api
 from local_cluster import LocalCluster
-from rendered_sites import SECRETS, site_folder
+from rendered_sites import SECRETS, set_namespace, site_folder
 from standin_charts import RELEASES, Release, StandinCharts
 
 from tidehub.errors import FAILED, USAGE
@@ -21,6 +21,7 @@ from tidehub.helm.program import checked
 
 pytestmark = pytest.mark.parametrize("helm_program", [4], indirect=True, ids=["helm4"])
 PLAN = [sys.executable, "-m", "tidehub", "plan"]
+WITHOUT_LINUX = Path(__file__).parent / "without_linux.py"
 UNKNOWN = "4.3.0"
 """A version whose digest no release set has: a stand-in of a known one is refused, as it should be."""
 ONLY_THE_HUB = ["--set", "dask.engine=none", "--set", f"kubernetes.charts={{jupyterhub: {UNKNOWN}}}"]
@@ -104,3 +105,22 @@ def test_what_cannot_be_planned_is_said_in_a_sentence(command: Command) -> None:
     (command.folder / "tidehub.secrets.yaml").unlink()
     told = command(code=USAGE)
     assert "client_secret" in told and "Traceback" not in told
+
+
+def test_the_commands_of_an_operator_need_nothing_that_only_linux_has(command: Command) -> None:
+    options = command.argv[len(PLAN) :]
+
+    def typed(*words: str) -> str:
+        command.argv = [sys.executable, str(WITHOUT_LINUX), *words]
+        return command(code=0)
+
+    typed("validate", *options[: len(ONLY_THE_HUB) + 2])
+    typed("render", *options, "--output", "rendered")
+    assert (command.folder / "rendered" / "values" / "jupyterhub.yaml").is_file()
+    planned = typed("plan", *options)
+    assert "jupyterhub: jupyterhub 4.3.0 would be installed" in planned
+    done = json.loads(typed("deploy", *options, "--no-check", "--json"))
+    assert done["ok"] and done["revision"] == 1
+    assert "  + Deployment hub" not in typed("plan", *options)
+    set_namespace(command.folder / "tidehub.yaml", command.namespace)
+    assert "jupyterhub" in typed("status", "--target", "kubernetes", "--json")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from deployed_site import home, put_database, schema_on_volume
 from local_cluster import LocalCluster
-from rendered_sites import site_folder
+from rendered_sites import set_namespace, site_folder
 
 from tidehub.cli.main import run
 from tidehub.kubernetes.cluster.connection import connect
@@ -145,13 +145,3 @@ def test_the_whole_life_of_an_example(
     assert connection.get("apps/v1", "Deployment", "hub", namespace) is None
     typed("uninstall", file, "--delete-homes", "--delete-database", "--delete-namespace", "--yes", namespace)
     assert connection.get("v1", "Namespace", namespace) is None
-
-
-def set_namespace(file: Path, namespace: str) -> None:
-    """For the commands that take their namespace from the file."""
-    text = file.read_text()
-    assert "  namespace:" in text
-    lines = [
-        f"  namespace: {namespace}" if line.startswith("  namespace:") else line for line in text.splitlines()
-    ]
-    file.write_text("\n".join(lines) + "\n")

@@ -7,7 +7,6 @@ import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ _SLICE = 0.5
 
 
 _PR_SET_PDEATHSIG = 1
-# Loaded here: between fork and exec nothing may be imported.
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+# Looked up here: between fork and exec nothing may be imported. Only Linux has it.
+_PRCTL = getattr(ctypes.CDLL(None), "prctl", None)
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def run(
         start_new_session=True,
         pass_fds=tuple(pass_fds),
         # Were we killed, it would go on alone, while the next tidehub takes it for dead.
-        preexec_fn=(lambda: _die_with(ours)) if _LIBC else None,
+        preexec_fn=(lambda: _die_with(ours)) if _PRCTL else None,
     )
     try:
         started(child)
@@ -104,8 +103,8 @@ def stop(child: subprocess.Popen[bytes]) -> None:
 
 
 def _die_with(parent: int) -> None:
-    assert _LIBC is not None
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    assert _PRCTL is not None
+    _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 

@@ -1,9 +1,10 @@
-"""Values on their way to Helm: in memory, for one process, never in its arguments."""
+"""Values on their way to Helm: without a name, for one process, never in its arguments."""
 
 from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -21,14 +22,25 @@ def values_file(values: Mapping[str, Any] | None) -> Iterator[int | None]:
     if values is None:
         yield None
         return
-    handle = os.memfd_create("values")
+    handle = _nameless()
     try:
         os.fchmod(handle, 0o600)
         with os.fdopen(handle, "wb", closefd=False) as stream:
             stream.write(json.dumps(values, ensure_ascii=False, default=_plain).encode())
+        # macOS's /dev/fd/N goes on where this descriptor stands; Linux's begins anew (fd(4), proc(5)).
+        os.lseek(handle, 0, os.SEEK_SET)
         yield handle
     finally:
         os.close(handle)
+
+
+def _nameless() -> int:
+    """In memory on Linux; elsewhere a private file whose name is gone before anything is written."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("values")
+    handle, path = tempfile.mkstemp(prefix="tidehub-")
+    os.unlink(path)  # noqa: PTH108
+    return handle
 
 
 def _plain(value: object) -> Any:

@@ -106,6 +106,14 @@ def values_of(secret: str) -> dict[str, Any]:
     return {"hub": {"cookie": Secret(secret), "names": ("a", Secret(secret)), "word": "grüße"}}
 
 
+@pytest.fixture(params=["in memory", "on disk"])
+def nameless(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where values wait for Helm: on Linux, and as on macOS."""
+    if request.param == "on disk":
+        monkeypatch.delattr(os, "memfd_create")
+
+
+@pytest.mark.usefixtures("nameless")
 def test_values_come_by_a_private_file_and_never_as_arguments(fake: Fake, chart: Path) -> None:
     fake.tell(output="kind: X\n")
     logged: list[str] = []
@@ -120,6 +128,7 @@ def test_values_come_by_a_private_file_and_never_as_arguments(fake: Fake, chart:
     assert logged == [f"helm template a {chart} --namespace ns --values a/values.yaml"]
 
 
+@pytest.mark.usefixtures("nameless")
 def test_nothing_is_left_behind(
     fake: Fake, chart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -333,12 +333,14 @@ def _checksum(path: str) -> str:
 def sync(directory: Path) -> None:
     """Return when all that was written to the file system of `directory` is on the disk (syncfs(2)).
 
-    Raises `OSError` when the disk did not take it.
+    Raises `OSError` when the disk did not take it. Only Linux has the call; elsewhere all disks are written (sync(2)).
     """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.syncfs(descriptor) != 0:
+        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+        if syncfs is None:
+            os.sync()
+        elif syncfs(descriptor) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), str(directory))
     finally:
