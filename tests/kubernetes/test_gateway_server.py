@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,3 +145,40 @@ def test_a_user_without_a_server_loses_their_clusters(server: GatewayOnCluster) 
     server.api.wait("the cluster is ended", lambda: server.as_user("ann", "GET", "/clusters/")[1] == {})
     assert server.cluster(name)["spec"]["active"] is False
     assert len(server.as_user("bob", "GET", "/clusters/")[1]) == 1
+
+
+def test_a_scheduler_that_the_controller_forgot_is_ended(server: GatewayOnCluster) -> None:
+    """Stopped right after the start, again and again: whatever moment that is, no pod stays, nor of the last one."""
+    for pause in (0.0, 0.02, 0.05, 0.1, 0.2) * 3:
+        status, said = server.as_user("ann", "POST", "/clusters/", {"cluster_options": {}})
+        assert status == 201, said
+        time.sleep(pause)
+        assert server.as_user("ann", "DELETE", f"/clusters/{said['name']}")[0] == 204
+    server.api.wait("no scheduler is left", lambda: schedulers(server) == [], patience=90)
+
+
+def test_pods_of_clusters_that_are_no_more_are_ended_and_no_others(server: GatewayOnCluster) -> None:
+    name = started(server)
+    spec = {"containers": [{"name": "dask-scheduler", "image": "quay.io/x/main:1"}]}
+    for pod, labels in (
+        ("of-nobody", {"gateway.dask.org/cluster": "0" * 32}),
+        ("of-the-cluster", {"gateway.dask.org/cluster": name.partition(".")[2]}),
+        ("unrelated", {"app": "x"}),
+    ):
+        meta = {"name": pod, "labels": labels}
+        server.api.create(
+            {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}, server.namespace
+        )
+    server.api.wait(
+        "it is ended", lambda: server.api.get("Pod", "of-nobody", server.namespace) is None, patience=90
+    )
+    for pod in ("of-the-cluster", "unrelated"):
+        assert server.api.get("Pod", pod, server.namespace) is not None
+        server.api.delete("Pod", pod, server.namespace)
+    assert len(schedulers(server)) == 1
+
+
+def schedulers(server: GatewayOnCluster) -> list[str]:
+    """The names of schedulers' pods."""
+    pods = server.api.list("Pod", server.namespace, selector="app.kubernetes.io/component=dask-scheduler")
+    return [pod["metadata"]["name"] for pod in pods]

@@ -51,7 +51,8 @@ class Kubernetes:
         self.told.append(body)
 
     async def list_namespaced_pod(self, namespace, label_selector):
-        pod = SimpleNamespace(status=SimpleNamespace(phase="Running"))
+        metadata = SimpleNamespace(deletion_timestamp="now")
+        pod = SimpleNamespace(status=SimpleNamespace(phase="Running"), metadata=metadata)
         return SimpleNamespace(items=[pod] * self.pods)
 
 

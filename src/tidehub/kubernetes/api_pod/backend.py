@@ -24,6 +24,7 @@ from traitlets import Any as AnyTrait
 from traitlets import Float, List, Unicode
 
 from tidehub.gateway import reaper, totals
+from tidehub.kubernetes.api_pod import leftovers
 from tidehub.kubernetes.api_pod.separation import cluster_policy
 from tidehub.login.entitled import Entitled, entitled
 
@@ -72,7 +73,9 @@ class SiteBackend(KubeBackend):  # type: ignore[misc]
         await super().setup(app)
         # What the reaper knows a backend by.
         self.db, self.settings = self, self
-        self.reaping = [asyncio.ensure_future(reaper.reap_forever(self))] if self.reaper_token else []
+        self.reaping = [asyncio.ensure_future(leftovers.end_forever(self, self.reap_period))]
+        if self.reaper_token:
+            self.reaping.append(asyncio.ensure_future(reaper.reap_forever(self)))
 
     @property
     def hub_session(self) -> Any:
@@ -132,6 +135,7 @@ class SiteBackend(KubeBackend):  # type: ignore[misc]
         # One after the other: two requests at once must not both take the last cluster.
         async with self.deciding[user.name]:
             self.memberships[user.name] = tuple(user.groups)
+            await leftovers.end_of_user(self, user.name)
             config = (await self.process_cluster_options(user, cluster_options))[1].to_dict()
             refused = totals.refused_cluster(self.limits_of(user.name), self.clusters_of(user.name), config)
             if refused:

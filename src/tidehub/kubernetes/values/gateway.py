@@ -83,7 +83,8 @@ def hub_values(site: Site) -> dict[str, Any]:
 
 
 def objects(site: Site) -> list[Object]:
-    """What the gateway's server may do beyond the chart's roles: count workers' pods, close clusters off."""
+    """What the gateway's server may do beyond the chart's roles: count workers' pods, end what is left
+    of clusters, close clusters off."""
     if not is_installed(site):
         return []
     name = f"{api_service(site)}-clusters"
@@ -91,7 +92,7 @@ def objects(site: Site) -> list[Object]:
     rbac = "rbac.authorization.k8s.io"
     meta = {"name": name, "labels": {"app.kubernetes.io/managed-by": "tidehub"}}
     rules = [
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "delete"]},
         {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": ["create"]},
     ]
     reference = {"apiGroup": rbac, "kind": "Role", "name": name}

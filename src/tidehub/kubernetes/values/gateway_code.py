@@ -28,6 +28,7 @@ MODULES = (
     "gateway.choices",
     "kubernetes.api_pod.image_choices",
     "kubernetes.api_pod.separation",
+    "kubernetes.api_pod.leftovers",
     "kubernetes.api_pod.backend",
 )
 """Modules of `tidehub` that travel, each after those that it imports."""
