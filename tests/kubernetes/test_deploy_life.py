@@ -233,7 +233,7 @@ def test_another_model_finds_what_the_first_one_left(site: SiteOnCluster) -> Non
     assert site.local is not None
     deploy(site.rendered(OLD), site.work())
     volume = site.local.api.wait("it is bound", lambda: volume_of(site, "hub-db-dir"))
-    with pytest.raises(Refused, match="holds the release jupyterhub") as refused:
+    with pytest.raises(Refused, match=r"the release jupyterhub .* is in the namespace") as refused:
         deploy(site.rendered(DASKHUB, "daskhub"), site.work())
     assert "tidehub uninstall" in str(refused.value)
     uninstall(site.work("uninstall"))

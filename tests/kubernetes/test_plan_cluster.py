@@ -217,7 +217,7 @@ def test_another_model_is_in_the_way(site: SiteOnCluster) -> None:
     kinds = [(one.kind, one.weight) for one in found.findings[:2]]
     assert kinds == [("conflict", "refusal"), ("model", "refusal")]
     conflict = found.findings[0]
-    assert f"belong to release daskhub in the namespace {site.namespace}" in conflict.what
+    assert f"belong to the release daskhub in the namespace {site.namespace}" in conflict.what
     assert "PersistentVolumeClaim hub-db-dir" in {str(id) for id in conflict.objects}
     assert not found.empty
 

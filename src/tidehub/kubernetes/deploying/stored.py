@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tidehub.errors import TidehubError
 from tidehub.helm.engine import PENDING
-from tidehub.helm.records import decoded, marked_failed, newest, selector, stored
+from tidehub.helm.records import decoded, marked_failed, newest, newest_of_each, selector, stored
 from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
 from tidehub.kubernetes.deploying.running import Work
 from tidehub.kubernetes.objects import Object
+from tidehub.kubernetes.ownership import Found
 
 STUCK = PENDING | {"uninstalling"}
 """States that Helm does not get out of by itself."""
@@ -32,6 +34,11 @@ class Live:
     """Its objects as text, without hooks; secrets in clear."""
     secret: Object = field(repr=False)
     """The Secret that holds all this."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether it was uninstalled and only its history is left."""
+        return self.status == "uninstalled"
 
     @property
     def full_chart(self) -> str:
@@ -65,11 +72,19 @@ def read_release(cluster: Cluster, namespace: str, name: str, expected: int = 0)
     return None if found is None else _live(dict(found))
 
 
-def names(cluster: Cluster, namespace: str) -> tuple[str, ...]:
-    """Every Helm release of the namespace, by name."""
-    secrets = cluster.find("v1", "Secret", namespace, labels=selector())
-    found = {str(((one.get("metadata") or {}).get("labels") or {}).get("name", "")) for one in secrets}
-    return tuple(sorted(found - {""}))
+def others(cluster: Cluster, namespace: str, known: Collection[str]) -> dict[str, Found]:
+    """The Helm releases of the namespace but for those `known` and uninstalled ones, by name."""
+    wanted = f"{selector()},status notin (superseded,uninstalled)"
+    if known:
+        # Each record has half a megabyte: those of our own releases are not read for this.
+        wanted += f",name notin ({','.join(sorted(known))})"
+    found = {}
+    for name, secret in newest_of_each(cluster.find("v1", "Secret", namespace, labels=wanted)).items():
+        with contextlib.suppress(TidehubError):
+            # A record that cannot be read is Helm's to complain about.
+            one = stored(secret)
+            found[name] = Found(one.chart, one.chart_version, one.status)
+    return found
 
 
 def free(work: Work, name: str) -> str:

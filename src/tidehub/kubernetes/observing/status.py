@@ -12,7 +12,8 @@ from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
 from tidehub.kubernetes.deploying.observed import Observed, name_of, spec_of, status_of
 from tidehub.kubernetes.deploying.record import Record, read_record
 from tidehub.kubernetes.deploying.waiting import Failed, Wanted, judge
-from tidehub.kubernetes.objects import HOME, SERVER, USERNAME, Object
+from tidehub.kubernetes.homes.whose import doubles, homes_of, is_home
+from tidehub.kubernetes.objects import SERVER, USERNAME, Object
 
 CLUSTER, USER, ROLE = "gateway.dask.org/cluster", "gateway.dask.org/user", "app.kubernetes.io/component"
 """Labels of Dask's pods (dask-gateway-server, backends/kubernetes)."""
@@ -194,8 +195,9 @@ def _of_pod(pod: Object) -> dict[str, Any]:
 
 
 def _pvcs(pvcs: Iterable[Object]) -> dict[str, Any]:
-    """How many homes there are, and which PVCs have no volume."""
+    """How many homes there are, who has two, and which PVCs have no volume."""
     found = list(pvcs)
-    homes = [one for one in found if (one["metadata"].get("labels") or {}).get("component") == HOME]
+    homes = [one for one in found if is_home(one)]
+    two = {owner: [one.pvc for one in several] for owner, several in doubles(homes_of(found)).items()}
     unbound = sorted(name_of(one) for one in found if status_of(one).get("phase") != "Bound")
-    return {"all": len(found), "homes": len(homes), "unbound": unbound}
+    return {"all": len(found), "homes": len(homes), "two": two, "unbound": unbound}

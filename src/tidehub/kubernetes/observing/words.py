@@ -59,8 +59,12 @@ def _users(status: Mapping[str, Any]) -> list[str]:
             for one in clusters
         ]
         lines += ["", f"Dask clusters: {len(clusters)}", *_table(rows)]
-    homes = status["pvcs"]["homes"]
-    return [*lines, "", f"homes: {homes}"] if homes else lines
+    pvcs = status["pvcs"]
+    lines += ["", f"homes: {pvcs['homes']}"] if pvcs["homes"] else []
+    if pvcs["two"]:
+        lines.append(f"  with two homes, of which one is mounted ({program.command('homes')}):")
+        lines += _table([(owner, ", ".join(several)) for owner, several in pvcs["two"].items()])
+    return lines
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
