@@ -171,7 +171,7 @@ def test_a_crd_whose_stored_objects_the_chart_does_not_know(ready: ReadySite) ->
         "it is stored",
         lambda: "storedVersions" in str(_crd(ready, name)),
     )
-    ready.only("crds", "problem", name, "stored as v1", "rewritten")
+    ready.only("crds", "problem", name, "stored as v1", "rewritten", adopt=frozenset([name]))
 
 
 def test_a_crd_that_is_not_established(ready: ReadySite) -> None:  # noqa: F811

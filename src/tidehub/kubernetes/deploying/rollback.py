@@ -16,6 +16,7 @@ from tidehub.kubernetes.deploying.deploy import charts_there, consequences_betwe
 from tidehub.kubernetes.deploying.moves import Charts, Homes, moves
 from tidehub.kubernetes.deploying.record import Deployed, Record, ReleaseState, read_record
 from tidehub.kubernetes.deploying.running import Result, Step, Watcher, Work, run_steps
+from tidehub.kubernetes.deploying.steps.accounts import forget_accounts
 from tidehub.kubernetes.deploying.steps.database import PutDatabaseBack
 from tidehub.kubernetes.deploying.steps.namespace import ensure_namespace
 from tidehub.kubernetes.deploying.steps.objects import OwnObjects
@@ -73,6 +74,8 @@ class HelmRollback:
                 expected=f"one of the states of `{program.command('status')}`",
                 fix="deploy the site file of that time again",
             ) from error
+        work.facts.clear()
+        forget_accounts(work, target.name)
         work.write(work.record.with_release(replace(target, revision=record.revision)))
         was = f" (it was left {freed})" if freed else ""
         return f"{target.chart} {target.version} as of revision {target.revision}, now {record.revision}{was}"

@@ -52,18 +52,30 @@ def _users(status: Mapping[str, Any]) -> list[str]:
     servers, clusters = status["servers"], status["clusters"]
     if servers:
         rows = [(str(one["user"]), one["phase"], one["pod"], one["node"] or "") for one in servers]
-        lines += ["", f"notebook servers: {len(servers)}", *_table(rows)]
+        lines += ["", f"notebook servers: {len(servers)}", *_with_reasons(rows, servers)]
     if clusters:
         rows = [
-            (str(one["user"]), f"scheduler {one['scheduler']}", f"{one['workers']} workers", one["cluster"])
+            (
+                one["user"] or "nobody known",
+                f"scheduler {one['scheduler'] or 'not there'}",
+                f"{one['workers']} workers" + (f", {one['waiting']} waiting" if one["waiting"] else ""),
+                one["cluster"],
+            )
             for one in clusters
         ]
-        lines += ["", f"Dask clusters: {len(clusters)}", *_table(rows)]
+        lines += ["", f"Dask clusters: {len(clusters)}", *_with_reasons(rows, clusters)]
     pvcs = status["pvcs"]
     lines += ["", f"homes: {pvcs['homes']}"] if pvcs["homes"] else []
     if pvcs["two"]:
         lines.append(f"  with two homes, of which one is mounted ({program.command('homes')}):")
         lines += _table([(owner, ", ".join(several)) for owner, several in pvcs["two"].items()])
+    return lines
+
+
+def _with_reasons(rows: Sequence[tuple[str, ...]], told: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for row, one in zip(_table(rows), told, strict=True):
+        lines += [row, f"    {one['why']}"] if one["why"] else [row]
     return lines
 
 

@@ -12,6 +12,7 @@ from tidehub.helm.problems import HelmProblem, NoDeployedRevision, OwnershipConf
 from tidehub.kubernetes.deploying.observing import WaitFailed, is_done, wait_until_ready, while_working
 from tidehub.kubernetes.deploying.record import ReleaseState, digest, without_secrets
 from tidehub.kubernetes.deploying.running import Work
+from tidehub.kubernetes.deploying.steps.accounts import forget_accounts
 from tidehub.kubernetes.deploying.steps.outdated import bring_up_to_date
 from tidehub.kubernetes.deploying.steps.ownership import place_of, take_over, verdicts
 from tidehub.kubernetes.deploying.stored import Live, free, live_release, without_nulls
@@ -69,6 +70,8 @@ class HelmRelease:
         take_over(work, release.name, verdicts(work, release.name, self.rendered.objects))
         work.ensure()
         revision = self._helm(work)
+        work.facts.clear()
+        forget_accounts(work, release.name)
         work.write(work.record.with_release(replace(wanted_state(self.rendered), revision=revision)))
         work.facts.clear()
         return _what_was_done(before, freed, self.rendered, revision)
