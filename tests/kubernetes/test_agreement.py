@@ -228,6 +228,36 @@ def test_a_record_with_kinds_that_are_gone_is_repaired_by_all(site: SiteOnCluste
     assert "Helm's record of jupyterhub: PodDisruptionBudget hub" in site.listener.text
 
 
+def test_the_operator_goes_by_what_it_is_and_its_clusters_before_it(site: SiteOnCluster) -> None:
+    """Its release is not called like its chart; a stranger's operator and its clusters stay."""
+    assert site.local is not None
+    api, plural = site.local.api, "daskclusters.kubernetes.dask.org"
+    if api.get("CustomResourceDefinition", plural, version=CRDS) is None:
+        api.create(crd("kubernetes.dask.org", "v1"))
+    api.wait(
+        "it is served",
+        lambda: any(one.api_version == "kubernetes.dask.org/v1" for one in site.cluster().served()),
+    )
+    here, kind = Here(api, site.namespace), ("kubernetes.dask.org/v1", "DaskCluster")
+    here.release("jupyterhub", "jupyterhub")
+    here.release("dask-operator", "dask-kubernetes-operator")
+    here.put(made(*kind, "anna"))
+    here.recorded("jupyterhub")
+    uninstall(site.work("uninstall"))
+    assert [one.name for one in site.helm().list(site.namespace)] == ["dask-operator"]
+    assert site.cluster().get(*kind, "anna", site.namespace) is not None
+
+    here.release("jupyterhub", "jupyterhub")
+    api.delete("ConfigMap", "tidehub", site.namespace)
+    here.recorded("jupyterhub", "dask-operator")
+    done = uninstall(site.work("uninstall"))
+    assert site.helm().list(site.namespace) == ()
+    assert site.cluster().get(*kind, "anna", site.namespace) is None
+    assert done.result.journal is not None
+    steps = [entry.step for entry in done.result.journal.entries if entry.state == "done"]
+    assert steps[:3] == ["clusters", "release dask-operator", "release jupyterhub"]
+
+
 def test_what_is_not_tidehubs_is_not_uninstalled(site: SiteOnCluster) -> None:
     assert site.local is not None
     here = Here(site.local.api, site.namespace)

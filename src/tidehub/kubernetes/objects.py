@@ -22,6 +22,8 @@ SET_ASIDE = "tidehub/set-aside"
 """Annotation of a home that the hub mounts no more, with the time (`homes`)."""
 HUB_SECRET = "hub"
 """The jupyterhub chart's Secret with its values."""
+DASK_CLUSTERS = (("gateway.dask.org/v1alpha1", "DaskCluster"), ("kubernetes.dask.org/v1", "DaskCluster"))
+"""Clusters of Dask Gateway, and of the Dask operator."""
 SERVER, HOME = "singleuser-server", "singleuser-storage"
 """Labels `component` of users' pods and PVCs (KubeSpawner)."""
 CLUSTER_KINDS = frozenset(

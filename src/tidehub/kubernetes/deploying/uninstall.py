@@ -33,12 +33,11 @@ from tidehub.kubernetes.deploying.steps.removing import (
 from tidehub.kubernetes.deploying.stored import live_release
 from tidehub.kubernetes.deploying.words import Refused, counted, listed, span
 from tidehub.kubernetes.homes.whose import is_home
-from tidehub.kubernetes.objects import SERVER, Object, ObjectId, identify
+from tidehub.kubernetes.objects import DASK_CLUSTERS, SERVER, Object, ObjectId, identify
 from tidehub.kubernetes.ownership import PLATFORM, ROLES, crd_owner, release_verdict
 
 SERVERS = f"component={SERVER}"
 """Label of users' servers (jupyterhub chart and KubeSpawner)."""
-CLUSTER_API, CLUSTER_KIND = "gateway.dask.org/v1alpha1", "DaskCluster"
 GONE = 90.0
 """Seconds after which something that is being deleted is kept by something."""
 
@@ -64,19 +63,25 @@ class StopClusters:
     title: str = "Dask clusters"
 
     def needed(self, work: Work) -> bool:
-        return bool(self._names(work))
+        return bool(self._clusters(work))
 
     def run(self, work: Work) -> str:
-        names = self._names(work)
-        for name in names:
-            work.cluster.delete(CLUSTER_API, CLUSTER_KIND, name, work.namespace)
-        wait_until_gone(
-            work, "Dask clusters", lambda: work.cluster.find(CLUSTER_API, CLUSTER_KIND, work.namespace)
-        )
-        return f"{counted(len(names), 'cluster')} ended"
+        there = self._clusters(work)
+        for one in there:
+            work.cluster.delete(str(one["apiVersion"]), str(one["kind"]), name_of(one), work.namespace)
+        wait_until_gone(work, "Dask clusters", lambda: self._clusters(work))
+        return f"{counted(len(there), 'cluster')} ended"
 
-    def _names(self, work: Work) -> list[str]:
-        return [name_of(one) for one in work.cluster.find(CLUSTER_API, CLUSTER_KIND, work.namespace)]
+    def _clusters(self, work: Work) -> list[Object]:
+        """Of the gateway, and of the operator where that is ours: another one's clusters are not."""
+        place = place_of(work)
+        charts = [one.chart for name in our_releases(work) if (one := place.releases.get(name)) is not None]
+        kinds = (
+            DASK_CLUSTERS
+            if any("operator" in ROLES.get(chart, ()) for chart in charts)
+            else DASK_CLUSTERS[:1]
+        )
+        return [one for kind in kinds for one in work.cluster.find(*kind, work.namespace)]
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,10 @@ from tidehub.checks.log_lines import that_matter
 from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
 from tidehub.kubernetes.deploying.observed import Observed, meta_of, name_of
 from tidehub.kubernetes.deploying.observing import log_tail
-from tidehub.kubernetes.objects import SERVER, USERNAME, Object
+from tidehub.kubernetes.objects import DASK_CLUSTERS, SERVER, USERNAME, Object
 from tidehub.kubernetes.observing.logs import Source, last_lines, sources
 from tidehub.kubernetes.observing.people import (
     CLUSTER,
-    CLUSTER_KINDS,
     OPERATED,
     clusters,
     trouble_of,
@@ -60,7 +59,7 @@ class ClusterLogs:
                     f"{name_of(pod)}: {line}" for line in log_tail(self._cluster, namespace, trouble.log)
                 )
         if {"clusters", "gateway"} & set(parts):
-            dask = [obj for kind in CLUSTER_KINDS for obj in self._readable(*kind)]
+            dask = [obj for kind in DASK_CLUSTERS for obj in self._readable(*kind)]
             for one in clusters(dask, seen, now):
                 mine = one["cluster"] in words or one["user"] in words or _bare(words) & {one["cluster"]}
                 if one["why"] and (mine or one["user"] is None):

@@ -22,8 +22,6 @@ CLUSTER, ROLE = "gateway.dask.org/cluster", "app.kubernetes.io/component"
 """Labels of Dask Gateway's pods (dask-gateway-server, backends/kubernetes). None of them says whose it is."""
 OPERATED, OPERATED_ROLE = "dask.org/cluster-name", "dask.org/component"
 """The same of the Dask operator's pods (dask_kubernetes/operator)."""
-CLUSTER_KINDS = (("gateway.dask.org/v1alpha1", "DaskCluster"), ("kubernetes.dask.org/v1", "DaskCluster"))
-"""Of Dask Gateway and of the Dask operator."""
 TAKEN_UP = 60.0
 """Seconds after which a cluster that its controller has not looked at is a sign that the controller hangs."""
 _OWN = frozenset({"crash", "out-of-memory"})

@@ -13,8 +13,8 @@ from tidehub.kubernetes.deploying.observed import Observed, name_of, spec_of, st
 from tidehub.kubernetes.deploying.record import Record, read_record
 from tidehub.kubernetes.deploying.waiting import Failed, Wanted, daemon_set_words, judge
 from tidehub.kubernetes.homes.whose import doubles, homes_of, is_home
-from tidehub.kubernetes.objects import Object
-from tidehub.kubernetes.observing.people import CLUSTER_KINDS, clusters, servers
+from tidehub.kubernetes.objects import DASK_CLUSTERS, Object
+from tidehub.kubernetes.observing.people import clusters, servers
 from tidehub.kubernetes.ownership import RELEASE_NAME
 
 _KINDS = {
@@ -41,7 +41,7 @@ def platform_status(
         record_asked = pool.submit(read_record, cluster, namespace)
         asked = {field: pool.submit(_find, cluster, *kind, namespace) for field, kind in _KINDS.items()}
         found = {field: one.result() for field, one in asked.items()}
-        clusters_asked = [pool.submit(_find, cluster, *kind, namespace) for kind in CLUSTER_KINDS]
+        clusters_asked = [pool.submit(_find, cluster, *kind, namespace) for kind in DASK_CLUSTERS]
         seen = Observed(**found)  # type: ignore[arg-type]
         dask = [obj for one in clusters_asked for obj in one.result()]
         releases, record = releases_asked.result(), record_asked.result()
@@ -91,6 +91,9 @@ def _record(record: Record | None) -> dict[str, Any]:
             "by": unfinished.who,
             "since": unfinished.begun,
             "step": unfinished.current.step if unfinished.current else None,
+            "ended": {"failed": "failed", "interrupted": "was interrupted"}.get(
+                unfinished.outcome, "is unfinished"
+            ),
             "command": unfinished.command,
         }
         if unfinished

@@ -24,9 +24,9 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
         at = f", at the step {unfinished['step']}" if unfinished["step"] else ""
         lines += [
             "",
-            f"{unfinished['operation']} of {unfinished['by']} since {unfinished['since']} is unfinished{at}.",
+            f"{unfinished['operation']} of {unfinished['by']} since {unfinished['since']} {unfinished['ended']}{at}.",
+            f"  then: {unfinished['command']}",
         ]
-        lines.append(f"  continue with: {unfinished['command']}")
     lines += ["", *_table([_release_row(one) for one in status["releases"]])]
     lines += ["", *_table([_part_row(one) for one in status["parts"]])]
     lines += _users(status)

@@ -288,6 +288,32 @@ def test_an_address_that_keeps_answering_wrongly_is_a_failure(monkeypatch: pytes
         Readiness("https://x.example/", (), Answers(("wrong", "status 404"))).run(work(MemoryCluster()))
 
 
+def test_a_certificate_that_is_still_issued_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidehub.kubernetes.deploying.steps.readiness.PATIENCE", 0.0)
+    cluster = MemoryCluster()
+    conditions = [
+        {"type": "Ready", "status": "False", "message": "Issuing certificate as Secret does not exist"}
+    ]
+    issued: Object = {
+        "apiVersion": "cert-manager.io/v1",
+        "kind": "Certificate",
+        "metadata": {"name": "site-tls"},
+        "status": {"conditions": conditions},
+    }
+    cluster.create(issued, SPACE)
+    here = work(cluster)
+    untrusted = Answers(("wrong", "its certificate is not trusted (self-signed)"))
+    assert Readiness("https://x.example/", (), untrusted).run(here) == "its certificate is not issued yet"
+    assert "the certificate site-tls (Issuing certificate as Secret does not exist)" in here.notes[0]
+    # Another wrong answer is none of cert-manager's, and an issued certificate that is not trusted is a fault.
+    with pytest.raises(WrongAnswer):
+        Readiness("https://x.example/", (), Answers(("wrong", "status 404"))).run(here)
+    conditions[0]["status"] = "True"
+    cluster.apply(issued, SPACE)
+    with pytest.raises(WrongAnswer):
+        Readiness("https://x.example/", (), untrusted).run(here)
+
+
 def test_the_address_is_asked_only_where_something_was_done() -> None:
     here = work(MemoryCluster())
     step = Readiness("https://x.example/", ("crds",))

@@ -19,6 +19,7 @@ from plan_world import (
 
 from tidehub.kubernetes.planning.hub_schema import head, migration
 from tidehub.kubernetes.planning.model import Finding, Plan
+from tidehub.kubernetes.planning.words import lines
 
 
 def only(plan: Plan, kind: str) -> Finding:
@@ -413,6 +414,20 @@ def test_missing_crds() -> None:
     world.crds = [crd("a", "x.org", "v1"), crd("b", "x.org", "v1")]
     finding = only(world.plan(), "crd")
     assert finding.what == "2 CustomResourceDefinitions are not in the cluster yet."
+
+
+def test_which_of_the_hubs_settings_change_is_named_and_their_values_are_not() -> None:
+    def values(secret: str, timeout: int, **more: Any) -> dict[str, Any]:
+        config = {"Mine": {"client_secret": secret}, "KubeSpawner": {"start_timeout": timeout}, **more}
+        return hub_values(hub={"config": config})
+
+    plan = upgrade(values("old-and-secret", 60), values("new-and-secret", 90, Other={"x": 1}))
+    (change,) = [one for one in plan.changes if str(one.id) == "Secret hub"]
+    keys = "hub.config.Mine.client_secret, hub.config.KubeSpawner.start_timeout, hub.config.Other"
+    assert change.summary == (f"changes {keys}",)
+    told = "\n".join(lines(plan))
+    assert f"~ Secret hub: changes {keys}" in told and "and-secret" not in told
+    assert upgrade(values("a" * 9, 60), values("a" * 9, 60)).changes == ()
 
 
 def ours(one: dict[str, Any]) -> dict[str, Any]:
