@@ -77,11 +77,16 @@ def there(cluster: Any) -> Iterator[str]:
         server("carol.coast", MISSING),
         dask("idle1", "anna"),
         dask("busy1", "dan"),
+        dask("ends1", "eve"),
         worker("dask-scheduler-busy1", "busy1", "dask-scheduler"),
         worker("dask-worker-busy1-x", "busy1", "dask-worker", MISSING),
         worker("dask-scheduler-lost", "lost", "dask-scheduler"),
     ):
         api.create(one, namespace)
+
+    for name, patch in (("busy1", {}), ("ends1", {"spec": {"active": False}})):
+        patch["status"] = {"phase": "Running"}
+        api.patch("DaskCluster", name, patch, namespace, version="gateway.dask.org/v1alpha1")
 
     def settled() -> bool:
         pods = api.list("Pod", namespace)
@@ -114,11 +119,10 @@ def test_what_does_not_run_is_named_with_its_reason(cluster: LocalCluster, there
     assert parts["hub"]["state"] == "ready"
     assert "cannot be pulled" in parts["continuous-image-puller"]["why"]
     clusters = {one["cluster"]: one for one in found["clusters"]}
-    assert {name: one["user"] for name, one in clusters.items()} == {
-        "busy1": "dan",
-        "idle1": "anna",
-        "lost": None,
-    }
+    owners = {name: one["user"] for name, one in clusters.items()}
+    assert owners == {"busy1": "dan", "ends1": "eve", "idle1": "anna", "lost": None}
+    assert "it is to end, and no controller has ended it for" in clusters["ends1"]["why"]
+    assert clusters["busy1"]["why"].startswith("the image")
     assert (clusters["busy1"]["scheduler"], clusters["busy1"]["workers"], clusters["busy1"]["waiting"]) == (
         "Running",
         0,

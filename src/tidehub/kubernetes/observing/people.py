@@ -113,10 +113,19 @@ def _owner(obj: Object) -> str | None:
 
 def _not_taken_up(obj: Object, phase: object, now: datetime.datetime) -> dict[str, Any]:
     """A controller that hangs is "ready": its pod has no probe. A cluster that it has not looked at tells."""
-    waits = age(meta_of(obj).get("creationTimestamp"), now)
-    if phase or waits < TAKEN_UP:
+    if not phase:
+        waits, what = age(meta_of(obj).get("creationTimestamp"), now), "no controller has taken it up for"
+    elif spec_of(obj).get("active") is False and phase not in ("Stopped", "Failed"):
+        waits, what = age(_spec_written(obj), now), "it is to end, and no controller has ended it for"
+    else:
         return {}
-    return {"why": f"no controller has taken it up for {round(waits)} s", "stuck": True}
+    return {"why": f"{what} {round(waits)} s", "stuck": True} if waits >= TAKEN_UP else {}
+
+
+def _spec_written(obj: Object) -> str:
+    """When anything but the status was written last; empty where the server does not say."""
+    fields = meta_of(obj).get("managedFields") or []
+    return max((str(one.get("time") or "") for one in fields if not one.get("subresource")), default="")
 
 
 def _pods(pods: Iterable[Object], name: str) -> list[Object]:
