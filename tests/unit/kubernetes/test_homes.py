@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from tidehub.cli.main import run
 from tidehub.errors import UsageError
 from tidehub.kubernetes.homes import whose
-from tidehub.kubernetes.homes.carried import finds_homes
+from tidehub.kubernetes.homes.carried import finds_homes, spawner_text
 from tidehub.kubernetes.objects import HOME, SERVER_NAME, SET_ASIDE, USERNAME
 from tidehub.login.carried import source
 
@@ -69,6 +71,15 @@ def test_the_oldest_is_chosen_or_the_one_that_is_named() -> None:
 def test_the_spawner_goes_by_the_same_marks() -> None:
     text = source("kubernetes.homes.spawner")
     assert [mark for mark in (USERNAME, SERVER_NAME, SET_ASIDE, HOME) if mark not in text] == []
+
+
+def test_the_spawner_runs_in_every_hub_image() -> None:
+    """Old ones have Python 3.8, and nothing of ours."""
+    tree = ast.parse(source("kubernetes.homes.spawner"), feature_version=(3, 8))
+    ast.parse(spawner_text(), feature_version=(3, 8))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name.partition(".")[0] for name in imported} <= sys.stdlib_module_names | {"kubespawner"}
 
 
 def test_which_hubs_find_homes() -> None:

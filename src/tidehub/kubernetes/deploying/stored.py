@@ -36,26 +36,23 @@ class Live:
     """The Secret that holds all this."""
 
     @property
-    def gone(self) -> bool:
-        """Whether it was uninstalled and only its history is left."""
-        return self.status == "uninstalled"
-
-    @property
     def full_chart(self) -> str:
         """As it is shown: `jupyterhub 4.4.0`."""
         return f"{self.chart} {self.version}".strip()
 
 
 def live_release(work: Work, name: str) -> Live | None:
-    """The newest revision of a release; None where there is none. Read once until something is changed."""
+    """The newest revision of a release; None where there is none, or only its history (`uninstall --keep-history`).
+
+    Read once until something is changed.
+    """
     key = f"release {name}"
     if key not in work.facts:
         known = work.record.release(name)
-        work.facts[key] = read_release(
-            work.cluster, work.namespace, name, known.revision if known is not None else 0
-        )
-    found: Live | None = work.facts[key]
-    return found
+        found = read_release(work.cluster, work.namespace, name, known.revision if known is not None else 0)
+        work.facts[key] = found if found is None or found.status != "uninstalled" else None
+    live: Live | None = work.facts[key]
+    return live
 
 
 def read_release(cluster: Cluster, namespace: str, name: str, expected: int = 0) -> Live | None:

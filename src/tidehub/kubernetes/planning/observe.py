@@ -36,7 +36,7 @@ class Observation:
     refusal: ClusterProblem | None = None
     """Why the server would not do it, or not show it."""
     unread: bool = False
-    """Whether it is the reading that was refused."""
+    """Whether the reading was refused; without a `refusal` that is no matter."""
     untried: Untried = ""
     unserved: bool = False
     """Whether the server knows no such kind, and no CRD of this deployment brings it."""
@@ -145,7 +145,7 @@ class Observer:
         except ClusterProblem as problem:
             if subject.part == "crd" and problem.reason == "forbidden" and self._all_served(subject.new):
                 # The whole cluster's: an administrator brought it, and a deployment leaves it so.
-                return Observation(subject)
+                return Observation(subject, unread=True)
             return Observation(subject, refusal=_answered(problem), unread=True)
         if subject.new is None:
             return self._leaving(subject, live)

@@ -26,7 +26,7 @@ _SCHEMA = 4
 def object_change(one: Observation) -> ObjectChange | None:
     """What would happen to the object; None where nothing would, or where it is not for us to touch."""
     subject = one.subject
-    if one.foreign or one.unserved or (one.unread and one.refusal is not None):
+    if one.foreign or one.unserved or one.unread:
         return None
     made = ObjectChange(subject.id, subject.part, "same", subject.release)
     if subject.new is None:

@@ -17,7 +17,7 @@ CRD = "CustomResourceDefinition"
 def findings(facts: Facts) -> Iterator[Finding]:
     """All of them, in no order."""
     ours = [one for one in facts.of_kind(CRD) if one.subject.part == "crd"]
-    missing = [one.subject.id for one in ours if one.live is None and one.refusal is None]
+    missing = [one.subject.id for one in ours if one.live is None and one.refusal is None and not one.unread]
     if missing:
         yield Finding(
             "crd", "notice", f"{len(missing)} {_crds(len(missing))} not in the cluster yet.",

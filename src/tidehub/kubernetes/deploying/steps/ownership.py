@@ -20,7 +20,7 @@ def place_of(work: Work) -> Place:
     if "place" not in work.facts:
         made = [one.name for one in work.record.releases]
         live = [one for name in made if (one := live_release(work, name)) is not None]
-        ours = {one.name: Found(one.chart, one.version, one.status) for one in live if not one.gone}
+        ours = {one.name: Found(one.chart, one.version, one.status) for one in live}
         work.facts["place"] = Place(
             work.namespace,
             {**others(work.cluster, work.namespace, made), **ours},
