@@ -56,7 +56,8 @@ class Helm:
     """The releases alone."""
 
     def list(self, namespace: str) -> tuple[ReleaseRecord, ...]:
-        return (ReleaseRecord("jupyterhub", namespace, 1, "deployed", "jupyterhub", "4.4.0", "5.5.0"),)
+        hub = ReleaseRecord("jupyterhub", namespace, 1, "deployed", "jupyterhub", "4.4.0", "5.5.0")
+        return hub, ReleaseRecord("blog", namespace, 1, "failed", "wordpress", "1.0.0", "")
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +112,9 @@ def test_what_does_not_run_is_named_with_its_reason(cluster: LocalCluster, there
     told = status_lines(found)
     assert told[0] == "not well at https://hub.example.org"
     assert found["healthy"] is False
+    # Nobody but Helm knows of the hub's release, and the other one is none of a platform.
+    assert [(one["name"], one["ours"]) for one in found["releases"]] == [("jupyterhub", False)]
+    assert "revision 1, not made by tidehub" in "\n".join(told)
     servers = {one["user"]: one for one in found["servers"]}
     assert servers["anna"]["why"] is None
     assert f"the image '{MISSING}' of jupyter-carol-coast cannot be pulled" in servers["carol.coast"]["why"]

@@ -15,7 +15,7 @@ from tidehub.kubernetes.deploying.waiting import Failed, Wanted, daemon_set_word
 from tidehub.kubernetes.homes.whose import doubles, homes_of, is_home
 from tidehub.kubernetes.objects import DASK_CLUSTERS, Object
 from tidehub.kubernetes.observing.people import clusters, servers
-from tidehub.kubernetes.ownership import RELEASE_NAME
+from tidehub.kubernetes.ownership import RELEASE_NAME, ROLES, Found, Place, release_verdict
 
 _KINDS = {
     "deployments": ("apps/v1", "Deployment"),
@@ -46,6 +46,13 @@ def platform_status(
         dask = [obj for one in clusters_asked for obj in one.result()]
         releases, record = releases_asked.result(), record_asked.result()
     at = now()
+    # Whoever else has a release in the namespace looks after it himself.
+    releases = tuple(one for one in releases if one.chart in ROLES and one.status != "uninstalled")
+    place = Place(
+        namespace,
+        {one.name: Found(one.chart, one.chart_version, one.status) for one in releases},
+        frozenset(one.name for one in record.releases) if record else frozenset(),
+    )
     parts = _parts(seen, {one.name for one in releases}, at)
     people = {"servers": servers(seen, at), "clusters": clusters(dask, seen, at)}
     return {
@@ -54,7 +61,7 @@ def platform_status(
         "namespace": namespace,
         "address": address,
         **_record(record),
-        "releases": [_release(one) for one in releases],
+        "releases": [_release(one, place) for one in releases],
         "parts": parts,
         **people,
         "pvcs": _pvcs(seen.pvcs),
@@ -101,8 +108,9 @@ def _record(record: Record | None) -> dict[str, Any]:
     }
 
 
-def _release(one: ReleaseRecord) -> dict[str, Any]:
+def _release(one: ReleaseRecord, place: Place) -> dict[str, Any]:
     return {
+        "ours": not release_verdict(one.name, one.chart, place).refused,
         "name": one.name,
         "chart": one.chart,
         "version": one.chart_version,

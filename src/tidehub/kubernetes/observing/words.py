@@ -37,7 +37,8 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
 
 
 def _release_row(one: Mapping[str, Any]) -> tuple[str, ...]:
-    return one["name"], one["status"], f"{one['chart']} {one['version']}", f"revision {one['revision']}"
+    chart, revision = f"{one['chart']} {one['version']}", f"revision {one['revision']}"
+    return one["name"], one["status"], chart, revision if one["ours"] else f"{revision}, not made by tidehub"
 
 
 def _part_row(one: Mapping[str, Any]) -> tuple[str, ...]:

@@ -17,14 +17,16 @@ _NO_ACCOUNT = {"spec": {"template": {"spec": {"serviceAccountName": None, "servi
 
 
 def forget_accounts(work: Work, release: str) -> None:
-    """Takes the account out of the templates of a release, as it stands now, that want none."""
+    """Takes an account that is gone out of the templates of a release, as it stands now, that want none."""
     live = live_release(work, release)
     for obj in read_manifest(live.manifest) if live else ():
         if obj.get("kind") not in _WORKLOADS or _account(obj):
             continue
         id = identify(obj, work.namespace)
         found = work.cluster.get(id.api_version, id.kind, id.name, id.namespace)
-        if found is not None and (account := _account(found)) not in ("", "default"):
+        account = _account(found) if found is not None else ""
+        # One that is there may be somebody's decision.
+        if account and work.cluster.get("v1", "ServiceAccount", account, id.namespace) is None:
             work.cluster.patch(id.api_version, id.kind, id.name, _NO_ACCOUNT, id.namespace)
             work.say.note(f"{id}: the ServiceAccount {account} of another chart was taken out")
 
