@@ -63,15 +63,17 @@ def refused(item: str, verdicts: Iterable[Verdict]) -> list[Finding]:
 
 
 def place_of(context: Context) -> Place:
-    """What the judgement goes by, read from the cluster."""
-    cluster, namespace = context.there.cluster, context.namespace
-    record = context.there.once("record", lambda: read_record(cluster, namespace)) or Record()
+    """What the judgement goes by, read from the cluster once for all items."""
+    return context.there.once("place", lambda: _read_place(context))
+
+
+def _read_place(context: Context) -> Place:
+    namespace = context.namespace
+    record = read_record(context.there.cluster, namespace) or Record()
     found: dict[str, Found] = {}
     manifests = {}
     secrets = context.there.all("v1", "Secret", namespace)
-    for name, secret in records.newest_of_each(
-        [one for one in secrets if one.get("type") == records.TYPE]
-    ).items():
+    for name, secret in records.newest_of_each(secrets).items():
         try:
             one, whole = records.stored(secret), records.decoded(secret)
         except TidehubError:
