@@ -19,7 +19,7 @@ class Process:
     def __init__(self, name: str, command: Sequence[str | Path], directory: Path) -> None:
         self.name = name
         self.log = directory / f"{name}.log"
-        self._command = [*_dies_with_parent(), *map(str, command)]
+        self._command = [*dies_with_parent(), *map(str, command)]
         self._directory = directory
         self._running: subprocess.Popen[bytes] | None = None
 
@@ -70,7 +70,8 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
-def _dies_with_parent() -> list[str]:
+def dies_with_parent() -> list[str]:
+    """What to put before a command so that the kernel ends it with the thread that starts it."""
     setpriv = shutil.which("setpriv", path="/usr/bin:/bin:/usr/local/bin")
     assert setpriv is not None, "setpriv (util-linux) is missing"
     return [setpriv, "--pdeathsig", "KILL", "--"]

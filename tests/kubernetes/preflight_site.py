@@ -292,7 +292,9 @@ def elsewhere(namespace: str) -> Object:
     )
 
 
-def release_record(name: str, chart: str, version: str, status: str, namespace: str) -> Object:
+def release_record(
+    name: str, chart: str, version: str, status: str, namespace: str, manifest: str = ""
+) -> Object:
     """Helm's record of a release, as a Secret."""
     import base64
     import gzip
@@ -303,6 +305,7 @@ def release_record(name: str, chart: str, version: str, status: str, namespace: 
         "version": 1,
         "info": {"status": status},
         "chart": {"metadata": {"name": chart, "version": version}},
+        "manifest": manifest,
     }
     packed = base64.b64encode(gzip.compress(json.dumps(record).encode()))
     labels = {"owner": "helm", "name": name, "version": "1", "status": status}

@@ -238,6 +238,39 @@ def test_a_hub_that_does_not_run_is_saved_through_a_pod_of_ours(installed: Insta
         assert database.execute("SELECT count(*) FROM users").fetchone() == (2,)
 
 
+def test_a_hub_that_crashes_is_saved_on_the_node_of_its_volume(
+    installed: Installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pod on another node would wait for the volume for ever: Multi-Attach."""
+    template = {"spec": {"containers": [{"name": "hub", "image": "crash.invalid/hub:1"}]}}
+    patch = {"spec": {"strategy": {"type": "Recreate", "rollingUpdate": None}, "template": template}}
+    api = installed.local.api
+    path = f"/apis/apps/v1/namespaces/{installed.namespace}/deployments/hub"
+    api.call("PATCH", path, patch, content_type="application/strategic-merge-patch+json")
+
+    def crashed() -> str | None:
+        for pod in api.list("Pod", installed.namespace):
+            if "CrashLoopBackOff" in str(pod.get("status")) and "hub-" in pod["metadata"]["name"]:
+                return str(pod["spec"]["nodeName"])
+        return None
+
+    node = api.wait("the hub crashes", crashed)
+    create, made = installed.connection.create, []
+
+    def remembered(obj: dict[str, Any], namespace: str | None = None, **more: Any) -> dict[str, Any]:
+        made.append(create(obj, namespace, **more))
+        return made[-1]
+
+    monkeypatch.setattr(installed.connection, "create", remembered)
+    file = tmp_path / "b.tar.gz"
+    back_up_cluster(installed.connection, installed.helm, installed.namespace, file)
+    assert DATABASE in BackupReader(file).files()
+    (pod,) = [one for one in made if one["kind"] == "Pod"]
+    terms = pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    (field,) = terms["nodeSelectorTerms"][0]["matchFields"]
+    assert (field["key"], field["values"]) == ("metadata.name", [node])
+
+
 def test_a_damaged_database_is_said_and_no_file_is_left(installed: Installed, tmp_path: Path) -> None:
     installed.database.write_bytes(b"SQLite format 3\0" + bytes(100))
     with pytest.raises(TidehubError, match="cannot be read in pod"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,7 @@ def test_an_upgrade_brings_the_new_crds_and_a_copy_and_can_be_taken_back(site: S
     assert site.local is not None
     without_crds(site.local, "traefik.io")
     put_database(site.local, "0eee8c825d24")
+    site.values["jupyterhub"] = {"prePuller": {"hook": {"enabled": False}, "continuous": {"enabled": True}}}
     deploy(site.rendered(OLD), site.work())
     done = upgrade(site.rendered(CURRENT), site.work("upgrade"))
     assert done.revision == 2
@@ -158,6 +160,24 @@ def test_an_upgrade_brings_the_new_crds_and_a_copy_and_can_be_taken_back(site: S
     assert schema_on_volume(site.local) == "0eee8c825d24"
     charts = {one.name: one.chart_version for one in site.helm().list(site.namespace)}
     assert charts == {"jupyterhub": "3.3.8", "dask-gateway": "2022.6.1"}
+    # The newer chart's ServiceAccount went; a merge alone leaves its name in the template, and no pod is made.
+    assert site.cluster().get("v1", "ServiceAccount", "continuous-image-puller", site.namespace) is None
+    assert "the ServiceAccount continuous-image-puller of another chart was taken out" in site.listener.text
+    puller = partial(
+        site.local.api.get, "DaemonSet", "continuous-image-puller", site.namespace, version="apps/v1"
+    )
+
+    def pulls() -> bool:
+        found = puller() or {}
+        account = found["spec"]["template"]["spec"].get("serviceAccountName")
+        status = found.get("status") or {}
+        return (
+            account is None
+            and status.get("numberReady", 0) > 0
+            and status.get("updatedNumberScheduled", 0) > 0
+        )
+
+    site.local.api.wait("the image puller has pods again", pulls)
     assert site.record().deployed is not None and site.record().deployed.charts == dict(OLD)  # type: ignore[union-attr]
 
 
@@ -233,7 +253,7 @@ def test_another_model_finds_what_the_first_one_left(site: SiteOnCluster) -> Non
     assert site.local is not None
     deploy(site.rendered(OLD), site.work())
     volume = site.local.api.wait("it is bound", lambda: volume_of(site, "hub-db-dir"))
-    with pytest.raises(Refused, match="holds the release jupyterhub") as refused:
+    with pytest.raises(Refused, match=r"the release jupyterhub .* is in the namespace") as refused:
         deploy(site.rendered(DASKHUB, "daskhub"), site.work())
     assert "tidehub uninstall" in str(refused.value)
     uninstall(site.work("uninstall"))

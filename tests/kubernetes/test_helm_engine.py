@@ -19,7 +19,7 @@ from tiny_chart import SECRET, tiny_chart
 from tidehub.helm import problems, process
 from tidehub.helm.command_line import HelmCommandLine
 from tidehub.helm.program import HelmProgram, checked
-from tidehub.helm.records import TYPE, selector, stored, unlock
+from tidehub.helm.records import TYPE, marked_failed, newest, selector, stored
 from tidehub.kubernetes.objects import read_manifest
 from tidehub.secrets.secret import Secret
 
@@ -337,9 +337,10 @@ def test_a_killed_operation_is_unlocked_and_goes_on(
     assert isinstance(refusal(helm, tiny, namespace), problems.OperationInProgress)
 
     secrets = Secrets(cluster)
-    unlocked = unlock(secrets, "app", namespace, why="killed by a test")
-    assert unlocked is not None and unlocked.status == found.status and unlocked.revision == found.revision
-    assert unlock(secrets, "app", namespace) is None
+    there = newest(secrets.find("v1", "Secret", namespace, labels=selector("app"), fields=f"type={TYPE}"))
+    assert there is not None
+    assert (stored(there).status, stored(there).revision) == (found.status, found.revision)
+    secrets.replace(marked_failed(there, "killed by a test"), namespace)
     after = helm.status("app", namespace)
     assert after is not None and after.status == "failed" and "killed by a test" in after.description
     went_on = install(helm, tiny, namespace, {"data": "after"})

@@ -318,11 +318,13 @@ def test_what_helm_installed_is_taken_over(operator: Callable[[Seed], Operator],
     volumes = me.volumes()
     me.import_values()
 
-    # An object of nobody stands against a deployment; a release of one's own is a question.
-    plan = json.loads(me.on_site("plan", "--json", code=0 if seed.own_ingress else 1))
-    adoptions = [one for one in plan["findings"] if one["kind"] == "adoption"]
-    assert len(adoptions) == len(seed.releases)
-    assert all(f"tidehub deploy {' '.join(seed.adopt)}" in one["fix"] for one in adoptions)
+    # What a deployment would refuse, and with the same names what it would do.
+    plan = json.loads(me.on_site("plan", "--json", code=1))
+    (adoption,) = [one for one in plan["findings"] if one["kind"] == "adoption"]
+    assert f"tidehub deploy {' '.join(seed.adopt)}" in adoption["fix"]
+    named = json.loads(me.on_site("plan", "--json", *seed.adopt, code=0 if seed.own_ingress else 1))
+    weights = [one["weight"] for one in named["findings"] if one["kind"] == "adoption"]
+    assert weights == ["notice"] * len(seed.releases)
     assert not [one for one in plan["findings"] if one["kind"] == "data-loss"]
 
     # Refused as a whole, with the one command that names all of it.

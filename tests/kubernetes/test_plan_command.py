@@ -94,7 +94,7 @@ def test_a_conflict_is_a_failure(command: Command) -> None:
     api: Api = command.cluster.api
     api.create(taken, command.namespace)
     told = command(code=FAILED)
-    assert "STOP   ServiceAccount hub is in the cluster already and belongs to no release" in told
+    assert "STOP   ServiceAccount hub exists already and belongs to no release" in told
     assert json.loads(command("--json", code=FAILED))["findings"][0]["kind"] == "conflict"
 
 

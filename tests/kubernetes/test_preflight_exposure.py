@@ -68,6 +68,27 @@ def test_a_controller_whose_load_balancer_waits(ready: ReadySite) -> None:  # no
     assert f"load balancer {ready.namespace}/controller has no address" in found.what
 
 
+def test_a_service_with_external_ips_waits_for_nothing(ready: ReadySite) -> None:  # noqa: F811
+    """Clusters without a load balancer: the addresses are stated, and the controller publishes none."""
+    name = unique("stated")
+    stated = _balancer("controller")
+    stated["spec"]["externalIPs"] = [ADDRESS]
+    silent = elsewhere(ready.namespace)
+    silent["spec"]["ingressClassName"] = name
+    ready.create(
+        made(_INGRESS_API, "IngressClass", name, spec={"controller": "example.org/stated"}), stated, silent
+    )
+    ready.values["kubernetes"]["exposure"]["class"] = ready.object("Ingress")["spec"]["ingressClassName"] = (
+        name
+    )
+    ready.network.ahead = LATER
+    assert ready.troubles() == {}
+    (told,) = [one for one in ready.findings() if one.item == "ingress-address"]
+    assert told.what == f"web traffic comes in at {ADDRESS}"
+    _by_load_balancer(ready)
+    assert ready.troubles() == {}
+
+
 def test_a_host_that_another_ingress_has(ready: ReadySite) -> None:  # noqa: F811
     space = unique("rival")
     rival = elsewhere(space)

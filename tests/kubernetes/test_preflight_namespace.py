@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 from preflight_fixtures import provider, ready, ready_cluster, registry  # noqa: F401
 from preflight_site import SIZES, ReadySite, crd, made, owned, release_record, unique
+
+from tidehub.kubernetes.deploying.record import Record, ReleaseState, config_map
 
 LATER = 3600.0
 """Seconds: what was begun now has lasted by then."""
@@ -30,9 +33,7 @@ def test_a_namespace_that_is_being_deleted(ready: ReadySite) -> None:  # noqa: F
 
 def test_a_release_of_the_other_model(ready: ReadySite) -> None:  # noqa: F811
     ready.create(release_record("daskhub", "daskhub", "2024.1.1", "deployed", ready.namespace))
-    ready.only(
-        "other-model", "problem", "release daskhub is the model daskhub", "site says split", "2024.1.1"
-    )
+    ready.only("other-release", "problem", "the release daskhub (daskhub 2024.1.1)", "the same objects")
 
 
 def test_another_release_of_the_same_chart(ready: ReadySite) -> None:  # noqa: F811
@@ -42,10 +43,11 @@ def test_another_release_of_the_same_chart(ready: ReadySite) -> None:  # noqa: F
 
 def test_a_release_of_our_name_and_another_chart(ready: ReadySite) -> None:  # noqa: F811
     ready.create(release_record("jupyterhub", "wordpress", "1.0.0", "deployed", ready.namespace))
-    ready.only("other-release", "problem", "is of the chart wordpress, not of jupyterhub")
+    ready.only("owner", "problem", "is of the chart wordpress, not of jupyterhub")
 
 
 def test_a_release_half_way(ready: ReadySite) -> None:  # noqa: F811
+    ready.create(recorded(ready.namespace))
     ready.create(release_record("jupyterhub", "jupyterhub", "4.4.0", "pending-upgrade", ready.namespace))
     ready.only("pending-release", "warning", "pending-upgrade", "continues from there")
 
@@ -56,17 +58,22 @@ def test_what_was_uninstalled_does_not_matter(ready: ReadySite) -> None:  # noqa
 
 
 def test_our_own_release_is_no_trouble(ready: ReadySite) -> None:  # noqa: F811
+    ready.create(recorded(ready.namespace))
     ready.create(release_record("jupyterhub", "jupyterhub", "4.4.0", "deployed", ready.namespace))
     ready.create(*(owned(one, "jupyterhub", ready.namespace) for one in ready.objects))
     assert ready.troubles() == {}
 
 
 def test_objects_of_somebody_else(ready: ReadySite) -> None:  # noqa: F811
-    ready.create(owned(ready.object("Service"), "other", "elsewhere"), ready.object("Secret"))
-    found = ready.only(
-        "owner", "problem", "and 1 more", "release other in namespace elsewhere", "another namespace"
-    )
-    assert "Secret hub: its owner is not known" in found.evidence
+    ready.create(owned(ready.object("Service"), "other", ready.namespace), ready.object("Secret"))
+    found = [one for one in ready.findings() if one.state != "ok"]
+    assert {(one.item, one.state) for one in found} == {("owner", "problem")}
+    assert [one.what for one in found] == [
+        "Secret hub exists already and belongs to no release: somebody created it by hand",
+        f"Service proxy-public exists already and belongs to the release other in the namespace {ready.namespace}",
+    ]
+    assert "--adopt Secret/hub" in found[0].fix
+    assert ready.troubles(adopt=frozenset(["Secret/hub", "Service/proxy-public"])) == {}
 
 
 def test_a_deletion_that_does_not_end(ready: ReadySite) -> None:  # noqa: F811
@@ -136,11 +143,23 @@ def test_a_crd_of_another_version_and_owner(ready: ReadySite) -> None:  # noqa: 
     live = owned(crd(group, "v1alpha1"), "other", "elsewhere")
     ready.crds = [crd(group, "v1alpha1", "v1")]
     ready.create(live)
-    troubles = ready.troubles()
-    assert set(troubles) == {"crd-version", "crd-owner"}
-    assert "does not serve v1" in troubles["crd-version"].what
-    assert "release other in namespace elsewhere" in troubles["crd-owner"].what
-    assert "served there: v1alpha1" in troubles["crd-owner"].evidence
+    name = live["metadata"]["name"]
+    ready.only("crds", "problem", name, "the release other in the namespace elsewhere", f"--adopt {name}")
+    told = ready.only("crd-version", "warning", "does not serve v1", adopt=frozenset([name]))
+    assert "served there: v1alpha1" in told.evidence
+
+
+def test_a_crd_of_somebody_else_that_serves_what_is_needed(ready: ReadySite) -> None:  # noqa: F811
+    """k3s, RKE2: the cluster's own Traefik brought it, with other fields."""
+    group = f"{unique('g')}.example.org"
+    live = owned(crd(group, "v1"), "traefik-crd", "kube-system")
+    live["spec"]["names"]["shortNames"] = ["mw"]
+    ready.crds = [crd(group, "v1")]
+    ready.crds[0]["spec"]["names"]["shortNames"] = ["own"]
+    ready.create(live)
+    assert ready.troubles() == {}
+    (told,) = [one for one in ready.findings() if one.item == "crds"]
+    assert "somebody else's, serve what is needed and stay as they are" in told.what
 
 
 def test_a_crd_whose_stored_objects_the_chart_does_not_know(ready: ReadySite) -> None:  # noqa: F811
@@ -152,7 +171,7 @@ def test_a_crd_whose_stored_objects_the_chart_does_not_know(ready: ReadySite) ->
         "it is stored",
         lambda: "storedVersions" in str(_crd(ready, name)),
     )
-    ready.only("crd-stored", "problem", name, "stored as v1", "rewritten")
+    ready.only("crds", "problem", name, "stored as v1", "rewritten", adopt=frozenset([name]))
 
 
 def test_a_crd_that_is_not_established(ready: ReadySite) -> None:  # noqa: F811
@@ -162,7 +181,7 @@ def test_a_crd_that_is_not_established(ready: ReadySite) -> None:  # noqa: F811
     name = f"otherclusters.{group}"
     ready.api.wait("its names are refused", lambda: "already in use" in _text(ready, name))
     ready.crds = [second]
-    ready.only("crd-established", "problem", name, "already in use", "another CRD has its names")
+    ready.only("crds", "problem", name, "already in use", "another CRD has its names")
 
 
 def test_a_crd_stuck_in_its_deletion(ready: ReadySite) -> None:  # noqa: F811
@@ -173,7 +192,7 @@ def test_a_crd_stuck_in_its_deletion(ready: ReadySite) -> None:  # noqa: F811
     ready.create(stuck)
     ready.api.delete("CustomResourceDefinition", stuck["metadata"]["name"], version="apiextensions.k8s.io/v1")
     ready.crds = [wanted]
-    ready.only("crd-deleting", "problem", f"daskclusters.{group}", "example.org/guard")
+    ready.only("crds", "problem", f"daskclusters.{group}", "example.org/guard")
 
 
 def test_crds_of_an_older_chart(ready: ReadySite) -> None:  # noqa: F811
@@ -181,6 +200,13 @@ def test_crds_of_an_older_chart(ready: ReadySite) -> None:  # noqa: F811
     ready.crds = [crd("traefik.io", "v1alpha1", kind="Middleware", plural="middlewares")]
     ready.create(old)
     ready.only("crd-group", "warning", "traefik.containo.us", "this one uses traefik.io")
+
+
+def recorded(namespace: str) -> dict[str, Any]:
+    """tidehub's own record: it made the release."""
+    return config_map(
+        Record(releases=(ReleaseState("jupyterhub", "jupyterhub", "4.4.0", "", "", "", 1),)), namespace
+    )
 
 
 def _quota(ready: ReadySite, hard: dict[str, str]) -> None:  # noqa: F811

@@ -128,8 +128,8 @@ class HubPod:
         """For a backup."""
         return asdict(self)
 
-    def pod(self, namespace: str) -> Object:
-        """A pod that holds the volume and does nothing, for an hour at most."""
+    def pod(self, namespace: str, node: str = "") -> Object:
+        """A pod that holds the volume and does nothing, for an hour at most; on `node` where one is named."""
         mount: dict[str, Any] = {"name": "database", "mountPath": DIRECTORY}
         if self.sub_path:
             mount["subPath"] = self.sub_path
@@ -161,6 +161,7 @@ class HubPod:
                 "automountServiceAccountToken": False,
                 "securityContext": self.pod_security,
                 "nodeSelector": self.node_selector,
+                **({"affinity": _on(node)} if node else {}),
                 "tolerations": self.tolerations,
                 "imagePullSecrets": self.pull_secrets,
                 "containers": [container],
@@ -227,7 +228,7 @@ def _pod_with_volume(cluster: Cluster, namespace: str, hub: HubPod) -> Iterator[
 def _helper(cluster: Cluster, namespace: str, hub: HubPod) -> Iterator[str]:
     """Our own pod with the volume; it is gone afterwards, and one that an interrupted call left is taken over."""
     try:
-        cluster.create(hub.pod(namespace), namespace)
+        cluster.create(hub.pod(namespace, _node_of(cluster, namespace, hub.claim)), namespace)
     except ClusterProblem as problem:
         if problem.reason != "conflict":
             raise
@@ -236,6 +237,26 @@ def _helper(cluster: Cluster, namespace: str, hub: HubPod) -> Iterator[str]:
         yield HELPER
     finally:
         cluster.delete("v1", "Pod", HELPER, namespace)
+
+
+def _node_of(cluster: Cluster, namespace: str, claim: str) -> str:
+    """The node that has the volume, where a pod that is there uses it, be it one that crashes; else empty.
+
+    A volume of one node cannot be attached to a second one: a pod elsewhere would wait for it (Multi-Attach).
+    """
+    for pod in cluster.find("v1", "Pod", namespace):
+        spec = pod.get("spec") or {}
+        volumes = [one.get("persistentVolumeClaim") or {} for one in spec.get("volumes") or ()]
+        ended = (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")
+        if spec.get("nodeName") and not ended and any(one.get("claimName") == claim for one in volumes):
+            return str(spec["nodeName"])
+    return ""
+
+
+def _on(node: str) -> Object:
+    field = {"key": "metadata.name", "operator": "In", "values": [node]}
+    terms = [{"matchFields": [field]}]
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
 
 
 def _await_running(cluster: Cluster, namespace: str) -> None:

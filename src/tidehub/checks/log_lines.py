@@ -29,12 +29,11 @@ class LogFiles:
     def matter(self, parts: Iterable[str], words: Iterable[str]) -> list[str]:
         """The last lines of these parts that tell of a fault or hold one of `words`; a part's file name leads each."""
         wanted = tuple(words)
-        found = []
+        found: list[str] = []
         for part in parts:
             for path in self._files(part):
-                lines = [line for line in self._new_lines(path) if _matters(line, wanted)]
                 name = path.relative_to(self._root)
-                found += [f"{name}: {line[:_LONGEST]}" for line in _faults_first(lines)]
+                found += [f"{name}: {line}" for line in that_matter(self._new_lines(path), wanted)]
         return found
 
     def _files(self, part: str) -> list[Path]:
@@ -61,6 +60,13 @@ class LogFiles:
                 return without_colors(stream.read().decode(errors="replace")).splitlines()
         except OSError:
             return []
+
+
+def that_matter(lines: Iterable[str], words: Iterable[str]) -> list[str]:
+    """The last of these lines that tell of a fault; without one, those that hold one of `words`."""
+    wanted = tuple(words)
+    found = [line for line in lines if _matters(line, wanted)]
+    return [line[:_LONGEST] for line in _faults_first(found)]
 
 
 def _sizes(root: Path) -> Iterable[tuple[Path, int]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from tidehub.checks.promises import TOKEN_VARIABLE, promise, scrubber
-from tidehub.checks.target import Target
+from tidehub.checks.target import Logs, NoLogs, Target
 from tidehub.errors import TidehubError
 from tidehub.site.model import Site
 
 
-def site_target(site: Site, token: str | None) -> Target:
+def site_target(site: Site, token: str | None, logs: Logs | None = None) -> Target:
     """What a check of the platform at `site.url` must know. Raises `TidehubError` without address or token.
 
     `token` is a user's hub API token: users sign in at a real identity provider, where a check has no account.
@@ -23,4 +23,4 @@ def site_target(site: Site, token: str | None) -> Target:
             "everything but the login itself is then checked",
         )
     address = site.site.url if site.site.url.endswith("/") else f"{site.site.url}/"
-    return promise(Target(address=address, token=token, scrub=scrubber([token])), site)
+    return promise(Target(address=address, token=token, scrub=scrubber([token]), logs=logs or NoLogs()), site)

@@ -130,27 +130,31 @@ def print_result(
         print_lines([*said(), *(f"Note: {note}" for note in result.notes)])
 
 
-def confirmed(namespace: str, what: Sequence[str], yes: str | None) -> None:
-    """Raises `UsageError` unless the namespace's name was typed, or given with --yes."""
+def confirmed(
+    name: str,
+    what: Sequence[str],
+    yes: str | None,
+    *,
+    kind: str = "namespace",
+    does: str = "deletes for good",
+) -> None:
+    """Raises `UsageError` unless the name of what this is about was typed, or given with --yes."""
     from tidehub.errors import UsageError
 
     if yes is not None:
-        if yes != namespace:
-            raise UsageError(
-                f"--yes {yes} is not the namespace that this is about", expected=f"--yes {namespace}"
-            )
+        if yes != name:
+            raise UsageError(f"--yes {yes} is not the {kind} that this is about", expected=f"--yes {name}")
         return
     if not sys.stdin.isatty():
         raise UsageError(
-            f"this deletes {', '.join(what)} for good, and nobody is here to confirm it",
-            expected=f"--yes {namespace}",
+            f"this {does}: {', '.join(what)}; and nobody is here to confirm it", expected=f"--yes {name}"
         )
-    print_lines([f"This deletes for good: {', '.join(what)}."], sys.stderr)
+    print_lines([f"This {does}: {', '.join(what)}."], sys.stderr)
     typed = typer.prompt(
-        f"Type the name of the namespace ({namespace}) to go on", default="", show_default=False, err=True
+        f"Type the name of the {kind} ({name}) to go on", default="", show_default=False, err=True
     )
-    if typed.strip() != namespace:
-        raise UsageError("the name does not match: nothing was changed", expected=namespace)
+    if typed.strip() != name:
+        raise UsageError("the name does not match: nothing was changed", expected=name)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

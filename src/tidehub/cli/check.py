@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tidehub.cli.cluster_options import Context, Kubeconfig
 from tidehub.cli.console import print_lines
 from tidehub.cli.options import SiteFile, State
 from tidehub.cli.site_options import load_given
 from tidehub.cli.target import Target, TargetOption, choose_target
-from tidehub.errors import FAILED, INTERRUPTED
+from tidehub.errors import FAILED, INTERRUPTED, TidehubError
 
 if TYPE_CHECKING:
+    from tidehub.checks.target import Logs
     from tidehub.checks.target import Target as CheckTarget
+    from tidehub.site.model import Site
 
 
 def check(
@@ -33,18 +36,20 @@ def check(
         str | None, typer.Option(metavar="NAME", help="Demo account to use instead of the first free one.")
     ] = None,
     on: TargetOption = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
 ) -> None:
     """Go a user's path: login, server, notebook, Dask cluster.
 
     Through the front door of a running platform, to the dashboard of the cluster. Where users sign in at a real
     identity provider, give a hub API token on standard input or in TIDEHUB_CHECK_TOKEN; everything but the login
-    itself is then checked.
+    itself is then checked. Where a kubeconfig reaches the cluster, a failure is told with its pods, events and logs.
     """
     # Imported here, so that the other commands do not pay for it.
     from tidehub.checks.path import check_path
     from tidehub.checks.report import Phase, Report, lines
 
-    target = _target(on, state, file)
+    target = _target(on, state, file, kubeconfig, context)
     plain = "utf" not in (sys.stdout.encoding or "").lower()
 
     def tell(phase: Phase) -> None:
@@ -72,16 +77,35 @@ def check(
         raise typer.Exit(FAILED)
 
 
-def _target(on: Target | None, state: Path | None, site: Path | None) -> CheckTarget:
-    if choose_target(on, site=site, state=state, kubeconfig=None, context=None) is Target.KUBERNETES:
+def _target(
+    on: Target | None, state: Path | None, site: Path | None, kubeconfig: Path | None, context: str | None
+) -> CheckTarget:
+    if choose_target(on, site=site, state=state, kubeconfig=kubeconfig, context=context) is Target.KUBERNETES:
         from tidehub.checks.promises import TOKEN_VARIABLE
         from tidehub.checks.site_target import site_target
 
-        return site_target(load_given(site).site, _given_token(TOKEN_VARIABLE))
+        given = load_given(site).site
+        return site_target(given, _given_token(TOKEN_VARIABLE), _cluster_logs(given, kubeconfig, context))
     from tidehub.checks.local_target import local_target
     from tidehub.local.places import Places
 
     return local_target(Places.of(state), ask_token=_given_token)
+
+
+def _cluster_logs(site: Site, kubeconfig: Path | None, context: str | None) -> Logs | None:
+    """Pods, events and logs of the site's namespace; None where no cluster is reached and none was asked for."""
+    from tidehub.kubernetes.observing.evidence import ClusterLogs
+    from tidehub.kubernetes.session import connect_to
+
+    if site.kubernetes is None:
+        return None
+    try:
+        return ClusterLogs(connect_to(kubeconfig, context), site.kubernetes.namespace)
+    except TidehubError as error:
+        if kubeconfig is not None or context is not None:
+            raise
+        print_lines([f"Pods and logs are not read: {error.what}"], sys.stderr)
+        return None
 
 
 def _given_token(variable: str) -> str | None:

@@ -56,6 +56,7 @@ class _Commands(LazyGroup):
             "uninstall": "tidehub.cli.uninstall:uninstall",
         },
         "Keep what users have": {
+            "homes": "tidehub.cli.homes:homes",
             "backup": "tidehub.cli.backup:backup",
             "restore": "tidehub.cli.restore:restore",
         },

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tidehub.cli.changing import Adopt
 from tidehub.cli.cluster_options import Charts, Context, Kubeconfig, Offline
 from tidehub.cli.console import print_lines
 from tidehub.cli.options import AsJson, Settings, SiteFile
@@ -21,6 +22,7 @@ def plan(
     context: Context = None,
     charts: Charts = None,
     offline: Offline = False,
+    adopt: Adopt = None,
     as_json: AsJson = False,
     exit_code: Annotated[
         bool,
@@ -29,8 +31,8 @@ def plan(
 ) -> None:
     """Show what a deployment would change, and change nothing.
 
-    Object by object and field by field. What stops a deployment, loses data or restarts something comes first. Exit
-    code 1 where the cluster would refuse something.
+    Object by object and field by field. What stops a deployment, loses data or restarts something comes first. With
+    `--adopt`, what the same deployment would do. Exit code 1 where something stops it.
     """
     # Imported here, so that the other commands do not pay for it.
     from tidehub.cli.site_options import DEFAULT_FILE, settings_of
@@ -47,7 +49,7 @@ def plan(
         offline=offline,
         say=lambda line: print_lines([line], sys.stderr),
     )
-    found = planned(session.render(), session.connected, session.helm)
+    found = planned(session.render(), session.connected, session.helm, adopt=adopt or ())
     print_lines([json.dumps(to_json(found), indent=2)] if as_json else lines(found))
     if found.refusals or (exit_code and not found.empty):
         raise typer.Exit(FAILED)

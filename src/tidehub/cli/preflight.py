@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from tidehub.cli.changing import Adopt
 from tidehub.cli.cluster_options import Charts, Context, Kubeconfig, Offline
 from tidehub.cli.console import make_say, print_lines
 from tidehub.cli.options import AsJson, Settings, SiteFile
@@ -23,6 +24,7 @@ def preflight(
     charts: Charts = None,
     offline: Offline = False,
     settings: Settings = None,
+    adopt: Adopt = None,
     as_json: AsJson = False,
     seconds: Annotated[
         float, typer.Option(metavar="SECONDS", min=5, help="Time for all items together.")
@@ -50,6 +52,7 @@ def preflight(
         offline=offline,
         environ=os.environ,
         say=say.note,
+        adopt=adopt or (),
     )
     say.step("Asking the cluster")
     findings = look_at(given, seconds=seconds)

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 DryRun = Literal["none", "server"]
 PENDING = frozenset({"pending-install", "pending-upgrade", "pending-rollback"})
-"""States in which Helm refuses every further operation until somebody clears them (`records.unlock`)."""
+"""States in which Helm refuses every further operation until somebody clears them (`records.marked_failed`)."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Helm's records in the cluster, and how a release gets out of a state that Helm never leaves. Pure but `unlock`.
+"""Helm's records in the cluster, and how a release gets out of a state that Helm never leaves. Pure.
 
 Helm writes `pending-...` before it begins and the outcome when it is done. Killed between, it leaves the release
 pending, and every later upgrade is refused. Rolling back would undo what was done, and a first installation has
@@ -16,33 +16,12 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from tidehub.errors import TidehubError
-from tidehub.helm.engine import PENDING
 
 TYPE = "helm.sh/release.v1"
 """Type of the Secrets that hold records."""
-
-
-class Secrets(Protocol):
-    """What of a cluster is needed here; `kubernetes.cluster.port.Cluster` is one."""
-
-    def find(
-        self,
-        api_version: str,
-        kind: str,
-        namespace: str | None = None,
-        *,
-        labels: Mapping[str, str] | str = "",
-        fields: str = "",
-    ) -> list[dict[str, Any]]:
-        """Objects of a kind."""
-
-    def replace(
-        self, obj: dict[str, Any], namespace: str | None = None, *, dry_run: bool = False
-    ) -> dict[str, Any]:
-        """Replaces, guarded by the object's resource version."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +65,16 @@ def newest(secrets: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     return max(secrets, key=_revision, default=None)
 
 
+def newest_of_each(secrets: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The Secret of each release's highest revision, by the release's name; others than records are left out."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for secret in (one for one in secrets if one.get("type", TYPE) == TYPE):
+        name = str((secret["metadata"].get("labels") or {}).get("name", ""))
+        if name and (name not in found or _revision(found[name]) < _revision(secret)):
+            found[name] = secret
+    return found
+
+
 def marked_failed(secret: Mapping[str, Any], why: str, now: datetime | None = None) -> dict[str, Any]:
     """The same Secret with its revision failed; the rest of the record is untouched."""
     found = decoded(secret)
@@ -104,23 +93,6 @@ def marked_failed(secret: Mapping[str, Any], why: str, now: datetime | None = No
         },
         "data": {"release": base64.b64encode(base64.b64encode(packed)).decode()},
     }
-
-
-def unlock(cluster: Secrets, release: str, namespace: str, *, why: str = "interrupted") -> Stored | None:
-    """Mark the newest revision failed where it is pending, and say what it was; None where nothing was to be done.
-
-    Only for who knows that no Helm is at work on the release (deploy holds the namespace's Lease). The resource
-    version guards it: where a Helm writes at the same time, the cluster refuses with a conflict.
-    """
-    secrets = cluster.find("v1", "Secret", namespace, labels=selector(release), fields=f"type={TYPE}")
-    secret = newest(secrets)
-    if secret is None:
-        return None
-    found = stored(secret)
-    if found.status not in PENDING:
-        return None
-    cluster.replace(marked_failed(secret, f"{found.status} was cut off: {why}"), namespace)
-    return found
 
 
 def _revision(secret: Mapping[str, Any]) -> int:

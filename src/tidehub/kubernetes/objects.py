@@ -16,6 +16,14 @@ HOOK = "helm.sh/hook"
 """Annotation of what Helm runs around an installation and does not count among a release's objects."""
 USERNAME = "hub.jupyter.org/username"
 """Annotation of users' pods and PVCs (KubeSpawner, `common_annotations`)."""
+SERVER_NAME = "hub.jupyter.org/servername"
+"""The same with the server's name, where it has one."""
+SET_ASIDE = "tidehub/set-aside"
+"""Annotation of a home that the hub mounts no more, with the time (`homes`)."""
+HUB_SECRET = "hub"
+"""The jupyterhub chart's Secret with its values."""
+DASK_CLUSTERS = (("gateway.dask.org/v1alpha1", "DaskCluster"), ("kubernetes.dask.org/v1", "DaskCluster"))
+"""Clusters of Dask Gateway, and of the Dask operator."""
 SERVER, HOME = "singleuser-server", "singleuser-storage"
 """Labels `component` of users' pods and PVCs (KubeSpawner)."""
 CLUSTER_KINDS = frozenset(
@@ -45,6 +53,15 @@ class ObjectId:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"
+
+
+Key = tuple[str, str, str | None, str]
+"""An object whatever version of its group it is written in: group, kind, namespace, name."""
+
+
+def key_of(id: ObjectId) -> Key:
+    """What stays the same when a chart writes an object in another version of its group."""
+    return id.group, id.kind, id.namespace, id.name
 
 
 def identify(obj: Object, namespace: str) -> ObjectId:

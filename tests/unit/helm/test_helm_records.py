@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tidehub.errors import TidehubError
-from tidehub.helm.records import marked_failed, newest, selector, stored, unlock
+from tidehub.helm.records import marked_failed, newest, newest_of_each, selector, stored
 
 
 def record(revision: int, status: str, **more: Any) -> dict[str, Any]:
@@ -71,10 +71,7 @@ def test_a_record_says_what_it_is() -> None:
 
 @pytest.mark.parametrize("status", ["pending-install", "pending-upgrade", "pending-rollback"])
 def test_a_pending_revision_is_marked_failed_and_nothing_else_changes(status: str) -> None:
-    cluster = Cluster(record(9, "deployed"), record(10, status))
-    found = unlock(cluster, "hub", "site", why="killed")
-    assert found is not None and (found.revision, found.status) == (10, status)
-    (secret,) = cluster.replaced
+    secret = marked_failed(record(10, status), "killed")
     assert secret["metadata"]["labels"]["status"] == "failed"
     assert secret["metadata"]["resourceVersion"] == "77", "the guard against a Helm that is at work"
     after, before = unpacked(secret), unpacked(record(10, status))
@@ -87,12 +84,6 @@ def unpacked(secret: dict[str, Any]) -> dict[str, Any]:
     found = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
     assert isinstance(found, dict)
     return found
-
-
-def test_only_what_is_pending_is_touched() -> None:
-    for secrets in ([], [record(1, "pending-install"), record(2, "deployed")], [record(1, "failed")]):
-        cluster = Cluster(*secrets)
-        assert unlock(cluster, "hub", "site") is None and cluster.replaced == []
 
 
 def test_the_newest_is_by_number_and_not_by_name() -> None:
@@ -122,3 +113,9 @@ def test_a_damaged_record_is_named(data: dict[str, str]) -> None:
 
 def test_selectors() -> None:
     assert selector() == "owner=helm" and selector("hub") == "owner=helm,name=hub"
+
+
+def test_the_newest_of_each_release_and_nothing_that_is_no_record() -> None:
+    other = {"type": "Opaque", "metadata": {"name": "x", "labels": {"name": "hub", "version": "99"}}}
+    found = newest_of_each([record(9, "failed"), record(10, "deployed"), other])
+    assert {name: one["metadata"]["labels"]["version"] for name, one in found.items()} == {"hub": "10"}

@@ -16,13 +16,16 @@ from tidehub.kubernetes.deploying.running import Result, Step, Watcher, Work, ru
 from tidehub.kubernetes.deploying.steps.crds import Crds
 from tidehub.kubernetes.deploying.steps.namespace import ensure_namespace
 from tidehub.kubernetes.deploying.steps.objects import OwnObjects, remembered
+from tidehub.kubernetes.deploying.steps.ownership import place_of, refuse, verdicts
 from tidehub.kubernetes.deploying.steps.readiness import Ask, Readiness
-from tidehub.kubernetes.deploying.steps.releases import HelmRelease, Rollout, refuse_strangers
+from tidehub.kubernetes.deploying.steps.releases import HelmRelease, Rollout
 from tidehub.kubernetes.deploying.steps.retiring import Retire
 from tidehub.kubernetes.deploying.steps.saving import Save, saved_path
 from tidehub.kubernetes.deploying.stored import live_release
 from tidehub.kubernetes.deploying.waiting import Wanted
 from tidehub.kubernetes.deploying.words import Refused, now
+from tidehub.kubernetes.homes.carried import finds_homes
+from tidehub.kubernetes.ownership import other_verdicts
 from tidehub.kubernetes.rendering.model import Rendered
 from tidehub.site.model.overrides import Chart
 
@@ -72,13 +75,13 @@ class Deployment:
         return (*steps, Readiness(address, tuple(step.name for step in steps), self.ask))
 
     def check(self, work: Work) -> None:
-        """Raises `Refused` where the namespace or the cluster holds what is not ours. Reads only."""
-        _check_model(work, self.rendered)
-        refuse_strangers(work, self.releases)
+        """Raises `Refused` with all that the namespace or the cluster holds and that is not ours. Reads only."""
+        wanted = {one.release.name: one.release.chart for one in self.rendered.releases}
+        found = [*other_verdicts(place_of(work), wanted).values()]
         for release in self.releases:
-            release.check(work)
-        self.crds.check(work)
-        self.objects.check(work)
+            found += release.verdicts(work)
+        found += verdicts(work, None, self.rendered.objects)
+        refuse(work, [*found, *(self.crds.verdicts(work) or ())])
 
     def reached(self, work: Work, record: Record) -> Record:
         """The record with the state that is there now. One that is as the last one does not count as another."""
@@ -147,8 +150,7 @@ def consequences(work: Work, rendered: Rendered, *, database: str | None = None)
         after,
         database=database,
         overrides=_overrides(rendered),
-        slug_scheme=str(_hub_value(rendered, "config", "KubeSpawner", "slug_scheme") or ""),
-        elsewhere=_hub_value(rendered, "db", "type") not in (None, "sqlite-pvc"),
+        finds_homes=finds_homes(_hub_value(rendered)),
     )
 
 
@@ -159,10 +161,9 @@ def consequences_between(
     *,
     database: str | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
-    slug_scheme: str = "",
-    elsewhere: bool = False,
+    finds_homes: bool = True,
 ) -> tuple[Move, ...]:
-    """The same for charts that are known already. `elsewhere` says that the hub's database is on no volume here."""
+    """The same for charts that are known already."""
     pvcs = work.cluster.find("v1", "PersistentVolumeClaim", work.namespace)
     return moves(
         before,
@@ -170,8 +171,7 @@ def consequences_between(
         homes=Homes.of(pvcs),
         overrides=overrides,
         database=database,
-        has_database=elsewhere or copies.has_database(work),
-        slug_scheme=slug_scheme,
+        finds_homes=finds_homes,
     )
 
 
@@ -199,20 +199,6 @@ def go_back(work: Work) -> str:
     if work.record.deployed is None:
         return work.commands.again
     return work.commands.other("rollback")
-
-
-def _check_model(work: Work, rendered: Rendered) -> None:
-    wanted = {one.release.name for one in rendered.releases}
-    others = {"split": ("daskhub",), "daskhub": ("jupyterhub", "dask-gateway")}
-    for name in others.get(rendered.platform.model, ()):
-        live = None if name in wanted else live_release(work, name)
-        if live is not None:
-            raise Refused(
-                f"the namespace {work.namespace} holds the release {name} ({live.full_chart}), and this site is of the "
-                f"model {rendered.platform.model}: both would have the same objects",
-                expected="one model in a namespace",
-                fix=f"{work.commands.other('uninstall')} keeps homes and database; then deploy",
-            )
 
 
 def _overrides(rendered: Rendered) -> dict[str, Mapping[str, Any]]:

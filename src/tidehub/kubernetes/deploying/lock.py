@@ -19,9 +19,9 @@ from typing import Any, Self
 from tidehub.errors import TidehubError
 from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
 from tidehub.kubernetes.deploying.holder import Holder
-from tidehub.kubernetes.deploying.record import OURS
 from tidehub.kubernetes.deploying.words import Failure
 from tidehub.kubernetes.objects import Object
+from tidehub.kubernetes.ownership import OURS
 
 NAME = "tidehub"
 API = "coordination.k8s.io/v1"

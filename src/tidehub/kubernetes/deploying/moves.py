@@ -1,13 +1,12 @@
 """What going from one set of charts to another means for database, homes, CRDs and values. Pure.
 
 Sources: hub schemas see `planning.hub_schema`; KubeSpawner 7 in jupyterhub/kubespawner `spawner.py`
-(`handle_legacy_names`) and `slugs.py`; value names by comparing the charts' `values.schema.json`; CRD groups by the
+(`_start`) and `slugs.py`; value names by comparing the charts' `values.schema.json`; CRD groups by the
 charts' `crds/`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -26,7 +25,6 @@ KUBESPAWNER_7 = (4, 0, 0)
 """jupyterhub chart from which on KubeSpawner names PVCs by its `safe` scheme."""
 TRAEFIK_IO = (2023, 9, 0)
 """dask-gateway chart from which on its routes are of the group traefik.io."""
-_PVC_SCHEME = re.compile(r"[a-z0-9]+")
 
 
 @dataclass(frozen=True)
@@ -96,38 +94,18 @@ class Charts:
 
 @dataclass(frozen=True)
 class Homes:
-    """Which homes have names of which scheme."""
+    """The homes of a namespace."""
 
-    plain: tuple[str, ...] = ()
-    """The same name in either scheme."""
-    escaped: tuple[str, ...] = ()
-    """Named by the scheme before KubeSpawner 7, and otherwise after it."""
-    other: tuple[str, ...] = ()
-    """Named by the scheme of KubeSpawner 7, by a template of the site, or by hand."""
+    count: int = 0
+    newer: tuple[str, ...] = ()
+    """Those that KubeSpawner 7 named in a way that older ones do not look for."""
 
     @classmethod
     def of(cls, pvcs: Iterable[Object]) -> Homes:
         """From the PVCs of a namespace: those that a hub made for users."""
-        plain: list[str] = []
-        escaped: list[str] = []
-        other: list[str] = []
-        for pvc in pvcs:
-            annotations: Mapping[str, str] = meta_of(pvc).get("annotations") or {}
-            user = annotations.get(USERNAME)
-            if user is None:
-                continue
-            server = annotations.get("hub.jupyter.org/servername") or ""
-            old = f"claim-{escaped_slug(user)}" + (f"--{escaped_slug(server)}" if server else "")
-            if name_of(pvc) != old:
-                other.append(name_of(pvc))
-            elif _PVC_SCHEME.fullmatch(user) and not server:
-                plain.append(name_of(pvc))
-            else:
-                escaped.append(name_of(pvc))
-        return cls(tuple(plain), tuple(escaped), tuple(other))
-
-    def __len__(self) -> int:
-        return len(self.plain) + len(self.escaped) + len(self.other)
+        homes = [pvc for pvc in pvcs if USERNAME in (meta_of(pvc).get("annotations") or {})]
+        # `---` is before the digest of a name that had to be changed (its slugs.py).
+        return cls(len(homes), tuple(name_of(pvc) for pvc in homes if "---" in name_of(pvc)))
 
 
 @dataclass(frozen=True)
@@ -140,14 +118,6 @@ class Move:
     fix: str = ""
 
 
-def escaped_slug(name: str) -> str:
-    """A name as KubeSpawner before 7 writes it into names of objects (escapism with `-`, only a-z and 0-9 safe)."""
-    return "".join(
-        chr(byte) if chr(byte) in "abcdefghijklmnopqrstuvwxyz0123456789" else f"-{byte:02x}"
-        for byte in name.encode()
-    ).lower()
-
-
 def moves(
     before: Charts,
     after: Charts,
@@ -155,30 +125,18 @@ def moves(
     homes: Homes = Homes(),
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     database: str | None = None,
-    has_database: bool = True,
-    slug_scheme: str = "",
+    finds_homes: bool = True,
 ) -> tuple[Move, ...]:
     """What follows from going from `before` to `after`; nothing where both are the same.
 
     `overrides` are values in the charts' own words, by chart; `database` is the schema that the hub's database really
-    has, where it was looked at; `slug_scheme` is KubeSpawner's where the site sets it.
+    has, where it was looked at; `finds_homes` says that the hub goes by what exists (`homes.spawner`).
     """
     found = [*_database(before, after, database)]
     if before.jupyterhub and after.jupyterhub:
-        crosses = parts(before.jupyterhub) < KUBESPAWNER_7 <= parts(after.jupyterhub)
-        back = parts(after.jupyterhub) < KUBESPAWNER_7 <= parts(before.jupyterhub)
-        if crosses and slug_scheme != "escape":
-            found += _pvc_names(homes, has_database)
-        if back and homes.other:
-            found.append(
-                Move(
-                    "pvc-names",
-                    "upgrade",
-                    f"{counted(len(homes.other), 'home')} made by KubeSpawner 7 ({listed(homes.other, 3)}) have names "
-                    "that the older one does not look for: their users get an empty home, the old one stays",
-                    "rename them afterwards, or stay with the newer chart",
-                )
-            )
+        old, new = (parts(each) >= KUBESPAWNER_7 for each in (before.jupyterhub, after.jupyterhub))
+        if old != new:
+            found += _pvc_names(homes, finds_homes, back=old)
     if before.gateway and after.gateway:
         old, new = parts(before.gateway) >= TRAEFIK_IO, parts(after.gateway) >= TRAEFIK_IO
         if old != new:
@@ -233,33 +191,30 @@ def _database(before: Charts, after: Charts, real: str | None) -> Iterable[Move]
         yield Move("hub", "notice", f"JupyterHub goes from {old} to {new}: servers that run keep running")
 
 
-def _pvc_names(homes: Homes, has_database: bool) -> Iterable[Move]:
-    if not homes.escaped:
-        if len(homes):
-            yield Move(
-                "pvc-names",
-                "notice",
-                f"all {counted(len(homes), 'home')} keep their names under KubeSpawner 7",
-            )
-        return
-    some = f"{counted(len(homes.escaped), 'home')} ({listed(homes.escaped, 3)})"
-    if has_database:
+def _pvc_names(homes: Homes, finds_homes: bool, *, back: bool) -> Iterable[Move]:
+    if homes.count and finds_homes:
+        kept = "home keeps its PVC" if homes.count == 1 else "homes keep their PVCs"
+        yield Move(
+            "pvc-names",
+            "notice",
+            f"{homes.count} {kept}: the hub finds them whatever KubeSpawner calls new ones",
+        )
+    elif back and homes.newer:
         yield Move(
             "pvc-names",
             "upgrade",
-            f"KubeSpawner 7 would name {some} in another way; it finds each by its old name as long as the hub's "
-            "database, which knows that they are old, stays",
-            "keep the database; hub.config.KubeSpawner.remember_pvc_name and handle_legacy_names stay true",
+            f"{counted(len(homes.newer), 'home')} ({listed(homes.newer, 3)}) have names that KubeSpawner before 7 does "
+            "not look for, and this hub does not find them otherwise: their users get an empty home, the old one stays",
+            f"`{program.command('homes')}` shows who has two, and moves them",
         )
-    else:
+    elif not back and homes.count:
         yield Move(
             "pvc-names",
-            "refused",
-            f"KubeSpawner 7 would not find {some}: there is no database of the hub that knows of them, so their "
-            "users would get an empty home",
-            f"restore the database first ({program.command('restore')}), or keep the old names: "
-            "overrides.helm.jupyterhub."
-            "hub.config.KubeSpawner.slug_scheme: escape",
+            "upgrade",
+            "KubeSpawner 7 names PVCs in another way, and this hub has a spawner of the site's own, which may not look "
+            "for the old names: users whose names have other characters than a-z and 0-9 may get an empty home",
+            "take hub.config.JupyterHub.spawner_class out of the overrides, or set hub.config.KubeSpawner.slug_scheme: "
+            "escape",
         )
 
 

@@ -49,6 +49,7 @@ class Observed:
 
     deployments: tuple[Object, ...] = ()
     stateful_sets: tuple[Object, ...] = ()
+    daemon_sets: tuple[Object, ...] = ()
     replica_sets: tuple[Object, ...] = ()
     pods: tuple[Object, ...] = ()
     pvcs: tuple[Object, ...] = ()

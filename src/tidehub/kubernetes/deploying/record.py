@@ -17,11 +17,9 @@ from tidehub.errors import TidehubError
 from tidehub.kubernetes.cluster.port import FIELD_MANAGER, Cluster
 from tidehub.kubernetes.deploying.journal import Journal
 from tidehub.kubernetes.objects import Object
+from tidehub.kubernetes.ownership import MANAGED_BY, OURS, is_ours
 
 NAME = "tidehub"
-MANAGED_BY = "app.kubernetes.io/managed-by"
-OURS = {MANAGED_BY: "tidehub"}
-"""Label of every object that tidehub makes itself."""
 FORMAT = 1
 """Goes up when an older tidehub would misread the record."""
 KEPT = 10
@@ -141,8 +139,7 @@ def read_record(cluster: Cluster, namespace: str) -> Record | None:
     found = cluster.get("v1", "ConfigMap", NAME, namespace)
     if found is None:
         return None
-    labels = (found.get("metadata") or {}).get("labels") or {}
-    if labels.get(MANAGED_BY) != "tidehub":
+    if not is_ours(found):
         raise TidehubError(
             f"the ConfigMap {NAME} in the namespace {namespace} was not made by tidehub",
             expected=f"the label {MANAGED_BY}: tidehub",

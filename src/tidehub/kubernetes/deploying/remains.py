@@ -11,7 +11,8 @@ from tidehub.kubernetes.deploying.observed import meta_of, name_of, spec_of
 from tidehub.kubernetes.deploying.running import Work
 from tidehub.kubernetes.deploying.steps.crds import API, KIND
 from tidehub.kubernetes.deploying.steps.removing import DATABASE_PVC
-from tidehub.kubernetes.objects import HOME, USERNAME, Object
+from tidehub.kubernetes.homes.whose import is_home
+from tidehub.kubernetes.objects import Object
 
 CRD_GROUPS = ("gateway.dask.org", "traefik.io", "traefik.containo.us", "kubernetes.dask.org")
 """Groups of the CRDs in the charts' `crds/`."""
@@ -75,14 +76,6 @@ def remains(work: Work) -> Remains:
     return Remains(
         _names(homes), _names(database), _names(other), _names(secrets), _names(crds), _names(pods, "pod ")
     )
-
-
-def is_home(pvc: Object) -> bool:
-    """Whether a hub made the PVC for a user: by its annotation, or the labels of the jupyterhub chart."""
-    meta = meta_of(pvc)
-    labels = meta.get("labels") or {}
-    component = labels.get("component") or labels.get("app.kubernetes.io/component")
-    return USERNAME in (meta.get("annotations") or {}) or component == HOME
 
 
 def _names(objects: Iterable[Object], prefix: str = "") -> tuple[str, ...]:

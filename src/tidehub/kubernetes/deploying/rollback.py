@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -12,9 +13,10 @@ from tidehub.helm.problems import ReleaseNotFound
 from tidehub.kubernetes.deploying import copies
 from tidehub.kubernetes.deploying.copies import BackUp
 from tidehub.kubernetes.deploying.deploy import charts_there, consequences_between
-from tidehub.kubernetes.deploying.moves import Charts
+from tidehub.kubernetes.deploying.moves import Charts, Homes, moves
 from tidehub.kubernetes.deploying.record import Deployed, Record, ReleaseState, read_record
 from tidehub.kubernetes.deploying.running import Result, Step, Watcher, Work, run_steps
+from tidehub.kubernetes.deploying.steps.accounts import forget_accounts
 from tidehub.kubernetes.deploying.steps.database import PutDatabaseBack
 from tidehub.kubernetes.deploying.steps.namespace import ensure_namespace
 from tidehub.kubernetes.deploying.steps.objects import OwnObjects
@@ -24,7 +26,9 @@ from tidehub.kubernetes.deploying.steps.saving import Save, saved_path
 from tidehub.kubernetes.deploying.stored import free, live_release
 from tidehub.kubernetes.deploying.waiting import Wanted
 from tidehub.kubernetes.deploying.words import Refused, now
-from tidehub.kubernetes.objects import read_manifest
+from tidehub.kubernetes.homes.carried import finds_homes
+from tidehub.kubernetes.objects import Object, read_manifest
+from tidehub.kubernetes.planning.facts import hub_values
 
 Database = Path | Literal["as it is"] | None
 """A backup to put back, the database as it is, or the operator's decision is asked for where it matters."""
@@ -70,6 +74,8 @@ class HelmRollback:
                 expected=f"one of the states of `{program.command('status')}`",
                 fix="deploy the site file of that time again",
             ) from error
+        work.facts.clear()
+        forget_accounts(work, target.name)
         work.write(work.record.with_release(replace(target, revision=record.revision)))
         was = f" (it was left {freed})" if freed else ""
         return f"{target.chart} {target.version} as of revision {target.revision}, now {record.revision}{was}"
@@ -121,7 +127,10 @@ def rollback(
     work.record = record
     hub = Charts.of((one.chart, one.version) for one in target.releases).hub
     put_back = PutDatabaseBack.of(database, hub) if isinstance(database, Path) else None
-    plan = Rollback(target, back_up, put_back, _wanted(work, target))
+    manifests = _manifests(work, target)
+    homes = _of_homes(work, target, manifests)
+    wanted = tuple((name, Wanted.of(objects)) for name, objects in manifests.items())
+    plan = Rollback(target, back_up, put_back, wanted)
 
     def checks(work: Work) -> None:
         if database is None:
@@ -137,6 +146,7 @@ def rollback(
             operation="rollback",
             releases=tuple(state for one in target.releases if (state := record.release(one.name))),
         )
+        work.notes.extend(homes)
         work.notes.append(
             f"the site file still says what was there before: `{program.command('plan')}` shows the difference"
         )
@@ -187,12 +197,12 @@ def target_of(record: Record | None, to: int | None, namespace: str) -> Deployed
     return record.revisions[-2]
 
 
-def _wanted(work: Work, target: Deployed) -> tuple[tuple[str, Wanted], ...]:
-    """What has to be ready afterwards, from Helm's own records."""
-    found = []
+def _manifests(work: Work, target: Deployed) -> dict[str, list[Object]]:
+    """The objects of each release of that state, from Helm's own records."""
+    found = {}
     for one in target.releases:
         try:
-            manifest = work.helm.manifest(one.name, work.namespace, one.revision)
+            found[one.name] = read_manifest(work.helm.manifest(one.name, work.namespace, one.revision))
         except ReleaseNotFound as error:
             raise Refused(
                 f"Helm has no revision {one.revision} of {one.name} any more, so {work.namespace} cannot go back "
@@ -200,8 +210,19 @@ def _wanted(work: Work, target: Deployed) -> tuple[tuple[str, Wanted], ...]:
                 expected="releases that were not uninstalled since, and at most 20 changes ago",
                 fix="deploy the site file of that time again",
             ) from error
-        found.append((one.name, Wanted.of(read_manifest(manifest))))
-    return tuple(found)
+    return found
+
+
+def _of_homes(work: Work, target: Deployed, manifests: Mapping[str, list[Object]]) -> list[str]:
+    """Who would miss their home: a hub of before this tidehub may not look for the names that are there."""
+    hub = hub_values(obj for objects in manifests.values() for obj in objects)
+    before = Charts.of((one.chart, one.version) for one in work.record.releases)
+    after = Charts.of((one.chart, one.version) for one in target.releases)
+    if hub is None or finds_homes(hub.at("hub")):
+        return []
+    homes = Homes.of(work.cluster.find("v1", "PersistentVolumeClaim", work.namespace))
+    found = moves(before, after, homes=homes, finds_homes=False)
+    return [f"{one.what}; {one.fix}" for one in found if one.kind == "pvc-names" and one.weight != "notice"]
 
 
 def _check_database(work: Work, target: Deployed) -> None:

@@ -218,10 +218,10 @@ class _Run:
     def steps(self) -> None:
         work = self._work
         if (before := work.record.unfinished) is not None:
-            ended = before.outcome or "killed"
+            ended = {"failed": "failed", "interrupted": "was interrupted"}.get(before.outcome, "did not end")
             at = before.current or (before.entries[-1] if before.entries else None)
             work.say.note(
-                f"The last {before.operation} ({before.who}, {before.begun}) was {ended}"
+                f"The last {before.operation} ({before.who}, {before.begun}) {ended}"
                 f"{f' at {at.step}' if at else ''}; going on"
             )
         self.journal = Journal.start(
@@ -284,13 +284,17 @@ class _Run:
             self.journal = journal.fail(current.step, now(), error.what)
         elif journal is not None:
             self.journal = journal.end("failed", now())
+        command = self._command(error)
+        if self.journal is not None:
+            # `status` advises what is advised here.
+            self.journal = replace(self.journal, command=command)
         unanswered = _is_silence(error)
         if self.journal is not None and not isinstance(error, Locked) and not unanswered:
             self._write_best_effort(self.journal)
         return Failure(
             error,
             state=self._state(),
-            command=self._command(error),
+            command=command,
             journal=self.journal,
             evidence=getattr(error, "evidence", ()),
             unanswered=unanswered,

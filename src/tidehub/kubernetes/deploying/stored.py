@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tidehub.errors import TidehubError
 from tidehub.helm.engine import PENDING
-from tidehub.helm.records import decoded, marked_failed, newest, selector, stored
+from tidehub.helm.records import decoded, marked_failed, newest, newest_of_each, selector, stored
 from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
 from tidehub.kubernetes.deploying.running import Work
 from tidehub.kubernetes.objects import Object
+from tidehub.kubernetes.ownership import Found
 
 STUCK = PENDING | {"uninstalling"}
 """States that Helm does not get out of by itself."""
@@ -40,15 +42,17 @@ class Live:
 
 
 def live_release(work: Work, name: str) -> Live | None:
-    """The newest revision of a release; None where there is none. Read once until something is changed."""
+    """The newest revision of a release; None where there is none, or only its history (`uninstall --keep-history`).
+
+    Read once until something is changed.
+    """
     key = f"release {name}"
     if key not in work.facts:
         known = work.record.release(name)
-        work.facts[key] = read_release(
-            work.cluster, work.namespace, name, known.revision if known is not None else 0
-        )
-    found: Live | None = work.facts[key]
-    return found
+        found = read_release(work.cluster, work.namespace, name, known.revision if known is not None else 0)
+        work.facts[key] = found if found is None or found.status != "uninstalled" else None
+    live: Live | None = work.facts[key]
+    return live
 
 
 def read_release(cluster: Cluster, namespace: str, name: str, expected: int = 0) -> Live | None:
@@ -65,11 +69,19 @@ def read_release(cluster: Cluster, namespace: str, name: str, expected: int = 0)
     return None if found is None else _live(dict(found))
 
 
-def names(cluster: Cluster, namespace: str) -> tuple[str, ...]:
-    """Every Helm release of the namespace, by name."""
-    secrets = cluster.find("v1", "Secret", namespace, labels=selector())
-    found = {str(((one.get("metadata") or {}).get("labels") or {}).get("name", "")) for one in secrets}
-    return tuple(sorted(found - {""}))
+def others(cluster: Cluster, namespace: str, known: Collection[str]) -> dict[str, Found]:
+    """The Helm releases of the namespace but for those `known` and uninstalled ones, by name."""
+    wanted = f"{selector()},status notin (superseded,uninstalled)"
+    if known:
+        # Each record has half a megabyte: those of our own releases are not read for this.
+        wanted += f",name notin ({','.join(sorted(known))})"
+    found = {}
+    for name, secret in newest_of_each(cluster.find("v1", "Secret", namespace, labels=wanted)).items():
+        with contextlib.suppress(TidehubError):
+            # A record that cannot be read is Helm's to complain about.
+            one = stored(secret)
+            found[name] = Found(one.chart, one.chart_version, one.status)
+    return found
 
 
 def free(work: Work, name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from tidehub import program
@@ -15,13 +15,14 @@ from tidehub.kubernetes.deploying.lock import API as LEASE_API
 from tidehub.kubernetes.deploying.lock import NAME as LEASE
 from tidehub.kubernetes.deploying.observed import meta_of, name_of
 from tidehub.kubernetes.deploying.record import NAME, Record, read_record
-from tidehub.kubernetes.deploying.remains import CRD_GROUPS, Remains, is_home, remains
+from tidehub.kubernetes.deploying.remains import CRD_GROUPS, Remains, remains
 from tidehub.kubernetes.deploying.running import Result, Step, Watcher, Work, run_steps
 from tidehub.kubernetes.deploying.steps.crds import API as CRD_API
 from tidehub.kubernetes.deploying.steps.crds import KIND as CRD_KIND
-from tidehub.kubernetes.deploying.steps.crds import has_objects, stranger
+from tidehub.kubernetes.deploying.steps.crds import has_objects
 from tidehub.kubernetes.deploying.steps.namespace import NamespaceEnding, keeps
 from tidehub.kubernetes.deploying.steps.objects import is_ours
+from tidehub.kubernetes.deploying.steps.ownership import place_of, refuse
 from tidehub.kubernetes.deploying.steps.removing import (
     DATABASE_PVC,
     PROTECTED,
@@ -31,13 +32,12 @@ from tidehub.kubernetes.deploying.steps.removing import (
 )
 from tidehub.kubernetes.deploying.stored import live_release
 from tidehub.kubernetes.deploying.words import Refused, counted, listed, span
-from tidehub.kubernetes.objects import SERVER, Object, ObjectId, identify
+from tidehub.kubernetes.homes.whose import is_home
+from tidehub.kubernetes.objects import DASK_CLUSTERS, SERVER, Object, ObjectId, identify
+from tidehub.kubernetes.ownership import PLATFORM, ROLES, crd_owner, release_verdict
 
-RELEASES = ("jupyterhub", "dask-gateway", "daskhub", "dask-kubernetes-operator")
-"""Names that tidehub gives its releases."""
 SERVERS = f"component={SERVER}"
 """Label of users' servers (jupyterhub chart and KubeSpawner)."""
-CLUSTER_API, CLUSTER_KIND = "gateway.dask.org/v1alpha1", "DaskCluster"
 GONE = 90.0
 """Seconds after which something that is being deleted is kept by something."""
 
@@ -63,19 +63,25 @@ class StopClusters:
     title: str = "Dask clusters"
 
     def needed(self, work: Work) -> bool:
-        return bool(self._names(work))
+        return bool(self._clusters(work))
 
     def run(self, work: Work) -> str:
-        names = self._names(work)
-        for name in names:
-            work.cluster.delete(CLUSTER_API, CLUSTER_KIND, name, work.namespace)
-        wait_until_gone(
-            work, "Dask clusters", lambda: work.cluster.find(CLUSTER_API, CLUSTER_KIND, work.namespace)
-        )
-        return f"{counted(len(names), 'cluster')} ended"
+        there = self._clusters(work)
+        for one in there:
+            work.cluster.delete(str(one["apiVersion"]), str(one["kind"]), name_of(one), work.namespace)
+        wait_until_gone(work, "Dask clusters", lambda: self._clusters(work))
+        return f"{counted(len(there), 'cluster')} ended"
 
-    def _names(self, work: Work) -> list[str]:
-        return [name_of(one) for one in work.cluster.find(CLUSTER_API, CLUSTER_KIND, work.namespace)]
+    def _clusters(self, work: Work) -> list[Object]:
+        """Of the gateway, and of the operator where that is ours: another one's clusters are not."""
+        place = place_of(work)
+        charts = [one.chart for name in our_releases(work) if (one := place.releases.get(name)) is not None]
+        kinds = (
+            DASK_CLUSTERS
+            if any("operator" in ROLES.get(chart, ()) for chart in charts)
+            else DASK_CLUSTERS[:1]
+        )
+        return [one for kind in kinds for one in work.cluster.find(*kind, work.namespace)]
 
 
 @dataclass(frozen=True)
@@ -220,7 +226,7 @@ class RemoveCrds:
             crd
             for crd in work.cluster.find(CRD_API, CRD_KIND)
             if (crd.get("spec") or {}).get("group") in CRD_GROUPS
-            and (name_of(crd) in work.options.adopt or not stranger(crd, work))
+            and (name_of(crd) in work.options.adopt or not crd_owner(crd, place_of(work)))
         ]
 
 
@@ -232,11 +238,9 @@ class Uninstalled:
     left: Remains = field(default_factory=Remains)
 
 
-def uninstall_steps(also: Also) -> tuple[Step, ...]:
+def uninstall_steps(also: Also, releases: Iterable[str]) -> tuple[Step, ...]:
     """In order: what runs, the gateway before the hub, then what is left over, then what was named."""
-    steps: list[Step] = [StopClusters()]
-    steps += [RemoveRelease(name) for name in reversed(RELEASES)]
-    steps += [StopServers(), RemoveObjects()]
+    steps: list[Step] = [StopClusters(), *map(RemoveRelease, releases), StopServers(), RemoveObjects()]
     if also.homes:
         steps.append(RemovePVCs("homes", "Homes", is_home))
     if also.database:
@@ -272,8 +276,9 @@ def uninstall(
             raise NamespaceEnding(work.namespace, keeps(found))
         return Uninstalled(_without_namespace(work, time.monotonic()))
     record = read_record(work.cluster, work.namespace)
-    if record is None and not any(name in work.options.adopt for name in RELEASES):
-        there = [name for name in RELEASES if live_release(work, name) is not None]
+    work.record = record or Record()
+    there = [name for name, one in place_of(work).releases.items() if one.chart in ROLES]
+    if record is None and not work.options.adopt & set(there):
         raise UsageError(
             f"tidehub did not deploy anything in the namespace {work.namespace}"
             + (f"; {listed(there)} was made by somebody else" if there else ""),
@@ -283,18 +288,13 @@ def uninstall(
         )
 
     def checks(work: Work) -> None:
-        strangers = [
-            name
-            for name in RELEASES
-            if live_release(work, name) is not None
-            and work.record.release(name) is None
-            and name not in work.options.adopt
-        ]
-        if strangers:
-            raise Refused(
-                f"the release {strangers[0]} in {work.namespace} is not tidehub's",
-                fix=f"leave it to who made it, or name it: --adopt {strangers[0]}",
-            )
+        place, ours = place_of(work), our_releases(work)
+        hubs = {
+            name: one.chart for name, one in place.releases.items() if ROLES.get(one.chart, set()) & PLATFORM
+        }
+        refuse(
+            work, [release_verdict(name, chart, place) for name, chart in hubs.items() if name not in ours]
+        )
         if also.namespace:
             _check_namespace(work, also)
 
@@ -311,7 +311,7 @@ def uninstall(
     result = run_steps(
         work,
         "uninstall",
-        uninstall_steps(also),
+        uninstall_steps(also, our_releases(work)),
         ensure_namespace=lambda work: None,
         checks=checks,
         finish=finish,
@@ -326,6 +326,14 @@ def uninstall(
         with contextlib.suppress(ClusterProblem):
             work.cluster.delete(LEASE_API, "Lease", LEASE, work.namespace)
     return Uninstalled(result, left[0])
+
+
+def our_releases(work: Work) -> list[str]:
+    """Releases that tidehub made or the operator named: the hub's last, for its servers need the others."""
+    place = place_of(work)
+    names = {name for name in place.releases if name in place.made | place.adopt} | place.made
+    hub = {name for name, one in place.releases.items() if "hub" in ROLES.get(one.chart, ())}
+    return sorted(names, key=lambda name: (name in hub, name))
 
 
 def wait_until_gone(work: Work, what: str, left: Callable[[], list[Object]]) -> None:

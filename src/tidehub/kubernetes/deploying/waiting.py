@@ -223,6 +223,25 @@ def _stateful_set(obj: Object, seen: Observed, now: datetime.datetime) -> tuple[
     return line, _refused(obj, seen)
 
 
+def daemon_set_words(obj: Object, seen: Observed, now: datetime.datetime) -> tuple[str, bool]:
+    """What keeps a DaemonSet from being ready, and whether waiting cannot help; empty where it is."""
+    status = status_of(obj)
+    wanted, ready = (int(status.get(key) or 0) for key in ("desiredNumberScheduled", "numberReady"))
+    current = int(status.get("observedGeneration") or 0) >= int(meta_of(obj).get("generation") or 0)
+    if current and ready >= wanted:
+        return "", False
+    pods = [pod for pod in seen.owned(seen.pods, obj) if not is_ready(pod)]
+    troubles = [why for pod in pods if (why := pod_trouble(pod, seen, now)) is not None]
+    if (refused := _refused(obj, seen)) is not None:
+        troubles.append(refused)
+    worst = next((one for one in troubles if one.fatal), troubles[0] if troubles else None)
+    line = f"{ready} of {wanted} ready"
+    if worst is None:
+        return line, False
+    said = f" ({worst.evidence[0]})" if worst.evidence else ""
+    return f"{line}: {worst.what}{said}", worst.fatal
+
+
 def _job(obj: Object, seen: Observed, now: datetime.datetime) -> tuple[str, Trouble | None] | None:
     if (condition(obj, "Complete") or {}).get("status") == "True":
         return None

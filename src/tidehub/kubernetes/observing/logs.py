@@ -12,7 +12,7 @@ from tidehub.errors import TidehubError, UsageError
 from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
 from tidehub.kubernetes.deploying.observed import name_of, spec_of, status_of
 from tidehub.kubernetes.objects import SERVER, USERNAME, Object
-from tidehub.kubernetes.observing.status import CLUSTER, ROLE
+from tidehub.kubernetes.observing.people import CLUSTER, OPERATED, OPERATED_ROLE, ROLE
 
 MOST_FOLLOWED = 16
 """Logs followed at the same time; each holds a connection."""
@@ -27,13 +27,19 @@ class Source:
     name: str
     pod: str
     container: str
+    also: frozenset[str] = frozenset()
+    """What `status` and people call it: the Deployment, the user, the cluster with its namespace."""
 
 
 def sources(cluster: Cluster, namespace: str) -> list[Source]:
     """Every log there is, sorted by name. Raises `TidehubError` where nothing runs."""
     pods = cluster.find("v1", "Pod", namespace)
     found = sorted(
-        (Source(name, name_of(pod), container) for pod in pods for name, container in _names(pod)),
+        (
+            Source(name, name_of(pod), container, _also(pod, namespace))
+            for pod in pods
+            for name, container in _names(pod)
+        ),
         key=lambda one: (one.name.count("/"), one.name, one.pod),
     )
     if not found:
@@ -50,7 +56,9 @@ def choose(found: Sequence[Source], part: str | None) -> list[Source]:
         return [one for one in found if "/" not in one.name]
     wanted = part.strip("/")
     chosen = [
-        one for one in found if one.name == wanted or one.name.startswith(f"{wanted}/") or one.pod == wanted
+        one
+        for one in found
+        if one.name == wanted or one.name.startswith(f"{wanted}/") or wanted in (one.pod, *one.also)
     ]
     if not chosen:
         raise UsageError(
@@ -139,9 +147,9 @@ def _names(pod: Object) -> Iterator[tuple[str, str]]:
     if labels.get("component") == SERVER:
         who = (pod["metadata"].get("annotations") or {}).get(USERNAME) or name_of(pod)
         base = f"servers/{who}"
-    elif labels.get(CLUSTER):
-        role = "scheduler" if "scheduler" in str(labels.get(ROLE, "")) else name_of(pod)
-        base = f"clusters/{labels[CLUSTER]}/{role}"
+    elif cluster := labels.get(CLUSTER) or labels.get(OPERATED):
+        roles = f"{labels.get(ROLE, '')}{labels.get(OPERATED_ROLE, '')}"
+        base = f"clusters/{cluster}/{'scheduler' if 'scheduler' in roles else name_of(pod)}"
     else:
         base = _part(labels, pod)
     containers = [one["name"] for one in spec_of(pod).get("containers") or ()]
@@ -149,6 +157,20 @@ def _names(pod: Object) -> Iterator[tuple[str, str]]:
     for container in containers:
         if container in started:
             yield (base if len(containers) == 1 else f"{base}/{container}"), container
+
+
+def _also(pod: Object, namespace: str) -> frozenset[str]:
+    meta = pod["metadata"]
+    labels: Mapping[str, str] = meta.get("labels") or {}
+    found = {str(one.get("name")) for one in meta.get("ownerReferences") or ()}
+    # A ReplicaSet is its Deployment with the digest of the template.
+    found |= {name.removesuffix(f"-{labels.get('pod-template-hash')}") for name in found}
+    if labels.get("component") == SERVER:
+        found.add(str((meta.get("annotations") or {}).get(USERNAME)))
+    if cluster := labels.get(CLUSTER) or labels.get(OPERATED):
+        # Dask Gateway calls it so to its users.
+        found |= {cluster, f"{namespace}.{cluster}", f"clusters/{namespace}.{cluster}"}
+    return frozenset(found)
 
 
 def _part(labels: Mapping[str, str], pod: Object) -> str:

@@ -24,9 +24,9 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
         at = f", at the step {unfinished['step']}" if unfinished["step"] else ""
         lines += [
             "",
-            f"{unfinished['operation']} of {unfinished['by']} since {unfinished['since']} is unfinished{at}.",
+            f"{unfinished['operation']} of {unfinished['by']} since {unfinished['since']} {unfinished['ended']}{at}.",
+            f"  then: {unfinished['command']}",
         ]
-        lines.append(f"  continue with: {unfinished['command']}")
     lines += ["", *_table([_release_row(one) for one in status["releases"]])]
     lines += ["", *_table([_part_row(one) for one in status["parts"]])]
     lines += _users(status)
@@ -37,7 +37,8 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
 
 
 def _release_row(one: Mapping[str, Any]) -> tuple[str, ...]:
-    return one["name"], one["status"], f"{one['chart']} {one['version']}", f"revision {one['revision']}"
+    chart, revision = f"{one['chart']} {one['version']}", f"revision {one['revision']}"
+    return one["name"], one["status"], chart, revision if one["ours"] else f"{revision}, not made by tidehub"
 
 
 def _part_row(one: Mapping[str, Any]) -> tuple[str, ...]:
@@ -52,15 +53,31 @@ def _users(status: Mapping[str, Any]) -> list[str]:
     servers, clusters = status["servers"], status["clusters"]
     if servers:
         rows = [(str(one["user"]), one["phase"], one["pod"], one["node"] or "") for one in servers]
-        lines += ["", f"notebook servers: {len(servers)}", *_table(rows)]
+        lines += ["", f"notebook servers: {len(servers)}", *_with_reasons(rows, servers)]
     if clusters:
         rows = [
-            (str(one["user"]), f"scheduler {one['scheduler']}", f"{one['workers']} workers", one["cluster"])
+            (
+                one["user"] or "nobody known",
+                f"scheduler {one['scheduler'] or 'not there'}",
+                f"{one['workers']} workers" + (f", {one['waiting']} waiting" if one["waiting"] else ""),
+                one["cluster"],
+            )
             for one in clusters
         ]
-        lines += ["", f"Dask clusters: {len(clusters)}", *_table(rows)]
-    homes = status["pvcs"]["homes"]
-    return [*lines, "", f"homes: {homes}"] if homes else lines
+        lines += ["", f"Dask clusters: {len(clusters)}", *_with_reasons(rows, clusters)]
+    pvcs = status["pvcs"]
+    lines += ["", f"homes: {pvcs['homes']}"] if pvcs["homes"] else []
+    if pvcs["two"]:
+        lines.append(f"  with two homes, of which one is mounted ({program.command('homes')}):")
+        lines += _table([(owner, ", ".join(several)) for owner, several in pvcs["two"].items()])
+    return lines
+
+
+def _with_reasons(rows: Sequence[tuple[str, ...]], told: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for row, one in zip(_table(rows), told, strict=True):
+        lines += [row, f"    {one['why']}"] if one["why"] else [row]
+    return lines
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:

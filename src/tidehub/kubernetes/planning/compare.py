@@ -52,9 +52,11 @@ _KINDS = (
 """Findings of the same weight come in this order."""
 
 
-def compare_with_cluster(rendered: Rendered, cluster: Cluster, helm: Helm, threads: int) -> Plan:
+def compare_with_cluster(
+    rendered: Rendered, cluster: Cluster, helm: Helm, threads: int, adopt: frozenset[str] = frozenset()
+) -> Plan:
     """Asks, judges and hides the secrets. `plan.plan` says what it raises."""
-    facts = ask(rendered, cluster, helm, threads)
+    facts = ask(rendered, cluster, helm, threads, adopt)
     changes = [change for one in facts.observations if (change := object_change(one)) is not None]
     if facts.namespace_is_new:
         changes.insert(0, _namespace(facts.namespace))
@@ -76,7 +78,9 @@ def compare_with_cluster(rendered: Rendered, cluster: Cluster, helm: Helm, threa
     return _concealed(found, facts) if found.changes or found.findings or found.drift else found
 
 
-def ask(rendered: Rendered, cluster: Cluster, helm: Helm, threads: int) -> Facts:
+def ask(
+    rendered: Rendered, cluster: Cluster, helm: Helm, threads: int, adopt: frozenset[str] = frozenset()
+) -> Facts:
     """Everything that the rules need: what is read is read at the same time, then all dry runs are. Nothing is written.
 
     Helm's programs start as slowly as many requests take: they start first, before anybody knows which releases are
@@ -97,7 +101,7 @@ def ask(rendered: Rendered, cluster: Cluster, helm: Helm, threads: int) -> Facts
         for id in rendered.ids():
             pool.submit(live.fetch, id)
     exists, records, record = asked_exists.result(), listed.result(), asked_record.result()
-    facts = Facts(rendered, (), records, record=record)
+    facts = Facts(rendered, (), records, record=record, adopt=adopt)
     present = [one for one in records if one.name in names and one.status != gathering.GONE]
     there = (*present, *facts.retired)
     read = {name: asked.result() for name, asked in newest.items()}
@@ -118,8 +122,7 @@ def ask(rendered: Rendered, cluster: Cluster, helm: Helm, threads: int) -> Facts
         namespace,
         exists=exists,
         crds=rendered.crds,
-        releases=(one.name for one in records if one.status != gathering.GONE),
-        kept=record.kept if record is not None else (),
+        place=facts.place,
     )
     every = subjects(
         replace(rendered, releases=tuple(releases)), manifests, gathering.earlier_objects(record)

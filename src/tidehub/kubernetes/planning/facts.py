@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tidehub.kubernetes.objects import Object
+from tidehub.kubernetes.ownership import Found, Place
 from tidehub.kubernetes.planning.observe import Observation
 from tidehub.kubernetes.planning.settings import read_settings
 from tidehub.kubernetes.planning.subjects import Subject
@@ -63,6 +64,8 @@ class Facts:
     """Dask clusters in the namespace; None where the credentials may not see them."""
     record: Record | None = None
     """What tidehub wrote down of its deployments; None where it has made none, or nobody may read it."""
+    adopt: frozenset[str] = frozenset()
+    """What the operator would name for a deployment."""
     namespace_is_new: bool = False
     """Whether the namespace comes with the deployment, and is not one of its objects."""
 
@@ -74,6 +77,22 @@ class Facts:
     def releases(self) -> frozenset[str]:
         """Names of the releases of this deployment."""
         return frozenset(one.release.name for one in self.rendered.releases)
+
+    @cached_property
+    def place(self) -> Place:
+        """What `kubernetes.ownership` is told."""
+        record = self.record
+        return Place(
+            self.namespace,
+            {
+                one.name: Found(one.chart, one.chart_version, one.status)
+                for one in self.records
+                if one.status != "uninstalled"
+            },
+            frozenset(one.name for one in record.releases) if record is not None else frozenset(),
+            frozenset(record.kept) if record is not None else frozenset(),
+            self.adopt,
+        )
 
     @property
     def retired(self) -> tuple[ReleaseRecord, ...]:
@@ -96,19 +115,20 @@ class Facts:
     @cached_property
     def hub_before(self) -> HubValues | None:
         """The hub's values in the last release; None before the first."""
-        return _hub_values(one.last for one in self.subjects)
+        return hub_values(one.last for one in self.subjects)
 
     @cached_property
     def hub_after(self) -> HubValues | None:
         """The hub's values in the new render."""
-        return _hub_values(one.new for one in self.subjects)
+        return hub_values(one.new for one in self.subjects)
 
     @property
     def subjects(self) -> Iterator[Subject]:
         return (one.subject for one in self.observations)
 
 
-def _hub_values(objects: Iterable[Object | None]) -> HubValues | None:
+def hub_values(objects: Iterable[Object | None]) -> HubValues | None:
+    """The hub's values from the first of these objects that has them."""
     for obj in objects:
         if obj is None or obj.get("kind") != "Secret":
             continue

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 from tidehub.kubernetes.cluster.port import Cluster, ClusterProblem
-from tidehub.kubernetes.objects import Object, ObjectId, identify
+from tidehub.kubernetes.objects import Object, ObjectId, identify, key_of
+from tidehub.kubernetes.ownership import Place, Verdict, crd_verdict, is_ours, object_verdict
 from tidehub.kubernetes.planning.diff import FieldChange, compare
 from tidehub.kubernetes.planning.normal import normal
-from tidehub.kubernetes.planning.subjects import MANAGED_BY, Subject, is_kept
+from tidehub.kubernetes.planning.subjects import Subject, is_kept
 from tidehub.kubernetes.planning.three_way import merge_patch, merged
 
 Untried = Literal["", "namespace", "crd"]
@@ -35,16 +36,19 @@ class Observation:
     refusal: ClusterProblem | None = None
     """Why the server would not do it, or not show it."""
     unread: bool = False
-    """Whether it is the reading that was refused."""
+    """Whether the reading was refused; without a `refusal` that is no matter."""
     untried: Untried = ""
     unserved: bool = False
     """Whether the server knows no such kind, and no CRD of this deployment brings it."""
-    foreign: bool = False
-    """Whether it is there and Helm's (or tidehub's) marks say that it is somebody else's."""
-    owner: str = ""
-    """The owner where it is somebody else: `release x in the namespace y`; empty for nobody."""
+    verdict: Verdict | None = None
+    """Whose it is, where it was looked at and is wanted."""
     record_unserved: ObjectId | None = None
     """The object as the last release has it, where the server no longer serves that version of its kind."""
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is not ours to touch."""
+        return self.verdict is not None and self.verdict.refused
 
 
 def together(work: Sequence[Callable[[], Answer]], threads: int) -> list[Answer]:
@@ -101,16 +105,13 @@ class Observer:
         *,
         exists: bool,
         crds: Iterable[Object] = (),
-        releases: Iterable[str] = (),
-        kept: Iterable[str] = (),
+        place: Place,
     ) -> None:
-        """`releases` are the names of all in the namespace, `kept` what an uninstalled one left for the next."""
         self._cluster = cluster
         self._live = live
         self._namespace = namespace
         self._exists = exists
-        self._releases = frozenset(releases)
-        self._kept = frozenset(kept)
+        self._place = replace(place, is_gone=self._is_gone)
         self._served = {(kind.api_version, kind.kind) for kind in cluster.served()}
         self._coming = {pair for crd in crds for pair in _brings(crd)}
 
@@ -142,21 +143,33 @@ class Observer:
         try:
             live = self._live.get(subject.id)
         except ClusterProblem as problem:
-            return Observation(subject, refusal=_verdict(problem), unread=True)
+            if subject.part == "crd" and problem.reason == "forbidden" and self._all_served(subject.new):
+                # The whole cluster's: an administrator brought it, and a deployment leaves it so.
+                return Observation(subject, unread=True)
+            return Observation(subject, refusal=_answered(problem), unread=True)
         if subject.new is None:
             return self._leaving(subject, live)
-        owner = foreign_owner(subject, live) if live is not None and subject.last is None else None
-        if live is not None and owner is not None and not self._may_take(subject, live):
-            return Observation(subject, live, foreign=True, owner=owner)
+        verdict = self._verdict(subject, subject.new, live)
+        if verdict.follows in ("refuse", "leave"):
+            return Observation(subject, live, verdict=verdict)
         try:
-            return Observation(subject, live, self._would_change(subject, subject.new, live))
+            changes, refusal = self._would_change(subject, subject.new, live), None
         except ClusterProblem as problem:
-            return Observation(subject, live, self._by_itself(subject, live), _verdict(problem))
+            changes, refusal = self._by_itself(subject, live), _answered(problem)
+        return Observation(subject, live, changes, refusal, verdict=verdict)
+
+    def _verdict(self, subject: Subject, new: Object, live: Object | None) -> Verdict:
+        if subject.part == "crd":
+            return crd_verdict(new, live, self._place)
+        known = {subject.release or "": frozenset([key_of(subject.id)])} if subject.last is not None else {}
+        return object_verdict(
+            subject.id, live, replace(self._place, manifests=known), release=subject.release
+        )
 
     def _leaving(self, subject: Subject, live: Object | None) -> Observation:
         if live is None or subject.protected or is_kept(live):
             return Observation(subject, live)
-        if subject.part == "own" and foreign_owner(subject, live) is not None:
+        if subject.part == "own" and not is_ours(live):
             # Somebody made another one of that name since; it is theirs.
             return Observation(subject)
         try:
@@ -164,22 +177,18 @@ class Observer:
                 subject.id.api_version, subject.id.kind, subject.id.name, subject.id.namespace, dry_run=True
             )
         except ClusterProblem as problem:
-            return Observation(subject, live, refusal=_verdict(problem))
+            return Observation(subject, live, refusal=_answered(problem))
         return Observation(subject, live)
 
-    def _may_take(self, subject: Subject, live: Object) -> bool:
-        """Whether a deployment takes the object over by itself: its owner no longer exists."""
-        annotations = (live.get("metadata") or {}).get("annotations") or {}
-        release, where = (annotations.get(f"meta.helm.sh/release-{part}") for part in ("name", "namespace"))
-        if subject.release is None or not release or not where:
-            return False
-        if where == subject.home:
-            return f"{subject.id.kind}/{subject.id.name}" in self._kept and release not in self._releases
+    def _is_gone(self, namespace: str) -> bool:
         try:
-            namespace = self._live.get(ObjectId("v1", "Namespace", None, where))
+            found = self._live.get(ObjectId("v1", "Namespace", None, namespace))
         except ClusterProblem:
             return False
-        return namespace is None or bool(namespace["metadata"].get("deletionTimestamp"))
+        return found is None or bool(found["metadata"].get("deletionTimestamp"))
+
+    def _all_served(self, crd: Object | None) -> bool:
+        return crd is not None and all(pair in self._served for pair in _brings(crd))
 
     def _would_change(self, subject: Subject, new: Object, live: Object | None) -> tuple[FieldChange, ...]:
         """The changes of a dry run; none for what is not there yet."""
@@ -198,8 +207,6 @@ class Observer:
                 str(new["apiVersion"]), subject.id.kind, subject.id.name, patch, where, dry_run=True
             )
         else:
-            if subject.part == "crd" and _same_crd(new, live):
-                return ()
             would = self._cluster.apply(new, where, dry_run=True, force=True)
         return compare(normal(live), normal(would))
 
@@ -222,30 +229,6 @@ class Observer:
         return compare(now, merged(last, now, normal(subject.new)))
 
 
-def foreign_owner(subject: Subject, live: Object) -> str | None:
-    """The owner of a live object that the last release did not have; None where this deployment may have it.
-
-    Helm refuses what lacks its label and both of its annotations (helm, pkg/action/validate.go).
-    """
-    meta = live.get("metadata") or {}
-    labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
-    release, where = (annotations.get(f"meta.helm.sh/release-{part}", "") for part in ("name", "namespace"))
-    managed = labels.get(MANAGED_BY, "")
-    helm = f"release {release} in the namespace {where or '?'}" if release else ""
-    if subject.part == "crd" or subject.id.kind == "Namespace":
-        return None
-    if subject.part == "own":
-        return None if managed == "tidehub" else helm or (f"managed by {managed}" if managed else "")
-    if managed == "Helm" and release == subject.release and where == subject.home:
-        return None
-    return helm or (f"managed by {managed}" if managed else "")
-
-
-def _same_crd(new: Object, live: Object) -> bool:
-    wanted, there = normal(new)["spec"], normal(live)["spec"]
-    return all(wanted.get(part) == there.get(part) for part in ("group", "scope", "versions"))
-
-
 def _brings(crd: Object) -> list[tuple[str, str]]:
     spec = crd.get("spec") or {}
     kind = str((spec.get("names") or {}).get("kind", ""))
@@ -256,7 +239,7 @@ def _brings(crd: Object) -> list[tuple[str, str]]:
     ]
 
 
-def _verdict(problem: ClusterProblem) -> ClusterProblem:
+def _answered(problem: ClusterProblem) -> ClusterProblem:
     if problem.reason in _NO_ANSWER or problem.status in _LATER:
         raise problem
     return problem

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.planning.diff import FieldChange
 from tidehub.kubernetes.planning.drift import added_by_hand, cause_of, managers_of
+from tidehub.kubernetes.planning.facts import hub_values
 from tidehub.kubernetes.planning.model import Cause, Drift, ObjectChange, PlannedField
 from tidehub.kubernetes.planning.observe import Observation
 from tidehub.kubernetes.planning.rules_restarts import WORKLOADS, part_of, reason, template_changes
 from tidehub.kubernetes.planning.subjects import is_kept
 
+SETTINGS_SHOWN = 12
+"""Names of settings in words."""
+_NOT_SETTINGS = ("Chart", "Release", "Template")
+"""What Helm puts beside the values."""
 _SCHEMA = 4
 """Length of the path `spec.versions[x].schema`."""
 
@@ -20,7 +26,7 @@ _SCHEMA = 4
 def object_change(one: Observation) -> ObjectChange | None:
     """What would happen to the object; None where nothing would, or where it is not for us to touch."""
     subject = one.subject
-    if one.foreign or one.unserved or (one.unread and one.refusal is not None):
+    if one.foreign or one.unserved or one.unread:
         return None
     made = ObjectChange(subject.id, subject.part, "same", subject.release)
     if subject.new is None:
@@ -80,9 +86,31 @@ def _since(change: FieldChange) -> FieldChange:
 
 
 def _summary(one: Observation) -> tuple[str, ...]:
+    if one.subject.id.kind == "Secret" and one.changes:
+        return _settings(one)
     if one.subject.id.kind not in WORKLOADS or not (changes := template_changes(one.changes)):
         return ()
     return (f"{part_of(one)[0]} restarts because {reason(changes)}",)
+
+
+def _settings(one: Observation) -> tuple[str, ...]:
+    """Which of the hub's settings change, by their names: the values are secrets, the names are not."""
+    before, after = hub_values([one.live]), hub_values([one.subject.new])
+    if before is None or after is None:
+        return ()
+    keys = [key for key in _differing(before.values, after.values) if key.split(".")[0] not in _NOT_SETTINGS]
+    more = f" and {len(keys) - SETTINGS_SHOWN} more" if len(keys) > SETTINGS_SHOWN else ""
+    return (f"changes {', '.join(keys[:SETTINGS_SHOWN])}{more}",) if keys else ()
+
+
+def _differing(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    if old == new:
+        return
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        yield path
+        return
+    for key in dict.fromkeys((*old, *new)):
+        yield from _differing(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
 
 
 def _without_schemas(changes: tuple[FieldChange, ...]) -> tuple[tuple[FieldChange, ...], tuple[str, ...]]:

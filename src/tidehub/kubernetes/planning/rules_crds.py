@@ -5,31 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tidehub import program
-from tidehub.kubernetes.cluster.port import FIELD_MANAGER
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.planning.facts import Facts
 from tidehub.kubernetes.planning.model import Finding
 from tidehub.kubernetes.planning.observe import Observation
 from tidehub.site.charts import parts
 
-_RELEASE = "meta.helm.sh/release-name"
-_OWNERS = {
-    _RELEASE: "the release",
-    "argocd.argoproj.io/tracking-id": "Argo CD:",
-    "kustomize.toolkit.fluxcd.io/name": "Flux:",
-    "operatorframework.io/installed-alongside": "an operator:",
-}
-"""Annotations by which those who bring CRDs mark them, and what they are called."""
-_GATEWAY_GROUP = "gateway.dask.org"
-"""Only dask-gateway has it, so an earlier installation of it brought the CRD."""
 CRD = "CustomResourceDefinition"
 
 
 def findings(facts: Facts) -> Iterator[Finding]:
     """All of them, in no order."""
     ours = [one for one in facts.of_kind(CRD) if one.subject.part == "crd"]
-    missing = [one.subject.id for one in ours if one.live is None and one.refusal is None]
+    missing = [one.subject.id for one in ours if one.live is None and one.refusal is None and not one.unread]
     if missing:
         yield Finding(
             "crd", "notice", f"{len(missing)} {_crds(len(missing))} not in the cluster yet.",
@@ -46,13 +34,6 @@ def findings(facts: Facts) -> Iterator[Finding]:
     yield from _older(changed)
     for one in changed:
         yield from _versions(one)
-        if owner := _owner(one.live or {}, facts):
-            name = one.subject.id.name
-            yield Finding(
-                "conflict", "refusal", f"The CRD {name} {owner}, and would be changed.",
-                "What it was brought for may not work with the other version.",
-                f"where nobody needs it as it is: {program.command('deploy', '--adopt')} {name}", (one.subject.id,),
-            )  # fmt: skip
     yield from _groups(facts)
 
 
@@ -122,29 +103,6 @@ def _groups(facts: Facts) -> Iterator[Finding]:
             "notebooks lose them.",
             "have users stop their Dask clusters before",
         )  # fmt: skip
-
-
-def _owner(crd: Object, facts: Facts) -> str:
-    """Who else has the CRD, in words; empty where it is ours, or a release's of this namespace.
-
-    As `deploying.steps.crds.stranger` decides: a deployment does not change what others brought.
-    """
-    meta = crd.get("metadata") or {}
-    annotations: dict[str, Any] = meta.get("annotations") or {}
-    for key, words in _OWNERS.items():
-        if key in annotations:
-            where = annotations.get("meta.helm.sh/release-namespace")
-            if key == _RELEASE and where == facts.namespace:
-                return ""
-            return f"belongs to {words} {annotations[key]}" + (f" in the namespace {where}" if where else "")
-    managers = {
-        str(one.get("manager")) for one in meta.get("managedFields") or [] if not one.get("subresource")
-    }
-    if FIELD_MANAGER in managers or _spec(crd).get("group") == _GATEWAY_GROUP:
-        return ""
-    if "helm" in managers and {"dask-gateway", "daskhub"} & {one.name for one in facts.records}:
-        return ""
-    return f"was made by {' and '.join(sorted(managers))}" if managers else ""
 
 
 def _spec(obj: Object | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tidehub import program
+from tidehub.kubernetes.homes.carried import finds_homes
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.planning import hub_schema
 from tidehub.kubernetes.planning.facts import Facts, HubValues
@@ -130,7 +131,13 @@ def _pvc_names(before: HubValues, after: HubValues) -> Iterator[Finding]:
     template = ("singleuser", "storage", "dynamic", "pvcNameTemplate")
     old, new = before.at(*template), after.at(*template)
     crosses = _to_kubespawner_7(before, after)
-    if new and crosses and not _escapes(after) and any(name in new for name in _NAME_FIELDS):
+    if finds_homes(after.at("hub")):
+        if crosses or old != new:
+            yield Finding(
+                "pvc-names", "notice", "New PVCs of users are named in another way.",
+                "Users who have a PVC keep it: the hub finds it by whose it is.",
+            )  # fmt: skip
+    elif new and crosses and not _escapes(after) and any(name in new for name in _NAME_FIELDS):
         yield _slugs("PVCs", f"{'.'.join(template)} ({new})")
     elif old and new and old != new:
         yield Finding(
@@ -138,12 +145,12 @@ def _pvc_names(before: HubValues, after: HubValues) -> Iterator[Finding]:
             "A server that starts makes a new, empty PVC: the files are in the old one.",
             f"keep {'.'.join(template)}: {old}",
         )  # fmt: skip
-    elif crosses and not new:
+    elif crosses and not new and not _escapes(after):
         yield Finding(
-            "pvc-names", "notice", "KubeSpawner 7 names new PVCs in another way.",
-            "Users who have a PVC keep it, as long as the hub's database stays: the spawner looks for the old name "
-            "where it knows of none.",
-            "keep hub.config.KubeSpawner.handle_legacy_names and remember_pvc_name as they are (true)",
+            "pvc-names", "danger", "KubeSpawner 7 names new PVCs in another way.",
+            "This hub's spawner is the site's own: users whose server runs meanwhile, and whose names have other "
+            "characters than a-z and 0-9, get an empty home.",
+            "take hub.config.JupyterHub.spawner_class out of the overrides",
         )  # fmt: skip
 
 

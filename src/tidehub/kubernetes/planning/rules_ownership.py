@@ -2,85 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from tidehub import program
-from tidehub.kubernetes.objects import ObjectId
+from tidehub.kubernetes.ownership import Verdict, objections, other_verdicts, release_verdict
 from tidehub.kubernetes.planning.facts import Facts
-from tidehub.kubernetes.planning.model import Finding
+from tidehub.kubernetes.planning.model import Finding, Kind
 from tidehub.site.charts import parts
-
-_OURS = frozenset({"jupyterhub", "dask-gateway", "daskhub", "dask-kubernetes-operator"})
-"""Charts that a site may have as releases."""
 
 
 def findings(facts: Facts) -> Iterator[Finding]:
     """All of them, in no order."""
-    yield from _conflicts(facts)
-    yield from _model(facts)
+    yield from _refused("conflict", (one.verdict for one in facts.observations if one.verdict is not None))
+    wanted = {one.release.name: one.release.chart for one in facts.rendered.releases}
+    others = other_verdicts(facts.place, wanted)
+    yield from _refused("model", others.values())
+    for name, one in others.items():
+        if one.follows == "leave":
+            yield Finding(
+                "leftover", "notice", f"{_capital(one.what)} is in the namespace, and the site has none of that name.",
+                "A deployment leaves it as it is.",
+                f"if nobody needs it: helm uninstall {name} -n {facts.namespace}",
+            )  # fmt: skip
+    releases = [release_verdict(name, chart, facts.place) for name, chart in wanted.items()]
+    yield from _refused("adoption", releases)
+    for one in releases:
+        if one.follows == "take-over":
+            yield Finding(
+                "adoption", "notice", f"{_capital(one.what)} would be taken over: tidehub did not make it."
+            )
     yield from _states(facts)
     yield from _elsewhere(facts)
-    yield from _not_made_here(facts)
 
 
-def _conflicts(facts: Facts) -> Iterator[Finding]:
-    by_owner: dict[tuple[str, str], list[ObjectId]] = {}
-    for one in facts.observations:
-        if one.foreign:
-            wanted_by = one.subject.release or "tidehub"
-            by_owner.setdefault((one.owner, wanted_by), []).append(one.subject.id)
-    for (owner, wanted_by), ids in by_owner.items():
-        owner_words = f"belong to {owner}" if owner else "belong to no release: somebody created them by hand"
-        if len(ids) == 1:
-            owner_words = owner_words.replace("belong", "belongs", 1).replace("created them", "created it")
-        yield Finding(
-            "conflict", "refusal", f"{_counted(ids)} in the cluster already and {owner_words}.",
-            "Helm refuses to install over objects of others." if wanted_by != "tidehub" else "",
-            _way_out(ids, owner, wanted_by, facts.namespace), tuple(ids),
-        )  # fmt: skip
+def _refused(kind: Kind, found: Iterable[Verdict]) -> Iterator[Finding]:
+    for one in objections(found):
+        yield Finding(kind, "refusal", f"{_capital(one.what)}.", fix=one.fix, objects=one.ids)
 
 
-def _way_out(ids: list[ObjectId], owner: str, wanted_by: str, namespace: str) -> str:
-    names = [f"{id.kind}/{id.name}" for id in ids[:4]]
-    adopt = f"take it over: {program.command('deploy')} " + " ".join(f"--adopt {name}" for name in names)
-    if owner.startswith("release ") and f"namespace {namespace}" not in owner:
-        return (
-            "what counts for the whole cluster is named after its release, so there can be one such release in a "
-            "cluster: uninstall the other one, or use another cluster"
-        )
-    if owner.startswith("release "):
-        return f"uninstall {owner.split()[1]} (what it holds goes with it: back up first), or {adopt}"
-    return f"remove what nobody needs, or {adopt}"
-
-
-def _model(facts: Facts) -> Iterator[Finding]:
-    model = facts.rendered.platform.model
-    others = [one for one in facts.records if one.name not in facts.releases and one.status != "uninstalled"]
-    rivals = [
-        one
-        for one in others
-        if (one.chart == "daskhub") == (model == "split") and one.chart in ("daskhub", "jupyterhub")
-    ]
-    for one in rivals:
-        yield Finding(
-            "model", "refusal",
-            f"The namespace {facts.namespace} holds {one.name} ({one.chart} {one.chart_version}), and the site is of "
-            f"the model {model}.",
-            "One release cannot take over the objects of another: the old one has to go first, and its PVC of the "
-            "hub's database goes with it unless it is kept.",
-            f"back up ({program.command('backup')}), uninstall {one.name} keeping the PVCs, deploy, restore; "
-            "homes stay in their "
-            "PVCs",
-        )  # fmt: skip
-    for one in others:
-        if one not in rivals and one not in facts.retired and one.chart in _OURS:
-            yield Finding(
-                "leftover", "notice",
-                f"The release {one.name} ({one.chart} {one.chart_version}) is in the namespace, and the site has none "
-                "of that name.",
-                "A deployment leaves it as it is.",
-                f"if nobody needs it: helm uninstall {one.name} -n {facts.namespace}",
-            )  # fmt: skip
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _states(facts: Facts) -> Iterator[Finding]:
@@ -107,12 +68,6 @@ def _states(facts: Facts) -> Iterator[Finding]:
                 "Charts are made to be upgraded: what the newer one changed in the cluster may not fit the older one.",
                 f"back up first; `{program.command('rollback')}` goes back to a state that worked",
             )  # fmt: skip
-        elif record.chart != one.release.chart:
-            yield Finding(
-                "model", "danger",
-                f"The release {record.name} would change its chart from {record.chart} to {one.release.chart}.",
-                "Objects of the old chart that the new one does not have are removed.", "back up first",
-            )  # fmt: skip
 
 
 def _elsewhere(facts: Facts) -> Iterator[Finding]:
@@ -125,28 +80,3 @@ def _elsewhere(facts: Facts) -> Iterator[Finding]:
             "ask for one address.",
             f"set kubernetes.namespace: {namespace}, or move it with {program.command('backup')} and restore",
         )  # fmt: skip
-
-
-def _not_made_here(facts: Facts) -> Iterator[Finding]:
-    known = {one.name for one in facts.record.releases} if facts.record is not None else set()
-    records = [facts.release_record(one.release.name) for one in facts.rendered.releases]
-    strangers = [
-        one for one in records if one is not None and one.status != "uninstalled" and one.name not in known
-    ]
-    adopt = " ".join(f"--adopt {one.name}" for one in strangers)
-    for record in strangers:
-        yield Finding(
-            "adoption", "danger",
-            f"tidehub did not make the release {record.name} ({record.chart} {record.chart_version}).",
-            "A deployment takes it over only where that is said.",
-            f"compare what is below, then: {program.command('deploy')} {adopt}",
-        )  # fmt: skip
-
-
-def _counted(ids: list[ObjectId]) -> str:
-    return f"{ids[0]} is" if len(ids) == 1 else f"{len(ids)} objects ({_named(ids)}) are"
-
-
-def _named(ids: list[ObjectId]) -> str:
-    shown = ", ".join(str(id) for id in ids[:4])
-    return f"{shown} and {len(ids) - 4} more" if len(ids) > 4 else shown

@@ -88,10 +88,9 @@ def _unserved(facts: Facts) -> Iterator[Finding]:
     for name, gone in _gone(facts).items():
         kinds = ", ".join(sorted({f"{id.kind} of {id.api_version}" for id in gone}))
         yield Finding(
-            "unserved", "refusal", f"The record of {name} holds objects that the cluster no longer serves: {kinds}.",
-            "Helm reads its last record before it upgrades, and stops at what it cannot find.",
-            f"rewrite the record (helm plugin mapkubeapis: helm mapkubeapis {name} -n {facts.namespace}), then deploy",
-            tuple(gone),
+            "unserved", "notice", f"The record of {name} holds objects that the cluster no longer serves: {kinds}.",
+            "Helm would stop at them. A deployment rewrites the record first; the objects live on in a newer version.",
+            objects=tuple(gone),
         )  # fmt: skip
 
 

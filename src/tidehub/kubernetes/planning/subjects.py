@@ -6,20 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tidehub.kubernetes.objects import Object, ObjectId, identify, is_hook
+from tidehub.kubernetes.objects import Key, Object, ObjectId, identify, is_hook, key_of
+from tidehub.kubernetes.ownership import OURS
 from tidehub.kubernetes.planning.model import Part
 
 if TYPE_CHECKING:
     from tidehub.kubernetes.rendering.model import Rendered
 
-MANAGED_BY = "app.kubernetes.io/managed-by"
 PROTECTED = frozenset({("PersistentVolumeClaim", "hub-db-dir"), ("Secret", "hub")})
 """What stays when a whole release goes: the hub's database, and its keys (`deploying.steps.removing`)."""
 POLICY = "helm.sh/resource-policy"
 """Annotation by which Helm keeps an object that leaves its release: `keep`."""
-
-Key = tuple[str, str, str | None, str]
-"""An object whatever version of its group it is written in: group, kind, namespace, name."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +34,6 @@ class Subject:
     """As in the last release's manifest; None for what it did not have."""
     protected: bool = False
     """Whether tidehub leaves it where it is, though its release goes: it holds data."""
-
-
-def key_of(id: ObjectId) -> Key:
-    """What stays the same when a chart writes an object in another version of its group."""
-    return id.group, id.kind, id.namespace, id.name
 
 
 def subjects(
@@ -89,7 +81,7 @@ def subjects(
 def _labelled(obj: Object) -> Object:
     """One of our own objects as it is applied: with the label that says so."""
     meta = obj.get("metadata") or {}
-    return {**obj, "metadata": {**meta, "labels": {**(meta.get("labels") or {}), MANAGED_BY: "tidehub"}}}
+    return {**obj, "metadata": {**meta, "labels": {**(meta.get("labels") or {}), **OURS}}}
 
 
 def is_kept(*objects: Object | None) -> bool:

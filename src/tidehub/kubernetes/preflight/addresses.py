@@ -19,6 +19,12 @@ def kind_of(context: Context) -> str:
     return exposure_values.exposure_of(context.site).kind
 
 
+def service_addresses(service: Object | None) -> list[str]:
+    """Addresses at which a Service is reached from outside: its load balancer's, and those that its spec states."""
+    found = load_balancer_addresses((service or {}).get("status"))
+    return found or [str(one) for one in ((service or {}).get("spec") or {}).get("externalIPs") or []]
+
+
 def load_balancer_addresses(status: Mapping[str, Any] | None) -> list[str]:
     """IP addresses and names in `status.loadBalancer`."""
     entries = ((status or {}).get("loadBalancer") or {}).get("ingress") or []
@@ -38,7 +44,7 @@ def exposure(context: Context) -> list[str]:
         return [str(entry["value"]) for entry in entries if entry.get("value")]
     if kind == "load-balancer":
         service = look.one("v1", "Service", PROXY, context.namespace)
-        found = load_balancer_addresses((service or {}).get("status"))
+        found = service_addresses(service)
         asked = exposure_values.exposure_of(context.site).address
         return found or ([asked] if asked else [])
     name = ingress_class_name(context)
@@ -84,11 +90,11 @@ def our_gateway(context: Context) -> Object | None:
 
 
 def controller_services(context: Context) -> list[Object]:
-    """Services of type LoadBalancer that bring web traffic to something that is not a platform of ours."""
+    """Services that bring web traffic from outside to something that is not a platform of ours."""
     return [
         one
         for one in context.there.all("v1", "Service")
-        if (one.get("spec") or {}).get("type") == "LoadBalancer"
+        if ((one.get("spec") or {}).get("type") == "LoadBalancer" or service_addresses(one))
         and one["metadata"]["name"] != PROXY
         and {80, 443} & {port.get("port") for port in one["spec"].get("ports") or []}
     ]
@@ -109,9 +115,5 @@ def is_private(addresses: Iterable[str]) -> bool:
 
 
 def _controllers(context: Context) -> list[str]:
-    found = [
-        one
-        for service in controller_services(context)
-        for one in load_balancer_addresses(service.get("status"))
-    ]
+    found = [one for service in controller_services(context) for one in service_addresses(service)]
     return found if len(set(found)) == 1 else []

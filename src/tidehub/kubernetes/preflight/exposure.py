@@ -70,7 +70,9 @@ def ingress_address(context: Context) -> Finding:
             "have the cloud's load balancers checked (quota, controller): the Ingress is not reachable without one",
             tuple(waiting),
         )
-    if ingresses:
+    # Who states externalIPs leads traffic there by other means, and no controller needs to publish them.
+    stated = any((one.get("spec") or {}).get("externalIPs") for one in addresses.controller_services(context))
+    if ingresses and not stated:
         named = [f"{one['metadata']['namespace']}/{one['metadata']['name']}" for one in ingresses]
         return Finding(
             "ingress-address",
@@ -121,7 +123,7 @@ def load_balancer(context: Context) -> Finding:
     services = [
         one for one in look.all("v1", "Service") if (one.get("spec") or {}).get("type") == "LoadBalancer"
     ]
-    served = [one for one in services if addresses.load_balancer_addresses(one.get("status"))]
+    served = [one for one in services if addresses.service_addresses(one)]
     waiting = _waiting(context, every=True)
     if waiting and not served:
         return Finding(
@@ -235,7 +237,7 @@ def _waiting(context: Context, *, every: bool = False) -> list[str]:
     return [
         f"{one['metadata']['namespace']}/{one['metadata']['name']}"
         for one in services
-        if not addresses.load_balancer_addresses(one.get("status")) and _age(one, context) > _PATIENCE
+        if not addresses.service_addresses(one) and _age(one, context) > _PATIENCE
     ]
 
 

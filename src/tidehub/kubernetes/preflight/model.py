@@ -102,6 +102,10 @@ class Look:
             },
         )
 
+    def once(self, key: str, ask: Callable[[], Answer]) -> Answer:
+        """The answer to a question of another kind."""
+        return self._once((key,), ask)
+
     def _once(self, key: tuple[str, ...], ask: Callable[[], Answer]) -> Answer:
         with self._lock:
             waiting = self._answers.get(key)
@@ -129,6 +133,8 @@ class Context:
     """What went wrong on the way here: of `connection`, `secrets`, `charts`, `helm` and `rendering`."""
     site_file: Path | None = None
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    adopt: frozenset[str] = frozenset()
+    """What a deployment would be told to take over."""
 
     @property
     def namespace(self) -> str:

@@ -6,7 +6,7 @@ What cannot be had is a trouble that an item tells; the others go on without it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +37,7 @@ def open_context(
     network: Network | None = None,
     environ: Mapping[str, str] = os.environ,
     say: Callable[[str], None] = lambda line: None,
+    adopt: Iterable[str] = (),
 ) -> Context:
     """Everything that could be had. Raises `UsageError` for a site file that cannot be used, or has no cluster."""
     from tidehub.kubernetes.session import kubernetes_of
@@ -62,6 +63,7 @@ def open_context(
         troubles=troubles,
         site_file=site_file,
         environ=environ,
+        adopt=frozenset(adopt),
     )
 
 

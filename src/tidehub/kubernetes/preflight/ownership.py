@@ -1,62 +1,97 @@
-"""The owners of the namespace and its objects: releases of Helm, of this model or another, or nobody."""
+"""Whose the namespace and its objects are, as `kubernetes.ownership` judges it."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from tidehub import program
 from tidehub.errors import TidehubError
 from tidehub.helm import records
 from tidehub.helm.engine import PENDING
 from tidehub.kubernetes.cluster.port import ClusterProblem
-from tidehub.kubernetes.objects import Object, ObjectId, identify
+from tidehub.kubernetes.deploying.record import Record, read_record
+from tidehub.kubernetes.objects import Object, ObjectId, identify, key_of, read_manifest
+from tidehub.kubernetes.ownership import (
+    Found,
+    Place,
+    Verdict,
+    object_verdict,
+    objections,
+    other_verdicts,
+    release_verdict,
+)
 from tidehub.kubernetes.preflight.model import Context, Finding
-
-RELEASE, RELEASE_NAMESPACE = "meta.helm.sh/release-name", "meta.helm.sh/release-namespace"
-MANAGED_BY = "app.kubernetes.io/managed-by"
-_CHARTS = frozenset({"jupyterhub", "dask-gateway", "daskhub"})
 
 
 def releases(context: Context) -> list[Finding]:
     """Helm releases in the namespace that are not this platform's, or are half-way."""
-    found, ours = [], _our_releases(context)
-    for one in _newest(context):
-        if one.status == "uninstalled":
-            continue
-        if one.status in PENDING or one.status == "uninstalling":
-            found.append(_half_way(one))
-        if ours is not None and one.release not in ours and one.chart in _CHARTS:
-            found.append(_other(one, context))
-        elif ours is not None and one.release in ours and one.chart != ours[one.release]:
-            found.append(_other_chart(one, ours[one.release]))
+    place, ours = place_of(context), _our_releases(context)
+    found = [
+        Finding(
+            "pending-release",
+            "warning",
+            f"the release {name} is {one.status}: an operation was begun and did not finish",
+            f"if somebody is working on it, wait; else `{program.command('deploy')}` continues from there",
+        )
+        for name, one in place.releases.items()
+        if one.status in PENDING or one.status == "uninstalling"
+    ]
+    found += refused("other-release", other_verdicts(place, ours).values())
+    found += refused("owner", (release_verdict(name, chart, place) for name, chart in ours.items()))
     return found or [Finding("releases", "ok", "no other release conflicts with this one")]
 
 
 def owner(context: Context) -> list[Finding]:
     """Objects that are there already and belong to somebody else: Helm refuses to take them."""
-    foreign = []
-    mine = {identify(obj, context.namespace): name for name, obj in context.objects.everything()}
-    for identity, live in existing(context).items():
-        release = mine[identity]
-        if identity.kind == "CustomResourceDefinition":
-            continue
-        said = owner_of(live)
-        if release == "tidehub":
-            if said.startswith("release "):
-                foreign.append(f"{identity}: {said}")
-        elif said != f"release {release} in namespace {context.namespace}":
-            foreign.append(f"{identity}: {said or 'its owner is not known'}")
-    if not foreign:
-        return [Finding("owner", "ok", "no object of the platform belongs to somebody else")]
-    first = foreign[0].split(":")[0]
-    return [
-        Finding(
-            "owner",
-            "problem",
-            f"{first} already exists and is not this platform's"
-            + (f", and {len(foreign) - 1} more" if len(foreign) > 1 else ""),
-            "use another namespace, or remove these objects once you know that nobody needs them",
-            tuple(foreign),
-        )
+    place, there = place_of(context), existing(context)
+    judged = [
+        object_verdict(id, there.get(id), place, release=None if name == "tidehub" else name)
+        for name, obj in context.objects.everything()
+        if (id := identify(obj, context.namespace)).kind != "CustomResourceDefinition"
     ]
+    return refused("owner", judged) or [
+        Finding("owner", "ok", "no object of the platform belongs to somebody else")
+    ]
+
+
+def refused(item: str, verdicts: Iterable[Verdict]) -> list[Finding]:
+    """What stands against a deployment, as it says it itself."""
+    return [
+        Finding(item, "problem", one.what, one.fix, tuple(str(id) for id in one.ids))
+        for one in objections(verdicts)
+    ]
+
+
+def place_of(context: Context) -> Place:
+    """What the judgement goes by, read from the cluster once for all items."""
+    return context.there.once("place", lambda: _read_place(context))
+
+
+def _read_place(context: Context) -> Place:
+    namespace = context.namespace
+    record = read_record(context.there.cluster, namespace) or Record()
+    found: dict[str, Found] = {}
+    manifests = {}
+    secrets = context.there.all("v1", "Secret", namespace)
+    for name, secret in records.newest_of_each(secrets).items():
+        try:
+            one, whole = records.stored(secret), records.decoded(secret)
+        except TidehubError:
+            # A record that cannot be read is Helm's to complain about.
+            continue
+        if one.status != "uninstalled":
+            found[name] = Found(one.chart, one.chart_version, one.status)
+            objects = read_manifest(str(whole.get("manifest") or ""))
+            manifests[name] = frozenset(key_of(identify(obj, namespace)) for obj in objects)
+    return Place(
+        namespace,
+        found,
+        frozenset(one.name for one in record.releases),
+        frozenset(record.kept),
+        context.adopt,
+        manifests,
+        lambda where: _is_gone(context, where),
+    )
 
 
 def existing(context: Context) -> dict[ObjectId, Object]:
@@ -78,75 +113,18 @@ def existing(context: Context) -> dict[ObjectId, Object]:
     return found
 
 
-def owner_of(obj: Object) -> str:
-    """The owner that an object names: `release NAME in namespace WHERE`, a manager, or nothing."""
-    meta = obj.get("metadata") or {}
-    annotations, labels = meta.get("annotations") or {}, meta.get("labels") or {}
-    if annotations.get(RELEASE):
-        return f"release {annotations[RELEASE]} in namespace {annotations.get(RELEASE_NAMESPACE, '?')}"
-    manager = labels.get(MANAGED_BY) or (labels.get("olm.managed") and "OLM")
-    return f"managed by {manager}" if manager else ""
-
-
-def _newest(context: Context) -> list[records.Stored]:
-    secrets = [
-        one for one in context.there.all("v1", "Secret", context.namespace) if one.get("type") == records.TYPE
-    ]
-    by_name: dict[str, list[Object]] = {}
-    for secret in secrets:
-        name = str((secret["metadata"].get("labels") or {}).get("name") or secret["metadata"]["name"])
-        by_name.setdefault(name, []).append(secret)
-    found = []
-    for several in by_name.values():
-        newest = records.newest(several)
-        if newest is not None:
-            try:
-                found.append(records.stored(newest))
-            except TidehubError:
-                # A record that cannot be read is Helm's to complain about.
-                continue
-    return sorted(found, key=lambda one: one.release)
-
-
-def _our_releases(context: Context) -> dict[str, str] | None:
+def _our_releases(context: Context) -> dict[str, str]:
     """Chart by name of our releases."""
     if context.rendered is not None:
         return {one.release.name: one.release.chart for one in context.rendered.releases}
-    if context.site.kubernetes is None:
-        return None
-    if context.site.kubernetes.model == "daskhub":
+    if context.site.kubernetes is not None and context.site.kubernetes.model == "daskhub":
         return {"daskhub": "daskhub"}
     return {"jupyterhub": "jupyterhub", "dask-gateway": "dask-gateway"}
 
 
-def _half_way(one: records.Stored) -> Finding:
-    return Finding(
-        "pending-release",
-        "warning",
-        f"the release {one.release} is {one.status}: an operation was begun and did not finish",
-        f"if somebody is working on it, wait; else `{program.command('deploy')}` continues from there",
-        (f"revision {one.revision} of {one.chart} {one.chart_version}",),
-    )
-
-
-def _other(one: records.Stored, context: Context) -> Finding:
-    model = "daskhub" if one.chart == "daskhub" else "split"
-    wanted = context.site.kubernetes.model if context.site.kubernetes else "split"
-    if model != wanted:
-        what = f"the release {one.release} is the model {model}, and the site says {wanted}"
-        fix = f"write kubernetes.model: {model}, or another namespace; docs: Move an existing DaskHub to tidehub"
-        item = "other-model"
-    else:
-        what = f"another release of the chart {one.chart} is in the namespace: {one.release}"
-        fix = "use another namespace, or uninstall it once its data is safe"
-        item = "other-release"
-    return Finding(item, "problem", what, fix, (f"{one.chart} {one.chart_version}, {one.status}",))
-
-
-def _other_chart(one: records.Stored, chart: str) -> Finding:
-    return Finding(
-        "other-release",
-        "problem",
-        f"the release {one.release} is of the chart {one.chart}, not of {chart}",
-        "use another namespace, or uninstall that release once its data is safe",
-    )
+def _is_gone(context: Context, namespace: str) -> bool:
+    try:
+        found = context.there.one("v1", "Namespace", namespace)
+    except ClusterProblem:
+        return False
+    return found is None or bool(found["metadata"].get("deletionTimestamp"))

@@ -7,6 +7,7 @@ ours travel as text (`tidehub.login.carried`), because the hub's image has none 
 from __future__ import annotations
 
 from tidehub.errors import TidehubError
+from tidehub.kubernetes.homes.carried import ENTRY, spawner_text
 from tidehub.kubernetes.values import gateway
 from tidehub.login.admission import rule_of
 from tidehub.login.carried import modules_text
@@ -56,8 +57,9 @@ def carries_login(site: Site) -> bool:
 
 def entries(site: Site, addresses: Endpoints | None = None) -> dict[str, str]:
     """The entries by name, the site's own Python last. Raises `TidehubError` without the provider's addresses."""
-    found = {} if replaces_login(site) else {ORDER_LOGIN: login_text(site, addresses)}
-    found[ORDER_PROXY] = proxy_text()
+    found = {ENTRY: spawner_text(), ORDER_PROXY: proxy_text()}
+    if not replaces_login(site):
+        found[ORDER_LOGIN] = login_text(site, addresses)
     if has_choices(site):
         found[ORDER_USERS] = users_text(site)
     if site.overrides is not None and site.overrides.hub_config is not None:

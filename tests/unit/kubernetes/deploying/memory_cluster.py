@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -34,13 +35,13 @@ class MemoryCluster:
         self, api_version: str, kind: str, namespace: str | None = None, *, labels: Any = "", fields: str = ""
     ) -> list[Object]:
         self.before("find", kind)
-        wanted = dict(part.split("=") for part in str(labels).split(",") if part)
+        wanted = _selector(str(labels))
         return [
             copy.deepcopy(obj)
             for (version, one, where, _), obj in self.objects.items()
             if (version, one) == (api_version, kind)
             and namespace in (None, where)
-            and wanted.items() <= (obj["metadata"].get("labels") or {}).items()
+            and all(test(obj["metadata"].get("labels") or {}) for test in wanted)
         ]
 
     def create(self, obj: Object, namespace: str | None = None, *, dry_run: bool = False) -> Object:
@@ -95,6 +96,16 @@ class MemoryCluster:
         self.objects[key] = stored
         self.writes.append(f"{verb} {key[1]} {key[3]}")
         return copy.deepcopy(stored)
+
+
+def _selector(text: str) -> list[Callable[[dict[str, str]], bool]]:
+    """`a=b` and `a notin (b,c)`, as in https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/."""
+    tests: list[Callable[[dict[str, str]], bool]] = []
+    for key, values in re.findall(r"([^,=\s]+) notin \(([^)]*)\)", text):
+        tests.append(lambda labels, key=key, values=values: labels.get(key) not in values.split(","))
+    for key, value in re.findall(r"([^,=\s]+)=([^,]+)", text):
+        tests.append(lambda labels, key=key, value=value: labels.get(key) == value)
+    return tests
 
 
 def _merged(into: Any, patch: Any) -> Any:

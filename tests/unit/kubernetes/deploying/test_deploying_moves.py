@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
-from tidehub.kubernetes.deploying.moves import Charts, Homes, Move, escaped_slug, moves
+from tidehub.kubernetes.deploying.moves import Charts, Homes, Move, moves
 
 OLD = Charts("3.3.8", "2022.6.1")
 NEW = Charts("4.4.0", "2026.3.0")
@@ -62,40 +60,27 @@ def test_an_unknown_chart_is_an_upgrade_with_a_copy() -> None:
     assert one.weight == "upgrade"
 
 
-@pytest.mark.parametrize(
-    ("name", "slug"),
-    [("ana", "ana"), ("Ana", "-41na"), ("a.b@c", "a-2eb-40c"), ("a-b", "a-2db"), ("é", "-c3-a9")],
-)
-def test_names_as_kubespawner_before_7_wrote_them(name: str, slug: str) -> None:
-    # As escapism does with these safe characters (jupyterhub/kubespawner slugs.py, `escape_slug`).
-    assert escaped_slug(name) == slug
-
-
-def test_homes_are_told_apart() -> None:
+def test_homes_are_counted_and_those_that_only_kubespawner_7_looks_for_are_named() -> None:
     pvcs = [
         pvc("claim-ana", "ana"),
         pvc("claim-a-2eb-40c", "a.b@c"),
-        pvc("claim-ana--work", "ana", "work"),
         pvc("claim-a-b-c---0123abcd", "a.b@c"),
         {"metadata": {"name": "hub-db-dir"}},
     ]
-    found = Homes.of(pvcs)
-    assert found.plain == ("claim-ana",)
-    assert found.escaped == ("claim-a-2eb-40c", "claim-ana--work")
-    assert found.other == ("claim-a-b-c---0123abcd",)
+    assert Homes.of(pvcs) == Homes(3, ("claim-a-b-c---0123abcd",))
 
 
 def test_homes_of_kubespawner_7() -> None:
-    homes = Homes(plain=("claim-ana",), escaped=("claim-a-2eb",))
-    (one,) = of_kind(moves(OLD, NEW, homes=homes), "pvc-names")
-    assert one.weight == "upgrade" and "claim-a-2eb" in one.what and "database" in one.fix
-    (lost,) = of_kind(moves(OLD, NEW, homes=homes, has_database=False), "pvc-names")
-    assert lost.weight == "refused" and "slug_scheme: escape" in lost.fix
-    assert of_kind(moves(OLD, NEW, homes=homes, has_database=False, slug_scheme="escape"), "pvc-names") == []
-    (same,) = of_kind(moves(OLD, NEW, homes=Homes(plain=("claim-ana",))), "pvc-names")
-    assert same.weight == "notice"
-    (back,) = of_kind(moves(NEW, OLD, homes=Homes(other=("claim-x---1",))), "pvc-names")
-    assert "get an empty home" in back.what
+    homes = Homes(2, ("claim-x---1",))
+    for before, after in ((OLD, NEW), (NEW, OLD)):
+        (kept,) = of_kind(moves(before, after, homes=homes), "pvc-names")
+        assert kept.weight == "notice" and "2 homes keep their PVCs" in kept.what
+    (lost,) = of_kind(moves(OLD, NEW, homes=homes, finds_homes=False), "pvc-names")
+    assert lost.weight == "upgrade" and "spawner_class" in lost.fix
+    (back,) = of_kind(moves(NEW, OLD, homes=homes, finds_homes=False), "pvc-names")
+    assert "get an empty home" in back.what and "tidehub homes" in back.fix
+    assert of_kind(moves(NEW, OLD, homes=Homes(2), finds_homes=False), "pvc-names") == []
+    assert of_kind(moves(OLD, NEW), "pvc-names") == []
 
 
 def test_the_group_of_routes_changes() -> None:

@@ -95,6 +95,51 @@ def test_a_step_that_is_not_needed_is_passed_over() -> None:
     assert [entry.state for entry in record.journal.entries] == ["nothing to do", "done"]
 
 
+@pytest.mark.parametrize(
+    ("act", "ended"),
+    [
+        (fails, "failed at two"),
+        (lambda work: _stop(), "was interrupted at two"),
+        (None, "did not end at two"),
+    ],
+)
+def test_what_became_of_the_last_one_is_told_in_words(act: Any, ended: str) -> None:
+    cluster = MemoryCluster()
+    step = Does("two", act or fails)
+    with pytest.raises((Failure, Interrupted)):
+        run(cluster, step)
+    record = read_record(cluster, SPACE)  # type: ignore[arg-type]
+    assert record is not None and record.journal is not None
+    if act is None:
+        # Killed: nobody wrote how it ended.
+        killed = replace(record.journal.begin("two", "now"), outcome="", ended="")
+        cluster.apply(config_map(replace(record, journal=killed), SPACE), SPACE)
+    told: list[str] = []
+    again = work(cluster)
+    again.say.note = told.append  # type: ignore[method-assign]
+    run_steps(again, "deploy", [Does("two")], ensure_namespace=lambda work: None)
+    assert f") {ended}; going on" in told[0]
+
+
+def _stop() -> None:
+    raise KeyboardInterrupt
+
+
+def test_status_advises_what_the_failure_advised() -> None:
+    class Back(TidehubError):
+        goes_back = True
+
+    def wrong(work: Work) -> None:
+        raise Back("the image is not there")
+
+    cluster = MemoryCluster()
+    with pytest.raises(Failure) as caught:
+        run(cluster, Does("one", wrong), back=lambda work: "tidehub rollback site.yaml")
+    record = read_record(cluster, SPACE)  # type: ignore[arg-type]
+    assert record is not None and record.unfinished is not None
+    assert record.unfinished.command == caught.value.command == "tidehub rollback site.yaml"
+
+
 def test_a_failure_says_the_state_and_one_command() -> None:
     cluster = MemoryCluster()
     with pytest.raises(Failure) as caught:

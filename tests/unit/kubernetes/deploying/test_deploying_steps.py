@@ -18,13 +18,13 @@ from tidehub.kubernetes.deploying.record import Record, ReleaseState
 from tidehub.kubernetes.deploying.running import Options, Work
 from tidehub.kubernetes.deploying.steps.crds import Crds
 from tidehub.kubernetes.deploying.steps.objects import OwnObjects
-from tidehub.kubernetes.deploying.steps.ownership import foreign_objects, refuse_foreign, take_over
+from tidehub.kubernetes.deploying.steps.ownership import refuse, take_over, verdicts
 from tidehub.kubernetes.deploying.steps.readiness import Readiness, WrongAnswer
 from tidehub.kubernetes.deploying.steps.removing import PROTECTED, marked
 from tidehub.kubernetes.deploying.steps.saving import prune, saved_path
 from tidehub.kubernetes.deploying.stored import free, live_release, read_release
 from tidehub.kubernetes.deploying.words import Refused
-from tidehub.kubernetes.objects import read_manifest
+from tidehub.kubernetes.objects import read_manifest, write_manifest
 
 SPACE = "daskhub"
 CRD_API = "apiextensions.k8s.io/v1"
@@ -70,36 +70,6 @@ def test_crds_that_are_there_need_nothing() -> None:
         live_crd({**WANTED, "spec": {**WANTED["spec"], "conversion": {"strategy": "None"}}}, "kubectl")
     )
     assert not step.needed(work(cluster)), "defaults of the server are no difference"
-    step.check(work(cluster))
-
-
-@pytest.mark.parametrize(
-    ("live", "owner"),
-    [
-        (live_crd(crd(), "kubectl-client-side-apply"), "made by kubectl-client-side-apply"),
-        (live_crd(crd(), "helm"), "made by helm"),
-        (
-            live_crd(
-                crd(
-                    annotations={
-                        "meta.helm.sh/release-name": "t",
-                        "meta.helm.sh/release-namespace": "kube-system",
-                    }
-                ),
-                "helm",
-            ),
-            "the Helm release t in kube-system",
-        ),
-        (live_crd(crd(annotations={"argocd.argoproj.io/tracking-id": "x"}), "argocd"), "Argo CD: x"),
-    ],
-)
-def test_crds_of_others_are_refused_unless_named(live: Object, owner: str) -> None:
-    cluster = MemoryCluster()
-    cluster.create(live)
-    with pytest.raises(Refused, match=owner) as refused:
-        Crds((WANTED,)).check(work(cluster))
-    assert "--adopt middlewares.traefik.io" in str(refused.value)
-    Crds((WANTED,)).check(work(cluster, adopt=frozenset({"middlewares.traefik.io"})))
 
 
 def test_crds_that_may_not_be_read_are_an_administrators() -> None:
@@ -112,24 +82,10 @@ def test_crds_that_may_not_be_read_are_an_administrators() -> None:
     cluster.before = refuse
     wanted = {**WANTED, "spec": {**WANTED["spec"], "names": {"plural": "middlewares", "kind": "Middleware"}}}
     step = Crds((wanted,))
-    step.check(work(cluster))
+    assert step.verdicts(work(cluster)) is None
     assert step.needed(work(cluster))
     cluster.kinds = (ServedKind("traefik.io/v1alpha1", "Middleware", "middlewares", True),)
     assert not step.needed(work(cluster))
-
-
-def test_crds_of_ours_may_change() -> None:
-    cluster = MemoryCluster()
-    cluster.create(live_crd(crd(), "tidehub"))
-    assert Crds((WANTED,)).needed(work(cluster))
-    Crds((WANTED,)).check(work(cluster))
-
-
-def test_stored_objects_are_not_left_without_their_version() -> None:
-    cluster = MemoryCluster()
-    cluster.create(live_crd(crd(version="v1"), "tidehub", storedVersions=["v1"]))
-    with pytest.raises(Refused, match="are stored as v1"):
-        Crds((WANTED,)).check(work(cluster))
 
 
 # -- helm's records
@@ -240,33 +196,31 @@ def put(cluster: MemoryCluster, obj: Object) -> None:
     cluster.create(obj, None if obj["kind"] in ("ClusterRole", "Namespace") else SPACE)
 
 
-def test_objects_of_the_release_itself_are_no_strangers() -> None:
+def test_what_helm_knows_is_not_asked_for_and_all_refusals_are_told_at_once() -> None:
     cluster = MemoryCluster()
-    mine = helm_object("jupyterhub", SPACE)
-    put(cluster, mine)
-    assert foreign_objects(work(cluster), "jupyterhub", [mine]) == []
-
-
-def test_objects_of_another_release_or_of_nobody_are_refused() -> None:
-    cluster = MemoryCluster()
-    put(cluster, helm_object("daskhub", SPACE))
+    for name in ("a", "b"):
+        put(cluster, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}})
+    put(cluster, helm_object("other", "elsewhere", "ClusterRole", "c"))
+    put(cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "elsewhere"}})
     here = work(cluster)
-    found = foreign_objects(here, "jupyterhub", [helm_object("jupyterhub", SPACE)])
-    with pytest.raises(Refused, match="belongs to the release daskhub in daskhub"):
-        refuse_foreign(here, "jupyterhub", found)
-    named = work(cluster, adopt=frozenset({"ConfigMap/hub"}))
-    refuse_foreign(
-        named, "jupyterhub", foreign_objects(named, "jupyterhub", [helm_object("jupyterhub", SPACE)])
+    wanted = [helm_object("jupyterhub", SPACE, name=name) for name in "ab"]
+    wanted.append(helm_object("jupyterhub", SPACE, "ClusterRole", "c"))
+    with pytest.raises(Refused) as refused:
+        refuse(here, verdicts(here, "jupyterhub", wanted))
+    # What naming would not help comes first.
+    told = str(refused.value)
+    assert told.startswith(
+        "ClusterRole c exists already and belongs to the release other in the namespace elsewhere"
     )
-    # The name alone means a release: upstream's Ingress has the same one.
-    release = work(cluster, adopt=frozenset({"hub"}))
-    with pytest.raises(Refused, match="--adopt ConfigMap/hub"):
-        refuse_foreign(
-            release, "jupyterhub", foreign_objects(release, "jupyterhub", [helm_object("jupyterhub", SPACE)])
-        )
+    assert "ConfigMap a, ConfigMap b exist already and belong to no release" in told
+    manifest = write_manifest(wanted)
+    cluster.create(record("jupyterhub", 1, "deployed", manifest), SPACE)
+    here.facts.clear()
+    cluster.before = lambda verb, kind: pytest.fail(kind) if kind in ("ConfigMap", "ClusterRole") else None
+    assert verdicts(here, "jupyterhub", wanted) == []
 
 
-def test_what_we_left_and_what_a_dead_namespace_left_is_taken_over() -> None:
+def test_what_is_taken_over_becomes_the_releases() -> None:
     cluster = MemoryCluster()
     put(cluster, helm_object("daskhub", SPACE, "PersistentVolumeClaim", "hub-db-dir"))
     put(cluster, helm_object("dask-gateway", "gone", "ClusterRole", "controller"))
@@ -276,16 +230,10 @@ def test_what_we_left_and_what_a_dead_namespace_left_is_taken_over() -> None:
         helm_object("jupyterhub", SPACE, "PersistentVolumeClaim", "hub-db-dir"),
         helm_object("jupyterhub", SPACE, "ClusterRole", "controller"),
     ]
-    found = foreign_objects(here, "jupyterhub", wanted)
-    assert len(found) == 2 and all(one.may for one in found)
+    found = verdicts(here, "jupyterhub", wanted)
+    assert [one.follows for one in found] == ["take-over", "take-over"]
     take_over(here, "jupyterhub", found)
-    assert foreign_objects(here, "jupyterhub", wanted) == []
-
-    put(cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "alive"}})
-    put(cluster, helm_object("dask-gateway", "alive", "ClusterRole", "traefik"))
-    theirs = foreign_objects(here, "jupyterhub", [helm_object("x", SPACE, "ClusterRole", "traefik")])
-    with pytest.raises(Refused, match="one such release"):
-        refuse_foreign(here, "jupyterhub", theirs)
+    assert [one.follows for one in verdicts(here, "jupyterhub", wanted)] == ["ours", "ours"]
 
 
 def test_our_own_objects_come_back_and_go() -> None:
@@ -304,8 +252,8 @@ def test_our_own_objects_come_back_and_go() -> None:
         "v1", "ConfigMap", "note", {"metadata": {"labels": {"app.kubernetes.io/managed-by": "me"}}}, SPACE
     )
     here.facts.clear()
-    with pytest.raises(Refused, match="ConfigMap note exists already, not made by tidehub"):
-        step.check(here)
+    with pytest.raises(Refused, match="ConfigMap note exists already and belongs to me"):
+        refuse(here, verdicts(here, None, (policy,)))
 
 
 # -- the end
@@ -338,6 +286,32 @@ def test_an_address_that_keeps_answering_wrongly_is_a_failure(monkeypatch: pytes
     monkeypatch.setattr("tidehub.kubernetes.deploying.steps.readiness.PATIENCE", 0.0)
     with pytest.raises(WrongAnswer, match="status 404"):
         Readiness("https://x.example/", (), Answers(("wrong", "status 404"))).run(work(MemoryCluster()))
+
+
+def test_a_certificate_that_is_still_issued_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidehub.kubernetes.deploying.steps.readiness.PATIENCE", 0.0)
+    cluster = MemoryCluster()
+    conditions = [
+        {"type": "Ready", "status": "False", "message": "Issuing certificate as Secret does not exist"}
+    ]
+    issued: Object = {
+        "apiVersion": "cert-manager.io/v1",
+        "kind": "Certificate",
+        "metadata": {"name": "site-tls"},
+        "status": {"conditions": conditions},
+    }
+    cluster.create(issued, SPACE)
+    here = work(cluster)
+    untrusted = Answers(("wrong", "its certificate is not trusted (self-signed)"))
+    assert Readiness("https://x.example/", (), untrusted).run(here) == "its certificate is not issued yet"
+    assert "the certificate site-tls (Issuing certificate as Secret does not exist)" in here.notes[0]
+    # Another wrong answer is none of cert-manager's, and an issued certificate that is not trusted is a fault.
+    with pytest.raises(WrongAnswer):
+        Readiness("https://x.example/", (), Answers(("wrong", "status 404"))).run(here)
+    conditions[0]["status"] = "True"
+    cluster.apply(issued, SPACE)
+    with pytest.raises(WrongAnswer):
+        Readiness("https://x.example/", (), untrusted).run(here)
 
 
 def test_the_address_is_asked_only_where_something_was_done() -> None:

@@ -188,10 +188,12 @@ class World:
         made = RenderedRelease(release, archive(self.version), objects, tuple(self.hooks), tuple(self.crds))
         return Rendered(platform, (made,), tuple(self.own), "v1.34.0")
 
-    def plan(self, *objects: Object, looked_up: Iterable[Object] | None = None) -> Plan:
+    def plan(
+        self, *objects: Object, looked_up: Iterable[Object] | None = None, adopt: Iterable[str] = ()
+    ) -> Plan:
         """`looked_up` is the render with what the chart finds in the cluster; without, it looks nothing up."""
         self.helm.server_render = write_manifest(objects if looked_up is None else looked_up)
-        return plan(self.rendered(*objects), self.cluster, self.helm)  # type: ignore[arg-type]
+        return plan(self.rendered(*objects), self.cluster, self.helm, adopt=adopt)  # type: ignore[arg-type]
 
 
 def archive(version: str) -> ChartArchive:

@@ -221,15 +221,14 @@ def test_a_kind_that_nobody_serves_stops_the_deployment() -> None:
     assert not plan.changes and not plan.empty
 
 
-def test_a_record_with_a_kind_that_is_gone_stops_the_deployment() -> None:
+def test_a_record_with_a_kind_that_is_gone_is_rewritten_by_the_deployment() -> None:
     world = World()
     old = {"apiVersion": "policy/v1beta1", "kind": "PodDisruptionBudget", "metadata": {"name": "hub"}}
-    world.helm.has("jupyterhub", [old, config_map()])
-    world.cluster.put(helms(config_map()))
+    world.deployed(old, config_map())
     plan = world.plan(config_map())
-    (finding,) = plan.refusals
-    assert finding.kind == "unserved"
-    assert "PodDisruptionBudget of policy/v1beta1" in finding.what and "mapkubeapis" in finding.fix
+    (finding,) = plan.findings
+    assert (finding.kind, finding.weight) == ("unserved", "notice")
+    assert "PodDisruptionBudget of policy/v1beta1" in finding.what and "rewrites the record" in finding.means
 
 
 @pytest.mark.parametrize(

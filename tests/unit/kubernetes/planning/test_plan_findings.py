@@ -19,6 +19,7 @@ from plan_world import (
 
 from tidehub.kubernetes.planning.hub_schema import head, migration
 from tidehub.kubernetes.planning.model import Finding, Plan
+from tidehub.kubernetes.planning.words import lines
 
 
 def only(plan: Plan, kind: str) -> Finding:
@@ -119,7 +120,8 @@ CLASSIC = "claim-{username}{servername}"
 @pytest.mark.parametrize(
     ("old_chart", "old_template", "new_chart", "new_template", "scheme", "weight"),
     [
-        ("3.3.8", CLASSIC, "4.4.0", None, None, "notice"),
+        ("3.3.8", CLASSIC, "4.4.0", None, None, "danger"),
+        ("3.3.8", CLASSIC, "4.4.0", None, "escape", None),
         ("3.3.8", CLASSIC, "4.4.0", CLASSIC, None, "danger"),
         ("3.3.8", CLASSIC, "4.4.0", CLASSIC, "escape", None),
         ("3.3.8", "home-{username}", "4.4.0", "home-{username}", None, "danger"),
@@ -138,6 +140,17 @@ def test_names_of_pvcs(
         hub_values(new_chart, **storage(dynamic={"pvcNameTemplate": new_template}), **config),
     )
     assert [one.weight for one in plan.findings if one.kind == "pvc-names"] == ([weight] if weight else [])
+
+
+def test_names_of_pvcs_of_a_hub_that_finds_homes() -> None:
+    for old, new in ((CLASSIC, None), (CLASSIC, CLASSIC), ("home-{username}", "mine-{username}")):
+        for own, weight in (({}, "notice"), ({"spawner_class": "mine"}, "danger")):
+            hub = {"extraConfig": {"0-tidehub-homes": "x"}, "config": {"JupyterHub": own}}
+            plan = upgrade(
+                hub_values("3.3.8", **storage(dynamic={"pvcNameTemplate": old})),
+                hub_values("4.4.0", **storage(dynamic={"pvcNameTemplate": new}), hub=hub),
+            )
+            assert only(plan, "pvc-names").weight == weight
 
 
 def test_names_of_users() -> None:
@@ -303,12 +316,11 @@ def test_objects_of_another_release() -> None:
     finding = only(plan, "conflict")
     assert finding.weight == "refusal"
     assert finding.what == (
-        "2 objects (ConfigMap a, ConfigMap b) are in the cluster already and belong to release daskhub in the "
-        f"namespace {NAMESPACE}."
+        f"ConfigMap a, ConfigMap b exist already and belong to the release daskhub in the namespace {NAMESPACE}."
     )
     assert "uninstall daskhub" in finding.fix
     model = only(plan, "model")
-    assert model.weight == "refusal" and "holds daskhub (daskhub 2024.1.1)" in model.what
+    assert model.weight == "refusal" and "the release daskhub (daskhub 2024.1.1)" in model.what.lower()
     assert not plan.changes and not plan.empty
     assert plan.findings[0] is finding
 
@@ -324,7 +336,7 @@ def test_objects_that_somebody_made_by_hand() -> None:
     world.cluster.put(config_map("a"))
     finding = only(world.plan(config_map("a")), "conflict")
     assert finding.what == (
-        "ConfigMap a is in the cluster already and belongs to no release: somebody created it by hand."
+        "ConfigMap a exists already and belongs to no release: somebody created it by hand."
     )
     assert "tidehub deploy --adopt ConfigMap/a" in finding.fix
 
@@ -369,7 +381,8 @@ def test_a_downgrade() -> None:
 def test_another_chart_under_the_same_name() -> None:
     world = World()
     world.deployed(config_map(), chart="daskhub", version="2024.1.1")
-    assert "from daskhub to jupyterhub" in only(world.plan(config_map()), "model").what
+    finding = only(world.plan(config_map()), "adoption")
+    assert finding.weight == "refusal" and "is of the chart daskhub, not of jupyterhub" in finding.what
 
 
 def test_the_address_is_served_from_another_namespace() -> None:
@@ -403,47 +416,57 @@ def test_missing_crds() -> None:
     assert finding.what == "2 CustomResourceDefinitions are not in the cluster yet."
 
 
+def test_which_of_the_hubs_settings_change_is_named_and_their_values_are_not() -> None:
+    def values(secret: str, timeout: int, **more: Any) -> dict[str, Any]:
+        config = {"Mine": {"client_secret": secret}, "KubeSpawner": {"start_timeout": timeout}, **more}
+        return hub_values(hub={"config": config})
+
+    plan = upgrade(values("old-and-secret", 60), values("new-and-secret", 90, Other={"x": 1}))
+    (change,) = [one for one in plan.changes if str(one.id) == "Secret hub"]
+    keys = "hub.config.Mine.client_secret, hub.config.KubeSpawner.start_timeout, hub.config.Other"
+    assert change.summary == (f"changes {keys}",)
+    told = "\n".join(lines(plan))
+    assert f"~ Secret hub: changes {keys}" in told and "and-secret" not in told
+    assert upgrade(values("a" * 9, 60), values("a" * 9, 60)).changes == ()
+
+
+def ours(one: dict[str, Any]) -> dict[str, Any]:
+    one["metadata"]["managedFields"] = [{"manager": "tidehub"}]
+    one["status"] = {"conditions": [{"type": "Established", "status": "True"}]}
+    return one
+
+
 def test_a_version_that_would_no_longer_be_served() -> None:
     world = World()
-    world.cluster.put(crd("a", "x.org", "v1alpha1"))
+    world.cluster.put(ours(crd("a", "x.org", "v1alpha1")))
     world.crds = [crd("a", "x.org", "v1")]
     told = [one.what for one in world.plan().dangers]
     assert told == ["a.x.org would no longer be served as v1alpha1."]
 
 
-MARKS = {"meta.helm.sh/release-name": "traefik-crd", "meta.helm.sh/release-namespace": "kube-system"}
-
-
-@pytest.mark.parametrize(
-    ("annotations", "managers", "owner_words"),
-    [
-        (MARKS, ["helm"], "belongs to the release traefik-crd in the namespace kube-system"),
-        ({**MARKS, "meta.helm.sh/release-namespace": NAMESPACE}, ["helm"], None),
-        ({"argocd.argoproj.io/tracking-id": "x"}, [], "belongs to Argo CD: x"),
-        ({}, ["kubectl", "k3s"], "was made by k3s and kubectl"),
-        ({}, ["helm"], "was made by helm"),
-        ({}, ["helm", "tidehub"], None),
-    ],
-)
-def test_crds_in_the_hands_of_others(annotations: Any, managers: list[str], owner_words: str | None) -> None:
+def test_a_crd_of_somebody_else_is_left_or_refused() -> None:
     world = World()
-    live = crd("a", "traefik.io", "v1", **annotations)
-    live["metadata"]["managedFields"] = [{"manager": name} for name in managers]
+    live = crd("a", "traefik.io", "v1")
+    live["metadata"]["managedFields"] = [{"manager": "k3s"}]
+    live["spec"]["names"]["shortNames"] = ["aa"]
     world.cluster.put(live)
-    world.crds = [crd("a", "traefik.io", "v1", "v2")]
-    told = [one.what for one in world.plan().refusals]
-    assert told == ([f"The CRD a.traefik.io {owner_words}, and would be changed."] if owner_words else [])
     world.crds = [crd("a", "traefik.io", "v1")]
-    assert not world.plan().findings
+    world.crds[0]["spec"]["versions"][0]["schema"] = {"openAPIV3Schema": {}}
+    plan = world.plan()
+    assert not plan.findings and plan.same == 1
+    world.crds = [crd("a", "traefik.io", "v1", "v2")]
+    (finding,) = world.plan().refusals
+    assert finding.what == "The CRD a.traefik.io exists already and belongs to who made it with k3s."
+    assert "tidehub deploy --adopt a.traefik.io" in finding.fix
 
 
 def test_crds_that_would_go_back() -> None:
     mark = "controller-gen.kubebuilder.io/version"
     world = World()
-    world.cluster.put(crd("a", "traefik.io", "v1", **{mark: "v0.16.1"}))
+    world.cluster.put(ours(crd("a", "traefik.io", "v1", **{mark: "v0.16.1"})))
     world.crds = [crd("a", "traefik.io", "v1", **{mark: "v0.13.0"})]
     assert not world.plan().dangers
-    world.crds[0]["spec"]["versions"][0]["schema"] = {"openAPIV3Schema": {}}
+    world.crds[0]["spec"]["versions"][0]["schema"] = {"openAPIV3Schema": {"type": "object"}}
     assert [one.what for one in world.plan().dangers] == [
         "1 CustomResourceDefinition is in the cluster in a newer version, and would go back."
     ]
@@ -487,5 +510,6 @@ def test_a_release_that_tidehub_did_not_make() -> None:
     world.cluster.put(helms(config_map()))
     plan = world.plan(config_map())
     finding = only(plan, "adoption")
-    assert finding.weight == "danger" and "--adopt jupyterhub" in finding.fix
-    assert plan.empty
+    assert finding.weight == "refusal" and "--adopt jupyterhub" in finding.fix
+    taken = world.plan(config_map(), adopt=["jupyterhub"])
+    assert kinds(taken) == [("adoption", "notice")] and taken.empty

@@ -157,7 +157,7 @@ def test_overrides_count_last() -> None:
     assert hub.values["cull"] == {"enabled": True, "timeout": 7}
     assert hub.values["prePuller"] is None
     names = sorted(hub.values["hub"]["extraConfig"])
-    assert names == ["0-tidehub-login", "0-tidehub-proxy", "mine", "zz-overrides"]
+    assert names == ["0-tidehub-homes", "0-tidehub-login", "0-tidehub-proxy", "mine", "zz-overrides"]
     assert hub.values["hub"]["extraConfig"]["zz-overrides"] == "c.JupyterHub.log_level = 10"
     assert gateway.values["gateway"]["replicas"] == 2
     code = gateway.values["gateway"]["extraConfig"]

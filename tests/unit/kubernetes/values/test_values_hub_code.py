@@ -143,6 +143,7 @@ def test_profiles_follow_the_user_in_every_hub(kubernetes: str) -> None:
 
 def test_where_everybody_has_the_same_kubespawner_keeps_its_list() -> None:
     assert set(hub_values(site(PLAIN))["hub"]["extraConfig"]) == {
+        "0-tidehub-homes",
         "0-tidehub-login",
         "0-tidehub-proxy",
     }

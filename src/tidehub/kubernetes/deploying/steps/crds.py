@@ -6,27 +6,21 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 from tidehub import program
 from tidehub.errors import TidehubError
-from tidehub.kubernetes.cluster.port import FIELD_MANAGER, ClusterProblem
+from tidehub.kubernetes.cluster.port import ClusterProblem
 from tidehub.kubernetes.deploying.ending import pause
-from tidehub.kubernetes.deploying.observed import condition, meta_of, name_of, spec_of, status_of
+from tidehub.kubernetes.deploying.observed import condition, meta_of, name_of, spec_of
 from tidehub.kubernetes.deploying.running import Work
-from tidehub.kubernetes.deploying.words import Refused, counted, listed
+from tidehub.kubernetes.deploying.steps.ownership import place_of
+from tidehub.kubernetes.deploying.words import counted, listed
 from tidehub.kubernetes.objects import Object
+from tidehub.kubernetes.ownership import Verdict, crd_verdict, served_versions
 
 API, KIND = "apiextensions.k8s.io/v1", "CustomResourceDefinition"
 ESTABLISHED = 60.0
 """Seconds that the server may take to serve a CRD."""
-_OWNERS = {
-    "meta.helm.sh/release-name": "the Helm release",
-    "argocd.argoproj.io/tracking-id": "Argo CD:",
-    "kustomize.toolkit.fluxcd.io/name": "Flux:",
-    "operatorframework.io/installed-alongside": "an operator:",
-}
-_GATEWAY_GROUP = "gateway.dask.org"
 
 
 @dataclass(frozen=True)
@@ -39,46 +33,24 @@ class Crds:
 
     def needed(self, work: Work) -> bool:
         """Whether one is missing, differs, or is not served."""
+        found = self.verdicts(work)
+        return not self._all_served(work) if found is None else bool(_unsettled(found))
+
+    def verdicts(self, work: Work) -> list[Verdict] | None:
+        """Whose each is; None where the credentials may not read CRDs, which are the whole cluster's."""
         live = self._live(work)
         if live is None:
-            return not self._all_served(work)
-        return any(not _is_as_wanted(crd, live.get(name_of(crd))) for crd in self.crds)
-
-    def check(self, work: Work) -> None:
-        """Raises `Refused` for a CRD of another owner, or one whose stored objects would be lost."""
-        live = self._live(work) or {}
-        strangers = {}
-        for crd in self.crds:
-            found = live.get(name_of(crd))
-            if found is None or _same_spec(crd, found):
-                continue
-            owner = stranger(found, work)
-            if owner and name_of(crd) not in work.options.adopt:
-                strangers[name_of(crd)] = owner
-            if lost := _stored_and_gone(crd, found):
-                raise Refused(
-                    f"objects of {name_of(crd)} are stored as {listed(lost)}, which the chart's CRD does not have",
-                    expected="a CRD that still knows what is stored",
-                    fix=f"move them to a newer version first, or remove them: kubectl get {name_of(crd)} -A",
-                )
-        if strangers:
-            first = next(iter(strangers))
-            raise Refused(
-                f"{counted(len(strangers), 'CustomResourceDefinition')} of the charts "
-                f"{'is' if len(strangers) == 1 else 'are'} in the cluster already and "
-                f"belong{'s' if len(strangers) == 1 else ''} to somebody else: "
-                + listed(f"{name} ({owner})" for name, owner in strangers.items()),
-                expected="CRDs that tidehub or a release of this namespace brought",
-                fix="where nobody else needs them as they are, name them: "
-                + " ".join(f"--adopt {name}" for name in list(strangers)[:3] or [first]),
-            )
+            return None
+        place = place_of(work)
+        return [crd_verdict(crd, live.get(name_of(crd)), place) for crd in self.crds]
 
     def run(self, work: Work) -> str:
-        """Applies what differs, all at once, and waits until the server serves each version."""
+        """Applies what is to change, all at once, and waits until the server serves each version."""
         live = self._live(work) or {}
-        wanted = [crd for crd in self.crds if not _same_spec(crd, live.get(name_of(crd)))]
+        names = {one.name for one in _unsettled(self.verdicts(work) or ())}
+        wanted = [crd for crd in self.crds if name_of(crd) in names]
         with ThreadPoolExecutor(max_workers=4) as pool:
-            # Forced: fields that an earlier Helm or kubectl wrote become ours; `check` has refused strangers.
+            # Forced: fields that an earlier Helm or kubectl wrote become ours; others' CRDs were refused or left.
             list(pool.map(lambda crd: work.cluster.apply(_plain(crd), force=True), wanted))
         self._verify(work)
         _tell_of_old_groups(work, self.crds)
@@ -109,7 +81,7 @@ class Crds:
         wanted = {
             (f"{spec_of(crd).get('group')}/{version}", str((spec_of(crd).get("names") or {}).get("kind")))
             for crd in self.crds
-            for version in _served(crd)
+            for version in served_versions(crd)
         }
         return wanted <= served
 
@@ -117,12 +89,11 @@ class Crds:
         deadline = time.monotonic() + ESTABLISHED
         while True:
             work.facts.pop("crds", None)
-            live = self._live(work) or {}
-            missing = [name_of(crd) for crd in self.crds if not _is_as_wanted(crd, live.get(name_of(crd)))]
+            missing = [one.name for one in _unsettled(self.verdicts(work) or ())]
             if not missing:
                 return
             if time.monotonic() > deadline:
-                found = live.get(missing[0]) or {}
+                found = (self._live(work) or {}).get(missing[0]) or {}
                 said = condition(found, "NamesAccepted") or condition(found, "Established") or {}
                 raise TidehubError(
                     f"the API server does not serve {listed(missing)}"
@@ -133,35 +104,8 @@ class Crds:
             pause(min(0.5, work.options.poll))
 
 
-def stranger(crd: Object, work: Work) -> str:
-    """Who else a CRD belongs to, in words; empty where it is ours or that of a release here."""
-    annotations = meta_of(crd).get("annotations") or {}
-    for key, words in _OWNERS.items():
-        if key in annotations:
-            where = annotations.get("meta.helm.sh/release-namespace")
-            if key == "meta.helm.sh/release-name" and where == work.namespace:
-                return ""
-            return f"{words} {annotations[key]}" + (f" in {where}" if where else "")
-    managers = [one for one in meta_of(crd).get("managedFields") or [] if not one.get("subresource")]
-    if any(one.get("manager") == FIELD_MANAGER for one in managers):
-        return ""
-    # Only dask-gateway has this group. The chart's `crds/` carry no sign of their release, so by hand or by Helm,
-    # an earlier installation of it brought the CRD.
-    if spec_of(crd).get("group") == _GATEWAY_GROUP:
-        return ""
-    names = {str(one.get("manager")) for one in managers}
-    if "helm" in names and _has_gateway_release(work):
-        return ""
-    return f"made by {listed(sorted(names))}" if names else "its owner is not known"
-
-
-def _has_gateway_release(work: Work) -> bool:
-    """Whether a release here brought a chart's `crds/` before: dask-gateway's, in whichever model."""
-    from tidehub.kubernetes.deploying.stored import names
-
-    if "release names" not in work.facts:
-        work.facts["release names"] = names(work.cluster, work.namespace)
-    return bool({"dask-gateway", "daskhub"} & set(work.facts["release names"]))
+def _unsettled(found: Iterable[Verdict]) -> list[Verdict]:
+    return [one for one in found if one.follows != "leave"]
 
 
 def _tell_of_old_groups(work: Work, crds: Iterable[Object]) -> None:
@@ -183,41 +127,6 @@ def _plain(crd: Object) -> Object:
     """Without what only a server writes."""
     meta = {key: value for key, value in meta_of(crd).items() if key != "creationTimestamp"}
     return {key: value for key, value in {**crd, "metadata": meta}.items() if key != "status"}
-
-
-def _same_spec(wanted: Object, live: Object | None) -> bool:
-    return live is not None and covers(spec_of(live), spec_of(wanted))
-
-
-def covers(live: Any, wanted: Any) -> bool:
-    """Whether everything wanted is there; the server adds defaults and leaves out what is empty."""
-    if live is None:
-        return not wanted
-    if isinstance(wanted, dict):
-        return isinstance(live, dict) and all(covers(live.get(key), value) for key, value in wanted.items())
-    if isinstance(wanted, list):
-        return (
-            isinstance(live, list)
-            and len(live) == len(wanted)
-            and all(covers(one, two) for one, two in zip(live, wanted, strict=True))
-        )
-    return bool(live == wanted)
-
-
-def _served(crd: Object) -> set[str]:
-    return {str(one.get("name")) for one in spec_of(crd).get("versions") or [] if one.get("served")}
-
-
-def _is_as_wanted(wanted: Object, live: Object | None) -> bool:
-    if live is None or not _same_spec(wanted, live) or meta_of(live).get("deletionTimestamp"):
-        return False
-    established = (condition(live, "Established") or {}).get("status") == "True"
-    return established and _served(wanted) <= _served(live)
-
-
-def _stored_and_gone(wanted: Object, live: Object) -> list[str]:
-    known = {str(one.get("name")) for one in spec_of(wanted).get("versions") or []}
-    return sorted(set(status_of(live).get("storedVersions") or []) - known)
 
 
 def has_objects(work: Work, crd: Object) -> bool:

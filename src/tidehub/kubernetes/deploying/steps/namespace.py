@@ -5,9 +5,9 @@ from __future__ import annotations
 from tidehub.errors import TidehubError
 from tidehub.kubernetes.cluster.port import ClusterProblem
 from tidehub.kubernetes.deploying.observed import meta_of, status_of
-from tidehub.kubernetes.deploying.record import OURS
 from tidehub.kubernetes.deploying.running import Work
 from tidehub.kubernetes.objects import Object
+from tidehub.kubernetes.ownership import OURS
 
 
 class NamespaceEnding(TidehubError):

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from tidehub.kubernetes import ownership
 from tidehub.kubernetes.deploying.observed import meta_of
-from tidehub.kubernetes.deploying.record import MANAGED_BY, OURS, digest, without_secrets
+from tidehub.kubernetes.deploying.record import digest, without_secrets
 from tidehub.kubernetes.deploying.running import Work
-from tidehub.kubernetes.deploying.steps.crds import covers
-from tidehub.kubernetes.deploying.words import Refused, listed
 from tidehub.kubernetes.objects import Object, ObjectId, identify
+from tidehub.kubernetes.ownership import OURS, covers
 
 DIGEST = "tidehub/digest"
 """Annotation with the digest of what was applied: equal means that nobody needs to apply it again."""
@@ -32,23 +32,6 @@ class OwnObjects:
         return any(
             not _is_as_wanted(work, obj, live.get(identify(obj, work.namespace))) for obj in wanted
         ) or bool(self._gone(work))
-
-    def check(self, work: Work) -> None:
-        """Raises `Refused` where an object of that name is somebody else's."""
-        live = self._live(work)
-        strangers = [
-            id
-            for id, found in live.items()
-            if (meta_of(found).get("labels") or {}).get(MANAGED_BY) != OURS[MANAGED_BY]
-            and not work.options.adopts(id.kind, id.name)
-        ]
-        if strangers:
-            raise Refused(
-                f"{listed(map(str, strangers))} exist{'s' if len(strangers) == 1 else ''} already, not made by tidehub",
-                expected=f"nothing of these names, or the label {MANAGED_BY}: tidehub",
-                fix="remove them, or take them over: "
-                + " ".join(f"--adopt {id.kind}/{id.name}" for id in strangers[:3]),
-            )
 
     def run(self, work: Work) -> str:
         """Applies all that differ, then removes."""
@@ -92,9 +75,8 @@ class OwnObjects:
 
 
 def is_ours(work: Work, id: ObjectId) -> bool:
-    """Whether that object is there and carries our label."""
-    found = work.cluster.get(id.api_version, id.kind, id.name, id.namespace)
-    return found is not None and (meta_of(found).get("labels") or {}).get(MANAGED_BY) == OURS[MANAGED_BY]
+    """Whether that object is there and tidehub made it."""
+    return ownership.is_ours(work.cluster.get(id.api_version, id.kind, id.name, id.namespace))
 
 
 def remembered(objects: Iterable[Object]) -> tuple[Object, ...]:

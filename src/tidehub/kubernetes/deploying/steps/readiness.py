@@ -10,7 +10,9 @@ from typing import Literal
 
 from tidehub import program
 from tidehub.errors import TidehubError
+from tidehub.kubernetes.cluster.port import ClusterProblem
 from tidehub.kubernetes.deploying.ending import pause
+from tidehub.kubernetes.deploying.observed import condition, name_of
 from tidehub.kubernetes.deploying.running import Work
 
 PATIENCE = 45.0
@@ -63,6 +65,12 @@ class Readiness:
                 )
                 return "does not answer from here"
             if state == "wrong" and waited > PATIENCE:
+                if (issuing := _issuing(work)) and "certificate" in said:
+                    work.notes.append(
+                        f"cert-manager still issues {issuing}: until then {self.address} shows another certificate; "
+                        f"`{program.command('check')}` looks again"
+                    )
+                    return "its certificate is not issued yet"
                 raise WrongAnswer(
                     f"{self.address} answers, but not as the hub does: {said}",
                     expected=f"status 200 at {url}",
@@ -72,6 +80,20 @@ class Readiness:
                 )
             work.ensure()
             pause(min(2.0, work.options.poll))
+
+
+def _issuing(work: Work) -> str:
+    """The certificate that cert-manager has not issued yet, with what it says; empty where there is none."""
+    try:
+        found = work.cluster.find("cert-manager.io/v1", "Certificate", work.namespace)
+    except ClusterProblem:
+        return ""
+    for one in found:
+        ready = condition(one, "Ready") or {}
+        if ready.get("status") != "True":
+            said = " ".join(str(ready.get("message") or "").split())
+            return f"the certificate {name_of(one)}" + (f" ({said})" if said else "")
+    return ""
 
 
 def ask_address(url: str) -> Answer:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tidehub import __version__, program
+from tidehub import __version__
 from tidehub.errors import TidehubError
 from tidehub.helm.problems import HelmProblem, NoDeployedRevision, OwnershipConflict
 from tidehub.kubernetes.deploying.observing import WaitFailed, is_done, wait_until_ready, while_working
 from tidehub.kubernetes.deploying.record import ReleaseState, digest, without_secrets
 from tidehub.kubernetes.deploying.running import Work
+from tidehub.kubernetes.deploying.steps.accounts import forget_accounts
 from tidehub.kubernetes.deploying.steps.outdated import bring_up_to_date
-from tidehub.kubernetes.deploying.steps.ownership import foreign_objects, refuse_foreign, take_over
+from tidehub.kubernetes.deploying.steps.ownership import place_of, take_over, verdicts
 from tidehub.kubernetes.deploying.stored import Live, free, live_release, without_nulls
 from tidehub.kubernetes.deploying.waiting import Wanted
-from tidehub.kubernetes.deploying.words import Refused
+from tidehub.kubernetes.ownership import Verdict, release_verdict
 from tidehub.kubernetes.rendering.model import RenderedRelease
 from tidehub.kubernetes.rendering.render import helm_values
 from tidehub.secrets.charts import revealed
@@ -48,17 +48,11 @@ class HelmRelease:
             return True
         return bool(without_nulls(dict(live.values)) != without_nulls(values_of(self.rendered)))
 
-    def check(self, work: Work) -> None:
-        """Raises `Refused` for a release that tidehub did not make, unless it is named, and for others' objects."""
+    def verdicts(self, work: Work) -> list[Verdict]:
+        """Of the release, and where something of it differs of its objects."""
         release = self.rendered.release
-        refuse_strangers(work, (self,))
-        if self.needed(work):
-            refuse_foreign(work, release.name, foreign_objects(work, release.name, self.rendered.objects))
-
-    def stranger(self, work: Work) -> Live | None:
-        """The release as it is there where tidehub did not make it."""
-        name = self.rendered.release.name
-        return live_release(work, name) if work.record.release(name) is None else None
+        found = [release_verdict(release.name, release.chart, place_of(work))]
+        return found + (verdicts(work, release.name, self.rendered.objects) if self.needed(work) else [])
 
     def run(self, work: Work) -> str:
         """Frees it from what a killed Helm left, then lets Helm work while its hooks are watched."""
@@ -73,9 +67,11 @@ class HelmRelease:
         work.write(work.record.with_release(started))
         for change in bring_up_to_date(work, release.name):
             work.say.note(f"Helm's record of {release.name}: {change}")
-        take_over(work, release.name, foreign_objects(work, release.name, self.rendered.objects))
+        take_over(work, release.name, verdicts(work, release.name, self.rendered.objects))
         work.ensure()
         revision = self._helm(work)
+        work.facts.clear()
+        forget_accounts(work, release.name)
         work.write(work.record.with_release(replace(wanted_state(self.rendered), revision=revision)))
         work.facts.clear()
         return _what_was_done(before, freed, self.rendered, revision)
@@ -103,7 +99,12 @@ class HelmRelease:
                 description=f"tidehub {__version__}",
             )
         except OwnershipConflict as conflict:
-            raise _unowned(conflict, work.namespace) from conflict
+            named = work.commands.other(
+                work.commands.operation, "--adopt", f"{conflict.kind}/{conflict.name}"
+            )
+            raise _with_fix(
+                conflict, f"remove it where nobody needs it, or take it over: {named}"
+            ) from conflict
         except NoDeployedRevision as error:
             raise _with_fix(
                 error,
@@ -118,23 +119,6 @@ class HelmRelease:
             if hooks:
                 watcher.join(timeout=10)
         return applied.record.revision
-
-
-def refuse_strangers(work: Work, releases: Sequence[HelmRelease]) -> None:
-    """Raises `Refused` for all releases that tidehub did not make and nobody named: one command takes them all."""
-    found = {one.rendered.release.name: live for one in releases if (live := one.stranger(work)) is not None}
-    unnamed = [name for name in found if name not in work.options.adopt]
-    if not unnamed:
-        return
-    words = " and ".join(f"{name} ({found[name].full_chart})" for name in unnamed)
-    one = len(unnamed) == 1
-    raise Refused(
-        f"the release{'' if one else 's'} {words} {'exists' if one else 'exist'} already, and tidehub did not make "
-        f"{'it' if one else 'them'}",
-        expected="no release of that name, or one that tidehub made",
-        fix=f"`{program.command('plan')}` shows what would change; take over with "
-        + " ".join(f"--adopt {name}" for name in found),
-    )
 
 
 @dataclass(frozen=True)
@@ -182,18 +166,6 @@ def values_of(rendered: RenderedRelease) -> dict[str, Any]:
     found = revealed(helm_values(rendered.release))
     assert isinstance(found, dict)
     return found
-
-
-def _unowned(conflict: OwnershipConflict, namespace: str) -> TidehubError:
-    owner_words = (
-        f"the release {conflict.owner}" if conflict.owner else "no release: somebody created it by hand"
-    )
-    return TidehubError(
-        f"{conflict.kind} {conflict.name} already exists and belongs to {owner_words}",
-        expected="no object of that name, or one of this release",
-        fix=f"remove it (kubectl -n {namespace} delete {conflict.kind.lower()} {conflict.name}), or take it over: "
-        f"--adopt {conflict.kind}/{conflict.name}",
-    )
 
 
 def _with_fix(error: TidehubError, fix: str) -> TidehubError:
