@@ -210,12 +210,14 @@ def _change(dashboard: Any, check: Any, gate: Gate) -> None:
             return
         plots, active = {}, False
         try:
+            if not await gate.admits(found.rpartition("/")[2]):
+                raise ValueError("it is none of the user's clusters")
             request = httpclient.HTTPRequest(
                 f"{found}/individual-plots.json", headers=gate.headers(), follow_redirects=False
             )
             plots = json.loads((await httpclient.AsyncHTTPClient().fetch(request)).body)
             active = True
-        except (httpclient.HTTPClientError, OSError, ValueError) as error:
+        except (httpclient.HTTPClientError, web.HTTPError, OSError, ValueError) as error:
             self.log.debug("No dashboard at %s: %s", link, error)
         link = link[: -len("/status")] if link.endswith("/status") else link
         self.finish(json.dumps({"url": link, "isActive": active, "effectiveUrl": None, "plots": plots}))

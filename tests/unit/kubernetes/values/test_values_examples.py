@@ -44,6 +44,10 @@ OLDER_PAGES = [
 ]
 PAGES = sorted([*OLDER_PAGES, "tidehub-page-accept-share.html"])
 FOLDER = ["/usr/local/etc/tidehub/pages"]
+END_WORDS = (
+    "A server idle for 1 h is stopped. A cell that runs keeps it from that, also while the browser is closed."
+    " Files stay."
+)
 NOTEBOOK_FILES = [
     "tidehub-notebook-busy_kernels.py",
     "tidehub-notebook-dask_clusters.py",
@@ -146,7 +150,7 @@ def test_protocoast_split() -> None:
                 "dask-gateway": {"url": "http://traefik-dask-gateway.daskhub", "display": False},
             },
             "templatePaths": FOLDER,
-            "templateVars": {"site_name": "ProtoCoast"},
+            "templateVars": {"site_name": "ProtoCoast", "end_words": END_WORDS},
         },
         "singleuser": {**PROTOCOAST_NOTEBOOKS, "extraEnv": joined("traefik-dask-gateway", "/")},
         "cull": {"enabled": True, "timeout": 3600},
@@ -176,7 +180,7 @@ def test_protocoast_daskhub() -> None:
             "loadRoles": ROLES,
             "services": {"dask-gateway": {"url": f"http://{service}.daskhub", "display": False}},
             "templatePaths": FOLDER,
-            "templateVars": {"site_name": "ProtoCoast"},
+            "templateVars": {"site_name": "ProtoCoast", "end_words": END_WORDS},
         },
         "singleuser": {**PROTOCOAST_NOTEBOOKS, "extraEnv": joined(service, "/")},
         "cull": {"enabled": True, "timeout": 3600},
@@ -247,7 +251,7 @@ def test_pangeo_split() -> None:
                 "dask-gateway": {"url": "http://traefik-dask-gateway.daskhub", "display": False},
             },
             "templatePaths": FOLDER,
-            "templateVars": {"site_name": "Pangeo"},
+            "templateVars": {"site_name": "Pangeo", "end_words": END_WORDS},
         },
         "singleuser": pangeo_notebooks("traefik-dask-gateway", "{{JUPYTER_IMAGE_SPEC}}"),
         "cull": {"enabled": True, "timeout": 3600},
