@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,10 @@ c.Spawner.environment = s["environment"]
 c.Spawner.start_timeout = c.Spawner.http_timeout = 120
 
 async def pod(spawner):
-    spawner.cmd = s["bare"] if spawner.user.name == s["bare_user"] else s["pod"]
+    name = spawner.user.name
+    spawner.cmd = s["bare"] if name == s["bare_user"] else s["pod"]
+    if name in s["images"]:
+        spawner.environment = {**s["environment"], "PATH": s["images"][name] + "/bin:/usr/bin:/bin"}
 
 c.Spawner.pre_spawn_hook = pod
 """
@@ -102,9 +106,12 @@ EXECUTE = {
 
 
 class PodPlatform:
-    """A context manager: the hub with its culler and proxy, and a gateway."""
+    """A context manager: the hub with its culler and proxy, and a gateway.
 
-    def __init__(self, *, idle: int, age: int) -> None:
+    `images` are the environments of users whose pods have another one than the others'.
+    """
+
+    def __init__(self, *, idle: int, age: int, images: Mapping[str, Path] | None = None) -> None:
         self.notebook = notebook_environment()
         self.root = Path(tempfile.mkdtemp(prefix="tidehub-pods-"))
         self.root.chmod(0o755)
@@ -151,6 +158,7 @@ class PodPlatform:
             "pod": self._in_pod("jupyterhub-singleuser"),
             "bare": ["bwrap", *_PRIVATE, "jupyterhub-singleuser"],
             "bare_user": BARE,
+            "images": {name: str(root) for name, root in (images or {}).items()},
         }
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -210,7 +218,9 @@ class PodPlatform:
 
     def log(self) -> str:
         """The ends of both logs; the hub's has what the servers wrote."""
-        return "\n".join(path.read_text(errors="replace")[-6000:] for path in sorted(self.root.glob("*.log")))
+        return "\n".join(
+            path.read_text(errors="replace")[-20000:] for path in sorted(self.root.glob("*.log"))
+        )
 
     def start(self, name: str) -> None:
         """Starts the server of a user, new or known, and waits until it is ready."""

@@ -6,10 +6,12 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx
 import pytest
+from chart_hub import environment
 from gateway_platform import wait_for
 from lab_panel import clusters_made_elsewhere, left_running, plots_of
 from pod_platform import BARE, NAMESPACE, PREFIX, PodPlatform
@@ -19,10 +21,24 @@ IDLE = 8
 AGE = 50
 
 
+OLD = (
+    "jupyterhub==3.1.1", "jupyter-server==1.24.0", "jupyterlab==3.6.5", "nbclassic==0.5.6", "notebook==6.5.4",
+    "jupyter-client<8", "tornado<6.4", "sqlalchemy<2", "pyzmq<25", "ipykernel",
+)  # fmt: skip
+"""As in images of early 2023, without Dask."""
+
+
 @pytest.fixture(scope="module")
-def hasty() -> Iterator[PodPlatform]:
+def old_image(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """An environment with those packages; None where they cannot be installed."""
+    made = environment(tmp_path_factory.mktemp("image") / "old", list(OLD))
+    return Path(made).parents[1] if made else None
+
+
+@pytest.fixture(scope="module")
+def hasty(old_image: Path | None) -> Iterator[PodPlatform]:
     """Servers are idle after seconds and old after a minute."""
-    with PodPlatform(idle=IDLE, age=AGE) as started:
+    with PodPlatform(idle=IDLE, age=AGE, images={"old": old_image} if old_image else None) as started:
         yield started
 
 
@@ -51,6 +67,22 @@ def test_a_silent_computation_keeps_its_server_until_its_age_ends_it(hasty: PodP
         time.sleep(1)
     wait_for("the server is too old", lambda: not hasty.record("alice"), AGE + 30)
     assert time.monotonic() - asked >= AGE
+
+
+def test_an_older_image_without_dask_keeps_busy_servers_and_has_nothing_to_say(
+    hasty: PodPlatform, old_image: Path | None
+) -> None:
+    if old_image is None:
+        pytest.skip("the packages of an older image cannot be installed here")
+    hasty.start("old")
+    asyncio.run(hasty.compute("old", "import time; time.sleep(600)"))
+    until = time.monotonic() + 2 * IDLE
+    while time.monotonic() < until:
+        assert hasty.record("old"), hasty.log()
+        time.sleep(1)
+    log = hasty.log()
+    assert "pod_server | extension was successfully loaded" in log
+    assert "does not work in this image" not in log
 
 
 # --- the lab's Dask panel ----------------------------------------------------------------------

@@ -30,6 +30,7 @@ class OwnClusters:
         self._joined: set[str] = set()
         self._lock = asyncio.Lock()
         self._gateway: Any = None
+        self._failure = ""
 
     async def refresh(self) -> None:
         """Asks the gateway. Where it, or a cluster, does not answer in time, the rest of the list is right."""
@@ -37,8 +38,11 @@ class OwnClusters:
             try:
                 missing = await asyncio.wait_for(self._compare(), PATIENCE)
             except Exception as error:  # whatever a gateway or a network does, the panel goes on
-                _log.warning("The list of Dask clusters could not be renewed: %r", error)
+                if self._failure != repr(error):  # the panel asks again every few seconds
+                    self._failure = repr(error)
+                    _log.warning("The list of Dask clusters could not be renewed: %r", error)
                 return
+            self._failure = ""
             joining = (asyncio.wait_for(self._join(name), PATIENCE) for name in missing)
             for failure in await asyncio.gather(*joining, return_exceptions=True):
                 if failure is not None:
