@@ -9,13 +9,13 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 import httpx
 import pytest
 from gateway_platform import Platform, free_ports, wait_for
+from lab_panel import clusters_made_elsewhere, find_reply, plots_of
 
 pytestmark = pytest.mark.real
 
@@ -215,25 +215,12 @@ async def _pull_document(platform: Platform, held: Held) -> None:
             header = {"msgid": "1", "msgtype": "PULL-DOC-REQ"}
             for part in (header, {}, {}):
                 await socket.send_str(json.dumps(part))
-            assert await _find_reply(socket)
+            assert await find_reply(socket)
         for origin, cookie in ((platform.public, ""), ("http://elsewhere.example", cookies)):
             refused = {"Cookie": cookie, "Origin": origin}
             with pytest.raises(aiohttp.WSServerHandshakeError) as error:
                 await session.ws_connect(url, protocols=offered, headers=refused)
             assert error.value.status == 403
-
-
-async def _find_reply(socket: aiohttp.ClientWebSocketResponse) -> bool:
-    """Whether bokeh answers with the document: a header fragment, then the content with the page's models."""
-    for _ in range(30):
-        message = await asyncio.wait_for(socket.receive(), 20)
-        if message.type is not aiohttp.WSMsgType.TEXT:
-            return False
-        if "PULL-DOC-REPLY" in message.data:
-            await socket.receive()
-            content: Any = json.loads((await socket.receive()).data)
-            return bool(content["doc"]["roots"])
-    return False
 
 
 def test_what_does_not_run_is_not_here(platform: Platform) -> None:
@@ -278,41 +265,6 @@ IOLoop.current().run_sync(main)
     assert "LEFT 0" in said
 
 
-_LEFT_RUNNING = """
-from dask_gateway import Gateway
-cluster = Gateway().new_cluster(shutdown_on_close=False)
-print("NAME", cluster.name)
-"""
-_SHUT_DOWN = """
-from dask_gateway import Gateway
-Gateway().stop_cluster("{name}")
-print("LEFT", len(Gateway().list_clusters()))
-"""
-
-
-def _clusters_made_elsewhere(platform: Platform, lab: httpx.Client, base: str) -> None:
-    """The panel's list has clusters that it did not start, of this user only, scales and ends them, and forgets."""
-
-    def listed() -> list[dict[str, Any]]:
-        answer = lab.get(f"{base}/dask/clusters/")
-        assert answer.status_code == 200, answer.text
-        found: list[dict[str, Any]] = answer.json()
-        return found
-
-    assert listed() == []
-    said = [platform.in_notebook(_LEFT_RUNNING, "dave") for _ in range(2)]
-    names = [re.search(r"NAME (\w+)", one).group(1) for one in said]  # type: ignore[union-attr]
-    found = {one["dashboard_link"].split("/")[-2]: one for one in listed()}
-    assert sorted(found) == sorted(names), platform.tails()
-    first, second = (found[name] for name in names)
-    assert lab.patch(f"{base}/dask/clusters/{first['id']}", json={"workers": 1}).status_code == 200
-    wait_for("a worker", lambda: [one["workers"] for one in listed() if one["id"] == first["id"]] == [1], 60)
-    assert lab.delete(f"{base}/dask/clusters/{first['id']}").status_code == 204
-    assert [one["id"] for one in listed()] == [second["id"]]
-    assert "LEFT 0" in platform.in_notebook(_SHUT_DOWN.format(name=names[1]), "dave")
-    assert listed() == []
-
-
 def test_plots_open_inside_jupyterlab(platform: Platform, held: Held) -> None:
     """A jupyter server with our extension shows plots of a cluster started in the sidebar, and checks pasted links."""
     import tidehub.local
@@ -336,15 +288,7 @@ def test_plots_open_inside_jupyterlab(platform: Platform, held: Held) -> None:
         made = lab.put(f"{base}/dask/clusters/")
         assert made.status_code == 200, made.text + platform.tails()
         model = made.json()
-        plots = lab.get(f"{base}/dask/dashboard/{model['id']}/individual-plots.json")
-        assert plots.status_code == 200, plots.text
-        page = lab.get(f"{base}/dask/dashboard/{model['id']}{plots.json()['Individual Task Stream']}")
-        assert page.status_code == 200
-        assert "bokeh" in page.text
-        token = re.search(r'"token":"([^"]+)"', page.text)
-        assert token
-        url = f"ws://127.0.0.1:{port}/user/dave/dask/dashboard/{model['id']}/individual-task-stream/ws"
-        assert asyncio.run(_bokeh_answers(url, token.group(1)))
+        plots = plots_of(lab, f"{base}/dask/dashboard/{model['id']}")
         link = f"{platform.public}{model['dashboard_link']}"
         for shown, active in ((model["dashboard_link"], True), (link, False)):
             # The page's host is the server's own here, so a link with the hub's host is somebody else's.
@@ -352,32 +296,17 @@ def test_plots_open_inside_jupyterlab(platform: Platform, held: Held) -> None:
             assert answer.json()["isActive"] is active, answer.text
         # What the extension makes of a bare path: one below the notebook server.
         below = base + model["dashboard_link"].removesuffix("/status")
-        assert lab.get(f"{below}/individual-plots.json").json() == plots.json()
-        token = re.search(r'"token":"([^"]+)"', lab.get(f"{below}/individual-task-stream").text)
-        assert token
-        socket = f"{below}/individual-task-stream/ws".replace("http://", "ws://")
-        assert asyncio.run(_bokeh_answers(socket, token.group(1)))
+        assert plots_of(lab, below) == plots
         assert lab.post(f"{below}/individual-plots.json").status_code in (403, 405)
         assert httpx.get(f"{below}/individual-plots.json").status_code in (302, 403), "only with a login"
         other = base + held.link.removesuffix("/status")
         assert lab.get(f"{other}/individual-plots.json").status_code == 403, "the cluster of alice"
         assert lab.delete(f"{base}/dask/clusters/{model['id']}").status_code == 204
-        _clusters_made_elsewhere(platform, lab, base)
+        clusters_made_elsewhere(lab, base, lambda code: platform.in_notebook(code, "dave"))
     finally:
         lab.close()
         server.terminate()
         server.wait(20)
-
-
-async def _bokeh_answers(url: str, token: str) -> bool:
-    headers = {"Authorization": "token lab-token"}
-    async with aiohttp.ClientSession() as session:
-        async with session.ws_connect(
-            url, protocols=("bokeh", token), headers=headers, max_msg_size=0
-        ) as socket:
-            for part in ({"msgid": "1", "msgtype": "PULL-DOC-REQ"}, {}, {}):
-                await socket.send_str(json.dumps(part))
-            return await _find_reply(socket)
 
 
 def _status(client: httpx.Client, url: str) -> int:

@@ -21,6 +21,7 @@ from tidehub.charts.archive import Chart, open_chart
 from tidehub.identity.accounts import AccountStore
 from tidehub.kubernetes.values.build import platform
 from tidehub.kubernetes.values.merge import merge
+from tidehub.kubernetes.values.notebook_files import CONFIG, FOLDER, KEY
 from tidehub.login.endpoints import discovered
 from tidehub.secrets.charts import revealed
 from tidehub.secrets.secret import Secret
@@ -366,6 +367,23 @@ def test_the_dask_client_finds_the_gateway(hub: ChartHub, browser: Callable[[str
     assert known["DASK_GATEWAY__AUTH__TYPE"] == "jupyterhub"
     assert known["DASK_GATEWAY__CLUSTER__OPTIONS__IMAGE"] == "{JUPYTER_IMAGE_SPEC}"
     assert known["JUPYTER_IMAGE_SPEC"] == "quay.io/x/large:2"
+
+
+def test_a_pod_has_the_files_of_notebook_servers(
+    hub: ChartHub, browser: Callable[[str], httpx.Client]
+) -> None:
+    browser("alice")
+    pod = started(hub, "alice", {"profile": "small"})
+    assert pod is not None, hub.log[-3000:]
+    (volume,) = [one for one in pod["spec"]["volumes"] if one["name"] == "files"]
+    kept = {item["key"]: item["path"] for item in volume["secret"]["items"]}
+    mounts = {
+        mount["mountPath"]: kept[mount["subPath"]]
+        for mount in container(pod)["volumeMounts"]
+        if mount["name"] == "files"
+    }
+    for path in (f"{FOLDER}/busy_kernels.py", f"{FOLDER}/dask_dashboards.py", f"{CONFIG}/jupyter_config.py"):
+        assert mounts[path] == f"{KEY}{path.rpartition('/')[2]}"
 
 
 def test_only_who_may_start_clusters_has_a_token_for_the_gateway(

@@ -1,7 +1,7 @@
 """The hub's pages that both targets serve: titles, errors with the way out and the contact, on JupyterHub's own.
 
-`templates/site` needs JupyterHub 4 or newer and the variables `site_name` and `site_contact`, nothing else of ours. One
-machine adds what only its spawner and queue can tell (`tidehub.local.hub.templates`), which extends these as
+`templates/site` needs JupyterHub 4 or newer and the variables `site_name`, `site_contact` and `end_words`, no others of
+ours. One machine adds what only its spawner and queue can tell (`tidehub.local.hub.templates`), which extends these as
 `site/NAME.html`; on Kubernetes they travel in the chart's values (`tidehub.kubernetes.values.hub_pages`).
 """
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tidehub.gateway.limits import effective
+from tidehub.site.end_words import rules
 from tidehub.site.model import Bytes, Cores, Site
 from tidehub.site.units import format_cores, format_duration, format_size
 
@@ -91,11 +92,9 @@ def lines(report: dict[str, Any]) -> list[str]:
     """The report as text."""
     found = ["Notebook servers", *_table(_notebook_rows(report))]
     idle = report["notebook_idle_timeout"]
-    found.append(
-        f"  A server idle for {format_duration(idle)} is stopped." if idle else "  Idle servers go on."
-    )
-    if age := report["notebook_max_age"]:
-        found.append(f"  A server that has run for {format_duration(age)} is stopped, even at work.")
+    if not idle:
+        found.append("  Idle servers go on.")
+    found += [f"  {rule}" for rule in rules(idle or 0, report["notebook_max_age"] or 0)]
     dask = report["dask"]
     return [*found, "", *(_dask_lines(dask) if dask else ["No Dask clusters (dask.engine: none)"])]
 

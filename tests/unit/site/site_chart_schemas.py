@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-VARIABLE = "TIDEHUB_CHART_SCHEMAS"
-_BESIDE = Path(__file__).resolve().parents[4] / "shared" / "charts"
+from tidehub.charts.archive import open_chart
 
-
-def directory() -> Path | None:
-    named = os.environ.get(VARIABLE)
-    place = Path(named) if named else _BESIDE
-    return place if place.is_dir() else None
+VARIABLE = "TIDEHUB_CHARTS"
+"""A directory of published archives, CHART-VERSION.tgz."""
 
 
 def schema(chart: str, version: str) -> dict[str, Any]:
     """The schema of a chart's values, without `required`: what is not stated comes from the chart's own values."""
-    place = directory()
-    path = place / f"{chart}-{version}.values.schema.json" if place else None
-    if path is None or not path.is_file():
-        pytest.skip(
-            f"no schema of {chart} {version}: set {VARIABLE} to a directory with CHART-VERSION.values.schema.json "
-            "(values.schema.json of the published chart archives)"
-        )
-    return dict(_optional(json.loads(path.read_text(encoding="utf-8"))))
+    folder = os.environ.get(VARIABLE, "")
+    path = Path(folder) / f"{chart}-{version}.tgz"
+    if not folder or not path.is_file():
+        pytest.skip(f"no schema of {chart} {version}: {VARIABLE} names no directory with {path.name}")
+    return _of(path)
+
+
+@cache
+def _of(path: Path) -> dict[str, Any]:
+    found = open_chart(path).schema
+    assert found is not None
+    return dict(_optional(found))
 
 
 def _optional(node: Any) -> Any:

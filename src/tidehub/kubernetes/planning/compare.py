@@ -18,6 +18,7 @@ from tidehub.kubernetes.planning import (
     rules_ownership,
     rules_refusals,
     rules_restarts,
+    rules_servers,
 )
 from tidehub.kubernetes.planning.conceal import Concealer
 from tidehub.kubernetes.planning.facts import Facts
@@ -43,11 +44,12 @@ _RULES: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     rules_keys.findings,
     rules_crds.findings,
     rules_restarts.findings,
+    rules_servers.findings,
 )
 _WEIGHTS = ("refusal", "danger", "notice")
 _KINDS = (
     "conflict", "model", "adoption", "pending", "unserved", "immutable", "refused", "data-loss", "namespace",
-    "pvc-names", "keys", "downgrade", "database", "crd", "restart", "leftover", "untried",
+    "pvc-names", "keys", "downgrade", "database", "crd", "restart", "servers", "leftover", "untried",
 )  # fmt: skip
 """Findings of the same weight come in this order."""
 

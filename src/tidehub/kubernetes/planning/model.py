@@ -18,7 +18,7 @@ Weight = Literal["refusal", "danger", "notice"]
 """`refusal` stops a deployment, `danger` is to be weighed before it, `notice` is worth knowing."""
 Kind = Literal[
     "conflict", "adoption", "refused", "immutable", "unserved", "data-loss", "pvc-names", "keys", "database",
-    "downgrade", "model", "namespace", "crd", "restart", "pending", "leftover", "untried",
+    "downgrade", "model", "namespace", "crd", "restart", "servers", "pending", "leftover", "untried",
 ]  # fmt: skip
 
 

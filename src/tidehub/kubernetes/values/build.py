@@ -10,7 +10,7 @@ from tidehub.errors import TidehubError
 from tidehub.kubernetes import exposure
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.releases import Platform, Release
-from tidehub.kubernetes.values import gateway, hub, hub_code, hub_pages, network, operator
+from tidehub.kubernetes.values import gateway, hub, hub_code, hub_pages, network, notebook_files, operator
 from tidehub.kubernetes.values.merge import merge, remove
 from tidehub.login.endpoints import Endpoints
 from tidehub.site.charts import NEWEST_DASKHUB, TOKEN_SCOPES, hub_chart
@@ -95,7 +95,9 @@ def _releases(
     site: Site, secrets: Mapping[str, Mapping[str, Any]], addresses: Endpoints | None
 ) -> Iterator[Release]:
     assert site.kubernetes is not None
-    hub_values = hub_pages.with_pages(site, _with_overrides(site, "jupyterhub", hub.values(site, addresses)))
+    hub_values = _with_overrides(site, "jupyterhub", hub.values(site, addresses))
+    hub_values = hub_pages.with_pages(site, hub_values)
+    hub_values = notebook_files.with_files_of_servers(site, hub_values)
     _check_profiles(site, hub_values)
     hub_secrets = hub.secrets(site, secrets.get("jupyterhub", {}))
     gateway_values = _with_overrides(
@@ -120,7 +122,7 @@ def _releases(
         yield operators
 
 
-def _with_overrides(site: Site, chart: Chart, values: Mapping[str, Any]) -> dict[str, Any]:
+def _with_overrides(site: Site, chart: Chart, values: Mapping[str, Any]) -> Mapping[str, Any]:
     """The values with those that the site adds in its own words. Its Python is among them already."""
     return merge(values, _overrides(site).helm.of(chart))
 

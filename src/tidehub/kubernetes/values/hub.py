@@ -19,6 +19,7 @@ from tidehub.site.charts import hub_chart
 from tidehub.site.destinations import carried
 from tidehub.site.destinations.catalogue import helm_fragments
 from tidehub.site.destinations.convert import split_image, to_whole_seconds
+from tidehub.site.end_words import end_words
 from tidehub.site.model import Site
 from tidehub.site.model.overrides import replaces_login
 
@@ -113,10 +114,15 @@ def _provider(site: Site, addresses: Endpoints | None) -> dict[str, Any]:
 
 
 def _notebooks(site: Site) -> dict[str, Any]:
-    """JupyterLab first, and users at work are never taken for idle."""
+    """JupyterLab first, and users at work are never taken for idle.
+
+    The culler asks the hub for what servers report; that a busy kernel is activity is in `notebook_files`.
+    """
     found: dict[str, Any] = {"singleuser": {"defaultUrl": "/lab"}}
-    timeout = to_whole_seconds(site.notebooks.idle_timeout)
-    ages = [age for age in (timeout, to_whole_seconds(site.notebooks.max_age)) if age]
+    timeout, age = (to_whole_seconds(one) for one in (site.notebooks.idle_timeout, site.notebooks.max_age))
+    ages = [one for one in (timeout, age) if one]
+    if hub_chart(site) >= charts.PAGES and (words := end_words(timeout, age)):
+        found["hub"] = {"templateVars": {"end_words": words}}
     if ages and min(ages) < 4 * CULL_EVERY:
         found["cull"] = {"every": max(1, min(CULL_EVERY, min(ages) // 4))}
     if timeout and timeout < 4 * ACTIVITY_EVERY:

@@ -23,7 +23,6 @@ from tidehub.local.hub.roles import roles, server_scopes, services
 from tidehub.local.hub.server_command import activity_interval
 from tidehub.local.hub.settings import HubSettings
 from tidehub.local.hub.spawner import TidehubSpawner
-from tidehub.local.hub.spawner_words import end_words
 from tidehub.local.isolation import choose_isolation
 from tidehub.local.places import Places
 from tidehub.local.room import notice
@@ -33,6 +32,7 @@ from tidehub.login.authenticator import SiteAuthenticator
 from tidehub.login.hub_traits import traits_of
 from tidehub.secrets import redaction
 from tidehub.secrets.secret import Secret
+from tidehub.site.end_words import end_words
 
 c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821  # given by traitlets
 

@@ -6,7 +6,7 @@ from tornado import web
 
 from tidehub.errors import TidehubError
 from tidehub.local.isolation import Ending
-from tidehub.site.units import format_duration, format_size
+from tidehub.site.units import format_size
 
 NO_LINES = "(empty log)"
 
@@ -81,16 +81,3 @@ def not_answering(profile: str, seconds: float, tail: str) -> str:
         f"The server of {profile} did not answer within {seconds:.0f} seconds of its start. "
         f"Its log ends with: {tail or NO_LINES}"
     )
-
-
-def end_words(idle_timeout: float, max_age: float) -> str:
-    """When a server is stopped by itself, for the home page; "" where it never is. Seconds; 0 is never."""
-    words = []
-    if idle_timeout:
-        words.append(
-            f"A server that is idle for {format_duration(idle_timeout)} is stopped. A cell that runs keeps it from"
-            " that, also while your browser is closed."
-        )
-    if max_age:
-        words.append(f"After {format_duration(max_age)} a server is stopped in any case.")
-    return " ".join([*words, "Files stay."] if words else [])

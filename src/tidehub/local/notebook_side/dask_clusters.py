@@ -3,7 +3,7 @@
 dask-labextension 7 lists only what its own manager started (`DaskClusterManager.list_clusters`). Here the gateway
 is asked before each answer: a cluster made in a notebook joins the list, and one that has ended leaves it. A
 cluster that joined is shut down by the panel's button only, never because the notebook server ends. This file
-runs in the notebook environment: it imports nothing of ours.
+runs in the notebook environment, or in a pod with an image's Python from 3.8 on: it imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class OwnClusters:
         self._joined: set[str] = set()
         self._lock = asyncio.Lock()
         self._gateway: Any = None
+        self._failure = ""
 
     async def refresh(self) -> None:
         """Asks the gateway. Where it, or a cluster, does not answer in time, the rest of the list is right."""
@@ -37,20 +38,27 @@ class OwnClusters:
             try:
                 missing = await asyncio.wait_for(self._compare(), PATIENCE)
             except Exception as error:  # whatever a gateway or a network does, the panel goes on
-                _log.warning("The list of Dask clusters could not be renewed: %r", error)
+                if self._failure != repr(error):  # the panel asks again every few seconds
+                    self._failure = repr(error)
+                    _log.warning("The list of Dask clusters could not be renewed: %r", error)
                 return
+            self._failure = ""
             joining = (asyncio.wait_for(self._join(name), PATIENCE) for name in missing)
             for failure in await asyncio.gather(*joining, return_exceptions=True):
                 if failure is not None:
                     _log.warning("A Dask cluster could not be added to the list: %r", failure)
 
-    async def _compare(self) -> set[str]:
-        """Takes what has ended out of the list; returns the names of running clusters that are not in it."""
+    async def running(self) -> set[str]:
+        """The names of the user's clusters that run now. Raises whatever the gateway or a network does."""
         if self._gateway is None:
             self._gateway = Gateway(asynchronous=True)
+        return {report.name for report in await self._gateway.list_clusters(status="running")}
+
+    async def _compare(self) -> set[str]:
+        """Takes what has ended out of the list; returns the names of running clusters that are not in it."""
         clusters = self._manager._clusters
         before = {key: cluster.name for key, cluster in clusters.items()}
-        running = {report.name for report in await self._gateway.list_clusters(status="running")}
+        running = await self.running()
         for key, name in before.items():
             if name not in running and key in clusters:
                 await self._forget(key)
@@ -62,10 +70,12 @@ class OwnClusters:
             # Its scheduler did not answer, and the extension cannot list what tells no workers.
             await cluster.close()
             return
-        # The form that the extension's addresses ask for; the same after a restart of the notebook server.
-        key = str(UUID(name))
+        # The form that the extension's addresses ask for; the same after a restart of the notebook server. On
+        # Kubernetes a name is `NAMESPACE.HEX` (dask-gateway, `KubeBackend.start_cluster`).
+        number = UUID(name.rpartition(".")[2])
+        key = str(number)
         self._manager._clusters[key] = cluster
-        self._manager._cluster_names[key] = f"GatewayCluster {name[:8]}"
+        self._manager._cluster_names[key] = f"GatewayCluster {number.hex[:8]}"
         self._joined.add(key)
 
     async def _forget(self, key: str) -> None:
@@ -82,7 +92,7 @@ class OwnClusters:
             await self._manager._clusters[key].shutdown()
 
 
-def extend(handler: Any, manager: Any) -> None:
+def extend(handler: Any, manager: Any) -> OwnClusters:
     """Lets `handler`, the extension's `DaskClusterHandler`, list and shut down all clusters of the user."""
     own = OwnClusters(manager)
     listed, deleted = handler.get, handler.delete
@@ -99,3 +109,4 @@ def extend(handler: Any, manager: Any) -> None:
         await deleted(self, cluster_id)
 
     handler.get, handler.delete = get, delete
+    return own

@@ -1,18 +1,19 @@
-"""A Jupyter server extension: Dask's plots inside JupyterLab, through the gate before the dashboards.
+"""A Jupyter server extension: Dask's plots inside JupyterLab, through the gateway that has the dashboards.
 
 dask-labextension 7 shows a cluster's plots through the notebook server, but keeps only host and port of the
 dashboard's link (`DaskDashboardHandler._get_parsed`), where a gateway's link has a path; and it has no login
-to show to anybody. So for links of our gateway, and for no others, the path is kept and the server's own
-token is presented.
+to show to anybody. So for links of our gateway, and for no others, the path is kept, and who guards the dashboards is
+asked as it has to be: see `Gate` for one machine and `OpenGateway` for Kubernetes.
 
 In the browser the extension takes a bare path, as `cluster.dashboard_link` is one, for a path below the notebook
 server (`normalizeDashboardUrl`). So the dashboards are there too: without that, neither "Launch dashboard in
-JupyterLab" nor the search for a notebook's cluster finds anything. This file runs in the notebook environment: it
-imports nothing of ours.
+JupyterLab" nor the search for a notebook's cluster finds anything. This file runs in the notebook environment, or in a
+pod with an image's Python from 3.8 on: it imports nothing of ours.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -30,15 +31,66 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
     return [{"module": "dask_dashboards"}]
 
 
+NAME = r"(?:[a-z0-9-]+\.)?[A-Za-z0-9]+"
+"""A cluster's name: `HEX`, and on Kubernetes `NAMESPACE.HEX`."""
+
+
 def _load_jupyter_server_extension(server_app: Any) -> None:
-    _change(dashboardhandler.DaskDashboardHandler, dashboardhandler.DaskDashboardCheckHandler)
-    dask_clusters.extend(clusterhandler.DaskClusterHandler, manager)
+    load(server_app, Gate())
+
+
+def load_on_kubernetes(server_app: Any) -> None:
+    """The same in a pod, where nobody guards the dashboards."""
+    load(server_app, OpenGateway())
+
+
+def load(server_app: Any, gate: Gate) -> None:
+    """Changes the extension's handlers, and adds the pages of dashboards below the notebook server."""
+    _change(dashboardhandler.DaskDashboardHandler, dashboardhandler.DaskDashboardCheckHandler, gate)
+    gate.own = dask_clusters.extend(clusterhandler.DaskClusterHandler, manager)
     application = server_app.web_app
     base = application.settings["base_url"].rstrip("/")
     public = urlsplit(os.environ.get("DASK_GATEWAY__PUBLIC_ADDRESS", "")).path.rstrip("/")
-    application.add_handlers(
-        ".*$", [(rf"{re.escape(base + public)}/clusters/([A-Za-z0-9]+)(/.*)", OwnDashboardHandler)]
-    )
+    page = rf"{re.escape(base + public)}/clusters/({NAME})(/.*)"
+    application.add_handlers(".*$", [(page, OwnDashboardHandler, {"gate": gate})])
+
+
+class Gate:
+    """One machine's: it asks each request whose it is, so it is shown the server's token, and keeps that to itself."""
+
+    own: Any = None
+    """The `OwnClusters` of this server."""
+
+    def headers(self) -> dict[str, str]:
+        """What the way to a dashboard is shown: here the notebook server's own token, which has access."""
+        return {"Authorization": f"token {os.environ.get('JUPYTERHUB_API_TOKEN', '')}"}
+
+    async def admits(self, name: str) -> bool:
+        """Whether the user may see the dashboard of that cluster: here the gate says so itself."""
+        return True
+
+
+class OpenGateway(Gate):
+    """That of Kubernetes: traefik leads everybody to every cluster's scheduler, and passes on what it is told.
+
+    A scheduler runs what its user wants. So no token goes there, and at the notebook server's address, where a page
+    could act as the user, are the user's own clusters only.
+    """
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def headers(self) -> dict[str, str]:
+        return {}
+
+    async def admits(self, name: str) -> bool:
+        # A name is never used again, so who was its owner stays so.
+        if name not in self._known:
+            try:
+                self._known |= await asyncio.wait_for(self.own.running(), dask_clusters.PATIENCE)
+            except Exception as error:  # whatever a gateway or a network does
+                raise web.HTTPError(503, "The Dask gateway did not say whose cluster this is") from error
+        return name in self._known
 
 
 def behind_the_gate(link: str, host: str) -> str | None:
@@ -52,16 +104,8 @@ def behind_the_gate(link: str, host: str) -> str | None:
     parts = urlsplit(link)
     if not public or not gate or (parts.netloc and parts.netloc != host):
         return None
-    prefix = f"{urlsplit(public).path}/clusters/"
-    name, _, rest = parts.path.removeprefix(prefix).partition("/")
-    if not parts.path.startswith(prefix) or not name.isalnum() or rest.strip("/") not in ("", "status"):
-        return None
-    return f"{gate}/clusters/{name}"
-
-
-def token_header() -> dict[str, str]:
-    """The notebook server's own token, which has access to the gateway."""
-    return {"Authorization": f"token {os.environ.get('JUPYTERHUB_API_TOKEN', '')}"}
+    found = re.fullmatch(rf"{re.escape(urlsplit(public).path)}/clusters/({NAME})(?:/status)?/?", parts.path)
+    return f"{gate}/clusters/{found[1]}" if found else None
 
 
 class OwnDashboardHandler(ProxyHandler):  # type: ignore[misc, unused-ignore]
@@ -69,37 +113,57 @@ class OwnDashboardHandler(ProxyHandler):  # type: ignore[misc, unused-ignore]
 
     SUPPORTED_METHODS = ("GET", "HEAD")
 
+    def initialize(self, gate: Gate) -> None:
+        """`gate` is who guards the dashboards."""
+        self.gate = gate
+
     async def http_get(self, name: str, path: str) -> Any:
-        """A page. The gate refuses whoever may not see it."""
-        return await self.proxy(*_gate_of(name, path))
+        """A page. Only whoever may see it gets it."""
+        return await self.proxy(*await self._found(name, path))
 
     async def head(self, name: str, path: str) -> Any:
         """The headers of a page."""
-        return await self.proxy(*_gate_of(name, path))
+        return await self.proxy(*await self._found(name, path))
 
     async def open(self, name: str, path: str) -> Any:
         """The WebSocket with which a page is kept up to date."""
-        return await self.proxy_open(*_gate_of(name, path))
+        return await self.proxy_open(*await self._found(name, path))
 
     def proxy_request_headers(self) -> Any:
-        """What the gate is told of the request: the server's token, and nothing with which the browser logged in."""
-        return _for_gate(super().proxy_request_headers())
+        """What is passed on of the request: nothing with which the browser logged in."""
+        return _passed_on(super().proxy_request_headers(), self.gate)
+
+    async def _found(self, name: str, path: str) -> tuple[str, int, str]:
+        """Host, port and path of a page of a cluster's dashboard."""
+        if (
+            not self.current_user
+        ):  # jupyter-server-proxy before 4.1.1 and 3.2.3 asked nobody who opens a WebSocket
+            raise web.HTTPError(403)
+        if not await self.gate.admits(name):
+            raise web.HTTPError(404, "None of your running clusters has this name")
+        address = os.environ.get("DASK_GATEWAY__ADDRESS", "").rstrip("/")
+        return _way(self, f"{address}/clusters/{name}{path}")
 
 
-def _gate_of(name: str, path: str) -> tuple[str, int, str]:
-    """Host, port and path of a page of a cluster's dashboard."""
-    parts = urlsplit(os.environ.get("DASK_GATEWAY__ADDRESS", "").rstrip("/"))
-    return parts.hostname or "", parts.port or 80, f"{parts.path}/clusters/{name}{path}"
+def _way(handler: Any, address: str) -> tuple[str, int, str]:
+    """Host, port and path of an address at the gateway, to which `handler` may go then."""
+    parts = urlsplit(address)
+    if parts.scheme != "http":
+        raise web.HTTPError(404, "Dashboards are shown here if DASK_GATEWAY__ADDRESS begins with http://")
+    host = parts.hostname or ""
+    # By itself jupyter-server-proxy goes to this machine only; the second name is that of version 3 and older.
+    handler.host_allowlist = handler.host_whitelist = [host]
+    return host, parts.port or 80, parts.path
 
 
-def _for_gate(headers: Any) -> Any:
-    headers.update(token_header())
-    for name in ("Cookie", "X-Xsrftoken"):
+def _passed_on(headers: Any, gate: Gate) -> Any:
+    for name in ("Authorization", "Cookie", "X-Xsrftoken"):
         headers.pop(name, None)
+    headers.update(gate.headers())
     return headers
 
 
-def _change(dashboard: Any, check: Any) -> None:
+def _change(dashboard: Any, check: Any, gate: Gate) -> None:
     if getattr(dashboard, "_tidehub_changed", False):
         return
     proxied, opened, headers_of, checked = (
@@ -115,8 +179,7 @@ def _change(dashboard: Any, check: Any) -> None:
         if found is None:
             return None
         handler._tidehub_gate = True
-        parts = urlsplit(found)
-        return parts.hostname or "", parts.port or 80, parts.path
+        return _way(handler, found)
 
     def proxy(self: Any, cluster_id: str, proxied_path: str) -> Any:
         found = target(self, cluster_id)
@@ -135,7 +198,7 @@ def _change(dashboard: Any, check: Any) -> None:
     def proxy_request_headers(self: Any) -> Any:
         headers = headers_of(self)
         if getattr(self, "_tidehub_gate", False):
-            _for_gate(headers)
+            _passed_on(headers, gate)
         return headers
 
     @web.authenticated
@@ -147,14 +210,16 @@ def _change(dashboard: Any, check: Any) -> None:
             return
         plots, active = {}, False
         try:
+            if not await gate.admits(found.rpartition("/")[2]):
+                raise ValueError("it is none of the user's clusters")
             request = httpclient.HTTPRequest(
-                f"{found}/individual-plots.json", headers=token_header(), follow_redirects=False
+                f"{found}/individual-plots.json", headers=gate.headers(), follow_redirects=False
             )
             plots = json.loads((await httpclient.AsyncHTTPClient().fetch(request)).body)
             active = True
-        except (httpclient.HTTPClientError, OSError, ValueError) as error:
+        except (httpclient.HTTPClientError, web.HTTPError, OSError, ValueError) as error:
             self.log.debug("No dashboard at %s: %s", link, error)
-        link = link.removesuffix("/status")
+        link = link[: -len("/status")] if link.endswith("/status") else link
         self.finish(json.dumps({"url": link, "isActive": active, "effectiveUrl": None, "plots": plots}))
 
     dashboard.proxy, dashboard.open = proxy, open_

@@ -89,7 +89,7 @@ class Notebooks(Section):
     home: Home = Field(default=Home(), description="A user's home directory.")
     idle_timeout: Timeout = Field(
         default=3600.0,
-        description="A server idle for this long is stopped, or never. A busy kernel is not idle (one machine).",
+        description="A server idle for this long is stopped, or never. A server whose kernel runs a cell is not idle.",
     )
     max_age: Timeout = Field(
         default=0.0, description="A server that has run for this long is stopped, even at work, or never."

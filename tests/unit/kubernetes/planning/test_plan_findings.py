@@ -305,6 +305,41 @@ def test_what_leaves_the_pods_alone_restarts_nothing() -> None:
     assert plan.changes and not plan.findings
 
 
+# -- when servers are stopped
+
+
+def test_a_busy_server_that_stays_from_now_on() -> None:
+    busy = {"extraFiles": {"tidehub-notebook-busy_kernels.py": {}}}
+    cull = {"enabled": True, "timeout": 3600, "maxAge": 172800}
+    before, after = (hub_values(cull=cull, singleuser=one) for one in ({}, busy))
+    world = World()
+    world.deployed(before)
+    finding = only(world.plan(after), "servers")
+    assert finding.weight == "notice"
+    assert finding.what == (
+        "Notebook servers are stopped by another rule: A server idle for 1 h is stopped. A cell that runs keeps it from"
+        " that, also while the browser is closed. A server that has run for 2 d is stopped, even at work."
+    )
+    assert "A cell that prints nothing does not keep its server." in finding.means
+    assert "until they start again" in finding.means
+
+
+@pytest.mark.parametrize("cull", [{}, {"enabled": True, "timeout": 3600}, {"enabled": True, "timeout": "x"}])
+def test_a_rule_that_stays_is_not_told(cull: dict[str, Any]) -> None:
+    world = World()
+    world.deployed(hub_values(cull=cull))
+    assert not world.plan(hub_values(cull=cull, debug={"enabled": True})).findings
+
+
+def test_servers_that_may_stay_for_ever() -> None:
+    by_age = {"enabled": True, "timeout": 172800, "maxAge": 86400}
+    world = World()
+    world.deployed(hub_values(cull={"enabled": False}))
+    finding = only(world.plan(hub_values(cull=by_age)), "servers")
+    assert "rule: A server that has run for 1 d is stopped" in finding.what
+    assert finding.means.startswith("Until now: They go on for ever.")
+
+
 # -- owners
 
 

@@ -44,6 +44,19 @@ OLDER_PAGES = [
 ]
 PAGES = sorted([*OLDER_PAGES, "tidehub-page-accept-share.html"])
 FOLDER = ["/usr/local/etc/tidehub/pages"]
+END_WORDS = (
+    "A server idle for 1 h is stopped. A cell that runs keeps it from that, also while the browser is closed."
+    " Files stay."
+)
+NOTEBOOK_FILES = [
+    "tidehub-notebook-busy_kernels.py",
+    "tidehub-notebook-dask_clusters.py",
+    "tidehub-notebook-dask_dashboards.py",
+    "tidehub-notebook-jupyter_config.py",
+    "tidehub-notebook-pod_server.py",
+    "tidehub-notebook-tidehub-notebook.json",
+    "tidehub-notebook-tidehub-server.json",
+]
 
 
 def joined(service: str, base: str) -> dict[str, str]:
@@ -77,10 +90,10 @@ def older_login(host: str, callback: str, client: str, scope: list[str], **more:
 
 
 def without_others(values: dict[str, Any]) -> dict[str, Any]:
-    """Without exposure and network policies, which have tests of their own, and without the texts of code and pages."""
-    for entries in ("extraConfig", "extraFiles"):
-        if entries in values["hub"]:
-            values["hub"][entries] = sorted(values["hub"][entries])
+    """Without exposure and network policies, which have tests of their own, and without the texts of code and files."""
+    for section, entries in (("hub", "extraConfig"), ("hub", "extraFiles"), ("singleuser", "extraFiles")):
+        if entries in values[section]:
+            values[section][entries] = sorted(values[section][entries])
     for section in ("hub", "singleuser", "proxy"):
         values.get(section, {}).pop("networkPolicy", None)
     return {key: value for key, value in values.items() if key not in ("ingress", "proxy", "httpRoute")}
@@ -88,6 +101,7 @@ def without_others(values: dict[str, Any]) -> dict[str, Any]:
 
 PROTOCOAST_NOTEBOOKS = {
     "defaultUrl": "/lab",
+    "extraFiles": NOTEBOOK_FILES,
     "cpu": {"guarantee": 1, "limit": 2},
     "memory": {"guarantee": "5G", "limit": "10G"},
     "extraResource": {
@@ -136,7 +150,7 @@ def test_protocoast_split() -> None:
                 "dask-gateway": {"url": "http://traefik-dask-gateway.daskhub", "display": False},
             },
             "templatePaths": FOLDER,
-            "templateVars": {"site_name": "ProtoCoast"},
+            "templateVars": {"site_name": "ProtoCoast", "end_words": END_WORDS},
         },
         "singleuser": {**PROTOCOAST_NOTEBOOKS, "extraEnv": joined("traefik-dask-gateway", "/")},
         "cull": {"enabled": True, "timeout": 3600},
@@ -166,7 +180,7 @@ def test_protocoast_daskhub() -> None:
             "loadRoles": ROLES,
             "services": {"dask-gateway": {"url": f"http://{service}.daskhub", "display": False}},
             "templatePaths": FOLDER,
-            "templateVars": {"site_name": "ProtoCoast"},
+            "templateVars": {"site_name": "ProtoCoast", "end_words": END_WORDS},
         },
         "singleuser": {**PROTOCOAST_NOTEBOOKS, "extraEnv": joined(service, "/")},
         "cull": {"enabled": True, "timeout": 3600},
@@ -178,6 +192,7 @@ def test_protocoast_daskhub() -> None:
 def pangeo_notebooks(service: str, image: str) -> dict[str, Any]:
     return {
         "defaultUrl": "/lab",
+        "extraFiles": NOTEBOOK_FILES,
         "cpu": {"guarantee": 0.5, "limit": 2},
         "memory": {"guarantee": "1G", "limit": "4G"},
         "storage": {"type": "dynamic", "capacity": "10Gi"},
@@ -236,7 +251,7 @@ def test_pangeo_split() -> None:
                 "dask-gateway": {"url": "http://traefik-dask-gateway.daskhub", "display": False},
             },
             "templatePaths": FOLDER,
-            "templateVars": {"site_name": "Pangeo"},
+            "templateVars": {"site_name": "Pangeo", "end_words": END_WORDS},
         },
         "singleuser": pangeo_notebooks("traefik-dask-gateway", "{{JUPYTER_IMAGE_SPEC}}"),
         "cull": {"enabled": True, "timeout": 3600},

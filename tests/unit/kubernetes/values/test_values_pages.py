@@ -19,6 +19,7 @@ from value_sites import PLAIN, built, hub_values, schema, site
 from tidehub import hub_pages
 from tidehub.errors import TidehubError
 from tidehub.kubernetes.values.hub_pages import FOLDER
+from tidehub.site.end_words import end_words
 
 UPSTREAM = Path(DATA_FILES_PATH) / "templates"
 NEW = {
@@ -51,7 +52,7 @@ PAGE_GIVES = {
 }
 """What the hub adds for these pages: `BaseHandler.write_error` and handlers/pages.py. `error_html_message` is
 JupyterHub 5's."""
-OURS = {"site_name", "site_contact"}
+OURS = {"site_name", "site_contact", "end_words"}
 
 
 def overridden(kubernetes: str, hub: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +73,11 @@ def test_the_pages_are_mounted_where_the_hub_looks(kubernetes: str) -> None:
     texts = {path.name: text for path, text in mounted.items()}
     assert texts.items() <= hub_pages.texts().items()
     assert set(hub_pages.texts()) - set(texts) == (set() if "split}" in kubernetes else {"accept-share.html"})
-    assert hub["templateVars"] == {"site_name": "Coast", "site_contact": "help@example.org"}
+    assert hub["templateVars"] == {
+        "site_name": "Coast",
+        "site_contact": "help@example.org",
+        "end_words": end_words(3600, 0),
+    }
 
 
 @pytest.mark.parametrize("kubernetes", OLD.values(), ids=OLD)

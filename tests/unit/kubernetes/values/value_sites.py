@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from functools import cache
 from pathlib import Path
@@ -101,11 +100,9 @@ def chart(name: str, version: str) -> Chart:
 
 def schema(name: str, version: str) -> dict[str, Any]:
     """A chart's schema without `required`: what is not stated comes from the chart's own values."""
-    folder = Path(os.environ.get("TIDEHUB_CHART_SCHEMAS") or Path(__file__).parents[5] / "shared" / "charts")
-    path = folder / f"{name}-{version}.values.schema.json"
-    if not path.is_file():
-        pytest.skip(f"TIDEHUB_CHART_SCHEMAS names no directory with {path.name}")
-    return dict(_optional(json.loads(path.read_text(encoding="utf-8"))))
+    found = chart(name, version).schema
+    assert found is not None
+    return dict(_optional(found))
 
 
 def _optional(node: Any) -> Any:
