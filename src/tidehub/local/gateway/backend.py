@@ -24,11 +24,11 @@ from tidehub.capacity.disk import refusal
 from tidehub.capacity.ledger import Ledger
 from tidehub.capacity.queue import never_fits
 from tidehub.gateway import reaper, totals
+from tidehub.inside import connector_to
 from tidehub.local.databases import ledger_damage
 from tidehub.local.disk_use import read_uses
 from tidehub.local.gateway import api, for_gate, processes, records, watching, workdirs
 from tidehub.local.gateway.config import KEY_HEADER, dashboard_key
-from tidehub.local.gateway.connecting import connector_to
 from tidehub.local.gateway.deadlines import Deadlines
 from tidehub.local.gateway.notices import Notices
 from tidehub.local.gateway.process_backend import ProcessBackend
