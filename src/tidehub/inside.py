@@ -5,7 +5,7 @@ ephemeral ports, so that nobody can connect anywhere (EADDRNOTAVAIL). So a part 
 programs also listens on a socket that only the platform can connect to. Addresses stay what they are, `http://` with
 the port: whoever knows the table below goes to the socket instead, and whoever does not, to the port.
 
-Only the standard library: parts that start fast use it.
+Only the standard library when it is imported: parts that start fast use it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    import aiohttp
 
 VARIABLE = "TIDEHUB_INSIDE"
 """JSON: `host:port` to the path of the socket. The proxy reads it too (`local/front/front.cjs`)."""
@@ -35,3 +39,11 @@ def socket_of_url(url: str) -> str | None:
     """The same for a URL."""
     parts = urlsplit(url)
     return socket_of(parts.hostname, parts.port)
+
+
+def connector_to(url: str) -> aiohttp.BaseConnector:
+    """What a session of aiohttp uses that asks only the part at `url`."""
+    import aiohttp
+
+    path = socket_of_url(url)
+    return aiohttp.TCPConnector(limit=0) if path is None else aiohttp.UnixConnector(path, limit=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -44,6 +45,7 @@ async def open_door(
     away_after: float = 20.0,
     cookie_mark: str = "",
     inside: Mapping[str, Path] | None = None,
+    node_options: str = "",
 ) -> AsyncIterator[tuple[Supervisor, list[str]]]:
     restored: list[str] = []
 
@@ -70,6 +72,8 @@ async def open_door(
         away_after=away_after,
         tell=(lambda text: None) if told is None else told.append,
     )
+    if node_options:
+        component = replace(component, env={**component.env, "NODE_OPTIONS": node_options})
     supervisor = Supervisor(
         [component], logs=places.logs, secrets=[TOKEN], backoff=lambda: Backoff(first=0.05, most=0.2)
     )

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
 import socket
 import struct
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 from front_parts import client, open_door
@@ -353,43 +351,3 @@ async def test_who_asks_for_an_upgrade_and_resets_is_no_uncaught_exception(
         # It is served after them.
         assert (await asking.get(f"{door.local_url}/%zz")).status_code == 400
     assert "Uncaught" not in (places.logs / "proxy.log").read_text()
-
-
-async def test_single_bytes_for_readers_who_do_not_read_take_little_memory(
-    program: list[str], places: Places
-) -> None:
-    """Users write servers, and may have many readers for them; the proxy is everybody's."""
-    readers, most = 40, 1200 * 2**20
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-            with contextlib.suppress(TimeoutError):
-                while True:
-                    writer.write(b"1\r\nx\r\n" * 5000)
-                    # The proxy takes no more when it holds all that it will.
-                    await asyncio.wait_for(writer.drain(), 2)
-        held.release()
-        writer.transport.abort()
-
-    def resident(pid: int) -> int:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-    held = asyncio.Semaphore(0)
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    target = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    door = FrontDoor("127.0.0.1", free_port())
-    async with server, open_door(door, program, places, target) as (supervisor, _):
-        pid = supervisor.parts()[0].pid
-        assert pid is not None
-        before = resident(pid)
-        with contextlib.ExitStack() as asking:
-            for _ in range(readers):
-                one = asking.enter_context(socket.create_connection((door.address, door.port)))
-                one.sendall(b"GET /user/ann/bytes HTTP/1.1\r\nHost: a\r\n\r\n")
-            async with asyncio.timeout(60):
-                for _ in range(readers):
-                    await held.acquire()
-            grown = resident(pid) - before
-        assert grown < most, f"{grown / 2**20:.0f} MiB more for {readers} readers"

@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import httpx
 import pytest
@@ -201,7 +202,7 @@ def test_nobody_is_sent_round_behind_a_reverse_proxy(
     from tidehub.local.front import proxy
 
     script = f"""
-    require({json.dumps(str(proxy._EXTENSIONS[0]))});
+    require({json.dumps(str(Path(proxy.__file__).with_name("front.cjs")))});
     const http = require("node:http");
     const server = http.createServer(() => console.log("served"));
     const response = {{ writeHead(code, headers) {{ console.log(code, headers.Location); return this; }}, end() {{}},

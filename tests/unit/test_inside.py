@@ -17,7 +17,6 @@ from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
 
 from tidehub import inside
-from tidehub.local.gateway.connecting import connector_to
 from tidehub.local.hub.http_unix import UnixSocketHTTPClient
 from tidehub.local.isolation.users import DEFAULT_UIDS, proxy_uid, services_uid
 from tidehub.local.places import Places
@@ -72,7 +71,7 @@ def test_clients_go_to_the_socket_and_not_to_the_port(short: Path, monkeypatch: 
             client.close()
             url = f"http://{ADDRESS}/"
             async with (
-                aiohttp.ClientSession(connector=connector_to(url)) as session,
+                aiohttp.ClientSession(connector=inside.connector_to(url)) as session,
                 session.get(url) as answer,
             ):
                 assert await answer.text() == "inside"

@@ -19,7 +19,7 @@ from typing import Any
 from tidehub.errors import TidehubError
 from tidehub.local.changes import Plan, Served, plan
 from tidehub.local.front.ports import PortTaken, listen_on
-from tidehub.local.hub.carried import Started
+from tidehub.local.hub.fixed_at_start import Started
 from tidehub.local.hub.started import started_servers
 from tidehub.local.machine import refuse_unsupported
 from tidehub.local.places import Places, command

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from tidehub.local.hub.carried import Started, carried
+from tidehub.local.hub.fixed_at_start import Started, fixed_at_start
 from tidehub.site.describe import all_keys, written
 from tidehub.site.model import Site
 
@@ -282,7 +282,8 @@ def _concerned(
         if (server := started.get(_owner_and_name(one))) is None:
             concerned = unknown
         else:
-            concerned = carried(old, before.environments, server) != carried(new, after.environments, server)
+            kept = fixed_at_start(old, before.environments, server)
+            concerned = kept != fixed_at_start(new, after.environments, server)
         if concerned:
             yield one
 

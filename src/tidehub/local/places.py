@@ -117,7 +117,9 @@ class Places:
         self.dashboards_config = self.service_config / "dashboards.json"
         self.gateway_proxy_config = self.service_config / "gateway-proxy.json"
         self.away_page = self.service_config / "away.html"
-        self.proxy_extensions = (self.service_config / "front.cjs", self.service_config / "cookies.cjs")
+        self.proxy_extensions = tuple(
+            self.service_config / f"{name}.cjs" for name in ("streams", "front", "cookies")
+        )
         self.proxy_certificate = self.service_config / "certificate.pem"
         self.proxy_key = self.service_config / "key.pem"
         self.identity = self.services / "identity"

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from tidehub.errors import TidehubError
 from tidehub.local.changes import RULES, Plan, Reach, Served, differences, plan, rule_of, server_name
-from tidehub.local.hub.carried import Started
+from tidehub.local.hub.fixed_at_start import Started
 from tidehub.local.hub.started import started_servers
 from tidehub.site.describe import all_keys
 from tidehub.site.destinations.machine import RULES as ON_ONE_MACHINE

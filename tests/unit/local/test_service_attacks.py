@@ -94,7 +94,15 @@ def ground(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
         outside.mkdir()
         outside.chmod(0o755)
         # The names that root writes, in case a link leads to the directory.
-        for name in ("victim", "identity.json", "key.pem", "certificate.pem", "front.cjs", "cookies.cjs"):
+        for name in (
+            "victim",
+            "identity.json",
+            "key.pem",
+            "certificate.pem",
+            "streams.cjs",
+            "front.cjs",
+            "cookies.cjs",
+        ):
             (outside / name).write_text(SECRET)
             (outside / name).chmod(0o600)
         (base / "hostile.py").write_bytes(HOSTILE.read_bytes())

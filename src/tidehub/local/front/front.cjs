@@ -1,4 +1,4 @@
-// Loaded into configurable-http-proxy by `node --require`. It adds what the proxy lacks:
+// Loaded into configurable-http-proxy by `node --require`, after streams.cjs. It adds what the proxy lacks:
 // - forwarded headers are believed from the operator's own reverse proxies only, and are single, right values; on this
 //   machine an address does not tell who that is, and the uid of the program does;
 // - plain HTTP beyond this machine is for those reverse proxies alone (TIDEHUB_ONLY_TRUSTED=1);
@@ -13,6 +13,7 @@
 // - no request is lost because a connection that was kept for it is closed in that moment;
 // - what a client sends as the body of a request is never read as a request of its own by the servers behind;
 // - what people get does not name the servers behind;
+// - a user's server says nothing to a browser that would hold for the whole site;
 // - who opens a page under another name of this machine is sent to the platform's own address (TIDEHUB_PUBLIC), where
 //   their login will be valid.
 "use strict";
@@ -25,12 +26,7 @@ const https = require("node:https");
 const net = require("node:net");
 const os = require("node:os");
 const path = require("node:path");
-const stream = require("node:stream");
 const { syncBuiltinESMExports } = require("node:module");
-
-// Bytes that a stream holds for a reader who is slow. Node counts bytes (64 KiB) and keeps an object for each chunk: a
-// server that sends single bytes had 130,000 of them kept, 18 MB, for each reader who does not read. 3 MB are left.
-stream.setDefaultHighWaterMark(false, 4096);
 
 const FORWARDING = /^(x-tidehub-front|x-forwarded(-.*)?|forwarded|x-real-ip|x-scheme|x-client-ip|true-client-ip)$/;
 
@@ -205,7 +201,28 @@ function sayable(response) {
   if (UNSAYABLE.test(response.statusMessage || "")) response.statusMessage = "";
 }
 
+// Users' servers have one origin with the hub: what a browser would hold of all of it is not theirs to say. A service
+// worker that is allowed everything could answer for the hub's pages, and read passwords, for as long as it likes.
+const OF_THE_ORIGIN = ["clear-site-data", "strict-transport-security", "nel", "report-to"];
+
+function usersPlace(url) {
+  try {
+    // As configurable-http-proxy looks up whose a path is.
+    return (/^.*?\/user\/[^/]+(?=\/|$)/.exec(decodeURIComponent(new URL(url, publicOrigin || "http://a").pathname)) || [""])[0];
+  } catch (error) {
+    return "/";
+  }
+}
+
+function keepWithin(place, response) {
+  for (const name of OF_THE_ORIGIN) response.removeHeader(name);
+  if (response.hasHeader("service-worker-allowed")) {
+    response.setHeader("service-worker-allowed", `${encodeURI(place)}/`);
+  }
+}
+
 function ownHeaders(request, response) {
+  const place = usersPlace(request.url);
   const writeHead = response.writeHead;
   response.writeHead = function (...values) {
     sayable(response);
@@ -217,6 +234,7 @@ function ownHeaders(request, response) {
     }
     response.removeHeader("server");
     response.removeHeader("x-powered-by");
+    if (place) keepWithin(place, response);
     // The proxy hands on no trailers, and Node refuses, by such an exception, to announce any beside a length.
     response.removeHeader("trailer");
     keepConnection(request, response);
@@ -282,8 +300,6 @@ function refuse(event, target, status, text) {
   if (event === "request") {
     target.writeHead(status, headers).end(text);
   } else {
-    // Node has let go of the socket of an upgrade: whoever resets it meanwhile would be an uncaught exception.
-    target.on("error", () => {});
     const line = `HTTP/1.1 ${status} ${http.STATUS_CODES[status]}`;
     target.end(`${line}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
   }
@@ -409,13 +425,12 @@ for (const Server of [http.Server, https.Server]) {
     if (event === "connection") ask(values[0], true);
     if (event === "request" || event === "upgrade") {
       const [request, target] = values;
+      // Node has let go of the socket of an upgrade, and the proxy takes it when it has found the route: whoever resets it
+      // meanwhile would be an uncaught exception.
+      if (event === "upgrade") target.on("error", () => {});
       // From here on again: what is loaded after this file (cookies.cjs) has had its turn.
       const again = () => target.destroyed || considered.call(this, event, ...values);
-      if (hangsOnOwner(request) && waitForOwner(request.socket, again)) {
-        // Node has let go of the socket of an upgrade, and nobody else has it yet.
-        if (event === "upgrade") target.on("error", () => {});
-        return true;
-      }
+      if (hangsOnOwner(request) && waitForOwner(request.socket, again)) return true;
       const proper = event === "request" ? properAddress(request) : "";
       const refusal = refusalOf(request);
       if (refusal) {

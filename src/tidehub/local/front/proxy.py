@@ -30,7 +30,7 @@ from tidehub.system.files import (
     make_directory,
 )
 
-_EXTENSIONS = tuple(Path(__file__).with_name(name) for name in ("front.cjs", "cookies.cjs"))
+_EXTENSIONS = tuple(Path(__file__).with_name(name) for name in ("streams.cjs", "front.cjs", "cookies.cjs"))
 
 _LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 AWAY_AFTER = 20.0

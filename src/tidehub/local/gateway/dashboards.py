@@ -29,10 +29,10 @@ from tornado.log import enable_pretty_logging
 from tornado.routing import Matcher, PathMatches, Rule
 
 from tidehub.errors import TidehubError
+from tidehub.inside import connector_to
 from tidehub.listening import IDLE, inherited, inside_name
 from tidehub.local.gateway import pages
 from tidehub.local.gateway.config import KEY_HEADER, STATUS_ROUTE, GateSettings, dashboard_key
-from tidehub.local.gateway.connecting import connector_to
 from tidehub.local.gateway.forwarding import WEBSOCKET_OWN, Body, WebSocketBridge, forward, passed_on
 from tidehub.local.gateway.gate import Gate
 from tidehub.local.hub import http_unix

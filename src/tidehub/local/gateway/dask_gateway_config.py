@@ -10,9 +10,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from aiohttp import web
 
+from tidehub.gateway.authenticator import HubAuthenticator
 from tidehub.gateway.choices import cluster_options
+from tidehub.inside import connector_to
 from tidehub.listening import BACKLOG, BACKLOG_INSIDE, inherited, inside_name
 from tidehub.local.gateway.backend import TidehubClusterConfig
 from tidehub.local.gateway.config import (
@@ -23,7 +26,6 @@ from tidehub.local.gateway.config import (
     GatewaySettings,
     derived,
 )
-from tidehub.local.gateway.connecting import InsideAuthenticator
 from tidehub.local.gateway.serving import TidehubBackend
 from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
@@ -54,6 +56,17 @@ def _listen_on_inherited() -> None:
                 await self._inside.start()
 
     web.TCPSite = InheritingSite  # type: ignore[misc, assignment]
+
+
+class InsideAuthenticator(HubAuthenticator):
+    """Asks the hub inside, where there is a way (`tidehub.inside`)."""
+
+    session: aiohttp.ClientSession
+
+    async def setup(self, app: web.Application) -> None:
+        await super().setup(app)
+        await self.session.close()
+        self.session = aiohttp.ClientSession(connector=connector_to(self.jupyterhub_api_url))
 
 
 c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821  # given by traitlets

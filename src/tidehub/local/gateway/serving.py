@@ -14,11 +14,11 @@ from traitlets import Float, Unicode
 from tidehub.capacity.admission import Admission
 from tidehub.capacity.ledger import Ledger
 from tidehub.gateway import reaper
+from tidehub.inside import connector_to
 from tidehub.local.databases import ledger_damage
 from tidehub.local.gateway import api, for_gate, records, workdirs
 from tidehub.local.gateway.backend import ClusterBackend
 from tidehub.local.gateway.config import KEY_HEADER, dashboard_key
-from tidehub.local.gateway.connecting import connector_to
 from tidehub.local.gateway.deadlines import Deadlines
 from tidehub.local.gateway.notices import Notices
 from tidehub.local.gateway.watching import Watcher, housekeeping

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tidehub.errors import TidehubError
-from tidehub.local.hub.carried import Started
+from tidehub.local.hub.fixed_at_start import Started
 from tidehub.local.hub.spawn_page import FIELD
 
 

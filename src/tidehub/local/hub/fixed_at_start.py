@@ -26,7 +26,7 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Carried:
+class FixedAtStart:
     """What a server cannot change while it runs. `environment` names a version, `scheduler` where clusters are."""
 
     profile: str
@@ -39,7 +39,7 @@ class Carried:
     scheduler: str
 
 
-def carried(site: Site, environments: Mapping[str, str], server: Started) -> Carried | None:
+def fixed_at_start(site: Site, environments: Mapping[str, str], server: Started) -> FixedAtStart | None:
     """What `server` would have if it started now; None where its owner may not start it.
 
     `environments`: the version of each profile's, by slug.
@@ -51,7 +51,7 @@ def carried(site: Site, environments: Mapping[str, str], server: Started) -> Car
         return None
     machine, dask = site.machine, user.dask is not None
     shown = f"{machine.address}:{machine.scheduler_port}" if machine.scheduler_port is not None else ""
-    return Carried(
+    return FixedAtStart(
         profile=chosen.profile.slug,
         environment=environments.get(chosen.profile.slug, ""),
         memory=chosen.memory,
