@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tidehub.cli.answers import print_json
 from tidehub.cli.console import ConsoleSay, make_say, print_lines
 from tidehub.cli.failure import failure_json
 from tidehub.errors import TidehubError
@@ -101,7 +101,7 @@ def changing(as_json: bool) -> Iterator[ConsoleSay]:
         say.rest()
         if not as_json:
             raise
-        print_lines([json.dumps(change_failure_json(error), indent=2)])
+        print_json(change_failure_json(error), code=error.exit_code)
         raise typer.Exit(error.exit_code) from error
     finally:
         say.rest()
@@ -125,7 +125,7 @@ def print_result(
 ) -> None:
     """The outcome on standard output."""
     if as_json:
-        print_lines([json.dumps(result.to_json() | (more or {}), indent=2)])
+        print_json(result.to_json() | (more or {}))
     else:
         print_lines([*said(), *(f"Note: {note}" for note in result.notes)])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -12,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tidehub.cli.answers import print_json
 from tidehub.cli.console import print_lines
-from tidehub.cli.options import SiteFile, State
+from tidehub.cli.options import SiteFile, State, json_of
 from tidehub.cli.site_options import load_given
 from tidehub.cli.target import Target, TargetOption, choose_target
-from tidehub.errors import FAILED, INTERRUPTED
+from tidehub.errors import FAILED
 
 if TYPE_CHECKING:
     from tidehub.checks.target import Target as CheckTarget
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def check(
     file: SiteFile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: Annotated[bool, json_of("each step, whether it worked, and how long it took")] = False,
     state: State = None,
     profile: Annotated[
         str | None, typer.Option(metavar="SLUG", help="Profile to start instead of the default one.")
@@ -62,9 +62,9 @@ def check(
     try:
         report = asyncio.run(go())
     except asyncio.CancelledError:
-        raise typer.Exit(INTERRUPTED) from None
+        raise KeyboardInterrupt from None  # `main` says so
     if as_json:
-        print_lines([json.dumps(report.to_json(), indent=2)])
+        print_json(report.to_json())
     else:
         result = "All is well" if report.ok else "Something is wrong"
         print_lines([f"{result} ({report.seconds:.1f} s, as {report.user or 'nobody'})."])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -57,4 +57,8 @@ Settings = Annotated[
         help="Replace one value of the site, as in notebooks.memory.limit='8 GiB'. May be given again.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def json_of(what: str) -> Any:
+    """The option `--json` of a command, whose object says `what`; also of its failure (`failure.failure_json`)."""
+    return typer.Option("--json", help=f"Print one JSON object: {what}.")

@@ -18,7 +18,7 @@ from tidehub.cli.changing import (
     print_result,
 )
 from tidehub.cli.cluster_options import Context, Kubeconfig
-from tidehub.cli.options import AsJson, SiteFile
+from tidehub.cli.options import SiteFile, json_of
 
 
 def uninstall(
@@ -49,7 +49,7 @@ def uninstall(
     context: Context = None,
     timeout: Timeout = DEFAULT_TIMEOUT,
     adopt: Adopt = None,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, json_of("each step, and what is left")] = False,
 ) -> None:
     """Remove the platform from its namespace; homes stay.
 

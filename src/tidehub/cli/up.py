@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tidehub.cli.answers import print_json
 from tidehub.cli.console import ConsoleSay, make_say, print_lines
-from tidehub.cli.options import AsJson, BuiltIn, DemoLogin, Fit, MachineSite, Settings, State
+from tidehub.cli.failure import tell
+from tidehub.cli.options import BuiltIn, DemoLogin, Fit, MachineSite, Settings, State, json_of
 from tidehub.cli.site_options import file_here, load_site_or_builtin, settings_of
-from tidehub.errors import TidehubError
+from tidehub.errors import INTERRUPTED, TidehubError
 
 if TYPE_CHECKING:
     from tidehub.local.applying import Running
@@ -54,9 +55,7 @@ def up(
             help="Serve the demo accounts beyond this machine: whoever reads a password may enter.",
         ),
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object: where it serves, and what was changed.")
-    ] = False,
+    as_json: Annotated[bool, json_of("where it serves, or what was changed")] = False,
 ) -> None:
     """Start the platform on this machine, or apply changes.
 
@@ -130,7 +129,10 @@ def up(
         raise typer.Exit(code)
 
 
-def reload(state: State = None, as_json: AsJson = False) -> None:
+def reload(
+    state: State = None,
+    as_json: Annotated[bool, json_of("what was changed, and which parts started anew")] = False,
+) -> None:
     """Apply the changed site file to the running platform.
 
     Nobody's server or cluster ends by that. What needs a restart of theirs is said, by name. The same as `tidehub up`
@@ -190,7 +192,7 @@ def _change(running: Running, options: UpOptions, *, as_json: bool, here: Path |
     finally:
         say.rest()
     if as_json:
-        print_lines([json.dumps(done.to_json(), indent=2)])
+        print_json(done.to_json())
     elif done.plan.empty and not done.parts:
         print_lines([f"Nothing has changed. The platform runs at {done.address} (process {done.pid})."])
     else:
@@ -203,11 +205,9 @@ def _change(running: Running, options: UpOptions, *, as_json: bool, here: Path |
         )
 
 
-def _started(places: Places, pid: int, address: str) -> list[str]:
+def _started(places: Places, pid: int, address: str) -> dict[str, Any]:
     """For `--json`: no passwords, which `status` shows."""
-    return [
-        json.dumps({"started": True, "pid": pid, "address": address, "state": str(places.state)}, indent=2)
-    ]
+    return {"started": True, "pid": pid, "address": address, "state": str(places.state)}
 
 
 def _attached(places: Places, options: UpOptions, say: ConsoleSay, *, as_json: bool = False) -> int:
@@ -219,13 +219,16 @@ def _attached(places: Places, options: UpOptions, say: ConsoleSay, *, as_json: b
     def ready(platform: Platform) -> None:
         say.rest()
         if as_json:
-            print_lines(_started(places, os.getpid(), platform.address))
+            print_json(_started(places, os.getpid(), platform.address))
         elif DAEMON not in os.environ:
             print_lines([*platform.closing_lines(), "or with Ctrl-C here."])
         notify(READY, status(f"serves {platform.address}"))
 
     if not is_awaited():
-        return run(places, prepare(places, options), say, ready)
+        code = run(places, prepare(places, options), say, ready)
+        if as_json and code == INTERRUPTED:  # before it was ready
+            tell(TidehubError("interrupted"), as_json=True)
+        return code
     # SIGTERM is a request to stop also in the moments in which the session has no handler of its own.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
@@ -254,6 +257,7 @@ def _detached(places: Places, options: UpOptions, say: ConsoleSay, *, as_json: b
         from tidehub.local.supervisor.status import platform_status
 
         found = platform_status(places)
-        lines = _started(places, int(str(found["pid"])), str(found["address"]))
-    print_lines(lines)
+        print_json(_started(places, int(str(found["pid"])), str(found["address"])))
+    else:
+        print_lines(lines)
     return 0

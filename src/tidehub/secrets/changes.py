@@ -31,6 +31,15 @@ class Created:
     to_give: tuple[str, ...]
     gitignore: Path | None
 
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "file": str(self.file),
+            "made": list(self.made),
+            "to_give": list(self.to_give),
+            "gitignore": str(self.gitignore) if self.gitignore else None,
+        }
+
 
 @dataclass(frozen=True)
 class Rotated:

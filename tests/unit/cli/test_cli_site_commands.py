@@ -357,6 +357,14 @@ def test_settings_that_are_none(tidehub: Tidehub, protocoast: Path, words: str) 
 # --- init -----------------------------------------------------------------------------------------------------
 
 
+def test_init_says_to_a_program_what_it_made(tidehub: Tidehub, tmp_path: Path) -> None:
+    told = tidehub("init", "--preset", "protocoast", "--json", tmp_path / "one").json
+    assert (told["ok"], told["preset"], told["replaced"]) == (True, "protocoast", False)
+    assert Path(told["file"]).exists() and Path(told["secrets"]["file"]).exists()
+    assert told["secrets"]["to_give"] and told["secrets"]["made"]
+    assert [line.split()[1] for line in told["next"]] == ["validate", "up"]
+
+
 @pytest.mark.parametrize("preset", NAMES)
 def test_init_writes_a_site_that_is_valid(tidehub: Tidehub, tmp_path: Path, preset: str) -> None:
     place = tmp_path / "my sites" / "one"
