@@ -44,6 +44,10 @@ def enter(kind: str, arguments: list[str]) -> NoReturn:
             sys.exit(FAILED)  # nobody waits for a set-up at a Tab
         shown = None
         if locked is None:
+            if arguments[:1] == ["up"] and kind == "control":
+                from tidehub.local import early
+
+                early.refuse(arguments[1:])
             from tidehub.local.software import progress
 
             shown = progress.on_standard_error()

@@ -83,13 +83,16 @@ def test_a_complete_environment_is_entered_without_a_word(tmp_path: Path) -> Non
     assert (place / "lib" / "python3.11" / "site-packages" / "tidehub" / "cli" / "main.py").is_file()
 
 
-def test_an_emptied_file_is_noticed_after_a_boot_and_before_every_up(tmp_path: Path) -> None:
-    software = tmp_path / "software"
+def test_an_emptied_file_is_noticed_after_a_boot_and_before_every_up(open_to_all: Path) -> None:
+    software = open_to_all / "software"
     directory = made_up_environment(software)
     assert tidehub(software, "status", PIP_INDEX_URL=CLOSED_PORT).returncode == 0
     (directory / "pyvenv.cfg").write_text("")
     assert tidehub(software, "status", PIP_INDEX_URL=CLOSED_PORT).returncode == 0
-    done = tidehub(software, "up", PIP_INDEX_URL=CLOSED_PORT)
+    # A port that is free and a state that is nobody's: `up` looks for both before anything else.
+    done = tidehub(
+        software, "up", "--port", "0", "--state", str(open_to_all / "state"), PIP_INDEX_URL=CLOSED_PORT
+    )
     assert (done.returncode, "needs the network" in done.stderr) == (1, True)
     (directory / layout.CHECKED).write_text("another boot\n")
     assert tidehub(software, "status", PIP_INDEX_URL=CLOSED_PORT).returncode == 1
