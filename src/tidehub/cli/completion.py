@@ -38,8 +38,8 @@ def completion(shell: Annotated[Shell, typer.Argument(help="Your shell.")]) -> N
 
 _NAME = "tidehub"
 _CALL = re.compile(rf"(?<= ){_NAME}(?=\)|\"$)", re.MULTILINE)
-"""Where typer's scripts for zsh and fish call the program: by a name that the shell does not find in a checkout. The one
-for bash calls what was typed."""
+"""Where typer's scripts for zsh and fish call the program: by a name that the shell does not find in a checkout. The
+script for bash calls what was typed."""
 
 
 def prepare() -> None:
