@@ -157,7 +157,7 @@ def check(
     resolved = resolve(file or DEFAULT_FILE, os.environ)
     problems = problems_of(resolved, wanted)
     missing = [one.name for one in wanted if one.name not in resolved.found]
-    good = not missing and all(problem.severity == "warning" for problem in problems)
+    good = not missing and all(problem.severity != "error" for problem in problems)
     if as_json:
         answer: dict[str, Any] = {"ok": good, "missing": missing, "placeholders": resolved.placeholders}
         answer["problems"] = [problem.as_dict() for problem in problems]

@@ -120,7 +120,7 @@ def up(
         for part in gone:
             say.warn(f"{part.name} is missing and made anew: {part.meaning}")
         for warning in loaded.warnings:
-            say.warn(warning.unmarked())
+            (say.note if warning.severity == "note" else say.warn)(warning.unmarked())
         try:
             go = _detached if detach else _attached
             code = go(places, options, say, as_json=as_json)

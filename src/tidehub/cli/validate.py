@@ -29,4 +29,4 @@ def validate(
         print_json(found.as_dict())
     else:
         print_lines(found.lines())
-    raise typer.Exit(USAGE if found.errors else FAILED if strict and found.problems else 0)
+    raise typer.Exit(USAGE if found.errors else FAILED if strict and found.warnings else 0)

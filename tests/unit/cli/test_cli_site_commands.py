@@ -52,8 +52,7 @@ def tidehub(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 @pytest.fixture
 def protocoast(tmp_path: Path) -> Path:
     path = tmp_path / "tidehub.yaml"
-    # As in the deployment notes: a trap that is told with numbers.
-    path.write_text(text_of("protocoast").replace("max_cores: 7", "max_cores: 4"), encoding="utf-8")
+    path.write_text(text_of("protocoast"), encoding="utf-8")
     return path
 
 
@@ -72,7 +71,7 @@ def test_the_examples_are_valid_without_a_warning(tidehub: Tidehub, example: str
     file = ROOT / "examples" / example / "tidehub.yaml"
     told = tidehub("validate", file)
     assert (told.code, told.err) == (0, "")
-    assert told.out == f"{file} is valid: no errors, no warnings\n"
+    assert told.out.splitlines()[-1] == f"{file} is valid: no errors, no warnings"
     assert tidehub("validate", file, "--strict").code == 0
 
 
@@ -117,7 +116,7 @@ SHAPE = {
                     "source_name", "what", "expected", "fix",
                 ],
                 "properties": {
-                    "severity": {"enum": ["error", "warning"]},
+                    "severity": {"enum": ["error", "warning", "note"]},
                     "key": {"type": "string"},
                     "path": {"type": "array", "items": {"type": ["string", "integer"]}},
                     "file": {"type": ["string", "null"]},

@@ -100,6 +100,10 @@ def load_preset(
     return _loaded(_File(root, f"the preset {name}"), [], frozenset(), overrides, environ or {}, None)
 
 
+DEFAULT_NAME = "tidehub.yaml"
+"""The site file that commands find by themselves."""
+
+
 @dataclass(frozen=True)
 class _File:
     root: Entries
@@ -135,7 +139,8 @@ def _loaded(
         problems = [
             problem for problem in problems if "is missing" not in problem.what or len(problem.path) > 1
         ]
-    placed = _in_order([_placed(problem, file, layers) for problem in problems])
+    named = file.name if base is not None and file.name != DEFAULT_NAME else None
+    placed = _in_order([_placed(problem.about(named), file, layers) for problem in problems])
     if site is None or any(problem.severity == "error" for problem in placed):
         raise SiteError(file.name, placed)
     return Loaded(site, tuple(placed), layers.sources)
