@@ -37,13 +37,13 @@ Adopt = Annotated[
     typer.Option(
         "--adopt",
         metavar="NAME",
-        help="Take over a release, CRD or object (KIND/NAME) made by others. May be given again.",
+        help="Take over a release, CRD or object (KIND/NAME) made by others. Can be given more than once.",
     ),
 ]
 NoBackup = Annotated[
     bool, typer.Option("--no-backup", help="Change what is there without copying it away first.")
 ]
-NoCheck = Annotated[bool, typer.Option("--no-check", help="Do not ask the public address at the end.")]
+NoCheck = Annotated[bool, typer.Option("--no-check", help="Do not check the public address at the end.")]
 
 
 def options(
@@ -142,10 +142,10 @@ def confirmed(namespace: str, what: Sequence[str], yes: str | None) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError(
-            f"this deletes {', '.join(what)} for good, and nobody is here to confirm it",
+            f"this deletes {', '.join(what)} permanently, and there is no terminal to confirm it on",
             expected=f"--yes {namespace}",
         )
-    print_lines([f"This deletes for good: {', '.join(what)}."], sys.stderr)
+    print_lines([f"This permanently deletes: {', '.join(what)}."], sys.stderr)
     typed = typer.prompt(
         f"Type the name of the namespace ({namespace}) to go on", default="", show_default=False, err=True
     )

@@ -34,7 +34,7 @@ def check(
     ] = None,
     on: TargetOption = None,
 ) -> None:
-    """Go a user's path: login, server, notebook, Dask cluster.
+    """Check a user's path: login, server, notebook, Dask cluster.
 
     Through the front door of a running platform, to the dashboard of the cluster. Where users sign in at a real
     identity provider, give a hub API token on standard input or in TIDEHUB_CHECK_TOKEN; everything but the login

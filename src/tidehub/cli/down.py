@@ -22,10 +22,10 @@ def down(
         bool,
         typer.Option(
             "--keep",
-            help="Stop the parts alone: users' servers and clusters go on, and the next `up` takes them over.",
+            help="Stop only the parts: users' servers and clusters keep running, and the next `up` takes them over.",
         ),
     ] = False,
-    as_json: Annotated[bool, json_of("what ran, what ended, what goes on, what stays")] = False,
+    as_json: Annotated[bool, json_of("what ran, what was ended, what keeps running, what stays")] = False,
 ) -> None:
     """Stop the platform; files, accounts and databases stay.
 
@@ -73,22 +73,22 @@ def down(
 def _facts(
     places: Places, before: Mapping[str, object], after: Mapping[str, object], *, clean: bool
 ) -> dict[str, Any]:
-    """For `--json`: what ran (null where nobody could say), what of it goes on, and what stays on the disk."""
+    """For `--json`: what ran (null where nobody could say), what of it keeps running, and what stays on the disk."""
 
     def names(kind: str, key: str) -> list[str] | None:
         rows = before.get(kind)
         return [str(row[key]) for row in rows] if isinstance(rows, list) else None
 
     users = {kind: names(kind, "id") for kind in ("servers", "clusters")}
-    goes_on = after["state"] == "kept"
+    keeps_running = after["state"] == "kept"
     parts = names("parts", "name")
     return {
         "state": str(places.state),
         "before": before["state"],
         "after": after["state"],
         "clean": clean,
-        "ended": {"parts": parts, **({} if goes_on else users)},
-        "goes_on": users if goes_on else {},
+        "ended": {"parts": parts, **({} if keeps_running else users)},
+        "keeps_running": users if keeps_running else {},
         "stays": {
             "files": str(places.homes),
             "databases": str(places.private),
@@ -101,13 +101,14 @@ def _facts(
 
 def _kept(places: Places) -> list[str]:
     from tidehub.local.places import command
+    from tidehub.local.supervisor.last_up import last_options, up_again
     from tidehub.local.supervisor.status import platform_status
 
     if platform_status(places)["state"] == "stopped":
         return ["The parts are stopped. No servers or clusters ran."]
     return [
-        "The parts are stopped; users' servers and clusters go on. Until the next start nobody reaches them, Dask",
-        "clients lose their connection, and a program that prints more than 1 MiB waits.",
-        f"Start again, which takes them over, with its options: {command(places.state, 'up')}",
+        "The parts are stopped; users' servers and clusters keep running. Until the next start nobody can reach them,",
+        "Dask clients lose their connection, and a program that prints more than 1 MiB waits.",
+        f"Start again, which takes them over: {up_again(places, last_options(places))}",
         f"End them all: {command(places.state, 'down')}",
     ]

@@ -47,7 +47,7 @@ def explain_login(
     """
     if (claims is not None) + token_stdin + (user is not None) != 1:
         raise UsageError(
-            "whose login is to be explained?",
+            "nothing says whose login to explain",
             expected="one of --claims FILE, --token-stdin and --user NAME",
         )
     from tidehub.login.claim_sources import claims_of_file

@@ -31,9 +31,9 @@ def import_values(
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="Name of the site, as users see it.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a site file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing site file.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the site file; write nothing.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List what was understood, too.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also list what was understood.")] = False,
     as_json: Annotated[bool, json_of("what became of every value")] = False,
 ) -> None:
     """Make a site file of existing Helm values.

@@ -47,7 +47,7 @@ def logs(
             "--since", metavar="DURATION", help="Only what was written since then: '15 min', '2 h'."
         ),
     ] = None,
-    probes: Annotated[bool, typer.Option("--probes", help="Show answered health probes, too.")] = False,
+    probes: Annotated[bool, typer.Option("--probes", help="Also show answered health probes.")] = False,
     state: State = None,
     target: TargetOption = None,
     kubeconfig: Kubeconfig = None,

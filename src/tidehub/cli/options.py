@@ -54,7 +54,7 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Replace one value of the site, as in notebooks.memory.limit='8 GiB'. May be given again.",
+        help="Replace one value of the site, as in notebooks.memory.limit='8 GiB'. Can be given more than once.",
     ),
 ]
 

@@ -24,7 +24,7 @@ def plan(
     as_json: Annotated[bool, json_of("each change by object and field")] = False,
     exit_code: Annotated[
         bool,
-        typer.Option("--exit-code", help="Exit with 1, too, where anything would change, as git diff does."),
+        typer.Option("--exit-code", help="Also exit with 1 if anything would change, as git diff does."),
     ] = False,
 ) -> None:
     """Show what a deployment would change, and change nothing.

@@ -30,7 +30,7 @@ def preflight(
 ) -> None:
     """Check whether a cluster is ready for the site.
 
-    Every item is told with what was found and what to do. It reads, and asks with dry runs; it changes nothing. What
+    Every item is reported with what was found and what to do. It reads and makes dry runs, and changes nothing. What
     your credentials may not read is reported as unknown, with the missing permission. The exit code is 1 where
     something prevents a deployment.
     """

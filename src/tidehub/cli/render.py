@@ -38,10 +38,10 @@ def render(
     ] = None,
     with_secrets: Annotated[
         bool,
-        typer.Option("--with-secrets", help="Write secrets in clear, readable by you alone."),
+        typer.Option("--with-secrets", help="Write secrets in plain text, readable only by you."),
     ] = False,
     with_charts: Annotated[
-        bool, typer.Option("--with-charts", help="Put the packaged charts into the folder, too.")
+        bool, typer.Option("--with-charts", help="Also put the packaged charts into the folder.")
     ] = False,
     as_json: Annotated[bool, json_of("releases, objects and what is wrong with them")] = False,
     settings: Settings = None,

@@ -47,9 +47,9 @@ def show(
     state: StateOf = None,
     as_json: Annotated[bool, json_of("the source, age and destinations of each")] = False,
 ) -> None:
-    """List the secrets: whence each comes, and where it goes.
+    """List the secrets: where each comes from and where it goes.
 
-    And how old each is.
+    Also how old each one is.
     """
     from datetime import UTC, datetime
 
@@ -72,7 +72,7 @@ def create(
     file: SiteFile = None,
     as_json: Annotated[bool, json_of("what was made, and what is still to be given")] = False,
 ) -> None:
-    """Make the secrets that are missing; what is there stays.
+    """Make the secrets that are missing; existing ones stay.
 
     They go into the secrets file beside the site file.
     """
@@ -106,10 +106,10 @@ def rotate(
     forget_old: Annotated[
         bool,
         typer.Option(
-            "--forget-old", help="Drop old keys, too: what is encrypted with them can never be read again."
+            "--forget-old", help="Also drop old keys: what is encrypted with them can never be read again."
         ),
     ] = False,
-    as_json: Annotated[bool, json_of("the effect, and what to start anew")] = False,
+    as_json: Annotated[bool, json_of("the effect, and what to restart")] = False,
 ) -> None:
     """Replace a secret by a new value, and say what follows.
 
@@ -147,7 +147,7 @@ def rotate(
 def check(
     file: SiteFile = None, as_json: Annotated[bool, json_of("what is missing or wrong")] = False
 ) -> None:
-    """Say what is wrong or missing, all of it at once.
+    """Say everything that is wrong or missing.
 
     Exit code 0 when every needed secret is there.
     """

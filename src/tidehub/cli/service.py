@@ -91,7 +91,7 @@ def install(
         from tidehub.local.places import command
 
         raise TidehubError(
-            f"a platform runs already in {service.places.state}, and not as this service",
+            f"a platform already runs in {service.places.state}, and not as this service",
             fix=f"stop it, then start the service: {command(service.places.state, 'down')}"
             f" && {service.manager.command(f'enable --now {service.name}')}",
         )

@@ -42,7 +42,7 @@ def uninstall(
     yes: Annotated[
         str | None,
         typer.Option(
-            "--yes", metavar="NAMESPACE", help="Confirm what is deleted for good with the namespace's name."
+            "--yes", metavar="NAMESPACE", help="Confirm permanent deletions with the namespace's name."
         ),
     ] = None,
     kubeconfig: Kubeconfig = None,

@@ -35,7 +35,7 @@ def up(
     built_in: BuiltIn = False,
     demo_login: DemoLogin = False,
     detach: Annotated[
-        bool, typer.Option("--detach", help="Return when all is ready; the platform goes on.")
+        bool, typer.Option("--detach", help="Return when everything is ready; the platform keeps running.")
     ] = False,
     fit: Fit = False,
     settings: Settings = None,
@@ -44,8 +44,8 @@ def up(
         typer.Option(
             "--accept-missing",
             metavar="NAME",
-            help="Begin anew without this part of the state, which is gone: platform-id, secrets.json, "
-            "people.sqlite, hub.sqlite or homes. May be given again.",
+            help="Start without this part of the state, which is missing: platform-id, secrets.json, "
+            "people.sqlite, hub.sqlite or homes. Can be given more than once.",
         ),
     ] = None,
     demo_login_on_public_address: Annotated[
@@ -59,9 +59,9 @@ def up(
 ) -> None:
     """Start the platform on this machine, or apply changes.
 
-    Ctrl-C stops it, a second Ctrl-C at once; with --detach, `tidehub down` does. Where it runs already, it is changed
-    to what the site and the options now say; options that are not given stay as they are. Nobody's server or cluster
-    ends by that.
+    Ctrl-C stops it, a second Ctrl-C at once; with --detach, `tidehub down` does. If it already runs, it is changed to
+    what the site and the options now say; options that are not given stay as they are. No server or cluster is ended
+    by that.
     """
     from tidehub.local.machine import refuse_unsupported
     from tidehub.local.missing import refuse_missing
@@ -118,9 +118,12 @@ def up(
                 f" everybody's servers with it, unless you run: loginctl enable-linger {user_name()}"
             )
         for part in gone:
-            say.warn(f"{part.name} is missing and made anew: {part.meaning}")
+            say.warn(f"{part.name} is missing and is created again: {part.meaning}")
         for warning in loaded.warnings:
-            (say.note if warning.severity == "note" else say.warn)(warning.unmarked())
+            if warning.severity == "note":
+                say.note(str(warning))
+            else:
+                say.warn(warning.unmarked())
         try:
             go = _detached if detach else _attached
             code = go(places, options, say, as_json=as_json)
@@ -131,12 +134,12 @@ def up(
 
 def reload(
     state: State = None,
-    as_json: Annotated[bool, json_of("what was changed, and which parts started anew")] = False,
+    as_json: Annotated[bool, json_of("what was changed, and which parts were restarted")] = False,
 ) -> None:
     """Apply the changed site file to the running platform.
 
-    Nobody's server or cluster ends by that. What needs a restart of theirs is said, by name. The same as `tidehub up`
-    without other options, but only where a platform runs.
+    No server or cluster is ended by that. Those that need a restart are named. The same as `tidehub up` without other
+    options, but only where a platform runs.
     """
     from tidehub.local.applying import Running
     from tidehub.local.places import Places
@@ -170,9 +173,9 @@ def _going_back(places: Places) -> Iterator[None]:
         if former is None:
             raise
         told = (
-            str(error) if isinstance(error, TidehubError) else f"not started, an unforeseen fault: {error!r}"
+            str(error) if isinstance(error, TidehubError) else f"not started, an unexpected error: {error!r}"
         )
-        print_lines([f"tidehub: {told}", "What was served before is served again."], sys.stderr)
+        print_lines([f"tidehub: {told}", "The previous platform is served again."], sys.stderr)
         former.become()
 
 
@@ -199,8 +202,8 @@ def _change(running: Running, options: UpOptions, *, as_json: bool, here: Path |
         parts = ", ".join(done.parts) or "none"
         print_lines(
             [
-                f"The platform is changed and goes on at {done.address} (process {done.pid}).",
-                f"Parts that started anew: {parts}.",
+                f"The platform was changed and keeps running at {done.address} (process {done.pid}).",
+                f"Restarted parts: {parts}.",
             ]
         )
 

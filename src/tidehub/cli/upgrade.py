@@ -86,7 +86,7 @@ def upgrade(
         result = upgraded(session.render(), work, database=database)
         if to is not None and result.changed and to != (_release_set(file) or ""):
             work.say.note(
-                f"Write it into the site file, or the next deployment goes back: kubernetes.release_set: {to}"
+                f"Write it into the site file, or the next deployment reverts it: kubernetes.release_set: {to}"
             )
 
     def said() -> list[str]:

@@ -21,7 +21,7 @@ def validate(
 ) -> None:
     """Check the site file: all its problems, with what to do.
 
-    Each is told with file, line and column. Exit code 0 when the file can be used, 2 when it cannot. Variables such
+    Each is reported with file, line and column. Exit code 0 when the file can be used, 2 when it cannot. Variables such
     as TIDEHUB__NOTEBOOKS__MEMORY__LIMIT replace what the file says, --set replaces both.
     """
     found = check_given(file, settings_of(settings))

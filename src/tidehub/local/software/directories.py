@@ -52,13 +52,13 @@ def prepare_root(root: Path) -> None:
         make_folder(root)
     except OSError as error:
         raise TidehubError(
-            f"The software directory {root} cannot be made: {error.strerror}",
+            f"the software directory {root} cannot be created: {error.strerror}",
             fix="make it writable for you, or name another one with TIDEHUB_SOFTWARE=DIR",
         ) from error
     info = root.stat()
     if info.st_uid not in (os.geteuid(), 0) or info.st_mode & stat.S_IWOTH:
         raise TidehubError(
-            f"The software directory {root} can be changed by other users (owner {info.st_uid}, "
+            f"the software directory {root} can be changed by other users (owner {info.st_uid}, "
             f"mode {stat.S_IMODE(info.st_mode):04o}), so what lies there cannot be trusted",
             fix="name a directory of your own with TIDEHUB_SOFTWARE=DIR",
         )

@@ -285,7 +285,7 @@ def damaged(error: Exception) -> TidehubError:
     if below is None:
         return TidehubError(what, fix=f"install tidehub again, with its dependencies, for {sys.executable}")
     directories.suspect(below)
-    return TidehubError(what, fix="run ./tidehub again: it checks every file and makes anew what is damaged")
+    return TidehubError(what, fix="run ./tidehub again: it checks every file and replaces what is damaged")
 
 
 def check_startable(uid: int | None, software: Path) -> None:
