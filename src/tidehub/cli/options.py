@@ -37,7 +37,7 @@ MachineSite = Annotated[
     ),
 ]
 SiteOption = Annotated[
-    Path | None, typer.Option("--site", metavar="FILE", help="The site file: another way to give FILE.")
+    Path | None, typer.Option("--site", metavar="FILE", help="The site file: the same as FILE.")
 ]
 BuiltIn = Annotated[
     bool, typer.Option("--built-in", help="Serve the small site for trying out, whatever site file is here.")

@@ -48,7 +48,7 @@ def install(
             help="Start it now and at every boot. Without either, a terminal is asked, and nothing else starts it.",
         ),
     ] = None,
-    as_json: Annotated[bool, json_of("the unit, and what systemd says of it")] = False,
+    as_json: Annotated[bool, json_of("the unit, and what systemd reports about it")] = False,
 ) -> None:
     """Write the unit; start it now and at every boot."""
     from tidehub.local.machine import refuse_unsupported
@@ -110,9 +110,9 @@ def install(
 def show(
     state: State = None,
     user: OfUser = False,
-    as_json: Annotated[bool, json_of("the unit, and what systemd says of it")] = False,
+    as_json: Annotated[bool, json_of("the unit, and what systemd reports about it")] = False,
 ) -> None:
-    """Show the unit, and what systemd says of it.
+    """Show the unit and what systemd reports about it.
 
     Exit code 1 when there is none.
     """

@@ -30,7 +30,7 @@ def up(
     state: State = None,
     port: Annotated[
         int | None,
-        typer.Option("--port", metavar="N", min=0, max=65535, help="Listen on this port (0: any)."),
+        typer.Option("--port", metavar="N", min=0, max=65535, help="Listen on this port (0: any free one)."),
     ] = None,
     built_in: BuiltIn = False,
     demo_login: DemoLogin = False,

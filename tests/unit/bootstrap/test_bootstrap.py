@@ -133,7 +133,7 @@ def test_a_software_directory_that_cannot_be_made_is_said(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     done = tidehub(tmp_path / "file" / "software", "--version", HOME=str(tmp_path))
     assert done.returncode == 1
-    assert "cannot be made" in done.stderr
+    assert "cannot be created" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -118,7 +118,9 @@ def locked(root: Path, name: str, progress: Progress) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress.step(f"Waiting for another tidehub that sets up the same ({name})", counted=False)
+            progress.step(
+                f"Waiting for another tidehub that is setting up the same software ({name})", counted=False
+            )
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
@@ -157,7 +159,7 @@ def build_once(
                 fault = damage_of(directory)
                 if fault is None:
                     return directory
-                progress.step(f"Making {directory} anew, because {fault}", counted=False)
+                progress.step(f"Reinstalling {directory}, because {fault}", counted=False)
                 damaged()
             remove(directory)
             make_folder(directory.parent)
