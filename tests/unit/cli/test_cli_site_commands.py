@@ -96,6 +96,13 @@ def test_a_small_change_is_well(tidehub: Tidehub, protocoast: Path) -> None:
     assert told == Told(0, "tidehub.yaml is valid: no errors, no warnings\n", "")
 
 
+def test_a_login_that_leaves_out_what_its_preset_has_is_told_why(tidehub: Tidehub, tmp_path: Path) -> None:
+    (tmp_path / "tidehub.yaml").write_text("preset: laptop\nlogin: {block: [tom]}\n")
+    told = tidehub("validate")
+    assert told.code == 2 and "login.allow: this key is missing" in told.out
+    assert "write all of login here: this section replaces the preset's as a whole" in told.out
+
+
 SHAPE = {
     "type": "object",
     "additionalProperties": False,
