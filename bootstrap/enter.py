@@ -44,6 +44,10 @@ def enter(kind: str, arguments: list[str]) -> NoReturn:
             sys.exit(FAILED)  # nobody waits for a set-up at a Tab
         shown = None
         if locked is None:
+            if arguments[:1] == ["up"] and kind == "control":
+                from tidehub.local import early
+
+                early.refuse(arguments[1:])
             from tidehub.local.software import progress
 
             shown = progress.on_standard_error()
@@ -57,23 +61,32 @@ def enter(kind: str, arguments: list[str]) -> NoReturn:
             # Until `tidehub.cli.main` runs, which takes it back.
             signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
     except TidehubError as error:
-        print(f"tidehub: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        end(error, error.exit_code, arguments)
     except OSError as error:
-        print(f"tidehub: the software in {root} cannot be used: {error}", file=sys.stderr)
-        print(
-            "  to do: give this user access to it, or name another directory: TIDEHUB_SOFTWARE=DIR",
-            file=sys.stderr,
+        end(
+            TidehubError(
+                f"the software in {root} cannot be used: {error}",
+                fix="give this user access to it, or name another directory: TIDEHUB_SOFTWARE=DIR",
+            ),
+            FAILED,
+            arguments,
         )
-        sys.exit(FAILED)
     except KeyboardInterrupt:
-        print("\ntidehub: interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        print(file=sys.stderr)
+        end(TidehubError("interrupted", fix="the same command goes on from here"), INTERRUPTED, arguments)
     entered = ["-m", "tidehub"] if kind == "control" else [str(CHECKOUT / "tools" / "run_tests.py")]
     # Checkouts of the same version share the environment, which so cannot know by whose program it was entered.
     os.environ[program.CHECKOUT] = str(CHECKOUT)
     # Isolated: neither the directory where the person stands nor their PYTHONPATH holds modules of ours.
     os.execv(python, [str(python), "-I", *entered, *arguments])
+
+
+def end(error: TidehubError, code: int, arguments: list[str]) -> NoReturn:
+    """Say what went wrong as the program would: with `--json` as one object."""
+    from tidehub.cli.failure import tell, wants_json
+
+    tell(error, as_json=wants_json(arguments))
+    sys.exit(code)
 
 
 def complete(root: Path, kind: str, lock: Path, arguments: list[str]) -> Path | None:

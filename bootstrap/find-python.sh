@@ -1,4 +1,5 @@
-# Sets `python` to a Python that ./tidehub and ./test can start from, or ends with what to install. Read by sh.
+# Sets `python` to a Python that ./tidehub and ./test can start from, or ends with what to install, as JSON where the
+# arguments have --json. Read by sh.
 # Versioned names need no look inside; the system's own come first, because every user can reach them.
 
 find_python() {
@@ -16,7 +17,16 @@ find_python() {
         python=$(command -v "$name") || continue
         "$python" -I -S -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && return
     done
-    echo "tidehub: no Python 3.11 to 3.14 was found on this machine" >&2
-    echo "  to do: install one, for example with: apt-get install python3 (Debian 12, Ubuntu 24.04 or newer)" >&2
+    what="no Python 3.11 to 3.14 was found on this machine"
+    fix="install one, for example with: apt-get install python3 (Debian 12, Ubuntu 24.04 or newer)"
+    case " $* " in
+    *" --json "*)
+        printf '{"ok": false, "what": "%s", "where": null, "expected": null, "fix": "%s"}\n' "$what" "$fix"
+        ;;
+    *)
+        echo "tidehub: $what" >&2
+        echo "  to do: $fix" >&2
+        ;;
+    esac
     exit 1
 }

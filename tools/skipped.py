@@ -22,6 +22,7 @@ REMEDIES = (
     (r"bubblewrap|bwrap", "sandboxes", "apt-get install bubblewrap && ./test tests/real"),
     (r"PostgreSQL|postgres|initdb", "a database server", "apt-get install postgresql && ./test tests/unit/backup"),
     (r"\b(age|sops)\b.*not installed", "encrypted secrets", "apt-get install age && ./test tests/unit/secrets"),
+    (r"\b(zsh|fish)\b.*not installed", "other shells", "apt-get install zsh fish && ./test tests/unit/cli"),
     (r"control group", "control groups that may be written", "./test guest   (its machines have them)"),
     (r"only root|needs root|as root only|run as root", "root", "sudo ./test"),
     (r"reads everything|ordinary user|not root", "an ordinary user", "./test user   (not as root)"),

@@ -18,6 +18,12 @@ def command(*words: str | Path) -> str:
     return shlex.join([_name(), *map(str, words)])
 
 
+def found_everywhere() -> str:
+    """The program by a name that a shell finds wherever it stands: `tidehub`, or the path of a checkout's."""
+    name = _name()
+    return os.path.join(os.environ[CHECKOUT], "tidehub") if name == "./tidehub" else name  # noqa: PTH118
+
+
 _stands: str | None = None
 
 

@@ -59,9 +59,12 @@ class TestWithoutLingering:
         told = service.install()
         assert "loginctl enable-linger ada" in told.stdout + told.stderr, said(told)
         assert "/home/ada/.config/systemd/user/tidehub.service" in told.stdout, said(told)
-        assert "Type=notify" in service.tidehub("show").stdout
-        service.tidehub("remove")
-        assert service.tidehub("show", check=False).returncode == 1
+        shown = json.loads(service.tidehub("show", "--json").stdout)
+        assert (shown["ok"], shown["installed"], shown["active"]) == (True, True, "inactive")
+        assert "Type=notify" in shown["unit"]
+        assert json.loads(service.tidehub("remove", "--json").stdout)["removed"] is True
+        gone = service.tidehub("show", "--json", check=False)
+        assert (gone.returncode, json.loads(gone.stdout)["installed"]) == (1, False)
 
     def test_who_cannot_have_one_is_told_why(self, guest: Guest) -> None:
         system = guest.run("ada", f"{TIDEHUB} service install", check=False)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 from front_parts import proxy_places
-from real_platform import UNPRIVILEGED_UID, RealPlatform, running_platform
+from real_platform import RealPlatform, running_platform, unprivileged_platform
 
 from tidehub.local.places import Places
-from tidehub.local.software import Software, layout
+from tidehub.local.software import Software
 
 _RUNNING: list[RealPlatform] = []
 
@@ -56,36 +54,10 @@ def sandboxed_platform(request: pytest.FixtureRequest) -> Iterator[RealPlatform]
     if os.geteuid() != 0:
         yield request.getfixturevalue("platform")
         return
-    python = _python_for_everybody()
-    if python is None:
-        pytest.skip("another user may not run the environment of these tests")
-    # The software that the platform of the tests uses: readable by everybody, and complete by now.
-    request.getfixturevalue("platform")
-    software = str(layout.default_root())
-    with running_platform("user", uid=UNPRIVILEGED_UID, python=python, TIDEHUB_SOFTWARE=software) as started:
+    with unprivileged_platform(request, "user") as started:
         _RUNNING.append(started)
         yield started
         _RUNNING.remove(started)
-
-
-def _python_for_everybody() -> str | None:
-    return sys.executable if _runs(sys.executable) else None
-
-
-def _runs(python: str) -> bool:
-    try:
-        tried = subprocess.run(
-            [python, "-I", "-c", "import jupyterhub, tidehub"],
-            user=UNPRIVILEGED_UID,
-            group=UNPRIVILEGED_UID,
-            extra_groups=[],
-            cwd="/",
-            env={"PATH": "/usr/bin:/bin"},
-            capture_output=True,
-        )
-    except PermissionError:
-        return False
-    return tried.returncode == 0
 
 
 @pytest.hookimpl(hookwrapper=True)

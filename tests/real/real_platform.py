@@ -19,12 +19,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import pytest
 
 from tidehub.checks.local_target import local_target
 from tidehub.checks.target import Target
 from tidehub.identity.demo_accounts import read_demo_passwords
 from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
+from tidehub.local.software import layout
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE = REPOSITORY / "src"
@@ -178,6 +180,40 @@ def running_platform(
         shutil.rmtree(root, ignore_errors=True)
     assert stopped.returncode == 0, f"tidehub down failed:\n{stopped.stdout}\n{stopped.stderr}"
     assert not left, f"processes outlived tidehub down: {left}"
+
+
+@contextlib.contextmanager
+def unprivileged_platform(
+    request: pytest.FixtureRequest, name: str, **environment: str
+) -> Iterator[RealPlatform]:
+    """The built-in site as an ordinary user runs it: as whoever runs the tests, or as a uid without an account."""
+    if os.geteuid() != 0:
+        with running_platform(name, **environment) as started:
+            yield started
+        return
+    if not _others_run(sys.executable):
+        pytest.skip("another user may not run the environment of these tests")
+    # The software that the platform of the tests uses: readable by everybody, and complete by now.
+    request.getfixturevalue("platform")
+    environment = {"TIDEHUB_SOFTWARE": str(layout.default_root()), **environment}
+    with running_platform(name, uid=UNPRIVILEGED_UID, **environment) as started:
+        yield started
+
+
+def _others_run(python: str) -> bool:
+    try:
+        tried = subprocess.run(
+            [python, "-I", "-c", "import jupyterhub, tidehub"],
+            user=UNPRIVILEGED_UID,
+            group=UNPRIVILEGED_UID,
+            extra_groups=[],
+            cwd="/",
+            env={"PATH": "/usr/bin:/bin"},
+            capture_output=True,
+        )
+    except PermissionError:
+        return False
+    return tried.returncode == 0
 
 
 def _left_over(platform: RealPlatform) -> list[str]:

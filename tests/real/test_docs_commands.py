@@ -178,7 +178,7 @@ def test_change_keep_and_bring_back(newcomer: Newcomer) -> None:
     assert "One Dask cluster" in newcomer.run(SIZE, "tidehub limits tidehub.yaml")
     changed = newcomer.run(CHANGE, "tidehub reload")
     assert "notebooks.memory.limit: 2 GiB -> 4 GiB" in changed
-    assert "Parts that started anew: gateway, hub." in changed
+    assert "Restarted parts: gateway, hub." in changed
     assert "Nothing has changed" in newcomer.run(CHANGE, "/opt/tidehub-src/tidehub reload")
     newcomer.run(CHANGE, "tidehub down --keep")
     newcomer.run(CHANGE, "tidehub up tidehub.yaml --detach")

@@ -88,7 +88,7 @@ def is_mended_after_a_power_cut(software: Path) -> None:
     mending = start(software)
     told, said = mending.communicate(timeout=SECONDS)
     assert (mending.returncode, told) == (0, "tidehub 0.1.0\n"), said
-    assert f"Making {environment} anew, because " in said
+    assert f"Reinstalling {environment}, because " in said
     assert not [path for path in emptied if not path.stat().st_size]
     # The other kind: nothing was looked at yet, and a module does not load.
     (module,) = environment.glob("lib/python3.*/site-packages/typer/main.py")

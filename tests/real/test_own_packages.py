@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
-from real_platform import RealPlatform
+from real_platform import RealPlatform, unprivileged_platform
 from real_user import User, eventually, login
 
 from tidehub.checks import server
@@ -30,7 +34,14 @@ def wheel(name, version, modules):
     with zipfile.ZipFile(folder / f"{plain}-{version}-py3-none-any.whl", "w") as packed:
         for path, text in files.items():
             packed.writestr(path, text)
+
+wheel("tide-one", "1.0", {"tide_one.py": "ANSWER = 1"})
+wheel("tide-two", "2.0", {"tide_two.py": "ANSWER = 2"})
+wheel("tide-three", "3.0", {"tide_three.py": "ANSWER = 3"})
+wheel("jupyter-server", "99.0", {"jupyter_server/__init__.py": "raise SystemExit('broken')"})
+wheel("tornado", "99.0", {"tornado/__init__.py": "raise SystemExit('broken')"})
 '''
+"""What is there to install, in `~/wheels`: there is no package index."""
 FROM_HERE = "--no-index --no-build-isolation --find-links ~/wheels"
 FROM_HERE_UV = "--no-index --offline --find-links ~/wheels"
 
@@ -62,26 +73,46 @@ async def restart(user: User, query: str = "") -> None:
     )  # a slow start leaves the page that waits, before the server's own login
 
 
+@pytest.fixture(scope="module", params=["root", "bubblewrap", "single"])
+def separated(request: pytest.FixtureRequest) -> Iterator[RealPlatform]:
+    """A platform for each way in which users are kept apart; the last two are an ordinary user's."""
+    if request.param == "single":
+        # An ordinary machine without the one program that makes sandboxes.
+        programs = Path(tempfile.mkdtemp(prefix="th-bin-", dir="/tmp"))
+        programs.chmod(0o755)
+        for program in Path("/usr/bin").iterdir():
+            if program.name != "bwrap":
+                (programs / program.name).symlink_to(program)
+        try:
+            with unprivileged_platform(request, "single", PATH=str(programs)) as started:
+                yield started
+        finally:
+            shutil.rmtree(programs)
+        return
+    if request.param == "root" and os.geteuid() != 0:
+        pytest.skip("only root gives users uids of their own")
+    yield request.getfixturevalue("platform" if request.param == "root" else "sandboxed_platform")
+
+
 @pytest.fixture
-async def alice(platform: RealPlatform) -> AsyncIterator[User]:
-    async with login(platform, "alice") as user:
+async def alice(separated: RealPlatform, request: pytest.FixtureRequest) -> AsyncIterator[User]:
+    """Signed in, with a server and with wheels to install."""
+    assert separated.status()["isolation"] == request.node.callspec.params["separated"]
+    async with login(separated, "alice") as user:
         assert not has_server(await user.record())
         await user.start()
+        await told(user, WHEELS)
         yield user
         # What a test installed is no other test's.
         await user.run("import os, shutil; shutil.rmtree(os.environ['TIDEHUB_PACKAGES'], ignore_errors=True)")
 
 
 async def test_what_a_user_installs_is_in_the_home_and_found_by_kernels_and_workers(
-    platform: RealPlatform, alice: User
+    alice: User,
 ) -> None:
     said = await told(
         alice,
-        WHEELS
-        + f"""
-wheel("tide-one", "1.0", {{"tide_one.py": "ANSWER = 1"}})
-wheel("tide-two", "2.0", {{"tide_two.py": "ANSWER = 2"}})
-wheel("tide-three", "3.0", {{"tide_three.py": "ANSWER = 3"}})
+        f"""
 %pip install {FROM_HERE} tide-one
 !pip install {FROM_HERE} tide-two
 !uv pip install {FROM_HERE_UV} tide-three
@@ -129,9 +160,7 @@ with GatewayCluster() as cluster:
 async def test_a_kernel_of_an_own_environment_is_found_and_has_nothing_of_this(alice: User) -> None:
     await told(
         alice,
-        WHEELS
-        + f"""
-wheel("tide-one", "1.0", {{"tide_one.py": "ANSWER = 1"}})
+        f"""
 %pip install {FROM_HERE} tide-one
 !python -m venv --without-pip ~/ocean
 import glob, os, numpy
@@ -158,10 +187,7 @@ open(place + "/lent.pth", "w").write(os.path.dirname(os.path.dirname(numpy.__fil
 async def test_a_package_that_breaks_the_server_or_the_place_itself_locks_nobody_out(alice: User) -> None:
     await told(
         alice,
-        WHEELS
-        + f"""
-wheel("jupyter-server", "99.0", {{"jupyter_server/__init__.py": "raise SystemExit('broken')"}})
-wheel("tornado", "99.0", {{"tornado/__init__.py": "raise SystemExit('broken')"}})
+        f"""
 %pip install {FROM_HERE} --no-deps jupyter-server==99.0 tornado==99.0
 """,
     )
@@ -190,9 +216,7 @@ wheel("tornado", "99.0", {{"tornado/__init__.py": "raise SystemExit('broken')"}}
 async def test_an_updated_environment_starts_without_and_says_what_there_was(alice: User) -> None:
     await told(
         alice,
-        WHEELS
-        + f"""
-wheel("tide-one", "1.0", {{"tide_one.py": "ANSWER = 1"}})
+        f"""
 %pip install {FROM_HERE} tide-one
 import os
 place = os.environ["TIDEHUB_PACKAGES"]

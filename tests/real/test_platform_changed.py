@@ -212,7 +212,7 @@ async def test_what_the_hub_does_not_start_with_is_taken_back(work: AtWork) -> N
     work.write(rest="overrides: {hub_config: 'raise RuntimeError(\"not with me\")'}")
     done = work.platform.command("reload")
     assert done.returncode == 1
-    assert "taken back" in done.stderr and "not with me" in done.stderr
+    assert "rolled back" in done.stderr and "not with me" in done.stderr
     assert work.platform.status()["healthy"]
     await work.goes_on()
     work.write(rest="")
@@ -250,7 +250,7 @@ async def test_a_start_of_every_part_that_fails_is_taken_back_too(work: AtWork) 
     )
     done = work.platform.command("up")
     assert done.returncode == 1
-    assert "served before is served again" in done.stderr and "hub did not start" in done.stderr
+    assert "previous platform is served again" in done.stderr and "hub did not start" in done.stderr
     status = work.platform.status()
     assert status["healthy"] and status["pid"] == supervisor
     assert await work.name() == "After"

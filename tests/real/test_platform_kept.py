@@ -97,10 +97,21 @@ async def test_down_ends_what_an_earlier_down_kept(platform: RealPlatform) -> No
         await bob.start("minimal")
         [pid] = pids(platform).values()
         bob.journey.server_started = False
-        assert platform.command("down", "--keep").returncode == 0
+        kept = json.loads(platform.command("down", "--keep", "--json").stdout)
+        assert (kept["ok"], kept["before"], kept["after"]) == (True, "running", "kept")
+        assert "hub" in kept["ended"]["parts"] and "servers" not in kept["ended"]
+        assert ["bob" in name for name in kept["keeps_running"]["servers"]] == [True]
         assert alive(pid)
-        done = platform.down()
+        done = platform.command("down", "--json")
         assert done.returncode == 0, done.stdout + done.stderr
+        told = json.loads(done.stdout)
+        assert (told["ok"], told["before"], told["after"], told["keeps_running"]) == (
+            True,
+            "kept",
+            "stopped",
+            {},
+        )
+        assert told["stays"]["files"] == str(platform.places.homes)
         assert not alive(pid)
         assert json.loads(platform.command("status", "--json").stdout)["state"] == "stopped"
 

@@ -160,7 +160,7 @@ async def test_a_tidehub_with_a_fault_of_its_own_gives_the_platform_back(
         timeout=280,
     )
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "a fault of its own" in done.stderr and "served before is served again" in done.stderr
+    assert "a fault of its own" in done.stderr and "previous platform is served again" in done.stderr
     status = platform.status()
     assert (status["healthy"], status["pid"]) == (True, supervisor), platform.log_tails()
     kernel.disconnect()

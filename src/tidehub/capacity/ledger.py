@@ -70,7 +70,7 @@ def ledger_file(path: Path) -> sqlite.Database:
     return sqlite.Database(
         path,
         "the capacity ledger",
-        f"run `{program.command('down')}`, then `{program.command('up')}`: a damaged ledger is set aside and made anew",
+        f"run `{program.command('down')}`, then `{program.command('up')}`: a damaged ledger is set aside and replaced",
         steps=(_SCHEMA, _pause_is_a_row),
         durable=False,
     )

@@ -97,14 +97,14 @@ def _workers(journey: Journey) -> tuple[int, str]:
     possible = target.workers if target.fitting is None else target.fitting(profile)
     if possible < 1:
         raise PhaseFailed(
-            f"this machine's memory holds no Dask worker beside a server of the profile {profile} and a scheduler: "
+            f"this machine has no memory for a Dask worker next to a server of the profile {profile} and a scheduler: "
             "start the platform with --fit, or make dask.worker.memory.default, dask.scheduler.memory or "
             "notebooks.memory.guarantee smaller"
         )
     if possible < target.workers:
         return (
             possible,
-            f": the memory of this machine holds no more beside a server of the profile {profile}",
+            f": the memory of this machine has no room for more next to a server of the profile {profile}",
         )
     return target.workers, ""
 

@@ -98,7 +98,7 @@ async def _next(journey: Journey, step: Step, failed: bool) -> Phase:
     if step.leftover is not None:
         if not step.leftover(journey):
             return Phase(
-                step.name, step.title, "not run" if failed else "skipped", detail="nothing to clear up"
+                step.name, step.title, "not run" if failed else "skipped", detail="nothing to clean up"
             )
     elif failed:
         return Phase(step.name, step.title, "not run")

@@ -25,7 +25,7 @@ async def front_page(journey: Journey) -> str:
     try:
         return f"JupyterHub {answer.json()['version']}"
     except (ValueError, KeyError):
-        raise PhaseFailed(f"something else than a JupyterHub answers at {browser.address}") from None
+        raise PhaseFailed(f"what answers is not JupyterHub: {browser.address}") from None
 
 
 async def sign_in(browser: Browser, account: Account) -> Page:
@@ -121,7 +121,7 @@ async def _enter_by_token(journey: Journey) -> str:
     if has_server(record):
         raise PhaseFailed(
             f"{journey.user} already has a server running, and a check must not disturb anybody's work: "
-            "stop it, or take another user's token"
+            "stop it, or use another user's token"
         )
     journey.is_user(record)
     return f"{journey.user}, whose token was given; the login itself is not checked"

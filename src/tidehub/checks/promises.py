@@ -41,7 +41,7 @@ def _promised(everybody: Target, site: Site, record: Mapping[str, Any]) -> Targe
     user = entitled(site, str(record["name"]), record.get("groups", ()))
     if user.default is None:
         raise PhaseFailed(
-            f"{record['name']} may enter, but start no profile: take another account with --user"
+            f"{record['name']} may enter, but start no profile: use another account with --user"
         )
     return replace(
         everybody,

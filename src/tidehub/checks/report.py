@@ -89,7 +89,7 @@ def lines(phase: Phase, *, plain: bool = False) -> list[str]:
     first = f"  {mark} {phase.title:<22} {took}  {said}".rstrip()
     if phase.state != "failed":
         return [first]
-    told = [f"      told meanwhile: {phase.news[-1]}"] if phase.news else []
+    told = [f"      reported meanwhile: {phase.news[-1]}"] if phase.news else []
     return [
         first,
         *(f"      {line}" for line in phase.why.splitlines()),

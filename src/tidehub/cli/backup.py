@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from tidehub.cli.answers import print_json
 from tidehub.cli.cluster_options import Context, Kubeconfig
 from tidehub.cli.console import ConsoleSay, make_say, print_lines
-from tidehub.cli.options import AsJson, SiteFile, State
+from tidehub.cli.options import SiteFile, State, json_of
 from tidehub.cli.target import Target, TargetOption, choose_target
 from tidehub.errors import UsageError
 from tidehub.program import command
@@ -37,7 +37,7 @@ def backup(
     target: TargetOption = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, json_of("the file, its size and what is in it")] = False,
 ) -> None:
     """Copy into one private file what cannot be made again.
 
@@ -67,7 +67,10 @@ def backup(
     for warning in facts["warnings"]:
         say.warn(warning)
     facts["size"] = path.stat().st_size
-    print_lines([json.dumps(facts, indent=2)] if as_json else [_line(facts)])
+    if as_json:
+        print_json(facts)
+    else:
+        print_lines([_line(facts)])
 
 
 def _of_machine(

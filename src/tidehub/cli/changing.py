@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tidehub.cli.answers import print_json
 from tidehub.cli.console import ConsoleSay, make_say, print_lines
 from tidehub.cli.failure import failure_json
 from tidehub.errors import TidehubError
@@ -37,13 +37,13 @@ Adopt = Annotated[
     typer.Option(
         "--adopt",
         metavar="NAME",
-        help="Take over a release, CRD or object (KIND/NAME) made by others. May be given again.",
+        help="Take over a release, CRD or object (KIND/NAME) made by others. Can be given more than once.",
     ),
 ]
 NoBackup = Annotated[
     bool, typer.Option("--no-backup", help="Change what is there without copying it away first.")
 ]
-NoCheck = Annotated[bool, typer.Option("--no-check", help="Do not ask the public address at the end.")]
+NoCheck = Annotated[bool, typer.Option("--no-check", help="Do not check the public address at the end.")]
 
 
 def options(
@@ -101,7 +101,7 @@ def changing(as_json: bool) -> Iterator[ConsoleSay]:
         say.rest()
         if not as_json:
             raise
-        print_lines([json.dumps(change_failure_json(error), indent=2)])
+        print_json(change_failure_json(error), code=error.exit_code)
         raise typer.Exit(error.exit_code) from error
     finally:
         say.rest()
@@ -125,7 +125,7 @@ def print_result(
 ) -> None:
     """The outcome on standard output."""
     if as_json:
-        print_lines([json.dumps(result.to_json() | (more or {}), indent=2)])
+        print_json(result.to_json() | (more or {}))
     else:
         print_lines([*said(), *(f"Note: {note}" for note in result.notes)])
 
@@ -136,7 +136,7 @@ def confirmed(
     yes: str | None,
     *,
     kind: str = "namespace",
-    does: str = "deletes for good",
+    does: str = "permanently deletes",
 ) -> None:
     """Raises `UsageError` unless the name of what this is about was typed, or given with --yes."""
     from tidehub.errors import UsageError
@@ -147,7 +147,7 @@ def confirmed(
         return
     if not sys.stdin.isatty():
         raise UsageError(
-            f"this {does}: {', '.join(what)}; and nobody is here to confirm it", expected=f"--yes {name}"
+            f"this {does}: {', '.join(what)}; there is no terminal to confirm it on", expected=f"--yes {name}"
         )
     print_lines([f"This {does}: {', '.join(what)}."], sys.stderr)
     typed = typer.prompt(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -12,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tidehub.cli.answers import print_json
 from tidehub.cli.cluster_options import Context, Kubeconfig
 from tidehub.cli.console import print_lines
-from tidehub.cli.options import SiteFile, State
+from tidehub.cli.options import SiteFile, State, json_of
 from tidehub.cli.site_options import load_given
 from tidehub.cli.target import Target, TargetOption, choose_target
-from tidehub.errors import FAILED, INTERRUPTED, TidehubError
+from tidehub.errors import FAILED, TidehubError
 
 if TYPE_CHECKING:
     from tidehub.checks.target import Logs
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def check(
     file: SiteFile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: Annotated[bool, json_of("each step, whether it worked, and how long it took")] = False,
     state: State = None,
     profile: Annotated[
         str | None, typer.Option(metavar="SLUG", help="Profile to start instead of the default one.")
@@ -39,7 +39,7 @@ def check(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Go a user's path: login, server, notebook, Dask cluster.
+    """Check a user's path: login, server, notebook, Dask cluster.
 
     Through the front door of a running platform, to the dashboard of the cluster. Where users sign in at a real
     identity provider, give a hub API token on standard input or in TIDEHUB_CHECK_TOKEN; everything but the login
@@ -67,9 +67,9 @@ def check(
     try:
         report = asyncio.run(go())
     except asyncio.CancelledError:
-        raise typer.Exit(INTERRUPTED) from None
+        raise KeyboardInterrupt from None  # `main` says so
     if as_json:
-        print_lines([json.dumps(report.to_json(), indent=2)])
+        print_json(report.to_json())
     else:
         result = "All is well" if report.ok else "Something is wrong"
         print_lines([f"{result} ({report.seconds:.1f} s, as {report.user or 'nobody'})."])

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from tidehub.cli.console import print_lines
-from tidehub.program import COMPLETES
+from tidehub.program import COMPLETES, found_everywhere
 
 
 class Shell(StrEnum):
-    """The shells that are tested."""
+    """The shells that are tested, each by a Tab in it."""
 
     BASH = "bash"
     ZSH = "zsh"
@@ -30,7 +32,14 @@ def completion(shell: Annotated[Shell, typer.Argument(help="Your shell.")]) -> N
     """
     from typer._completion_shared import get_completion_script
 
-    print_lines([get_completion_script(prog_name="tidehub", complete_var=COMPLETES, shell=shell.value)])
+    script = get_completion_script(prog_name=_NAME, complete_var=COMPLETES, shell=shell.value)
+    print_lines([_CALL.sub(lambda _: shlex.quote(found_everywhere()), script)])
+
+
+_NAME = "tidehub"
+_CALL = re.compile(rf"(?<= ){_NAME}(?=\)|\"$)", re.MULTILINE)
+"""Where typer's scripts for zsh and fish call the program: by a name that the shell does not find in a checkout. The
+script for bash calls what was typed."""
 
 
 def prepare() -> None:

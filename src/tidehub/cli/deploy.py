@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from tidehub.cli.changing import (
     DEFAULT_TIMEOUT,
     Adopt,
@@ -16,7 +18,7 @@ from tidehub.cli.changing import (
     switched,
 )
 from tidehub.cli.cluster_options import Charts, Context, Kubeconfig, Offline
-from tidehub.cli.options import AsJson, Settings, SiteFile
+from tidehub.cli.options import Settings, SiteFile, json_of
 
 
 def deploy(
@@ -30,7 +32,7 @@ def deploy(
     adopt: Adopt = None,
     no_backup: NoBackup = False,
     no_check: NoCheck = False,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, json_of("the revision, and each step")] = False,
 ) -> None:
     """Make the cluster what the site file says.
 

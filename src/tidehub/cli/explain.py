@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from tidehub.cli import completing
+from tidehub.cli.answers import print_json
 from tidehub.cli.console import print_lines
-from tidehub.cli.options import AsJson, Settings, SiteFile
+from tidehub.cli.options import Settings, SiteFile, json_of
 from tidehub.cli.site_options import load_for_explaining, settings_of
 
 
@@ -23,7 +23,7 @@ def explain(
         ),
     ],
     file: SiteFile = None,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, json_of("the key, its values and what it becomes")] = False,
     settings: Settings = None,
 ) -> None:
     """Show a key of the site file: meaning, value, effect.
@@ -40,8 +40,9 @@ def explain(
         from tidehub.cli.failure import failure_json
 
         wrong = {} if fault is None else failure_json(fault)
-        print_lines([json.dumps(words.as_dict(found) | wrong, indent=2)])
-        raise typer.Exit(0 if fault is None else fault.exit_code)
+        code = 0 if fault is None else fault.exit_code
+        print_json(words.as_dict(found) | wrong, code=code)
+        raise typer.Exit(code)
     print_lines(words.lines(found))
     if fault is not None:
         raise fault

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tidehub.cli.answers import print_json
 from tidehub.cli.console import print_lines
-from tidehub.cli.options import AsJson, SiteFile, State
+from tidehub.cli.options import SiteFile, State, json_of
 from tidehub.cli.site_options import file_here, load_given, load_site_or_builtin
 from tidehub.errors import FAILED, TidehubError, UsageError
 
@@ -35,7 +35,7 @@ def explain_login(
         typer.Option("--user", metavar="NAME", help="A user whom the running platform's hub knows."),
     ] = None,
     state: State = None,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, json_of("the decision, the rule and what follows")] = False,
 ) -> None:
     """Say whether a user may enter, by which rule, with what.
 
@@ -47,7 +47,7 @@ def explain_login(
     """
     if (claims is not None) + token_stdin + (user is not None) != 1:
         raise UsageError(
-            "whose login is to be explained?",
+            "nothing says whose login to explain",
             expected="one of --claims FILE, --token-stdin and --user NAME",
         )
     from tidehub.login.claim_sources import claims_of_file
@@ -67,9 +67,12 @@ def explain_login(
         error.exit_code = UsageError.exit_code
         raise
     found = explain(known, stated, name=user.lower() if user is not None else None)
-    print_lines([json.dumps(as_dict(found), indent=2)] if as_json else lines(found))
-    if not found.decision.admitted:
-        raise typer.Exit(FAILED)
+    code = 0 if found.decision.admitted else FAILED
+    if as_json:
+        print_json(as_dict(found), code=code)
+    else:
+        print_lines(lines(found))
+    raise typer.Exit(code)
 
 
 def _site(file: Path | None, running: HubSettings | None) -> Site:

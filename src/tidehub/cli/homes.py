@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
+from tidehub.cli.answers import print_json
 from tidehub.cli.changing import confirmed
 from tidehub.cli.cluster_options import Context, Kubeconfig
 from tidehub.cli.console import print_lines
-from tidehub.cli.options import AsJson, SiteFile
+from tidehub.cli.options import SiteFile, json_of
 
 
 def homes(
@@ -32,7 +32,7 @@ def homes(
     ] = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, json_of("users' homes, or what became of them")] = False,
 ) -> None:
     """Show who has two homes, and choose the one they get.
 
@@ -45,7 +45,10 @@ def homes(
     deployed = open_deployed(file, kubeconfig, context)
     found = moving.homes(deployed.cluster, deployed.namespace)
     if use is None:
-        print_lines([json.dumps(whose.to_json(found), indent=2)] if as_json else whose.lines(found))
+        if as_json:
+            print_json(whose.to_json(found))
+        else:
+            print_lines(whose.lines(found))
         return
     chosen, others = whose.choose(found, use, pvc)
     told = [
@@ -58,6 +61,8 @@ def homes(
             print_lines(told)
         confirmed(use, [one.pvc for one in others], yes, kind="user", does="sets aside")
         moving.give(deployed.cluster, deployed.namespace, chosen, others)
-    done = {"ok": True, "done": not dry_run, "home": chosen.pvc, "set_aside": [one.pvc for one in others]}
+    if as_json:
+        print_json({"done": not dry_run, "home": chosen.pvc, "set_aside": [one.pvc for one in others]})
+        return
     last = "Nothing was done: --dry-run." if dry_run else "Done; it counts from the next start of the server."
-    print_lines([json.dumps(done, indent=2)] if as_json else [*(told if dry_run else ()), last])
+    print_lines([*(told if dry_run else ()), last])

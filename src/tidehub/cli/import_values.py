@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tidehub.cli.answers import print_json
 from tidehub.cli.console import print_lines
+from tidehub.cli.options import json_of
 from tidehub.errors import FAILED
 from tidehub.program import command
 
@@ -30,12 +31,10 @@ def import_values(
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="Name of the site, as users see it.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a site file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing site file.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the site file; write nothing.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List what was understood, too.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the account of every value as JSON.")
-    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also list what was understood.")] = False,
+    as_json: Annotated[bool, json_of("what became of every value")] = False,
 ) -> None:
     """Make a site file of existing Helm values.
 
@@ -49,8 +48,9 @@ def import_values(
 
     done = import_files(values, output, namespace=namespace, name=name, force=force, write_nothing=dry_run)
     if as_json:
-        print_lines(
-            [json.dumps(account(done.imported, done.problems, done.written, done.otherwise), indent=2)]
+        print_json(
+            account(done.imported, done.problems, done.written, done.otherwise),
+            code=0 if done.is_complete else FAILED,
         )
     else:
         report = [

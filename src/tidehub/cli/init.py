@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from tidehub.cli import completing
+from tidehub.cli.answers import print_json
 from tidehub.cli.console import print_lines
+from tidehub.cli.options import json_of
 
 
 def init(
@@ -29,6 +31,7 @@ def init(
         bool,
         typer.Option("--force", help="Replace a site file that already exists. Secrets stay as they are."),
     ] = False,
+    as_json: Annotated[bool, json_of("the files, secrets still to be given, what is next")] = False,
 ) -> None:
     """Write a commented site file and its private secrets file.
 
@@ -43,13 +46,27 @@ def init(
 
     started = start(directory or Path(), preset, force=force)
     wanted = needed(load(started.file).site)
-    made = created_lines(create(started.file, wanted, os.environ)) if wanted else []
+    created = create(started.file, wanted, os.environ) if wanted else None
+    following = [
+        command("validate", started.file),
+        command("up", started.file, *(() if preset == "laptop" else ("--demo-login", "--fit"))),
+    ]
+    if as_json:
+        print_json(
+            {
+                "file": str(started.file),
+                "preset": started.preset,
+                "replaced": started.replaced,
+                "secrets": created and created.to_json(),
+                "next": following,
+            }
+        )
+        return
     print_lines(
         [
             f"{'replaced' if started.replaced else 'wrote'} {started.file} (preset {preset})",
-            *made,
+            *(created_lines(created) if created else []),
             "next:",
-            f"  {command('validate', started.file)}",
-            f"  {command('up', started.file, *(() if preset == 'laptop' else ('--demo-login', '--fit')))}",
+            *(f"  {line}" for line in following),
         ]
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from tidehub.cli import completing
+from tidehub.cli.answers import print_json_line
 from tidehub.cli.cluster_options import Context, Kubeconfig
 from tidehub.cli.console import lost, print_lines
 from tidehub.cli.options import SiteFile, State
@@ -46,11 +47,14 @@ def logs(
             "--since", metavar="DURATION", help="Only what was written since then: '15 min', '2 h'."
         ),
     ] = None,
-    probes: Annotated[bool, typer.Option("--probes", help="Show answered health probes, too.")] = False,
+    probes: Annotated[bool, typer.Option("--probes", help="Also show answered health probes.")] = False,
     state: State = None,
     target: TargetOption = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON object for each line: its log and its text.")
+    ] = False,
 ) -> None:
     """Show what parts, users' servers and clusters wrote.
 
@@ -61,7 +65,7 @@ def logs(
         choose_target(target, site=file, state=state, kubeconfig=kubeconfig, context=context)
         is Target.KUBERNETES
     ):
-        _cluster_logs(file, kubeconfig, context, part, wanted, follow=follow)
+        _cluster_logs(file, kubeconfig, context, part, wanted, follow=follow, as_json=as_json)
         return
     from tidehub.local.logs import lines as reading_lines
     from tidehub.local.logs import reading
@@ -70,22 +74,21 @@ def logs(
     places = Places.of(state)
     chosen = reading.choose(places, part)
     hide = reading.redactor(places)
-    several = len(chosen) > 1
+    show = _shower(several=len(chosen) > 1, as_json=as_json)
 
-    def shown(name: str, line: bytes) -> str:
-        text = without_colors(line.decode(errors="backslashreplace"))
-        return f"{name} | {text}" if several else text
+    def text(line: bytes) -> str:
+        return without_colors(line.decode(errors="backslashreplace"))
 
     for name, path in chosen.items():
         if wanted.start is None:
             found: Iterable[bytes] = reading_lines.last_kept(path, wanted.count, wanted.keep, hide)
         else:
             found = wanted.last(reading_lines.lines_since(path, wanted.start, hide))
-        print_lines(shown(name, line) for line in found)
+        show(name, (text(line) for line in found))
     if follow:
         for name, line in reading_lines.follow(chosen, hide):
             if wanted.keep(line):
-                print_lines([shown(name, line)])
+                show(name, [text(line)])
             if lost():
                 break
 
@@ -115,6 +118,21 @@ class _Wanted:
         return kept if self.lines is None else deque(kept, self.lines)
 
 
+def _shower(*, several: bool, as_json: bool) -> Callable[[str, Iterable[str]], None]:
+    """Prints lines of one log: with its name in front where there are several."""
+
+    def show(name: str, found: Iterable[str]) -> None:
+        if as_json:
+            for line in found:
+                print_json_line({"log": name, "line": line})
+                if lost():
+                    break
+        else:
+            print_lines(f"{name} | {line}" if several else line for line in found)
+
+    return show
+
+
 def _seconds(given: str) -> float:
     from tidehub.site.units import QuantityError, parse_duration
 
@@ -132,6 +150,7 @@ def _cluster_logs(
     wanted: _Wanted,
     *,
     follow: bool,
+    as_json: bool,
 ) -> None:
     from tidehub.cli.deployed import known_secrets, open_deployed
     from tidehub.kubernetes.observing import logs as reading
@@ -140,10 +159,7 @@ def _cluster_logs(
     cluster, namespace = deployed.cluster, deployed.namespace
     chosen = reading.choose(reading.sources(cluster, namespace), part)
     hide = reading.redactor(known_secrets(deployed.site_file))
-    several = len(chosen) > 1
-
-    def shown(source: reading.Source, line: str) -> str:
-        return f"{source.name} | {hide(line)}" if several else hide(line)
+    show = _shower(several=len(chosen) > 1, as_json=as_json)
 
     def keep(line: str) -> bool:
         return wanted.keep(line.encode(errors="replace"))
@@ -157,10 +173,10 @@ def _cluster_logs(
             seconds=wanted.seconds,
             keep=keep,
         )
-        print_lines(shown(source, line) for line in found)
+        show(source.name, map(hide, found))
     if follow:
         for source, line in reading.follow(cluster, namespace, chosen):
             if keep(line):
-                print_lines([shown(source, line)])
+                show(source.name, [hide(line)])
             if lost():
                 break

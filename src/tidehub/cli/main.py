@@ -139,7 +139,7 @@ def run(argv: Sequence[str] | None = None) -> int:
             return 0
         if COMPLETES in os.environ:
             return end.code if isinstance(end.code, int) else 0
-        tell(TidehubError("a connection was closed at the other end"), as_json=as_json)
+        tell(TidehubError("the connection was closed by the other side"), as_json=as_json)
         return FAILED
     except OSError as error:
         # Click prints the help, and lets a failure of standard output pass; what it could not write is still there.

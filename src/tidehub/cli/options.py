@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,7 +37,7 @@ MachineSite = Annotated[
     ),
 ]
 SiteOption = Annotated[
-    Path | None, typer.Option("--site", metavar="FILE", help="The site file: another way to give FILE.")
+    Path | None, typer.Option("--site", metavar="FILE", help="The site file: the same as FILE.")
 ]
 BuiltIn = Annotated[
     bool, typer.Option("--built-in", help="Serve the small site for trying out, whatever site file is here.")
@@ -54,7 +54,11 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Replace one value of the site, as in notebooks.memory.limit='8 GiB'. May be given again.",
+        help="Replace one value of the site, as in notebooks.memory.limit='8 GiB'. Can be given more than once.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def json_of(what: str) -> Any:
+    """The option `--json` of a command, whose object says `what`; also of its failure (`failure.failure_json`)."""
+    return typer.Option("--json", help=f"Print one JSON object: {what}.")

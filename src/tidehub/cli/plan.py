@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated
 
 import typer
 
+from tidehub.cli.answers import print_json
 from tidehub.cli.changing import Adopt
 from tidehub.cli.cluster_options import Charts, Context, Kubeconfig, Offline
 from tidehub.cli.console import print_lines
-from tidehub.cli.options import AsJson, Settings, SiteFile
+from tidehub.cli.options import Settings, SiteFile, json_of
 from tidehub.errors import FAILED
 
 
@@ -23,10 +23,10 @@ def plan(
     charts: Charts = None,
     offline: Offline = False,
     adopt: Adopt = None,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, json_of("each change by object and field")] = False,
     exit_code: Annotated[
         bool,
-        typer.Option("--exit-code", help="Exit with 1, too, where anything would change, as git diff does."),
+        typer.Option("--exit-code", help="Also exit with 1 if anything would change, as git diff does."),
     ] = False,
 ) -> None:
     """Show what a deployment would change, and change nothing.
@@ -50,6 +50,9 @@ def plan(
         say=lambda line: print_lines([line], sys.stderr),
     )
     found = planned(session.render(), session.connected, session.helm, adopt=adopt or ())
-    print_lines([json.dumps(to_json(found), indent=2)] if as_json else lines(found))
-    if found.refusals or (exit_code and not found.empty):
-        raise typer.Exit(FAILED)
+    code = FAILED if found.refusals or (exit_code and not found.empty) else 0
+    if as_json:
+        print_json(to_json(found), code=code)
+    else:
+        print_lines(lines(found))
+    raise typer.Exit(code)

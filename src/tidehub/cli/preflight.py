@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import Annotated
 
 import typer
 
+from tidehub.cli.answers import print_json
 from tidehub.cli.changing import Adopt
 from tidehub.cli.cluster_options import Charts, Context, Kubeconfig, Offline
 from tidehub.cli.console import make_say, print_lines
-from tidehub.cli.options import AsJson, Settings, SiteFile
+from tidehub.cli.options import Settings, SiteFile, json_of
 from tidehub.cli.site_options import DEFAULT_FILE, settings_of
 from tidehub.errors import FAILED
 
@@ -25,14 +25,14 @@ def preflight(
     offline: Offline = False,
     settings: Settings = None,
     adopt: Adopt = None,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, json_of("each finding and its remedy")] = False,
     seconds: Annotated[
         float, typer.Option(metavar="SECONDS", min=5, help="Time for all items together.")
     ] = 90.0,
 ) -> None:
     """Check whether a cluster is ready for the site.
 
-    Every item is told with what was found and what to do. It reads, and asks with dry runs; it changes nothing. What
+    Every item is reported with what was found and what to do. It reads and makes dry runs, and changes nothing. What
     your credentials may not read is reported as unknown, with the missing permission. The exit code is 1 where
     something prevents a deployment.
     """
@@ -58,14 +58,12 @@ def preflight(
     findings = look_at(given, seconds=seconds)
     say.rest()
     cluster = given.look.cluster.name if given.look else None
+    code = 0 if report.ready(findings) else FAILED
     if as_json:
-        print_lines(
-            [json.dumps(report.as_dict(findings, cluster=cluster, namespace=given.namespace), indent=2)]
-        )
+        print_json(report.as_dict(findings, cluster=cluster, namespace=given.namespace), code=code)
     else:
         plain = "utf" not in (sys.stdout.encoding or "").lower()
         print_lines([f"{cluster or 'no cluster'}, namespace {given.namespace}"])
         print_lines(report.lines(findings, plain=plain))
         print_lines([report.summary(findings)])
-    if not report.ready(findings):
-        raise typer.Exit(FAILED)
+    raise typer.Exit(code)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tidehub.cli.answers import print_json
 from tidehub.cli.cluster_options import Charts, Offline
 from tidehub.cli.console import print_lines
-from tidehub.cli.options import AsJson, Settings, SiteFile
+from tidehub.cli.options import Settings, SiteFile, json_of
 from tidehub.cli.site_options import DEFAULT_FILE, settings_of
 from tidehub.errors import FAILED, UsageError
 
@@ -38,12 +38,12 @@ def render(
     ] = None,
     with_secrets: Annotated[
         bool,
-        typer.Option("--with-secrets", help="Write secrets in clear, readable by you alone."),
+        typer.Option("--with-secrets", help="Write secrets in plain text, readable only by you."),
     ] = False,
     with_charts: Annotated[
-        bool, typer.Option("--with-charts", help="Put the packaged charts into the folder, too.")
+        bool, typer.Option("--with-charts", help="Also put the packaged charts into the folder.")
     ] = False,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, json_of("releases, objects and what is wrong with them")] = False,
     settings: Settings = None,
 ) -> None:
     """Write Helm values and objects into a folder, to review.
@@ -86,7 +86,7 @@ def render(
         write_folder(output, files(rendered, with_secrets=with_secrets, with_charts=with_charts))
     written = None if wrong else output
     if as_json:
-        print_lines([json.dumps(summary.as_dict(rendered, flaws, written), indent=2)])
+        print_json(summary.as_dict(rendered, flaws, written), code=FAILED if wrong else 0)
     else:
         print_lines(summary.lines(rendered, flaws, written))
     raise typer.Exit(FAILED if wrong else 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidehub.backup.missing import Missing
+from tidehub.cli.answers import print_json
 from tidehub.cli.cluster_options import Context, Kubeconfig
 from tidehub.cli.console import make_say, print_lines
-from tidehub.cli.options import AsJson, State
+from tidehub.cli.options import State, json_of
 from tidehub.errors import UsageError
 from tidehub.program import command
 
@@ -49,7 +49,7 @@ def restore(
     ] = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, json_of("what is back, and what is not")] = False,
 ) -> None:
     """Bring back what a backup holds; overwrite nothing.
 
@@ -88,7 +88,10 @@ def restore(
             facts, lines = back.to_json(), _machine_lines(back)
     finally:
         say.rest()
-    print_lines([json.dumps(facts, indent=2)] if as_json else lines)
+    if as_json:
+        print_json(facts)
+    else:
+        print_lines(lines)
 
 
 def _refuse_options(target: str, given: dict[str, object]) -> None:

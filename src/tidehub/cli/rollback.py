@@ -18,7 +18,7 @@ from tidehub.cli.changing import (
     print_result,
 )
 from tidehub.cli.cluster_options import Context, Kubeconfig
-from tidehub.cli.options import AsJson, SiteFile
+from tidehub.cli.options import SiteFile, json_of
 from tidehub.errors import UsageError
 
 
@@ -43,7 +43,7 @@ def rollback(
     context: Context = None,
     timeout: Timeout = DEFAULT_TIMEOUT,
     no_backup: NoBackup = False,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, json_of("the revision, and each step")] = False,
 ) -> None:
     """Bring all releases back to a state reached before.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tidehub.cli import completing
+from tidehub.cli.answers import print_json
 from tidehub.cli.console import print_lines
 from tidehub.cli.lazy import SETTINGS, Command, Group
-from tidehub.cli.options import AsJson, SiteFile
+from tidehub.cli.options import SiteFile, json_of
 from tidehub.cli.site_options import DEFAULT_FILE, load_given
 from tidehub.errors import FAILED
 
@@ -42,10 +42,14 @@ StateOf = Annotated[
 
 
 @app.command(cls=Command)
-def show(file: SiteFile = None, state: StateOf = None, as_json: AsJson = False) -> None:
-    """List the secrets: whence each comes, and where it goes.
+def show(
+    file: SiteFile = None,
+    state: StateOf = None,
+    as_json: Annotated[bool, json_of("the source, age and destinations of each")] = False,
+) -> None:
+    """List the secrets: where each comes from and where it goes.
 
-    And how old each is.
+    Also how old each one is.
     """
     from datetime import UTC, datetime
 
@@ -56,7 +60,7 @@ def show(file: SiteFile = None, state: StateOf = None, as_json: AsJson = False) 
     if as_json:
         answer: dict[str, Any] = {"secrets": [line.as_dict(now) for line in lines]}
         answer["problems"] = [problem.as_dict() for problem in problems]
-        print_lines([json.dumps(answer, indent=2)])
+        print_json(answer, code=FAILED if problems else 0)
     else:
         print_lines(shown(lines, now) or ["This site needs no secrets of its own."])
         print_lines([f"tidehub: {problem}" for problem in problems], sys.stderr)
@@ -64,8 +68,11 @@ def show(file: SiteFile = None, state: StateOf = None, as_json: AsJson = False) 
 
 
 @app.command(cls=Command)
-def create(file: SiteFile = None, as_json: AsJson = False) -> None:
-    """Make the secrets that are missing; what is there stays.
+def create(
+    file: SiteFile = None,
+    as_json: Annotated[bool, json_of("what was made, and what is still to be given")] = False,
+) -> None:
+    """Make the secrets that are missing; existing ones stay.
 
     They go into the secrets file beside the site file.
     """
@@ -75,8 +82,7 @@ def create(file: SiteFile = None, as_json: AsJson = False) -> None:
 
     created = create(file or DEFAULT_FILE, needed(_site(file)))
     if as_json:
-        answer = {"file": str(created.file), "made": created.made, "to_give": created.to_give}
-        print_lines([json.dumps(answer, indent=2)])
+        print_json(created.to_json())
     else:
         print_lines(created_lines(created))
 
@@ -100,10 +106,10 @@ def rotate(
     forget_old: Annotated[
         bool,
         typer.Option(
-            "--forget-old", help="Drop old keys, too: what is encrypted with them can never be read again."
+            "--forget-old", help="Also drop old keys: what is encrypted with them can never be read again."
         ),
     ] = False,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, json_of("the effect, and what to restart")] = False,
 ) -> None:
     """Replace a secret by a new value, and say what follows.
 
@@ -132,14 +138,16 @@ def rotate(
             "old_values": rotated.old_values,
             "restart": restarts(rotated.declared, owner),
         }
-        print_lines([json.dumps(answer, indent=2)])
+        print_json(answer)
     else:
         print_lines(rotated_lines(rotated, owner=owner))
 
 
 @app.command(cls=Command)
-def check(file: SiteFile = None, as_json: AsJson = False) -> None:
-    """Say what is wrong or missing, all of it at once.
+def check(
+    file: SiteFile = None, as_json: Annotated[bool, json_of("what is missing or wrong")] = False
+) -> None:
+    """Say everything that is wrong or missing.
 
     Exit code 0 when every needed secret is there.
     """
@@ -149,11 +157,11 @@ def check(file: SiteFile = None, as_json: AsJson = False) -> None:
     resolved = resolve(file or DEFAULT_FILE, os.environ)
     problems = problems_of(resolved, wanted)
     missing = [one.name for one in wanted if one.name not in resolved.found]
-    good = not missing and all(problem.severity == "warning" for problem in problems)
+    good = not missing and all(problem.severity != "error" for problem in problems)
     if as_json:
         answer: dict[str, Any] = {"ok": good, "missing": missing, "placeholders": resolved.placeholders}
         answer["problems"] = [problem.as_dict() for problem in problems]
-        print_lines([json.dumps(answer, indent=2)])
+        print_json(answer, code=FAILED if problems else 0)
     else:
         count = len(wanted)
         closing = f"{count} needed, all there." if good else "The secrets are not complete."

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tidehub.cli.answers import print_json
 from tidehub.cli.console import make_say, print_lines
 from tidehub.cli.lazy import SETTINGS, Command, Group
-from tidehub.cli.options import BuiltIn, DemoLogin, Fit, MachineSite, Settings, State
+from tidehub.cli.options import BuiltIn, DemoLogin, Fit, MachineSite, Settings, State, json_of
 from tidehub.cli.site_options import file_here, load_site_or_builtin, settings_of
+from tidehub.errors import FAILED, TidehubError
 
 if TYPE_CHECKING:
     from tidehub.local.service.installing import Service
@@ -46,6 +48,7 @@ def install(
             help="Start it now and at every boot. Without either, a terminal is asked, and nothing else starts it.",
         ),
     ] = None,
+    as_json: Annotated[bool, json_of("the unit, and what systemd reports about it")] = False,
 ) -> None:
     """Write the unit; start it now and at every boot."""
     from tidehub.local.machine import refuse_unsupported
@@ -67,26 +70,28 @@ def install(
         ],
         [site] if site else [],
     )
-    print_lines([f"{service.file}:", "", *(service.text() or "").splitlines(), ""])
+    if not as_json:
+        print_lines([f"{service.file}:", "", *(service.text() or "").splitlines(), ""])
     say = make_say()
     for warning in service.warnings():
         say.warn(warning)
     active = service.manager.state(service.name).get("ActiveState") in ("active", "activating")
     if changed and active:
         say.note(f"It runs as it was before, until: {service.manager.command(f'restart {service.name}')}")
-    if enable is None and sys.stdin.isatty():
+    if enable is None and sys.stdin.isatty() and not as_json:
         enable = typer.confirm(f"Start {service.name} now and at every boot?", default=True)
     if not enable:
-        print_lines(
-            [f"To start it now and at every boot: {service.manager.command(f'enable --now {service.name}')}"]
-        )
+        starts = service.manager.command(f"enable --now {service.name}")
+        if as_json:
+            print_json(_facts(service) | {"changed": changed, "starts_with": starts})
+        else:
+            print_lines([f"To start it now and at every boot: {starts}"])
         return
     if not active and is_running(platform_status(service.places)):
-        from tidehub.errors import TidehubError
         from tidehub.local.places import command
 
         raise TidehubError(
-            f"a platform runs already in {service.places.state}, and not as this service",
+            f"a platform already runs in {service.places.state}, and not as this service",
             fix=f"stop it, then start the service: {command(service.places.state, 'down')}"
             f" && {service.manager.command(f'enable --now {service.name}')}",
         )
@@ -95,12 +100,19 @@ def install(
         service.enable()
     finally:
         say.rest()
-    print_lines(_state(service))
+    if as_json:
+        print_json(_facts(service) | {"changed": changed})
+    else:
+        print_lines(_state(service))
 
 
 @app.command(cls=Command)
-def show(state: State = None, user: OfUser = False) -> None:
-    """Show the unit, and what systemd says of it.
+def show(
+    state: State = None,
+    user: OfUser = False,
+    as_json: Annotated[bool, json_of("the unit, and what systemd reports about it")] = False,
+) -> None:
+    """Show the unit and what systemd reports about it.
 
     Exit code 1 when there is none.
     """
@@ -108,9 +120,13 @@ def show(state: State = None, user: OfUser = False) -> None:
 
     service = Service.of(state, of_user=user)
     text = service.text()
+    if as_json:
+        code = FAILED if text is None else 0
+        print_json(_facts(service), code=code)
+        raise typer.Exit(code)
     if text is None:
-        print_lines([f"No service is installed for {service.places.state}: there is no {service.file}."])
-        raise typer.Exit(1)
+        print_lines([_none(service)])
+        raise typer.Exit(FAILED)
     print_lines([f"{service.file}:", "", *text.splitlines(), "", *_state(service)])
     say = make_say()
     for warning in service.warnings():
@@ -118,7 +134,11 @@ def show(state: State = None, user: OfUser = False) -> None:
 
 
 @app.command(cls=Command)
-def remove(state: State = None, user: OfUser = False) -> None:
+def remove(
+    state: State = None,
+    user: OfUser = False,
+    as_json: Annotated[bool, json_of("whether there was one")] = False,
+) -> None:
     """Stop and disable the service, and remove its unit.
 
     Files, accounts, databases and software stay.
@@ -126,10 +146,35 @@ def remove(state: State = None, user: OfUser = False) -> None:
     from tidehub.local.service.installing import Service
 
     service = Service.of(state, of_user=user)
-    if service.remove():
+    removed = service.remove()
+    if as_json:
+        print_json({"removed": removed, "file": str(service.file), "state": str(service.places.state)})
+    elif removed:
         print_lines([f"{service.file} is removed. The state stays: {service.places.state}"])
     else:
-        print_lines([f"No service is installed for {service.places.state}: there is no {service.file}."])
+        print_lines([_none(service)])
+
+
+def _none(service: Service) -> str:
+    return f"No service is installed for {service.places.state}: there is no {service.file}."
+
+
+def _facts(service: Service) -> dict[str, Any]:
+    """For `--json`: the unit and what systemd says of it."""
+    text = service.text()
+    found = service.manager.state(service.name) if text is not None else {}
+    return {
+        "installed": text is not None,
+        "name": service.name,
+        "file": str(service.file),
+        "state": str(service.places.state),
+        "unit": text,
+        "active": found.get("ActiveState"),
+        "substate": found.get("SubState"),
+        "at_boot": found.get("UnitFileState"),
+        "status": found.get("StatusText") or None,
+        "warnings": service.warnings() if text is not None else [],
+    }
 
 
 def _state(service: Service) -> list[str]:

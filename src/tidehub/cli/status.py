@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from tidehub.cli.answers import print_json
 from tidehub.cli.cluster_options import Context, Kubeconfig
 from tidehub.cli.console import print_lines
-from tidehub.cli.options import AsJson, SiteFile, State
+from tidehub.cli.options import SiteFile, State, json_of
 from tidehub.cli.target import Target, TargetOption, choose_target
 from tidehub.errors import FAILED, TidehubError
 
@@ -51,13 +51,17 @@ def _cluster_status(
     found = platform_status(
         deployed.cluster, deployed.helm, deployed.namespace, address=deployed.site.site.url
     )
-    print_lines([json.dumps(found, indent=2)] if as_json else status_lines(found))
-    raise typer.Exit(0 if found["healthy"] else FAILED)
+    code = 0 if found["healthy"] else FAILED
+    if as_json:
+        print_json(found, code=code)
+    else:
+        print_lines(status_lines(found))
+    raise typer.Exit(code)
 
 
 def status(
     file: SiteFile = None,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, json_of("addresses, parts, servers, clusters, the queue")] = False,
     state: State = None,
     target: TargetOption = None,
     kubeconfig: Kubeconfig = None,
@@ -77,7 +81,9 @@ def status(
 
     places = Places.of(state)
     found = platform_status(places)
-    print_lines(
-        [json.dumps(found, indent=2)] if as_json else [*status_lines(found), *_trial_accounts(places, found)]
-    )
-    raise typer.Exit(0 if found.get("healthy") else FAILED)
+    code = 0 if found.get("healthy") else FAILED
+    if as_json:
+        print_json(found, code=code)
+    else:
+        print_lines([*status_lines(found), *_trial_accounts(places, found)])
+    raise typer.Exit(code)

@@ -18,7 +18,7 @@ from tidehub.cli.changing import (
     print_result,
 )
 from tidehub.cli.cluster_options import Context, Kubeconfig
-from tidehub.cli.options import AsJson, SiteFile
+from tidehub.cli.options import SiteFile, json_of
 
 
 def uninstall(
@@ -42,14 +42,14 @@ def uninstall(
     yes: Annotated[
         str | None,
         typer.Option(
-            "--yes", metavar="NAMESPACE", help="Confirm what is deleted for good with the namespace's name."
+            "--yes", metavar="NAMESPACE", help="Confirm permanent deletions with the namespace's name."
         ),
     ] = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     timeout: Timeout = DEFAULT_TIMEOUT,
     adopt: Adopt = None,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, json_of("each step, and what is left")] = False,
 ) -> None:
     """Remove the platform from its namespace; homes stay.
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tidehub.cli.answers import print_json
 from tidehub.cli.console import ConsoleSay, make_say, print_lines
-from tidehub.cli.options import AsJson, BuiltIn, DemoLogin, Fit, MachineSite, Settings, State
+from tidehub.cli.failure import tell
+from tidehub.cli.options import BuiltIn, DemoLogin, Fit, MachineSite, Settings, State, json_of
 from tidehub.cli.site_options import file_here, load_site_or_builtin, settings_of
-from tidehub.errors import TidehubError
+from tidehub.errors import INTERRUPTED, TidehubError
 
 if TYPE_CHECKING:
     from tidehub.local.applying import Running
@@ -29,12 +30,12 @@ def up(
     state: State = None,
     port: Annotated[
         int | None,
-        typer.Option("--port", metavar="N", min=0, max=65535, help="Listen on this port (0: any)."),
+        typer.Option("--port", metavar="N", min=0, max=65535, help="Listen on this port (0: any free one)."),
     ] = None,
     built_in: BuiltIn = False,
     demo_login: DemoLogin = False,
     detach: Annotated[
-        bool, typer.Option("--detach", help="Return when all is ready; the platform goes on.")
+        bool, typer.Option("--detach", help="Return when everything is ready; the platform keeps running.")
     ] = False,
     fit: Fit = False,
     settings: Settings = None,
@@ -43,8 +44,8 @@ def up(
         typer.Option(
             "--accept-missing",
             metavar="NAME",
-            help="Begin anew without this part of the state, which is gone: platform-id, secrets.json, "
-            "people.sqlite, hub.sqlite or homes. May be given again.",
+            help="Start without this part of the state, which is missing: platform-id, secrets.json, "
+            "people.sqlite, hub.sqlite or homes. Can be given more than once.",
         ),
     ] = None,
     demo_login_on_public_address: Annotated[
@@ -54,15 +55,13 @@ def up(
             help="Serve the demo accounts beyond this machine: whoever reads a password may enter.",
         ),
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object: where it serves, and what was changed.")
-    ] = False,
+    as_json: Annotated[bool, json_of("where it serves, or what was changed")] = False,
 ) -> None:
     """Start the platform on this machine, or apply changes.
 
-    Ctrl-C stops it, a second Ctrl-C at once; with --detach, `tidehub down` does. Where it runs already, it is changed
-    to what the site and the options now say; options that are not given stay as they are. Nobody's server or cluster
-    ends by that.
+    Ctrl-C stops it, a second Ctrl-C at once; with --detach, `tidehub down` does. If it already runs, it is changed to
+    what the site and the options now say; options that are not given stay as they are. No server or cluster is ended
+    by that.
     """
     from tidehub.local.machine import refuse_unsupported
     from tidehub.local.missing import refuse_missing
@@ -119,9 +118,12 @@ def up(
                 f" everybody's servers with it, unless you run: loginctl enable-linger {user_name()}"
             )
         for part in gone:
-            say.warn(f"{part.name} is missing and made anew: {part.meaning}")
+            say.warn(f"{part.name} is missing and is created again: {part.meaning}")
         for warning in loaded.warnings:
-            say.warn(warning.unmarked())
+            if warning.severity == "note":
+                say.note(str(warning))
+            else:
+                say.warn(warning.unmarked())
         try:
             go = _detached if detach else _attached
             code = go(places, options, say, as_json=as_json)
@@ -130,11 +132,14 @@ def up(
         raise typer.Exit(code)
 
 
-def reload(state: State = None, as_json: AsJson = False) -> None:
+def reload(
+    state: State = None,
+    as_json: Annotated[bool, json_of("what was changed, and which parts were restarted")] = False,
+) -> None:
     """Apply the changed site file to the running platform.
 
-    Nobody's server or cluster ends by that. What needs a restart of theirs is said, by name. The same as `tidehub up`
-    without other options, but only where a platform runs.
+    No server or cluster is ended by that. Those that need a restart are named. The same as `tidehub up` without other
+    options, but only where a platform runs.
     """
     from tidehub.local.applying import Running
     from tidehub.local.places import Places
@@ -168,9 +173,9 @@ def _going_back(places: Places) -> Iterator[None]:
         if former is None:
             raise
         told = (
-            str(error) if isinstance(error, TidehubError) else f"not started, an unforeseen fault: {error!r}"
+            str(error) if isinstance(error, TidehubError) else f"not started, an unexpected error: {error!r}"
         )
-        print_lines([f"tidehub: {told}", "What was served before is served again."], sys.stderr)
+        print_lines([f"tidehub: {told}", "The previous platform is served again."], sys.stderr)
         former.become()
 
 
@@ -190,24 +195,22 @@ def _change(running: Running, options: UpOptions, *, as_json: bool, here: Path |
     finally:
         say.rest()
     if as_json:
-        print_lines([json.dumps(done.to_json(), indent=2)])
+        print_json(done.to_json())
     elif done.plan.empty and not done.parts:
         print_lines([f"Nothing has changed. The platform runs at {done.address} (process {done.pid})."])
     else:
         parts = ", ".join(done.parts) or "none"
         print_lines(
             [
-                f"The platform is changed and goes on at {done.address} (process {done.pid}).",
-                f"Parts that started anew: {parts}.",
+                f"The platform was changed and keeps running at {done.address} (process {done.pid}).",
+                f"Restarted parts: {parts}.",
             ]
         )
 
 
-def _started(places: Places, pid: int, address: str) -> list[str]:
+def _started(places: Places, pid: int, address: str) -> dict[str, Any]:
     """For `--json`: no passwords, which `status` shows."""
-    return [
-        json.dumps({"started": True, "pid": pid, "address": address, "state": str(places.state)}, indent=2)
-    ]
+    return {"started": True, "pid": pid, "address": address, "state": str(places.state)}
 
 
 def _attached(places: Places, options: UpOptions, say: ConsoleSay, *, as_json: bool = False) -> int:
@@ -219,13 +222,16 @@ def _attached(places: Places, options: UpOptions, say: ConsoleSay, *, as_json: b
     def ready(platform: Platform) -> None:
         say.rest()
         if as_json:
-            print_lines(_started(places, os.getpid(), platform.address))
+            print_json(_started(places, os.getpid(), platform.address))
         elif DAEMON not in os.environ:
             print_lines([*platform.closing_lines(), "or with Ctrl-C here."])
         notify(READY, status(f"serves {platform.address}"))
 
     if not is_awaited():
-        return run(places, prepare(places, options), say, ready)
+        code = run(places, prepare(places, options), say, ready)
+        if as_json and code == INTERRUPTED:  # before it was ready
+            tell(TidehubError("interrupted"), as_json=True)
+        return code
     # SIGTERM is a request to stop also in the moments in which the session has no handler of its own.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
@@ -254,6 +260,7 @@ def _detached(places: Places, options: UpOptions, say: ConsoleSay, *, as_json: b
         from tidehub.local.supervisor.status import platform_status
 
         found = platform_status(places)
-        lines = _started(places, int(str(found["pid"])), str(found["address"]))
-    print_lines(lines)
+        print_json(_started(places, int(str(found["pid"])), str(found["address"])))
+    else:
+        print_lines(lines)
     return 0

@@ -21,7 +21,7 @@ from tidehub.cli.changing import (
     switched,
 )
 from tidehub.cli.cluster_options import Charts, Context, Kubeconfig, Offline
-from tidehub.cli.options import AsJson, Settings, SiteFile
+from tidehub.cli.options import Settings, SiteFile, json_of
 
 
 def upgrade(
@@ -50,7 +50,7 @@ def upgrade(
     adopt: Adopt = None,
     no_backup: NoBackup = False,
     no_check: NoCheck = False,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, json_of("the revision, and each step")] = False,
 ) -> None:
     """Go to another release set, or to other chart versions.
 
@@ -86,7 +86,7 @@ def upgrade(
         result = upgraded(session.render(), work, database=database)
         if to is not None and result.changed and to != (_release_set(file) or ""):
             work.say.note(
-                f"Write it into the site file, or the next deployment goes back: kubernetes.release_set: {to}"
+                f"Write it into the site file, or the next deployment reverts it: kubernetes.release_set: {to}"
             )
 
     def said() -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import shlex
 import socket
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -79,6 +80,20 @@ def front_of(
 def on_this_machine(site: Site) -> bool:
     """Whether the site's public address is one that only this machine reaches."""
     return site.site.url is None or is_loopback(urlsplit(site.site.url).hostname or "")
+
+
+def from_elsewhere(front: Front, environ: Mapping[str, str]) -> list[str]:
+    """For whoever came over SSH to a machine on whose loopback the platform listens: how their own browser reaches it.
+
+    Source: ssh(1), `SSH_CONNECTION` (client address and port, server address and port) and `LOGNAME`.
+    """
+    found = environ.get("SSH_CONNECTION", "").split()
+    if len(found) != 4 or not is_loopback(front.listen):
+        return []
+    tunnel = ["ssh", "-N", "-L", f"{front.port}:{front.listen}:{front.port}"]
+    tunnel += [] if found[3] == "22" else ["-p", found[3]]
+    user = environ.get("LOGNAME", "")
+    return [f"From your own machine: {shlex.join([*tunnel, f'{user}@{found[2]}' if user else found[2]])}"]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from tidehub.local.hub.started import started_servers
 from tidehub.local.machine import refuse_unsupported
 from tidehub.local.places import Places, command
 from tidehub.local.platform import served
-from tidehub.local.preparation import bring_software, fitted, front_door_of, site_of
+from tidehub.local.preparation import bring_software, fitted, front_door_of, keys_of, site_of
 from tidehub.local.room import require_room
 from tidehub.local.running import running_settings
 from tidehub.local.software import own, pruning
@@ -46,7 +46,7 @@ _VARIABLES = ("TIDEHUB__", "TIDEHUB_SOFTWARE", "TIDEHUB_PYTHON", CHECKOUT)
 
 @dataclass(frozen=True)
 class Applied:
-    """What was to be done, and which parts started anew."""
+    """What was to be done, and which parts were restarted."""
 
     plan: Plan
     parts: tuple[str, ...]
@@ -79,7 +79,7 @@ class Running:
         try:
             answer = ask(places.control, pid, {"do": "serves"})
             if answer.get("ok") is False:
-                raise KeyError("it is of an earlier tidehub")
+                raise KeyError("it comes from an earlier version of tidehub")
             if answer.get("phase") != "running" or answer.get("changing"):
                 raise _busy(places, pid)
             found = answer.get("serves")
@@ -109,6 +109,7 @@ class Running:
             listen_on(front.listen, front.port).close()
         for warning in door.check():
             say.warn(warning)
+        keys_of(self.places, site, options)
         with pruning.choosing(default_root()):
             return self._apply(fitted(site, options, say), options, say)
 
@@ -149,7 +150,7 @@ class Running:
                 return tuple(str(name) for name in _list(answer, "parts"))
             if answer.get("changed") is False:
                 raise TidehubError(
-                    f"not changed, and taken back: {answer.get('error')}",
+                    f"not changed, and rolled back: {answer.get('error')}",
                     fix=f"correct it and run the same command again; the log: {self.places.supervisor_log}",
                 )
         raise self._gone()
@@ -160,7 +161,7 @@ class Running:
         if not isinstance(serves, dict) or Served.from_json(serves) != wanted:
             raise TidehubError(
                 f"not changed: {_last_words(self.places)}",
-                expected="parts that start; what was served before is served again, and nobody's work has ended",
+                expected="parts that start; the previous platform is served again, and nobody's work was ended",
                 fix=f"correct it and run the same command again; the log: {self.places.supervisor_log}",
             )
 

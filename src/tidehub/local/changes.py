@@ -161,9 +161,9 @@ class Plan:
             if found:
                 said += [f"Changes that reach {reach}:", *(f"  {one.words()}" for one in found)]
         if self.whole:
-            said += ["Every part starts anew, because of", *(f"  {why}" for why in self.whole)]
+            said += ["Every part restarts, because of", *(f"  {why}" for why in self.whole)]
         elif self.parts:
-            said += [f"Parts that start anew: {', '.join(self.parts)}"]
+            said += [f"Parts that restart: {', '.join(self.parts)}"]
         if self.restart:
             said += [f"These servers go on as they are until they are restarted: {', '.join(self.restart)}"]
         if self.clusters:

@@ -28,7 +28,7 @@ def check_databases(places: Places) -> None:
         (
             places.hub_database,
             "hub",
-            "users log in anew, and shares and tokens of the hub are lost; files stay",
+            "users have to log in again, and shares and tokens of the hub are lost; files stay",
         ),
         (places.gateway_database, "gateway", "running clusters are lost"),
     ):
@@ -45,7 +45,7 @@ def open_ledger(places: Places, capacity: Capacity, warn: Callable[[str], None])
         ledger_file(places.ledger).check()
     except sqlite.Damaged as error:
         kept = set_file_aside(places.private, places.ledger)
-        warn(f"{error.what}. It is made anew from what runs; the damaged file is {kept}")
+        warn(f"{error.what}. It is created again from what runs; the damaged file is {kept}")
     return Ledger(places.ledger, capacity, on_damage=ledger_damage(places, warn))
 
 

@@ -214,11 +214,7 @@ class Places:
 
         `other_users`: homes must be reachable by other uids (default: running as root).
         """
-        shared = os.geteuid() == 0 if other_users is None else other_users
-        self._refuse_foreign()
-        if shared:
-            self.require_own_parents()
-            self._require_passable_parents()
+        self.require_usable(other_users=other_users)
         make_directory(self.state, PASSABLE_DIRECTORY)
         if with_room:
             require_room(self)
@@ -232,6 +228,14 @@ class Places:
             write_private(self.id_file, secrets.token_hex(16) + "\n")
         self._ensure_run()
         return self
+
+    def require_usable(self, *, other_users: bool | None = None) -> None:
+        """Raise `TidehubError` where `ensure` must not begin: in another user's place, among other files, or where
+        `other_users` could not reach their homes. Makes nothing."""
+        self._refuse_foreign()
+        if os.geteuid() == 0 if other_users is None else other_users:
+            self.require_own_parents()
+            self._require_passable_parents()
 
     def remove_run(self) -> None:
         """Throw the sockets away after a clean stop; takes the time of one rename, whatever users put there."""

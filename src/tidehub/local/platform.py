@@ -23,6 +23,7 @@ from tidehub.local.addresses import (
     Known,
     Ports,
     forget_asked_port,
+    from_elsewhere,
     keep_ports,
     known_front,
     remember_front,
@@ -47,19 +48,24 @@ from tidehub.local.isolation.systemd import ensure_users_scope, move_to_users_sc
 from tidehub.local.isolation.users import proxy_uid, services_uid
 from tidehub.local.machine import machine_cores, machine_memory, refuse_unsupported
 from tidehub.local.places import Places, command
-from tidehub.local.preparation import Brought, bring_software, fitted, front_door_of, site_of, with_demo
-from tidehub.local.secrets import load_secrets
+from tidehub.local.preparation import (
+    Brought,
+    Keys,
+    bring_software,
+    fitted,
+    front_door_of,
+    keys_of,
+    site_of,
+    with_demo,
+)
 from tidehub.local.service_files import remove_older_layout
 from tidehub.local.software import Software, pruning
 from tidehub.local.software.layout import default_root
-from tidehub.local.software.own import check_startable, source_digest
+from tidehub.local.software.own import check_startable, refuse_closed, source_digest
 from tidehub.local.supervisor.listeners import Listeners
 from tidehub.local.supervisor.platform import Platform, Prepare, Say, UpOptions
 from tidehub.local.users_on_machine import end_betrayed, end_everybody, observe
-from tidehub.login.endpoints import find_endpoints
 from tidehub.login.entitled import largest_servers
-from tidehub.secrets.secret import Secret
-from tidehub.secrets.site_secrets import require
 from tidehub.site.model import Site
 from tidehub.system.files import write_private
 from tidehub.system.notify import writes_to_journal
@@ -120,6 +126,8 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say, *, with_r
         for part in (*HELD, connection_limit.NAME):
             listeners.open_inside(part, (proxy_uid(), services_uid()) if os.geteuid() == 0 else None)
         remove_older_layout(places.services)
+        keys = keys_of(places, site, options)
+        refuse_closed(default_root())
         with pruning.choosing(default_root()):
             brought = bring_software(site, say)
             ensure_users_scope(places.platform_id)
@@ -127,7 +135,7 @@ def assemble(site: Site, places: Places, options: UpOptions, say: Say, *, with_r
             listeners.shelter()
             mend_users(places, isolation, say.warn)
             standing = _Standing(places, listeners, front, door, ports, isolation)
-            return _compose(standing, site, brought, options, say)
+            return _compose(standing, site, brought, options, say, keys)
     except BaseException:
         listeners.leave(nothing_runs=False)
         raise
@@ -176,11 +184,14 @@ def _again(standing: _Standing, wanted: Mapping[str, Any], say: Say) -> Platform
     options = UpOptions.from_json(wanted["options"])
     # Ports that were found stolen at the start have been dealt with.
     known = replace(standing, ports=Ports(standing.ports.of))
+    keys = keys_of(standing.places, site, options)
     with pruning.choosing(default_root()):
-        return _compose(known, site, bring_software(site, say), options, say)
+        return _compose(known, site, bring_software(site, say), options, say, keys)
 
 
-def _compose(standing: _Standing, site: Site, brought: Brought, options: UpOptions, say: Say) -> Platform:
+def _compose(
+    standing: _Standing, site: Site, brought: Brought, options: UpOptions, say: Say, keys: Keys
+) -> Platform:
     places, listeners, isolation, ports = (
         standing.places,
         standing.listeners,
@@ -196,13 +207,17 @@ def _compose(standing: _Standing, site: Site, brought: Brought, options: UpOptio
         places=places,
         front=standing.front,
         door=standing.door,
-        secrets=load_secrets(places.secrets),
+        secrets=keys.platform,
         ports=ports.of,
         listeners=listeners,
         service=_service(brought.software),
     )
     login = _demo_login(setting, options, with_demo(site, options))
-    endpoints, client_secret = _login(setting, login, options)
+    if login is not None:
+        endpoints, client_secret = login.endpoints, keys.platform.demo_client_secret
+    else:
+        assert keys.provider is not None  # as `with_demo` says in both
+        endpoints, client_secret = keys.provider
     readable = (root,)
     _render_hub(setting, prepared, endpoints, side, readable, identity=login is not None)
     ledger = open_ledger(places, prepared.capacity, say.warn)
@@ -304,28 +319,6 @@ def _demo_login(setting: parts.Setting, options: UpOptions, demo: bool) -> DemoL
     return prepare_identity(setting, allow_public=options.demo_login_on_public_address)
 
 
-def _login(
-    setting: parts.Setting, login: DemoLogin | None, options: UpOptions
-) -> tuple[LoginEndpoints, Secret]:
-    if login is not None:
-        return login.endpoints, setting.secrets.demo_client_secret
-    found = find_endpoints(setting.site.login)
-    if setting.site.login.client_id is None:
-        raise UsageError("login.client_id is missing", fix="add the client id of the provider's registration")
-    endpoints = LoginEndpoints(
-        service_name=setting.site.login.title,
-        issuer=found.issuer,
-        issuer_in_answers=found.issuer_in_answers,
-        jwks_url=found.jwks_url,
-        authorize_url=found.authorize_url,
-        token_url=found.token_url,
-        userinfo_url=found.userinfo_url,
-        end_session_url=found.end_session_url,
-        client_id=setting.site.login.client_id,
-    )
-    return endpoints, require(options.site_file, "client_secret")
-
-
 def _render_hub(
     setting: parts.Setting,
     prepared: _Prepared,
@@ -366,7 +359,10 @@ def _hub_database(setting: parts.Setting) -> str:
 
 def closing_lines(setting: parts.Setting, login: DemoLogin | None, gaps: Sequence[str]) -> list[str]:
     """What the user who ran `up` reads in the end."""
-    lines = [f"{setting.site.site.name} is at {setting.front.public_url}"]
+    lines = [
+        f"{setting.site.site.name} is at {setting.front.public_url}",
+        *from_elsewhere(setting.front, os.environ),
+    ]
     if login and writes_to_journal():
         lines += [
             "",

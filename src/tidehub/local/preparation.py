@@ -16,11 +16,16 @@ from tidehub.errors import TidehubError, UsageError
 from tidehub.local.addresses import Front, free_ports, front_of, on_this_machine
 from tidehub.local.front.proxy import FrontDoor
 from tidehub.local.front.tls import TlsFiles
-from tidehub.local.hub.settings import ProfileEnvironment
+from tidehub.local.hub.settings import LoginEndpoints, ProfileEnvironment
 from tidehub.local.machine import machine_cores, machine_memory
+from tidehub.local.places import Places
+from tidehub.local.secrets import PlatformSecrets, load_secrets
 from tidehub.local.software import Software
 from tidehub.local.software.progress import Counted
 from tidehub.local.supervisor.platform import Say, UpOptions
+from tidehub.login.endpoints import find_endpoints
+from tidehub.secrets.secret import Secret
+from tidehub.secrets.site_secrets import require
 from tidehub.site.model import Site
 from tidehub.site.reading.load import load_preset, load_site
 
@@ -37,6 +42,43 @@ class Brought:
     def used(self) -> list[Path]:
         """Every program of it, for `software.pruning.write_down`."""
         return [*(one.python for one in self.environments.values()), *map(Path, self.proxy)]
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What may be missing or wrong, and is looked for before software comes, or what runs is stopped."""
+
+    platform: PlatformSecrets
+    provider: tuple[LoginEndpoints, Secret] | None
+    """Where users log in, and the secret that it knows the hub by; None for the demo accounts."""
+
+
+def keys_of(places: Places, site: Site, options: UpOptions) -> Keys:
+    """Raises `UsageError` for a secret or a client id that is missing, `TidehubError` for damaged keys, and for an
+    identity provider that does not answer."""
+    return Keys(
+        load_secrets(places.secrets),
+        None if with_demo(site, options) else _provider(site, options.site_file),
+    )
+
+
+def _provider(site: Site, site_file: Path | None) -> tuple[LoginEndpoints, Secret]:
+    if site.login.client_id is None:
+        raise UsageError("login.client_id is missing", fix="add the client id of the provider's registration")
+    client_secret = require(site_file, "client_secret")
+    found = find_endpoints(site.login)
+    endpoints = LoginEndpoints(
+        service_name=site.login.title,
+        issuer=found.issuer,
+        issuer_in_answers=found.issuer_in_answers,
+        jwks_url=found.jwks_url,
+        authorize_url=found.authorize_url,
+        token_url=found.token_url,
+        userinfo_url=found.userinfo_url,
+        end_session_url=found.end_session_url,
+        client_id=site.login.client_id,
+    )
+    return endpoints, client_secret
 
 
 def site_of(options: UpOptions) -> Site:

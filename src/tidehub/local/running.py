@@ -7,6 +7,7 @@ from tidehub.local.addresses import LOOPBACK
 from tidehub.local.front.ports import has_listener
 from tidehub.local.hub.settings import HubSettings
 from tidehub.local.places import Places, command
+from tidehub.local.supervisor.last_up import last_options, up_again
 from tidehub.local.supervisor.state import read_state
 from tidehub.system.files import read_private
 
@@ -20,7 +21,8 @@ def running_settings(places: Places) -> HubSettings:
     state = read_state(places.platform)
     if state is None or not state.alive:
         raise TidehubError(
-            f"the platform in {places.state} is not running", fix=f"run: {command(places.state, 'up')}"
+            f"the platform in {places.state} is not running",
+            fix=f"run: {up_again(places, last_options(places))}",
         )
     text = read_private(places.hub_config)
     if text is None:
@@ -32,7 +34,7 @@ def running_settings(places: Places) -> HubSettings:
         return HubSettings.model_validate_json(text)
     except ValueError as error:
         raise TidehubError(
-            "the hub's settings are damaged, or another version of tidehub wrote them",
+            "the hub's settings are damaged, or were written by another version of tidehub",
             where=Place(str(places.hub_config)),
             fix=f"run: {command(places.state, 'down')}, then {command(places.state, 'up')}",
         ) from error

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from tidehub import program
 from tidehub.errors import TidehubError
 from tidehub.local.hub.forget_tokens import forget_tokens
 from tidehub.local.places import Places, command
@@ -48,7 +49,8 @@ def rotate_in_state(
     secret, a price that was not accepted), `TidehubError`.
     """
     declared = find(name, Kept.STATE)
-    require_accepted(declared, accept, forget_old=forget_old)
+    again = program.command("secrets", "rotate", name, "--state", places.state)
+    require_accepted(declared, accept, again, forget_old=forget_old)
     _require_set_up(places)
     load_secrets(places.secrets)
     if declared.rotation.keeps_old and not forget_old:

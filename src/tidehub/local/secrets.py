@@ -168,5 +168,5 @@ def _damaged(path: Path, why: str) -> TidehubError:
         expected="the secrets that tidehub made on this machine",
         fix=f"restore it from a backup. Without one: run `{command(path.parent.parent, 'down')}`, move it away "
         "and start again; "
-        "then users log in anew, running clusters are lost, files and accounts stay",
+        "then users have to log in again, running clusters are lost, files and accounts stay",
     )

@@ -31,6 +31,15 @@ class Created:
     to_give: tuple[str, ...]
     gitignore: Path | None
 
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "file": str(self.file),
+            "made": list(self.made),
+            "to_give": list(self.to_give),
+            "gitignore": str(self.gitignore) if self.gitignore else None,
+        }
+
 
 @dataclass(frozen=True)
 class Rotated:
@@ -118,7 +127,9 @@ def rotate(
     Raises `UsageError` when the value comes from elsewhere, somebody else issues it, or its cost was not accepted.
     """
     declared = find(name, Kept.SITE)
-    require_accepted(declared, accept, forget_old=forget_old)
+    named = () if site_file == Path("tidehub.yaml") else (site_file,)
+    again = program.command("secrets", "rotate", name, *named)
+    require_accepted(declared, accept, again, forget_old=forget_old)
     path = beside(site_file)
     with private_file.alone(site_file.absolute().parent):
         resolved = resolve(site_file, environ)
@@ -141,8 +152,8 @@ def rotate(
     return Rotated(declared, str(path), len(old))
 
 
-def require_accepted(declared: Declared, accept: str | None, *, forget_old: bool = False) -> None:
-    """Raise `UsageError` unless the cost of a rotation was named."""
+def require_accepted(declared: Declared, accept: str | None, again: str, *, forget_old: bool = False) -> None:
+    """Raise `UsageError` unless the cost of a rotation was named. `again` is the command without it."""
     rotation = declared.rotation
     if forget_old and not rotation.keeps_old:
         raise UsageError(f"{declared.name} keeps no old values", fix="leave --forget-old out")
@@ -153,7 +164,7 @@ def require_accepted(declared: Declared, accept: str | None, *, forget_old: bool
     raise UsageError(
         f"rotating {declared.name} has consequences: {rotation.effect}",
         expected=f"--accept {rotation.cost}",
-        fix=f"if that may happen now: {program.command('secrets', 'rotate')} {declared.name} --accept {rotation.cost}",
+        fix=f"if that may happen now: {again} --accept {rotation.cost}",
     )
 
 

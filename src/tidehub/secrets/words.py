@@ -125,7 +125,7 @@ def rotated_lines(rotated: Rotated, *, owner: Kept) -> list[str]:
 def restarts(declared: Declared, owner: Kept) -> list[str]:
     """What has to be started anew, for the new value to be used."""
     if owner is Kept.STATE:
-        return [f"the next {program.command('up')} uses it ({', '.join(declared.parts)})"]
+        return [f"the next start of the platform uses it ({', '.join(declared.parts)})"]
     releases = sorted({value.release for value in declared.charts}, reverse=True)
     told = [f"upgrade the Helm release {release} with the new value" for release in releases]
     if declared.hub_service:

@@ -13,7 +13,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Checked:
-    """A checked site file and its problems, errors and warnings, in file order."""
+    """A checked site file and its problems, errors, warnings and notes, in file order."""
 
     file: str
     problems: tuple[Problem, ...]
@@ -21,12 +21,15 @@ class Checked:
     @property
     def errors(self) -> int:
         """How many of the problems are errors."""
-        return sum(1 for problem in self.problems if problem.severity == "error")
+        return self._number("error")
 
     @property
     def warnings(self) -> int:
         """How many of the problems are warnings."""
-        return len(self.problems) - self.errors
+        return self._number("warning")
+
+    def _number(self, severity: str) -> int:
+        return sum(1 for problem in self.problems if problem.severity == severity)
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -44,7 +47,7 @@ class Checked:
         shown = [line for problem in self.problems[:MOST_SHOWN] for line in str(problem).splitlines()]
         if len(self.problems) > MOST_SHOWN:
             shown.append(f"... and {len(self.problems) - MOST_SHOWN} more")
-        state = "cannot be used" if self.errors else "is valid" if not self.problems else "can be used"
+        state = "cannot be used" if self.errors else "is valid" if not self.warnings else "can be used"
         return [
             *shown,
             f"{self.file} {state}: {_count(self.errors, 'error')}, {_count(self.warnings, 'warning')}",

@@ -10,11 +10,11 @@ def rules(idle_timeout: float, max_age: float) -> list[str]:
     found = []
     if idle_timeout:
         found.append(
-            f"A server idle for {format_duration(idle_timeout)} is stopped. A cell that runs keeps it from that, also"
+            f"A server that is idle for {format_duration(idle_timeout)} is stopped. A running cell keeps it alive, even"
             " while the browser is closed."
         )
     if max_age:
-        found.append(f"A server that has run for {format_duration(max_age)} is stopped, even at work.")
+        found.append(f"After {format_duration(max_age)} a server is stopped in any case.")
     return found
 
 

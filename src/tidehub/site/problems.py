@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -10,6 +11,9 @@ from tidehub.errors import Place, UsageError
 
 MOST_SHOWN = 50
 """Problems in one message; more than that is another file given by mistake."""
+
+FILE = "FILE"
+"""The last word of a command that is about this site, until it is known which file that is."""
 
 KeyPath = tuple[str | int, ...]
 """Where a value stands in the site: `("notebooks", "profiles", 0, "name")`."""
@@ -63,7 +67,8 @@ DEFAULT = Source("default")
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong (`error`) or that an operator should know (`warning`).
+    """One thing that is wrong (`error`), that works but probably not as it is meant (`warning`), or that is as it is
+    meant and may surprise users (`note`).
 
     `source` is known for values that were not written in the file: a preset's, a variable's, an option's.
     """
@@ -73,7 +78,7 @@ class Problem:
     where: Place | None = None
     expected: str | None = None
     fix: str | None = None
-    severity: Literal["error", "warning"] = "error"
+    severity: Literal["error", "warning", "note"] = "error"
     source: Source | None = None
 
     @property
@@ -84,6 +89,15 @@ class Problem:
     def at(self, where: Place | None) -> Problem:
         """The same problem, with its place in a file."""
         return replace(self, where=where)
+
+    def about(self, file: str | None) -> Problem:
+        """The same problem, with the name of the site file in the command that its `fix` ends with (`FILE`); None where
+        commands find the site without it."""
+        if self.fix is None or not self.fix.endswith(f" {FILE}"):
+            return self
+        return replace(
+            self, fix=self.fix.removesuffix(FILE).rstrip() + (f" {shlex.quote(file)}" if file else "")
+        )
 
     def of(self, source: Source) -> Problem:
         """The same problem, with the source of the value."""
@@ -110,10 +124,10 @@ class Problem:
         }
 
     def __str__(self) -> str:
-        return self._words(("warning",) if self.severity == "warning" else ())
+        return self._words(() if self.severity == "error" else (self.severity,))
 
     def unmarked(self) -> str:
-        """The same for who marks warnings as such: without that word."""
+        """The same for who marks warnings and notes as such: without that word."""
         return self._words(())
 
     def _words(self, marks: tuple[str, ...]) -> str:
@@ -134,7 +148,7 @@ def warning(what: str, path: KeyPath, *, expected: str | None = None, fix: str |
 
 
 class SiteError(UsageError):
-    """A site that cannot be used. `problems` holds every error and warning that was found, in file order."""
+    """A site that cannot be used. `problems` holds every error, warning and note that was found, in file order."""
 
     def __init__(self, file: str, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import signal
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tidehub.cli.failure import failure_json
+from tidehub.errors import TidehubError
 from tidehub.local.software import directories, layout
 from tidehub.release_sets import release
 
@@ -80,13 +83,16 @@ def test_a_complete_environment_is_entered_without_a_word(tmp_path: Path) -> Non
     assert (place / "lib" / "python3.11" / "site-packages" / "tidehub" / "cli" / "main.py").is_file()
 
 
-def test_an_emptied_file_is_noticed_after_a_boot_and_before_every_up(tmp_path: Path) -> None:
-    software = tmp_path / "software"
+def test_an_emptied_file_is_noticed_after_a_boot_and_before_every_up(open_to_all: Path) -> None:
+    software = open_to_all / "software"
     directory = made_up_environment(software)
     assert tidehub(software, "status", PIP_INDEX_URL=CLOSED_PORT).returncode == 0
     (directory / "pyvenv.cfg").write_text("")
     assert tidehub(software, "status", PIP_INDEX_URL=CLOSED_PORT).returncode == 0
-    done = tidehub(software, "up", PIP_INDEX_URL=CLOSED_PORT)
+    # A port that is free and a state that is nobody's: `up` looks for both before anything else.
+    done = tidehub(
+        software, "up", "--port", "0", "--state", str(open_to_all / "state"), PIP_INDEX_URL=CLOSED_PORT
+    )
     assert (done.returncode, "needs the network" in done.stderr) == (1, True)
     (directory / layout.CHECKED).write_text("another boot\n")
     assert tidehub(software, "status", PIP_INDEX_URL=CLOSED_PORT).returncode == 1
@@ -127,12 +133,12 @@ def test_a_software_directory_that_cannot_be_made_is_said(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     done = tidehub(tmp_path / "file" / "software", "--version", HOME=str(tmp_path))
     assert done.returncode == 1
-    assert "cannot be made" in done.stderr
+    assert "cannot be created" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def find_python(script: Path, path: str) -> subprocess.CompletedProcess[str]:
-    command = f'. "{script}"; find_python; echo "found $python"'
+def find_python(script: Path, path: str, words: str = "") -> subprocess.CompletedProcess[str]:
+    command = f'. "{script}"; find_python {words}; echo "found $python"'
     return subprocess.run(
         ["/bin/sh", "-c", command], env={"PATH": path}, capture_output=True, text=True, timeout=30
     )
@@ -154,6 +160,22 @@ def test_an_old_python_is_refused_with_what_to_install(tmp_path: Path) -> None:
     assert found.returncode == 1
     assert "no Python 3.11 to 3.14" in found.stderr
     assert "apt-get install python3" in found.stderr
+    told = json.loads(find_python(script, str(tmp_path), "status --json").stdout)
+    assert (told["ok"], "no Python" in told["what"], "apt-get" in told["fix"]) == (False, True, True)
+    assert list(told) == list(failure_json(TidehubError("")))
+
+
+def test_what_keeps_the_set_up_from_beginning_is_json_too(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = subprocess.run(
+        [str(CHECKOUT / "tidehub"), "status", "--json"],
+        env={"PATH": "/usr/bin:/bin", "TIDEHUB_SOFTWARE": str(tmp_path / "file" / "software")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["ok"]) == (1, False) and "software" in told["what"]
 
 
 @pytest.mark.parametrize(("name", "kind"), [("tidehub", "control"), ("test", "test")])

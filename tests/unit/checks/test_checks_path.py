@@ -171,7 +171,9 @@ async def test_a_machine_without_room_for_a_worker_is_told_at_once_with_the_reme
     fake = FakePlatform()
     report = await go(fake, fitting=lambda profile: 0)
     assert failed(report) == ["compute"]
-    assert "holds no Dask worker beside a server of the profile main" in phase(report, "compute").why
+    assert (
+        "has no memory for a Dask worker next to a server of the profile main" in phase(report, "compute").why
+    )
     assert "--fit" in phase(report, "compute").why
     assert not any("cluster.scale" in cell for cell in fake.cells)
     assert phase(report, "cluster_stop").state == "ok"

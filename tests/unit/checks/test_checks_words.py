@@ -96,5 +96,5 @@ def test_a_failed_phase_shows_reason_news_and_evidence() -> None:
     )
     shown = lines(phase, plain=True)
     assert shown[0].split() == ["FAIL", "start", "a", "server", "1.50", "s"]
-    assert [line.strip() for line in shown[1:]] == ["no room", "told meanwhile: place 2", "| hub.log: E"]
+    assert [line.strip() for line in shown[1:]] == ["no room", "reported meanwhile: place 2", "| hub.log: E"]
     io.TextIOWrapper(io.BytesIO(), encoding="ascii").write("\n".join(shown))

@@ -90,7 +90,7 @@ def test_what_is_deleted_for_good_is_confirmed_by_the_namespace() -> None:
     confirmed("daskhub", ["users' homes"], "daskhub")
     with pytest.raises(UsageError, match="is not the namespace"):
         confirmed("daskhub", ["users' homes"], "jupyterhub")
-    with pytest.raises(UsageError, match="nobody is here to confirm it") as refused:
+    with pytest.raises(UsageError, match="no terminal to confirm it") as refused:
         confirmed("daskhub", ["users' homes", "the namespace"], None)
     assert "--yes daskhub" in str(refused.value) and "users' homes, the namespace" in str(refused.value)
 

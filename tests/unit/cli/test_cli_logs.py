@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -27,6 +28,15 @@ def test_colors_are_left_out_and_other_sequences_show_as_text(
 ) -> None:
     assert main.run(["logs", "proxy", "--state", str(places.state)]) == 0
     assert capsys.readouterr().out == "[ConfigProxy] info: Route added \\x1b]0;title\\x07\n"
+
+
+def test_each_line_is_an_object_where_json_is_asked_for(
+    places: Places, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["logs", "--json", "--state", str(places.state)]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    told = json.loads(line)
+    assert told["log"] == "proxy" and told["line"].startswith("[ConfigProxy] info: Route added")
 
 
 def test_logs_of_users_who_have_none_yet(places: Places, capsys: pytest.CaptureFixture[str]) -> None:

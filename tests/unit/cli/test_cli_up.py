@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -74,3 +76,35 @@ def test_without_a_manager_the_exit_code_says_how_it_ended(
 ) -> None:
     monkeypatch.delenv(SOCKET, raising=False)
     assert [attached(lambda code=code: code) for code in (0, 1, 130)] == [0, 1, 130]  # type: ignore[misc]
+
+
+def test_a_secret_that_is_missing_is_said_before_any_software_is_fetched(tmp_path: Path) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text("""
+preset: laptop
+site: {name: Reef, url: "https://hub.reef.example", contact: ops@reef.example}
+login:
+  provider: egi-check-in
+  allow: {everyone: true}
+  admins: {users: [ann]}
+  client_id: hub
+""")
+    for place in [tmp_path, *tmp_path.parents]:
+        if os.geteuid() == 0 and not place.stat().st_mode & 0o001:
+            place.chmod(0o755)  # pytest's own directories
+    software = tmp_path / "software"
+    done = subprocess.run(
+        [sys.executable, "-m", "tidehub", "up", site, "--state", tmp_path / "state", "--port", "0"],
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": ":".join(sys.path),
+            "HOME": str(tmp_path),
+            "TIDEHUB_SOFTWARE": str(software),
+            "PIP_INDEX_URL": "http://127.0.0.1:9",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2 and "client_secret" in done.stderr, done.stderr
+    assert "installing" not in done.stderr.lower() and not (software / "profiles").exists()

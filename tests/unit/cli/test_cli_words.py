@@ -186,6 +186,24 @@ def test_summaries_are_imperative(words: tuple[str, ...]) -> None:
 
 # --- JSON ------------------------------------------------------------------------------------------------------
 
+WITHOUT_JSON = {
+    ("schema",): "prints JSON anyway",
+    ("completion",): "prints a script for a shell, which takes nothing else",
+}
+
+
+def test_every_command_has_json_or_a_reason() -> None:
+    assert {words for words in EVERY if words not in WITH_JSON} == set(WITHOUT_JSON)
+
+
+def test_every_object_is_printed_in_one_way() -> None:
+    """`answers.print_json` gives each its `ok`, hides secrets, and comes to the same shape as a failure."""
+    allowed = {"answers.py", "failure.py", "schema.py"}
+    assert {
+        file.name for file in (SOURCE / "cli").glob("*.py") if "json.dumps" in file.read_text()
+    } == allowed
+
+
 BROKEN = {
     ("restore",): ["nothing.tar.gz"],
     ("import",): ["nothing.yaml"],
@@ -197,6 +215,12 @@ BROKEN = {
     ("backup",): ["nothing.yaml", "--state", "nothing"],
     ("reload",): ["--state", "nothing"],
     ("up",): ["nothing.yaml", "--state", "nothing"],
+    ("down",): ["--state", "a file/nothing"],
+    ("logs",): ["--state", "nothing"],
+    ("init",): ["--preset", "nothing"],
+    ("service", "install"): ["nothing.yaml", "--state", "nothing"],
+    ("service", "show"): ["--state", "nothing"],
+    ("service", "remove"): ["--state", "a file/nothing"],
 }
 """What each command cannot do here; a site file that is not there for all others."""
 
@@ -205,10 +229,13 @@ BROKEN = {
 def test_a_failure_is_one_json_object_too(
     words: tuple[str, ...], alone: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (alone / "a file").write_text("")
     code = main.run([*words, *BROKEN.get(words, ["nothing.yaml"]), "--json"])
     shown = capsys.readouterr()
     told = json.loads(shown.out)
-    assert code in (1, 2) and told["ok"] is False
+    assert code in (1, 2) and told["ok"] is False and next(iter(told)) == "ok"
+    if words != ("validate",):  # which has an answer all the same: what is wrong
+        assert {"what", "where", "expected", "fix"} <= set(told)
     assert "nothing" in shown.out
     assert "tidehub:" not in shown.err  # progress at most
 

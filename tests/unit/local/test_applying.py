@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 
-from tidehub.errors import TidehubError
+from tidehub.cli.console import PlainSay
+from tidehub.errors import TidehubError, UsageError
 from tidehub.local.applying import Running
+from tidehub.local.places import Places
+from tidehub.local.supervisor.platform import UpOptions
 from tidehub.local.supervisor.state import reachable
 
 
@@ -61,3 +64,20 @@ def test_the_end_of_a_supervisor_shows_at_once(tmp_path: Path, listener: socket.
     with pytest.raises(TidehubError, match="ended before all was ready"):
         ask(tmp_path)
     ending.join()
+
+
+def test_a_login_without_its_secret_is_refused_before_anything_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text("""
+preset: laptop
+site: {name: Reef, url: "https://hub.reef.example"}
+login: {provider: egi-check-in, client_id: hub, allow: {everyone: true}, admins: {users: []}}
+machine: {port: 0}
+""")
+    places = Places(tmp_path / "state").ensure(other_users=False)
+    monkeypatch.setattr(Running, "_apply", lambda *about: pytest.fail("the change began"))
+    serves: Any = SimpleNamespace(options=UpOptions().to_json())
+    with pytest.raises(UsageError, match="client secret of the identity provider is missing"):
+        Running(places, os.getpid(), serves).apply(UpOptions(site_file=site), PlainSay())

@@ -105,7 +105,7 @@ def test_an_address_starts_every_part_anew(setting: tuple[str, Any]) -> None:
     found = changed(setting)
     assert found.whole == (setting[0],)
     assert found.refused == ()
-    assert "Every part starts anew" in "\n".join(found.lines())
+    assert "Every part restarts" in "\n".join(found.lines())
 
 
 def test_a_culler_that_comes_or_goes_is_another_set_of_parts() -> None:

@@ -11,9 +11,11 @@ from tidehub.local.addresses import (
     HELD,
     LOW_PORTS,
     OWN,
+    Front,
     Known,
     Ports,
     forget_asked_port,
+    from_elsewhere,
     front_of,
     keep_ports,
     known_front,
@@ -150,3 +152,25 @@ def test_the_port_that_users_know_is_written_down_and_its_option_ends_with_a_cle
     assert known_front(places.front) == Known(9000)
     write_private(places.front, '{"port": "9000", ')
     assert known_front(places.front) is None
+
+
+@pytest.mark.parametrize(
+    ("listen", "connection", "said"),
+    [
+        ("127.0.0.1", "192.0.2.7 51234 198.51.100.4 22", "ssh -N -L 8000:127.0.0.1:8000 ann@198.51.100.4"),
+        (
+            "127.0.0.1",
+            "192.0.2.7 51234 2001:db8::4 2222",
+            "ssh -N -L 8000:127.0.0.1:8000 -p 2222 ann@2001:db8::4",
+        ),
+        ("127.0.0.1", "", None),
+        ("127.0.0.1", "nonsense", None),
+        ("0.0.0.0", "192.0.2.7 51234 198.51.100.4 22", None),
+    ],
+)
+def test_who_came_over_ssh_reads_how_a_browser_reaches_the_platform(
+    listen: str, connection: str, said: str | None
+) -> None:
+    front = Front(listen, 8000, "http://127.0.0.1:8000/", "/")
+    found = from_elsewhere(front, {"SSH_CONNECTION": connection, "LOGNAME": "ann"})
+    assert found == ([f"From your own machine: {said}"] if said else [])

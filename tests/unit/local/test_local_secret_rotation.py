@@ -193,11 +193,15 @@ def test_what_the_commands_say(places: Places, capsys: pytest.CaptureFixture[str
     values = [value.reveal() for value in load_secrets(places.secrets)]
     assert main.run(["secrets", "rotate", "hub_crypt_key", "--state", str(places.state)]) == 0
     assert main.run(["secrets", "rotate", "culler_token", "--state", str(places.state)]) == 0
+    told = capsys.readouterr().out
+    assert main.run(["secrets", "rotate", "hub_cookie_secret", "--state", str(places.state)]) == 2
+    hint = f"tidehub secrets rotate hub_cookie_secret --state {places.state} --accept logouts\n"
+    assert capsys.readouterr().err.endswith(hint)
     assert main.run(["secrets", "show", "--state", str(places.state)]) == 0
     assert main.run(["secrets", "show", "--state", str(places.state), "--json"]) == 0
     values += [value.reveal() for value in load_secrets(places.secrets)]
-    told = capsys.readouterr().out
-    assert "the next tidehub up uses it (hub, culler)" in told
+    told += capsys.readouterr().out
+    assert "the next start of the platform uses it (hub, culler)" in told
     assert "hub_crypt_key         set in secrets.json, less than a minute old, 1 older behind it" in told
     assert not any(value in told for value in values)
     assert len(state_secrets(places)) == len(DECLARED)

@@ -26,8 +26,9 @@ GROUP = "urn:mace:egi.eu:group:vo.coast.eu"
 def test_the_presets(preset: str) -> None:
     said = trial_roles(load_preset(preset).site)
     assert list(said) == [user.username for user in USERS]
-    assert said["ada"] == "member with a role for administrators: administrator"
-    assert [name for name, words in said.items() if words.endswith("administrator")] == ["ada"]
+    # The communities' guides name no administrators, and neither do their presets.
+    administrators = [name for name, words in said.items() if words.endswith("administrator")]
+    assert administrators == (["ada"] if preset == "laptop" else [])
     assert [name for name, words in said.items() if words.endswith("is refused")] == ["rita", "nora"]
 
 

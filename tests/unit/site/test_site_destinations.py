@@ -181,7 +181,7 @@ def test_the_gateways_python_says_what_the_site_says() -> None:
     assert dict(c.KubeClusterConfig) == {
         "scheduler_cmd": ["dask", "scheduler"],
         "worker_cmd": ["dask", "worker"],
-        "cluster_max_cores": 7.0,
+        "cluster_max_cores": 4.0,
         "cluster_max_memory": 24 * GIB,
         "cluster_max_workers": 3,
         "idle_timeout": 1200.0,

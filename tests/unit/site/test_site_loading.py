@@ -307,7 +307,7 @@ def test_a_message_has_place_key_expectation_and_remedy() -> None:
     assert others == [
         "site.yaml:5:3: warning: login.admins: nobody is administrator: no user can see or stop others' servers",
         "  expected: users: [...] or groups: [...]",
-        "  to do: name who administers the hub",
+        "  to do: name who administers the hub; or write, where nobody should: admins: {users: []}",
         "site.yaml:13:23: notebooks.memory.guarantee: 5 has no unit",
         "  expected: a size with a unit, such as 5 GiB or 500 MiB",
         "  to do: write 5 GiB or 5 MiB",

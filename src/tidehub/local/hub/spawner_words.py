@@ -11,7 +11,9 @@ from tidehub.site.units import format_size
 NO_LINES = "(empty log)"
 
 
-PACKAGES_HINT = " If a package that you installed may be the reason: the home page has a start without them."
+PACKAGES_HINT = (
+    " If a package that you installed may be the reason, start without your packages from the home page."
+)
 
 
 class StartFailed(web.HTTPError):
@@ -62,7 +64,7 @@ def memory_words(ending: Ending, limit: int | None) -> str:
 def starting(profile: str, disk_words: str, *, clean_up: bool) -> str:
     """What the page of a start says when the turn of the server has come; `clean_up`: it is for freeing space."""
     if clean_up:
-        return f"Starting {profile} for freeing space: files can be deleted, large ones cannot be written"
+        return f"Starting {profile} so that you can free space: files can be deleted, large ones cannot be written"
     return f"Starting {profile}. {disk_words}" if disk_words else f"Starting {profile}"
 
 

@@ -205,7 +205,7 @@ def _prepare_v2(base: Path, machine: Machine, *, ours: bool) -> str:
         kind = read(base / "cgroup.type").strip()
     if kind not in ("", "domain"):
         return (
-            f"the control group {base} is spoilt ({kind}): it was divided while processes were in it, and takes"
+            f"the control group {base} is unusable ({kind}): it was divided while processes were in it, and takes"
             " memory limits only after it was made anew (restart the unit or scope)"
         )
     try:

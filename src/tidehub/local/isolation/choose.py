@@ -79,7 +79,7 @@ class SingleIsolation(Isolation):
         for line in launched:
             if line.user != spec.user.name and self._lives(line):
                 raise TidehubError(
-                    f"{line.user!r} is at work, and without sandboxes this machine serves one user at a time",
+                    f"{line.user!r} is using this machine, which without sandboxes serves one user at a time",
                     expected=f"{line.user!r} stops their server and clusters first",
                     fix=f"for several users at once: {self._fix}",
                 )

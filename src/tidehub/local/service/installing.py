@@ -117,7 +117,7 @@ class Service:
             )
         if not self.manager.of_user:
             found += [
-                f"{path} belongs to uid {uid}, who can so change what this service runs as root"
+                f"{path} belongs to uid {uid}, who can thereby change what this service runs as root"
                 for path, uid in _others(Path(program()[0]))
             ]
         return found

@@ -37,10 +37,10 @@ class Manager:
             )
         root = os.geteuid() == 0
         if of_user and root:
-            raise UsageError("root's service is a service of the system", fix="leave --user out")
+            raise UsageError("a service of root is a system service", fix="leave --user out")
         if not of_user and not root:
             raise UsageError(
-                "only root may install a service of the system",
+                "only root may install a system service",
                 fix="run the same command with sudo, or install one of your own with --user",
             )
         if not of_user:
@@ -94,8 +94,8 @@ class Manager:
             self.call("show-environment")
         except TidehubError as error:
             raise TidehubError(
-                f"no systemd of your own answers: {error.what}",
-                expected="a login of yours, on the console or over ssh; `su` alone does not make one",
+                f"your own systemd does not answer: {error.what}",
+                expected="a login session of yours, on the console or over SSH; `su` alone does not start one",
                 fix=f"log in as {user_name()}, or have root run: loginctl enable-linger {user_name()}",
             ) from error
 

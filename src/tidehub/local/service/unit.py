@@ -110,7 +110,7 @@ def printable(path: Path) -> str:
     text = str(path)
     if not text.isprintable():
         raise UsageError(
-            f"{text!r} has characters that cannot stand in a unit of systemd",
+            f"{text!r} has characters that a systemd unit cannot hold",
             expected="a path of printable characters",
             fix="choose another directory or file",
         )
@@ -121,7 +121,7 @@ def quoted(word: str) -> str:
     """One word of a unit's line: nothing in it is expanded or split. Raises `UsageError`."""
     if not word.isprintable():
         raise UsageError(
-            f"{word!r} has characters that cannot stand in a unit of systemd",
+            f"{word!r} has characters that a systemd unit cannot hold",
             expected="printable characters",
             fix="put the value into the site file",
         )

@@ -52,13 +52,13 @@ def prepare_root(root: Path) -> None:
         make_folder(root)
     except OSError as error:
         raise TidehubError(
-            f"The software directory {root} cannot be made: {error.strerror}",
+            f"the software directory {root} cannot be created: {error.strerror}",
             fix="make it writable for you, or name another one with TIDEHUB_SOFTWARE=DIR",
         ) from error
     info = root.stat()
     if info.st_uid not in (os.geteuid(), 0) or info.st_mode & stat.S_IWOTH:
         raise TidehubError(
-            f"The software directory {root} can be changed by other users (owner {info.st_uid}, "
+            f"the software directory {root} can be changed by other users (owner {info.st_uid}, "
             f"mode {stat.S_IMODE(info.st_mode):04o}), so what lies there cannot be trusted",
             fix="name a directory of your own with TIDEHUB_SOFTWARE=DIR",
         )
@@ -118,7 +118,9 @@ def locked(root: Path, name: str, progress: Progress) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress.step(f"Waiting for another tidehub that sets up the same ({name})", counted=False)
+            progress.step(
+                f"Waiting for another tidehub that is setting up the same software ({name})", counted=False
+            )
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
@@ -157,7 +159,7 @@ def build_once(
                 fault = damage_of(directory)
                 if fault is None:
                     return directory
-                progress.step(f"Making {directory} anew, because {fault}", counted=False)
+                progress.step(f"Reinstalling {directory}, because {fault}", counted=False)
                 damaged()
             remove(directory)
             make_folder(directory.parent)

@@ -106,13 +106,17 @@ def examine(path: Path) -> Interpreter:
 
 
 def closed_to_others(path: Path) -> Path | None:
-    """The first file or directory on the way to `path` that other users may not enter or read; None if they may.
+    """The first file or directory on the way to `path` that other users may not enter or read; None if they may, as far
+    as it is there.
 
     Both ways count for a link, as an environment's `python` is one: to where it stands and to what it names.
     """
     real = Path(os.path.realpath(path))
     for place in dict.fromkeys([*reversed(path.absolute().parents), *reversed(real.parents), real]):
-        mode = place.stat().st_mode
+        try:
+            mode = place.stat().st_mode
+        except FileNotFoundError:
+            return None
         needed = stat.S_IXOTH if stat.S_ISDIR(mode) else stat.S_IROTH
         if place == real and stat.S_ISDIR(mode):
             needed |= stat.S_IROTH

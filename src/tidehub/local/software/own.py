@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -284,7 +285,7 @@ def damaged(error: Exception) -> TidehubError:
     if below is None:
         return TidehubError(what, fix=f"install tidehub again, with its dependencies, for {sys.executable}")
     directories.suspect(below)
-    return TidehubError(what, fix="run ./tidehub again: it checks every file and makes anew what is damaged")
+    return TidehubError(what, fix="run ./tidehub again: it checks every file and replaces what is damaged")
 
 
 def check_startable(uid: int | None, software: Path) -> None:
@@ -292,7 +293,6 @@ def check_startable(uid: int | None, software: Path) -> None:
     Python, with the tidehub that is installed for it, and what lies below `software`.
     """
     from tidehub.local import process
-    from tidehub.local.software.interpreter import closed_to_others
 
     question = "import os, sys, tidehub; os.stat(sys.argv[1])"
     try:
@@ -311,21 +311,43 @@ def check_startable(uid: int | None, software: Path) -> None:
                 expected="tidehub installed for this Python",
                 fix="start it with ./tidehub, or install it with: pip install tidehub",
             ) from error
-        candidates = (Path(sys.executable), PACKAGE / "__init__.py", software)
-        closed = next(filter(None, map(closed_to_others, candidates)), None)
-        fix = "install tidehub in another place, such as below /opt, or start it with ./tidehub; for the software set "
-        fix += "TIDEHUB_SOFTWARE=DIR"
-        if closed and software.is_relative_to(closed):
+        refuse_closed(software)
+        raise _not_startable(str(error), _ELSEWHERE) from error
+
+
+def refuse_closed(software: Path, *, itself: bool = True) -> None:
+    """As root, raise `TidehubError` where other users, as whom services and users' servers run, cannot reach what lies
+    below `software`, which may not be there yet, or (`itself`) this Python and its tidehub.
+    """
+    from tidehub.local.software.interpreter import closed_to_others
+
+    if os.geteuid() != 0:
+        return
+    ours = (Path(sys.executable), PACKAGE / "__init__.py") if itself else ()
+    for place in (*ours, software):
+        closed = closed_to_others(place)
+        if closed is None:
+            continue
+        fix = f"{_ELSEWHERE}; or open the place with: chmod -R go+rX {shlex.quote(str(closed))}"
+        if software.is_relative_to(closed):
             # The modes of what tidehub brought itself are right: only the way to it is closed, and what else lies there
             # stays closed.
             fix = (
-                f"open the way with: chmod go+rx {closed}; or set TIDEHUB_SOFTWARE to a directory below /opt"
+                f"open the way with: chmod go+rx {shlex.quote(str(closed))}; "
+                "or set TIDEHUB_SOFTWARE to a directory below /opt"
             )
-        elif closed:
-            fix += f"; or open the place with: chmod -R go+rX {closed}"
-        raise TidehubError(
-            f"uid {uid}, as which services of the platform run, cannot start {sys.executable}: "
-            + (f"{closed} is closed to other users" if closed else str(error)),
-            expected="tidehub and its software where every user can read them: services never run as root instead",
-            fix=fix,
-        ) from error
+        raise _not_startable(f"{closed} is closed to other users", fix)
+
+
+_ELSEWHERE = (
+    "install tidehub in another place, such as below /opt, or start it with ./tidehub; for the software set "
+    "TIDEHUB_SOFTWARE=DIR"
+)
+
+
+def _not_startable(why: str, fix: str) -> TidehubError:
+    return TidehubError(
+        f"services of the platform, which do not run as root, cannot use its software: {why}",
+        expected="tidehub and its software where every user can read them: services never run as root instead",
+        fix=fix,
+    )

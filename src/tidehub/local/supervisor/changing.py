@@ -187,7 +187,7 @@ async def change(
         await supervisor.renew(changed.components, names, secrets=changed.secrets, progress=progress)
         return changed, names
     except Exception as error:
-        tell(f"not changed, and taken back: {error}")
+        tell(f"not changed, and rolled back: {error}")
         former = platform
         try:
             with supervisor.leaving_children():

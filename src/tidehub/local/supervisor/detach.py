@@ -116,7 +116,7 @@ def _follow(stream: IO[str], say: Say, log: Path) -> Sequence[str]:
             for _ in stream:
                 pass
         raise
-    raise DaemonFailed(f"the supervisor ended without a word\n  to do: look into {log}", FAILED)
+    raise DaemonFailed(f"the supervisor ended without a message\n  to do: look into {log}", FAILED)
 
 
 def _become_daemon(log: Path) -> None:
@@ -153,7 +153,7 @@ def _serve(body: Body, writing: int) -> NoReturn:
         say.send({"failed": str(error), "code": code})
     except BaseException:
         traceback.print_exc()
-        say.send({"failed": "an unforeseen fault; its traceback is in logs/supervisor.log", "code": FAILED})
+        say.send({"failed": "an unexpected error; its traceback is in logs/supervisor.log", "code": FAILED})
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -43,7 +43,7 @@ def refuse_to_guess(places: Places) -> None:
     last = last_options(places)
     if last is not None and last.site_file is not None:
         raise TidehubError(
-            f"{places.state} served {last.site_file} when it ran last, and nothing names a site now",
+            f"{places.state} served {last.site_file} when it ran last, and no site is named now",
             expected="the site file, or --built-in for the small site",
             fix=f"to serve the same again: {up_again(places, last)}",
         )

@@ -276,7 +276,9 @@ class Part:
                 try:
                     await self.component.on_restart()
                 except Exception as error:
-                    self._tell(f"{self.component.name}: the work after its restart failed: {error!r}")
+                    self._tell(
+                        f"{self.component.name}: its follow-up work after the restart failed: {error!r}"
+                    )
 
     async def _await_below(self, below: Mapping[str, Part]) -> None:
         waiting = [below[name].ready.wait() for name in self.component.after]
@@ -305,7 +307,7 @@ class Part:
         shown = "".join(f"\n    {line}" for line in lines)
         return StartFailed(
             f"{self.component.name} did not start: {problem}{shown}",
-            fix=f"the whole log is in {self.log_path}",
+            fix=f"the full log is in {self.log_path}",
         )
 
     def _born(self, popen: subprocess.Popen[bytes]) -> None:

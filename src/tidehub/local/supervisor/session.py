@@ -252,7 +252,7 @@ class _Session:
             self._asked.set()
             return
         if not self._hurried.is_set():
-            self._tell("hurrying: everything is killed now")
+            self._tell("everything is killed now")
             self._hurried.set()
             if self._supervisor is not None:
                 self._supervisor.hurry()
@@ -323,7 +323,7 @@ class _Session:
             self._published.publish({"changed": False, "error": str(error)})
         except Exception as error:
             self._tell_log(f"the change failed: {error!r}")
-            self._published.publish({"changed": False, "error": f"an unforeseen fault: {error!r}"})
+            self._published.publish({"changed": False, "error": f"an unexpected error: {error!r}"})
         finally:
             self._changing = None
             self._untidy.set()

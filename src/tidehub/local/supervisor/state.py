@@ -188,7 +188,7 @@ class PlatformState:
 
     @property
     def before_reboot(self) -> bool:
-        """Whether the machine was started anew since: then no process of that run is left."""
+        """Whether the machine was restarted since: then no process of that run is left."""
         return bool(self.boot and boot_id() and self.boot != boot_id())
 
 

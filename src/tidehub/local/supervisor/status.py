@@ -19,11 +19,11 @@ from tidehub.site.units import about_size
 _PHASES = {
     "none": "No platform was set up in {state_dir}. Start one: {up}",
     "stopped": "Nothing runs in {state_dir}. Start it: {up}",
-    "kept": "The parts of {state_dir} are stopped; users' servers and clusters go on. "
+    "kept": "The parts of {state_dir} are stopped; users' servers and clusters keep running. "
     "Take them over: {up}; end them: {down}",
     "crashed": "The supervisor of {state_dir} (process {pid}) is gone without a clean stop. "
     "Users' servers and clusters may still run. Take them over: {up}; end them: {down}",
-    "rebooted": "Nothing runs in {state_dir}: the machine was started anew since. Start it: {up}",
+    "rebooted": "Nothing runs in {state_dir}: the machine was restarted since. Start it: {up}",
     "silent": "The supervisor of {state_dir} (process {pid}) does not answer. Its log: "
     "{logs}/supervisor.log. End it, and all that it started: {down}",
     "preparing": "The platform of {state_dir} is being prepared (process {pid}).",

@@ -69,7 +69,7 @@ def stop_platform(places: Places, said: Callable[[str], None], *, now: bool = Fa
     left = _record(places)
     if left is not None and left.before_reboot:
         forget_state(places.platform)
-        said(f"Nothing runs in {places.state}: the machine was started anew since.")
+        said(f"Nothing runs in {places.state}: the machine was restarted since.")
     elif left is not None or not willing:
         if pid is None and left is not None and left.state != KEPT:
             said(f"the supervisor (process {left.pid}) is gone without a clean stop")
@@ -154,7 +154,8 @@ def _talk(
                 if "said" in answer:
                     said(str(answer["said"]))
                 if answer.get("ok") is False:
-                    said(f"the supervisor (process {pid}) is of an earlier tidehub: {answer.get('error')}")
+                    why = answer.get("error")
+                    said(f"the supervisor (process {pid}) comes from an earlier version of tidehub: {why}")
                     return _kill(places, pid, said)
                 clean, done = clean or bool(answer.get("clean")), done or bool(answer.get("done"))
                 if time.monotonic() > until:
@@ -199,7 +200,7 @@ def _kill(places: Places, pid: int, said: Callable[[str], None]) -> bool:
         raise TidehubError(
             f"process {pid} does not end after SIGKILL",
             expected="only a process that waits inside the kernel (a hung disk or network mount) can do that",
-            fix="see to the disk; the machine may have to be started anew",
+            fix="check the disk; the machine may have to be restarted",
         )
     if not _released(places, pid, _RELEASE_SECONDS):
         raise TidehubError(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 from tidehub import program
 from tidehub.gateway.limits import Row, effective, workers_of
 from tidehub.site.images import has_tag, is_moving, is_reference
 from tidehub.site.model.dask import Choice, Dask
-from tidehub.site.problems import KeyPath, Problem
+from tidehub.site.problems import FILE, KeyPath, Problem
 from tidehub.site.units import format_cores, format_size
 
 
@@ -89,21 +89,25 @@ def _reachable(dask: Dask) -> Iterator[Problem]:
             fix="raise this limit, or lower dask.worker's max",
         )
     few = [row for row in rows if 0 < row.workers < dask.cluster.max_workers]
-    if any(_is_trap(dask, row) for row in few):
+    severity = _surprise(dask, few)
+    if severity is not None:
         table = "; ".join(f"{_size(row)}: {row.workers} ({row.bound_by})" for row in few[:6])
         table += f"; and {len(few) - 6} more" if len(few) > 6 else ""
         yield Problem(
             f"{dask.cluster.max_workers} workers are allowed, but not of every size, because the scheduler counts too "
             f"({format_cores(dask.scheduler.cores)}, {format_size(dask.scheduler.memory)}). {table}",
             ("dask", "cluster", "max_workers"),
-            fix=f"see the whole table with: {program.command('limits')}",
-            severity="warning",
+            fix=f"see the whole table with: {program.command('limits', FILE)}",
+            severity=severity,
         )
 
 
-def _is_trap(dask: Dask, row: Row) -> bool:
-    """Larger workers are rightly fewer. Unexpected is less for workers of the default cores, or less than half."""
-    return row.cores == dask.worker.cores.default or 2 * row.workers < dask.cluster.max_workers
+def _surprise(dask: Dask, few: list[Row]) -> Literal["warning", "note"] | None:
+    """Larger workers are rightly fewer. Workers of the default cores are not; and where the larger ones are less than
+    half as many, users will ask why."""
+    if any(row.cores == dask.worker.cores.default for row in few):
+        return "warning"
+    return "note" if any(2 * row.workers < dask.cluster.max_workers for row in few) else None
 
 
 def _per_user(dask: Dask) -> Iterator[Problem]:

@@ -10,7 +10,7 @@ from tidehub import program
 from tidehub.loopback import is_loopback
 from tidehub.site.coherence.groups import check_groups
 from tidehub.site.model import EGI_HOSTS, Login, Site
-from tidehub.site.problems import KeyPath, Problem, warning
+from tidehub.site.problems import FILE, KeyPath, Problem, warning
 
 _PLACEHOLDER = re.compile(r"<.*>|\$\{.*\}|(?i:change[-_ ]?me|todo|fixme|xxx+|your[-_ ].*|client[-_]?id)")
 
@@ -58,7 +58,7 @@ def _demo(site: Site) -> Iterator[Problem]:
             "the demo provider is for trying out, and this site has a public address",
             ("login", "provider"),
             expected="egi-check-in or oidc on a public address",
-            fix=f"keep the real provider here, and try the site out with: {program.command('up', '--demo-login')}",
+            fix=f"keep the real provider here, and try it out with: {program.command('up', '--demo-login', FILE)}",
         )
     for name in ("instance", "issuer", "client_id", "callback_url", "endpoints"):
         if getattr(login, name) is not None:
@@ -172,12 +172,12 @@ def _allow(login: Login) -> Iterator[Problem]:
             expected="users: [...], groups: [...] or everyone: true",
             fix="say who may enter; everyone: true admits all whom the identity provider knows",
         )
-    if not (login.admins.users or login.admins.groups):
+    if "admins" not in login.model_fields_set and not (login.admins.users or login.admins.groups):
         yield warning(
             "nobody is administrator: no user can see or stop others' servers",
             ("login", "admins"),
             expected="users: [...] or groups: [...]",
-            fix="name who administers the hub",
+            fix="name who administers the hub; or write, where nobody should: admins: {users: []}",
         )
     if named and allow.everyone:
         yield Problem(

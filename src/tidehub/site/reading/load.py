@@ -100,6 +100,10 @@ def load_preset(
     return _loaded(_File(root, f"the preset {name}"), [], frozenset(), overrides, environ or {}, None)
 
 
+DEFAULT_NAME = "tidehub.yaml"
+"""The site file that commands find by themselves."""
+
+
 @dataclass(frozen=True)
 class _File:
     root: Entries
@@ -130,12 +134,15 @@ def _loaded(
     site, found = _validated(layers.data)
     # What was taken out to read on makes its section incomplete, so only its syntax is spoken of.
     problems += [problem for problem in found if not _within(problem, broken)]
+    if layers.data.get("preset") in presets.NAMES:
+        problems = [_of_replaced_login(problem) for problem in problems]
     if meant_a_preset:
         # A preset was meant to bring the sections that are not there.
         problems = [
             problem for problem in problems if "is missing" not in problem.what or len(problem.path) > 1
         ]
-    placed = _in_order([_placed(problem, file, layers) for problem in problems])
+    named = file.name if base is not None and file.name != DEFAULT_NAME else None
+    placed = _in_order([_placed(problem.about(named), file, layers) for problem in problems])
     if site is None or any(problem.severity == "error" for problem in placed):
         raise SiteError(file.name, placed)
     return Loaded(site, tuple(placed), layers.sources)
@@ -263,6 +270,12 @@ def _is_file(name: str) -> bool:
         return Path(name).is_file()
     except (OSError, ValueError):
         return False
+
+
+def _of_replaced_login(problem: Problem) -> Problem:
+    if problem.path[:1] != ("login",) or "is missing" not in problem.what or problem.fix is not None:
+        return problem
+    return replace(problem, fix="write all of login here: this section replaces the preset's as a whole")
 
 
 def _placed(problem: Problem, file: _File, layers: Layers) -> Problem:

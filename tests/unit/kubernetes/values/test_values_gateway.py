@@ -55,7 +55,7 @@ WANTED = {
                     "jupyterhubServiceName": "dask-gateway",
                 },
             },
-            "extraConfig": {"00-commands": COMMANDS, "10-limits": limits(3, 7.0, 25_769_803_776)},
+            "extraConfig": {"00-commands": COMMANDS, "10-limits": limits(3, 4.0, 25_769_803_776)},
             "backend": backend("4G", "quay.io/globalcoast/protocoast-notebook", "main"),
         },
         "traefik": {"service": {"type": "ClusterIP"}},

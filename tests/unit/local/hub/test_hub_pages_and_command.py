@@ -170,8 +170,10 @@ def test_a_refused_start_is_told_in_one_line() -> None:
 
 def test_the_home_page_says_when_a_server_is_stopped_by_itself() -> None:
     assert end_words(0, 0) == ""
-    assert end_words(3600, 0).startswith("A server idle for 1 h is stopped. A cell that runs keeps it")
-    assert end_words(0, 86400) == "A server that has run for 1 d is stopped, even at work. Files stay."
+    assert end_words(3600, 0).startswith(
+        "A server that is idle for 1 h is stopped. A running cell keeps it alive"
+    )
+    assert end_words(0, 86400) == "After 1 d a server is stopped in any case. Files stay."
 
 
 def test_a_server_without_own_packages_is_asked_for_in_the_form_and_told_to_the_server() -> None:

@@ -219,7 +219,7 @@ def test_v2_a_group_that_was_spoilt_is_made_whole_or_named(tmp_path: Path) -> No
     assert found(find_cgroups("p", machine)).capabilities() == ALL
     (unit / "cgroup.type").write_text("domain invalid")
     groups, why = find_cgroups("p", machine)
-    assert groups is None and "is spoilt (domain invalid)" in why
+    assert groups is None and "is unusable (domain invalid)" in why
 
 
 def test_v2_a_users_scope_is_known_by_its_owner(tmp_path: Path) -> None:

@@ -57,9 +57,9 @@ def test_nothing_in_a_word_is_split_or_expanded(word: str, written: str) -> None
 
 @pytest.mark.parametrize("word", ["a\nExecStartPre=/bin/false", "a\0b", "a\x1bb"])
 def test_no_word_adds_a_line(word: str) -> None:
-    with pytest.raises(UsageError, match="cannot stand in a unit"):
+    with pytest.raises(UsageError, match="a systemd unit cannot hold"):
         quoted(word)
-    with pytest.raises(UsageError, match="cannot stand in a unit"):
+    with pytest.raises(UsageError, match="a systemd unit cannot hold"):
         Unit(Path(f"/srv/{word}"), ["/x"]).text()
 
 
@@ -102,7 +102,7 @@ def test_without_systemd_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 @pytest.mark.parametrize(
     ("uid", "of_user", "words"),
-    [(1000, False, "only root may install"), (0, True, "root's service is a service of the system")],
+    [(1000, False, "only root may install"), (0, True, "a service of root is a system service")],
 )
 def test_the_wrong_user_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uid: int, of_user: bool, words: str

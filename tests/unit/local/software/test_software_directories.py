@@ -116,7 +116,7 @@ def test_a_root_that_others_could_change_is_refused(tmp_path: Path) -> None:
 
 def test_a_root_that_cannot_be_made_names_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(TidehubError, match="cannot be made") as caught:
+    with pytest.raises(TidehubError, match="cannot be created") as caught:
         directories.prepare_root(tmp_path / "file" / "software")
     assert "TIDEHUB_SOFTWARE" in str(caught.value)
 

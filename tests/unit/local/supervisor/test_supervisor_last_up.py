@@ -81,6 +81,6 @@ def test_the_small_site_needs_no_name(places: Places) -> None:
     served(places, UpOptions(port=8010))
     last_up.refuse_to_guess(places)
     assert last_up.up_again(places, UpOptions()).endswith(f"up --state {places.state}")
-    with pytest.raises(TidehubError, match="nothing names a site"):
+    with pytest.raises(TidehubError, match="no site is named now"):
         served(places, OPTIONS)
         last_up.refuse_to_guess(places)
