@@ -101,6 +101,9 @@ class Node:
         self._wait("the node is ready", self._node_is_ready)
         for name, namespace in (("coredns", "kube-system"), ("ingress-nginx-controller", "ingress-nginx")):
             self._wait(f"{name} is ready", lambda name=name, namespace=namespace: self._runs(name, namespace))
+        # By a service's address, which kube-proxy takes a moment to learn.
+        asked = ["getent", "hosts", "kubernetes.default.svc.cluster.local"]
+        self._wait("names are resolved", lambda: not self.run(asked, capture_output=True).returncode)
 
     def stop(self) -> None:
         """End everything at once, and leave the node's network."""
