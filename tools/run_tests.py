@@ -3,6 +3,7 @@
 ./test                  everything
 ./test unit             the same checks, and only the unit tests
 ./test guest            only the tests in machines of their own (tests/guest/prepare makes them)
+./test node             only the tests on a Kubernetes node with real containers (tests/node/prepare builds it)
 ./test user             only what is different for an ordinary user
 ./test ARGUMENTS        only pytest, with these arguments
 """
@@ -34,6 +35,8 @@ ON_PLATFORMS = ["tests/real", *TWO_FILES]
 """Each process with platforms, uids and ports of its own."""
 ON_GUESTS = ["tests/guest", *TWO_FILES]
 """Each with a machine of its own, which has one core. Skipped in one line where none can be booted."""
+ON_NODES = ["tests/node"]
+"""Each with a node of its own, one at a time: its pods have the machine's two cores. Not part of `./test` yet."""
 _OF_USERS = (
     *("first_set_up", "wheel", "supervisor_parts", "supervisor_up", "isolation_unprivileged"),
     *("gateway_clusters", "platform_isolation", "platform_kill", "platform_limits", "platform_restart"),
@@ -44,7 +47,7 @@ AS_USER = [
 ]
 """What an ordinary user's machine does otherwise: set-up, isolation by bubblewrap, ends of processes, files that belong
 to one user. The rest is the same code in the same environment."""
-NAMED = {"guest": ON_GUESTS, "user": AS_USER}
+NAMED = {"guest": ON_GUESTS, "node": ON_NODES, "user": AS_USER}
 OF_TYPES = (
     *("arg-type", "assignment", "comparison-overlap", "func-returns-value", "index", "misc", "no-any-return"),
     *(

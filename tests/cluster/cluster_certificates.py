@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import ipaddress
 from collections.abc import Sequence
@@ -15,6 +16,17 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _LIFE = datetime.timedelta(days=1)
 _CLOCKS_DIFFER = datetime.timedelta(hours=1)
+_SIGNS = x509.KeyUsage(
+    digital_signature=True,
+    key_cert_sign=True,
+    crl_sign=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,8 @@ class Authority:
         self._certificate = (
             _builder(self._name, self._name, self._key.public_key())
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            # Python 3.13 refuses an authority without it (RFC 5280, 4.2.1.3).
+            .add_extension(_SIGNS, critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
@@ -71,6 +85,25 @@ class Authority:
             builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM),
             private_pem(key),
         )
+
+
+def kubeconfig(url: str, authority: bytes, pair: Pair) -> dict[str, object]:
+    """A kubeconfig with a client certificate for the API server at `url`, which `authority` (PEM) vouches for."""
+
+    def text(data: bytes) -> str:
+        return base64.b64encode(data).decode()
+
+    user = {"client-certificate-data": text(pair.certificate), "client-key-data": text(pair.key)}
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        "clusters": [
+            {"name": "test", "cluster": {"server": url, "certificate-authority-data": text(authority)}}
+        ],
+        "users": [{"name": "test", "user": user}],
+    }
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

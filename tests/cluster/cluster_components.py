@@ -30,8 +30,8 @@ def commands(programs: Programs, files: Files, ports: Sequence[int]) -> dict[str
     etcd, peer, api, kubelet = ports
     place = files.directory
     return {
-        "etcd": _etcd(programs, place, etcd, peer),
-        "kube-apiserver": _api_server(programs, files, etcd, api),
+        "etcd": etcd_command(programs, place, etcd, peer),
+        "kube-apiserver": api_server_command(programs, files, etcd, api),
         "kube-controller-manager": [
             programs.kube_controller_manager,
             f"--kubeconfig={place / 'kube-controller-manager.kubeconfig'}",
@@ -40,12 +40,12 @@ def commands(programs: Programs, files: Files, ports: Sequence[int]) -> dict[str
             "--use-service-account-credentials=true",
             # A frozen API server must not look like dead nodes, whose pods are then evicted.
             "--node-monitor-grace-period=1h",
-            *_CONTROLLER,
+            *CONTROLLER,
         ],
         "kube-scheduler": [
             programs.kube_scheduler,
             f"--kubeconfig={place / 'kube-scheduler.kubeconfig'}",
-            *_CONTROLLER,
+            *CONTROLLER,
         ],
         "kwok": [
             *_with_hub_folder(files.hub_volume),
@@ -65,10 +65,11 @@ def commands(programs: Programs, files: Files, ports: Sequence[int]) -> dict[str
     }
 
 
-_CONTROLLER = ("--leader-elect=false", "--secure-port=0", "--kube-api-qps=200", "--kube-api-burst=400")
+CONTROLLER = ("--leader-elect=false", "--secure-port=0", "--kube-api-qps=200", "--kube-api-burst=400")
 
 
-def _etcd(programs: Programs, place: Path, client: int, peer: int) -> list[str | Path]:
+def etcd_command(programs: Programs, place: Path, client: int, peer: int) -> list[str | Path]:
+    """A member alone, with its data in `place`/etcd; two loopback ports."""
     return [
         programs.etcd,
         f"--data-dir={place / 'etcd'}",
@@ -82,14 +83,19 @@ def _etcd(programs: Programs, place: Path, client: int, peer: int) -> list[str |
     ]
 
 
-def _api_server(programs: Programs, files: Files, etcd: int, port: int) -> list[str | Path]:
+def api_server_command(
+    programs: Programs, files: Files, etcd: int, port: int, address: str = "127.0.0.1"
+) -> list[str | Path]:
+    """An API server at `address`, over the etcd of a loopback port."""
     place = files.directory
+    # No endpoint may be a loopback address, so a server there has none.
+    unnamed = ["--endpoint-reconciler-type=none"] if address == "127.0.0.1" else []
     return [
         programs.kube_apiserver,
         f"--etcd-servers=http://127.0.0.1:{etcd}",
-        "--bind-address=127.0.0.1",
-        "--advertise-address=127.0.0.1",
-        "--endpoint-reconciler-type=none",  # no endpoint may be a loopback address
+        f"--bind-address={address}",
+        f"--advertise-address={address}",
+        *unnamed,
         f"--secure-port={port}",
         f"--service-cluster-ip-range={SERVICES}",
         "--authorization-mode=Node,RBAC",

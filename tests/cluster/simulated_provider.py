@@ -15,7 +15,7 @@ PROVISIONER = "simulated.tidehub.test"
 NOBODY = "nobody.tidehub.test"
 """The provisioner of classes whose claims stay pending."""
 BALANCER = "192.0.2.10"
-"""The address of every load balancer."""
+"""The address of load balancers."""
 NO_ADDRESS = "tidehub.test/no-address"
 """A service with this annotation waits for its address in vain."""
 _ASKED = "volume.kubernetes.io/storage-provisioner"
@@ -25,8 +25,9 @@ _NODE = "volume.kubernetes.io/selected-node"
 class SimulatedProvider:
     """Watches claims and volumes in two threads until `stop`."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, balancer: str = BALANCER) -> None:
         self._api = api
+        self._balancer = balancer
         self._ending = threading.Event()
 
     def start(self) -> None:
@@ -106,7 +107,7 @@ class SimulatedProvider:
                     "namespace": metadata["namespace"],
                     "uid": metadata["uid"],
                 },
-                "csi": {"driver": PROVISIONER, "volumeHandle": metadata["uid"]},
+                **self.volume_source(claim),
             },
         }
         try:
@@ -114,6 +115,13 @@ class SimulatedProvider:
         except Refused as refusal:
             if refusal.status != 409:  # the claim was seen twice
                 raise
+
+    def volume_source(self, claim: Object) -> Object:
+        """What the volume of a claim is: these fields of its `spec`."""
+        return {"csi": {"driver": PROVISIONER, "volumeHandle": claim["metadata"]["uid"]}}
+
+    def volume_gone(self, volume: Object) -> None:
+        """The volume's object was deleted, and so must be what it holds."""
 
     def _grow(self, claim: Object) -> None:
         wanted = claim["spec"]["resources"]["requests"]["storage"]
@@ -131,11 +139,12 @@ class SimulatedProvider:
         deletes = volume["spec"].get("persistentVolumeReclaimPolicy") == "Delete"
         if ours and deletes and volume.get("status", {}).get("phase") == "Released":
             self._api.delete("PersistentVolume", volume["metadata"]["name"])
+            self.volume_gone(volume)
 
     def _service(self, service: Object) -> None:
         metadata = service["metadata"]
         if service["spec"].get("type") != "LoadBalancer" or NO_ADDRESS in metadata.get("annotations", {}):
             return
         if not service.get("status", {}).get("loadBalancer", {}).get("ingress"):
-            status = {"status": {"loadBalancer": {"ingress": [{"ip": BALANCER}]}}}
+            status = {"status": {"loadBalancer": {"ingress": [{"ip": self._balancer}]}}}
             self._api.patch("Service", metadata["name"], status, metadata["namespace"], part="status")

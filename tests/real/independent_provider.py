@@ -17,7 +17,7 @@ from child import with_us
 from identity_process import free_port
 from joserfc.jwk import ECKey, RSAKey
 
-from tidehub.checks.browser import Browser, Page
+from tidehub.checks.browser import Browser, Page, trust
 from tidehub.local.software import Software, layout
 
 PACKAGE = Path(__file__).resolve().parents[1] / "independent-provider"
@@ -67,6 +67,20 @@ def user(name: str, *entitlements: str, scope: str = "both", **more: Any) -> dic
     return reservations | more
 
 
+@dataclass(frozen=True)
+class Public:
+    """Where a provider is that others know by an address of its own: by TLS, with the paths of a Keycloak."""
+
+    issuer: str
+    address: str
+    """The IP address that it listens on, at port 443."""
+    certificate: str
+    """Chain, as PEM."""
+    key: str = field(repr=False)
+    trusted: Path
+    """The authorities that whoever asks it trusts."""
+
+
 @dataclass
 class IndependentProvider:
     """One process. `accounts` maps subjects to reservations; write them with `tell`, they count at once."""
@@ -82,9 +96,14 @@ class IndependentProvider:
     )
     algorithm: str = "RS256"
     process: subprocess.Popen[bytes] | None = None
+    client: str = CLIENT
+    public: Public | None = None
+    """None: on a loopback port, without TLS."""
 
     @property
     def issuer(self) -> str:
+        if self.public is not None:
+            return self.public.issuer
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -95,7 +114,7 @@ class IndependentProvider:
         """Write what the provider is to be; only the accounts are read while it runs."""
         path = self.directory / "provider.json"
         client = {
-            "client_id": CLIENT,
+            "client_id": self.client,
             "client_secret": SECRET,
             "redirect_uris": self.redirect_uris,
             "post_logout_redirect_uris": self.signed_out_uris,
@@ -111,6 +130,13 @@ class IndependentProvider:
             "accounts": self.accounts,
             "accessTokenSeconds": self.access_token_seconds,
         }
+        if self.public is not None:
+            content |= {
+                "port": 443,
+                "address": self.public.address,
+                "keycloak": True,
+                "tls": {"certificate": self.public.certificate, "key": self.public.key},
+            }
         fresh = path.with_suffix(".new")
         fresh.write_text(json.dumps(content))
         fresh.replace(path)
@@ -130,11 +156,13 @@ class IndependentProvider:
                 env={"PATH": os.environ["PATH"], "NODE_ENV": "test"},
             )
         deadline = time.monotonic() + 60
+        verify = trust(self.public.trusted) if self.public is not None else True
         while True:
             assert self.process.poll() is None, self.log
             assert time.monotonic() < deadline, self.log
             try:
-                if httpx.get(f"{self.issuer}/.well-known/openid-configuration").status_code == 200:
+                known = httpx.get(f"{self.issuer}/.well-known/openid-configuration", verify=verify)
+                if known.status_code == 200:
                     return
             except httpx.TransportError:
                 time.sleep(0.1)

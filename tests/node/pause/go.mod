@@ -1,0 +1,3 @@
+module tidehub.test/pause
+
+go 1.24
