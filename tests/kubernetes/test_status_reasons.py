@@ -85,9 +85,9 @@ def there(cluster: Any) -> Iterator[str]:
     ):
         api.create(one, namespace)
 
-    for name, patch in (("busy1", {}), ("ends1", {"spec": {"active": False}})):
-        patch["status"] = {"phase": "Running"}
-        api.patch("DaskCluster", name, patch, namespace, version="gateway.dask.org/v1alpha1")
+    running: dict[str, Any] = {"status": {"phase": "Running"}}
+    for name, more in (("busy1", {}), ("ends1", {"spec": {"active": False}})):
+        api.patch("DaskCluster", name, running | more, namespace, version="gateway.dask.org/v1alpha1")
 
     def settled() -> bool:
         pods = api.list("Pod", namespace)

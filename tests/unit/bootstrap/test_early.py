@@ -79,7 +79,7 @@ def test_a_port_that_is_taken(refused: Refused, taken: int, tmp_path: Path) -> N
     (tmp_path / "here" / "tidehub.yaml").write_text(text_of("laptop"))
     assert f"port {taken} of 127.0.0.1 is taken by" in refused("--port", str(taken))[1]
     (tmp_path / "public.yaml").write_text(text_of("protocoast"))
-    words = [tmp_path / "public.yaml", "--demo-login", "--port", str(taken)]
+    words = [str(tmp_path / "public.yaml"), "--demo-login", "--port", str(taken)]
     assert f"port {taken} of 127.0.0.1 is taken by" in refused(*words)[1]
 
 
