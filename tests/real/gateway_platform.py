@@ -131,7 +131,6 @@ class Platform:
         hub = {
             "bind_url": f"{self.public}{self.base}",
             "hub_port": self.hub_port,
-            "proxy": proxy_program(),
             "proxy_api": f"http://127.0.0.1:{self.proxy_api}",
             "proxy_token": self.secrets.proxy_auth_token.reveal(),
             "gate": f"http://{self.gate_address}",
@@ -145,7 +144,8 @@ class Platform:
 
     def start(self) -> Platform:
         """Start everything, and wait until it answers through the public address."""
-        for part in ("logs", "gateway-proxy", "gateway", "gate", "hub"):
+        # The proxy too: one that the hub starts would outlive a killed hub, and tests that are killed.
+        for part in ("logs", "gateway-proxy", "gateway", "gate", "proxy", "hub"):
             self.run(part)
         wait_for("the hub", lambda: self._answers(f"{self.public}{self.base}hub/api/"), 90)
         wait_for("the gateway", lambda: self._answers(f"{self.public}{self.prefix}/api/health"), 60)
@@ -160,6 +160,7 @@ class Platform:
             "gateway": config.gateway_command(),
             "gateway-proxy": config.proxy_command(),
             "gate": config.gate_command(private / "gate.json"),
+            "proxy": self._proxy_command(),
             "hub": [python, "-m", "jupyterhub", "-f", str(private / "hub_config.py")],
         }
         source = str(Path(__file__).parents[2] / "src")
@@ -169,6 +170,7 @@ class Platform:
             "PYTHONPATH": source,
             "TIDEHUB_GATEWAY_SETTINGS": str(private / "gateway.json"),
             "TIDEHUB_GATEWAY_PROXY_SETTINGS": str(private / "proxy.json"),
+            "CONFIGPROXY_AUTH_TOKEN": self.secrets.proxy_auth_token.reveal(),
             "DASK_GATEWAY_PROXY_TOKEN": self.secrets.gateway_proxy_token.reveal(),
             "TIDEHUB_TEST_HUB": str(private / "hub.json"),
         }
@@ -181,6 +183,15 @@ class Platform:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def _proxy_command(self) -> list[str]:
+        hub = f"http://127.0.0.1:{self.hub_port}"
+        return [
+            *proxy_program(),
+            *("--ip", "127.0.0.1", "--port", self.public.rpartition(":")[2]),
+            *("--api-ip", "127.0.0.1", "--api-port", str(self.proxy_api)),
+            *("--default-target", hub, "--error-target", f"{hub}{self.base}hub/error"),
+        ]
 
     def kill(self, part: str) -> None:
         """`kill -9` of one part, and nothing else."""
@@ -301,7 +312,7 @@ c.JupyterHub.authenticator_class = "dummy"
 c.Authenticator.allow_all = True
 c.Authenticator.admin_users = {"root-admin"}
 c.JupyterHub.spawner_class = "simple"
-c.ConfigurableHTTPProxy.command = s["proxy"]
+c.ConfigurableHTTPProxy.should_start = False
 c.ConfigurableHTTPProxy.api_url = s["proxy_api"]
 c.ConfigurableHTTPProxy.auth_token = s["proxy_token"]
 access = "access:services!service=dask-gateway"
