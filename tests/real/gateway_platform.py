@@ -116,6 +116,7 @@ class Platform:
         self.settings = settings.model_copy(update=overrides)
         self.prefix = self.settings.prefix
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.guard: subprocess.Popen[bytes] | None = None
         self._write_settings()
 
     def _write_settings(self) -> None:
@@ -144,6 +145,10 @@ class Platform:
 
     def start(self) -> Platform:
         """Start everything, and wait until it answers through the public address."""
+        # Its standard input ends with us, also when the tests are killed.
+        self.guard = subprocess.Popen(
+            [sys.executable, __file__, str(self.places.state)], stdin=subprocess.PIPE, start_new_session=True
+        )
         # The proxy too: one that the hub starts would outlive a killed hub, and tests that are killed.
         for part in ("logs", "gateway-proxy", "gateway", "gate", "proxy", "hub"):
             self.run(part)
@@ -264,6 +269,9 @@ class Platform:
 
     def stop(self) -> None:
         """End everything, the clusters too, and remove what was made."""
+        if self.guard is not None:
+            self.guard.kill()
+            self.guard.communicate()
         for process in self.processes.values():
             if process.poll() is None:
                 process.terminate()
@@ -272,7 +280,7 @@ class Platform:
                 process.wait(20)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-        self.end_clusters()
+        end_clusters(self.places)
         if not os.environ.get("TIDEHUB_TEST_KEEP"):
             shutil.rmtree(self.root, ignore_errors=True)
         self.places.remove_run()
@@ -284,22 +292,23 @@ class Platform:
 
         return choose_isolation(self.places).capabilities.memory
 
-    def end_clusters(self) -> None:
-        """End every scheduler and worker."""
-        import asyncio
-
-        from tidehub.local.isolation import choose_isolation
-
-        isolation = choose_isolation(self.places)
-        asyncio.run(isolation.stop_all("clusters", grace=1))
-        isolation.dismantle()
-
     @staticmethod
     def _answers(url: str) -> bool:
         try:
             return httpx.get(url, timeout=5).status_code == 200
         except httpx.HTTPError:
             return False
+
+
+def end_clusters(places: Places) -> None:
+    """End every scheduler and worker."""
+    import asyncio
+
+    from tidehub.local.isolation import choose_isolation
+
+    isolation = choose_isolation(places)
+    asyncio.run(isolation.stop_all("clusters", grace=1))
+    isolation.dismantle()
 
 
 _HUB_CONFIG = """
@@ -328,3 +337,10 @@ c.JupyterHub.services = [
     {"name": "tester", "api_token": s["tester_token"], "admin": True},
 ]
 """
+
+if __name__ == "__main__":
+    sys.stdin.read()
+    killed = Places.of(Path(sys.argv[1]))
+    if killed.state.exists():
+        end_clusters(killed)
+        shutil.rmtree(killed.state.parent, ignore_errors=True)
