@@ -116,6 +116,7 @@ class Platform:
         self.settings = settings.model_copy(update=overrides)
         self.prefix = self.settings.prefix
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.guard: subprocess.Popen[bytes] | None = None
         self._write_settings()
 
     def _write_settings(self) -> None:
@@ -131,7 +132,6 @@ class Platform:
         hub = {
             "bind_url": f"{self.public}{self.base}",
             "hub_port": self.hub_port,
-            "proxy": proxy_program(),
             "proxy_api": f"http://127.0.0.1:{self.proxy_api}",
             "proxy_token": self.secrets.proxy_auth_token.reveal(),
             "gate": f"http://{self.gate_address}",
@@ -145,7 +145,12 @@ class Platform:
 
     def start(self) -> Platform:
         """Start everything, and wait until it answers through the public address."""
-        for part in ("logs", "gateway-proxy", "gateway", "gate", "hub"):
+        # Its standard input ends with us, also when the tests are killed.
+        self.guard = subprocess.Popen(
+            [sys.executable, __file__, str(self.places.state)], stdin=subprocess.PIPE, start_new_session=True
+        )
+        # The proxy too: one that the hub starts would outlive a killed hub, and tests that are killed.
+        for part in ("logs", "gateway-proxy", "gateway", "gate", "proxy", "hub"):
             self.run(part)
         wait_for("the hub", lambda: self._answers(f"{self.public}{self.base}hub/api/"), 90)
         wait_for("the gateway", lambda: self._answers(f"{self.public}{self.prefix}/api/health"), 60)
@@ -160,6 +165,7 @@ class Platform:
             "gateway": config.gateway_command(),
             "gateway-proxy": config.proxy_command(),
             "gate": config.gate_command(private / "gate.json"),
+            "proxy": self._proxy_command(),
             "hub": [python, "-m", "jupyterhub", "-f", str(private / "hub_config.py")],
         }
         source = str(Path(__file__).parents[2] / "src")
@@ -169,6 +175,7 @@ class Platform:
             "PYTHONPATH": source,
             "TIDEHUB_GATEWAY_SETTINGS": str(private / "gateway.json"),
             "TIDEHUB_GATEWAY_PROXY_SETTINGS": str(private / "proxy.json"),
+            "CONFIGPROXY_AUTH_TOKEN": self.secrets.proxy_auth_token.reveal(),
             "DASK_GATEWAY_PROXY_TOKEN": self.secrets.gateway_proxy_token.reveal(),
             "TIDEHUB_TEST_HUB": str(private / "hub.json"),
         }
@@ -181,6 +188,15 @@ class Platform:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def _proxy_command(self) -> list[str]:
+        hub = f"http://127.0.0.1:{self.hub_port}"
+        return [
+            *proxy_program(),
+            *("--ip", "127.0.0.1", "--port", self.public.rpartition(":")[2]),
+            *("--api-ip", "127.0.0.1", "--api-port", str(self.proxy_api)),
+            *("--default-target", hub, "--error-target", f"{hub}{self.base}hub/error"),
+        ]
 
     def kill(self, part: str) -> None:
         """`kill -9` of one part, and nothing else."""
@@ -253,6 +269,9 @@ class Platform:
 
     def stop(self) -> None:
         """End everything, the clusters too, and remove what was made."""
+        if self.guard is not None:
+            self.guard.kill()
+            self.guard.communicate()
         for process in self.processes.values():
             if process.poll() is None:
                 process.terminate()
@@ -261,7 +280,7 @@ class Platform:
                 process.wait(20)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-        self.end_clusters()
+        end_clusters(self.places)
         if not os.environ.get("TIDEHUB_TEST_KEEP"):
             shutil.rmtree(self.root, ignore_errors=True)
         self.places.remove_run()
@@ -273,22 +292,23 @@ class Platform:
 
         return choose_isolation(self.places).capabilities.memory
 
-    def end_clusters(self) -> None:
-        """End every scheduler and worker."""
-        import asyncio
-
-        from tidehub.local.isolation import choose_isolation
-
-        isolation = choose_isolation(self.places)
-        asyncio.run(isolation.stop_all("clusters", grace=1))
-        isolation.dismantle()
-
     @staticmethod
     def _answers(url: str) -> bool:
         try:
             return httpx.get(url, timeout=5).status_code == 200
         except httpx.HTTPError:
             return False
+
+
+def end_clusters(places: Places) -> None:
+    """End every scheduler and worker."""
+    import asyncio
+
+    from tidehub.local.isolation import choose_isolation
+
+    isolation = choose_isolation(places)
+    asyncio.run(isolation.stop_all("clusters", grace=1))
+    isolation.dismantle()
 
 
 _HUB_CONFIG = """
@@ -301,7 +321,7 @@ c.JupyterHub.authenticator_class = "dummy"
 c.Authenticator.allow_all = True
 c.Authenticator.admin_users = {"root-admin"}
 c.JupyterHub.spawner_class = "simple"
-c.ConfigurableHTTPProxy.command = s["proxy"]
+c.ConfigurableHTTPProxy.should_start = False
 c.ConfigurableHTTPProxy.api_url = s["proxy_api"]
 c.ConfigurableHTTPProxy.auth_token = s["proxy_token"]
 access = "access:services!service=dask-gateway"
@@ -317,3 +337,10 @@ c.JupyterHub.services = [
     {"name": "tester", "api_token": s["tester_token"], "admin": True},
 ]
 """
+
+if __name__ == "__main__":
+    sys.stdin.read()
+    killed = Places.of(Path(sys.argv[1]))
+    if killed.state.exists():
+        end_clusters(killed)
+        shutil.rmtree(killed.state.parent, ignore_errors=True)

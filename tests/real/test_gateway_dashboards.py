@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +19,9 @@ import httpx
 import pytest
 from gateway_platform import Platform, free_ports, wait_for
 from lab_panel import clusters_made_elsewhere, find_reply, plots_of
+
+from tidehub.local.gateway.dashboards import LAST_WORDS
+from tidehub.local.isolation import choose_isolation
 
 pytestmark = pytest.mark.real
 
@@ -316,9 +322,60 @@ def _status(client: httpx.Client, url: str) -> int:
         return 0
 
 
+def test_the_gate_ends_at_once_whatever_it_waits_for(platform: Platform, held: Held) -> None:
+    """An open plot whose scheduler does not answer, a request that the hub does not answer, and a body on its way."""
+
+    async def hold(cookies: str, token: str) -> float:
+        headers = {"Cookie": cookies, "Origin": platform.public}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"{held.url}/ws", protocols=("bokeh", token), headers=headers, max_msg_size=0),
+        ):
+            stopped = [platform.processes["hub"].pid, *schedulers(platform)]
+            host, _, port = platform.gate_address.rpartition(":")
+            asking, too, sending = [await asyncio.open_connection(host, int(port)) for _ in range(3)]
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+            try:
+                path = f"{platform.prefix}/clusters/{held.name}/status"
+                request = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: token new\r\n\r\n"
+                for _, writer in (asking, too):
+                    writer.write(request.encode())
+                body = "Content-Type: application/json\r\nContent-Length: 10\r\n\r\n{"
+                sending[1].write(
+                    f"POST {platform.prefix}/api/v1/clusters/ HTTP/1.1\r\nHost: x\r\n{body}".encode()
+                )
+                await asyncio.sleep(0.5)
+                gate, began = platform.processes["gate"], time.monotonic()
+                gate.terminate()
+                assert await asyncio.to_thread(gate.wait, 30) == 0, platform.log("gate")[-3000:]
+                return time.monotonic() - began
+            finally:
+                for pid in stopped:
+                    os.kill(pid, signal.SIGCONT)
+                for _, writer in (asking, too, sending):
+                    writer.close()
+
+    with browser(platform, "alice") as alice:
+        token = re.search(r'"token":"([^"]+)"', alice.get(held.url).text)
+        assert token
+        cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in alice.cookies.jar)
+        took = asyncio.run(hold(cookies, token.group(1)))
+    platform.run("gate")
+    url = f"{platform.public}{platform.prefix}/health"
+    wait_for("the gate", lambda: httpx.get(url).status_code == 200)
+    assert took < LAST_WORDS + 3, f"it took {took:.1f} s"
+    assert "Traceback" not in platform.log("gate"), platform.log("gate")[-3000:]
+
+
 def test_a_dashboard_ends_with_its_cluster(platform: Platform) -> None:
     cluster = Held(platform)
     headers = {"Authorization": f"token {platform.token('alice')}"}
     assert httpx.get(cluster.url, headers=headers, timeout=20).status_code == 200
     cluster.end()
     wait_for("404", lambda: httpx.get(cluster.url, headers=headers, timeout=20).status_code == 404, 30)
+
+
+def schedulers(platform: Platform) -> list[int]:
+    """The processes of all clusters."""
+    return [line.handle.pid for line in choose_isolation(platform.places).running("clusters")]

@@ -43,6 +43,8 @@ NOT_FOR_CLUSTERS = frozenset({"cookie", "authorization", "x-xsrftoken", KEY_HEAD
 NOT_FROM_CLUSTERS = frozenset(
     {"set-cookie", "clear-site-data", "service-worker-allowed", "content-security-policy", "x-frame-options"}
 )
+LAST_WORDS = 1.0
+"""Seconds at the end for handlers whose connections were closed."""
 SECURITY = {"Content-Security-Policy": "frame-ancestors 'self'", "X-Content-Type-Options": "nosniff"}
 
 
@@ -396,7 +398,10 @@ async def serve(settings: GateSettings) -> None:
             ) from error
         await stop.wait()
         server.stop()
-        await asyncio.wait_for(server.close_all_connections(), 5)
+        # It breaks the connections at once and waits for their handlers, which may wait for a hub that is away.
+        # Not `wait_for`: each of them takes one cancellation as its own, and the next is waited for without end.
+        await asyncio.wait([asyncio.ensure_future(server.close_all_connections())], timeout=LAST_WORDS)
+        logging.disable()  # What is left is cancelled with the loop, and is no error.
 
 
 def main() -> None:

@@ -10,13 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-from aiohttp import web
-
-from tidehub.gateway.authenticator import HubAuthenticator
 from tidehub.gateway.choices import cluster_options
-from tidehub.inside import connector_to
-from tidehub.listening import BACKLOG, BACKLOG_INSIDE, inherited, inside_name
 from tidehub.local.gateway.backend import TidehubClusterConfig
 from tidehub.local.gateway.config import (
     HEARTBEAT,
@@ -26,48 +20,11 @@ from tidehub.local.gateway.config import (
     GatewaySettings,
     derived,
 )
+from tidehub.local.gateway.server import InsideAuthenticator, serve_as_part
 from tidehub.local.gateway.serving import TidehubBackend
 from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
 from tidehub.secrets import redaction
-
-
-def _listen_on_inherited() -> None:
-    """Has dask-gateway's server accept on the socket that the supervisor gave; nothing where there is none.
-
-    dask-gateway-server 2026.3 (app.py, `setup`) can only listen by itself, with `web.TCPSite(runner, host, port)`.
-    """
-    found = inherited("gateway")
-    if found is None:
-        return
-    held, inside = found, inherited(inside_name("gateway"))
-    address = held.getsockname()[:2]
-
-    class InheritingSite(web.SockSite):
-        def __init__(self, runner: Any, host: str, port: int, **more: Any) -> None:
-            if (host, port) != address:
-                raise ValueError(f"the gateway was given a socket on {address}, not on {(host, port)}")
-            super().__init__(runner, held, **{"backlog": BACKLOG, **more})
-            self._inside = None if inside is None else web.SockSite(runner, inside, backlog=BACKLOG_INSIDE)
-
-        async def start(self) -> None:
-            await super().start()
-            if self._inside is not None:
-                await self._inside.start()
-
-    web.TCPSite = InheritingSite  # type: ignore[misc, assignment]
-
-
-class InsideAuthenticator(HubAuthenticator):
-    """Asks the hub inside, where there is a way (`tidehub.inside`)."""
-
-    session: aiohttp.ClientSession
-
-    async def setup(self, app: web.Application) -> None:
-        await super().setup(app)
-        await self.session.close()
-        self.session = aiohttp.ClientSession(connector=connector_to(self.jupyterhub_api_url))
-
 
 c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821  # given by traitlets
 
@@ -76,7 +33,7 @@ secrets = load_secrets(Places.of(settings.state_dir).secrets)
 redaction.known.add(secrets)
 redaction.install()
 
-_listen_on_inherited()
+serve_as_part()
 c.DaskGateway.address = settings.address
 c.DaskGateway.authenticator_class = InsideAuthenticator
 c.DaskGateway.backend_class = TidehubBackend
