@@ -166,7 +166,7 @@ class ChartHub:
             secret[f"hub.services.{name}.apiToken"] = service["apiToken"]
         for name, text in secret.items():
             (mounted / "secret" / name).write_text(text)
-        for name in ("hub", "proxy-api", "proxy-public", "user-scheduler"):
+        for name in ("hub", "proxy-api", "proxy-public", "singleuser", "user-scheduler"):
             (mounted / "config" / name).write_text(name)
         for name in ("jupyterhub_config.py", "z2jh.py"):
             text = self.chart.files[f"files/hub/{name}"].decode()

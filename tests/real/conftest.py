@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from front_parts import proxy_places
@@ -69,3 +70,31 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         for name, value in getattr(item, "funcargs", {}).items():
             if isinstance(value, RealPlatform):
                 report.sections.append((f"logs of {name} ({value.state})", value.log_tails()))
+
+
+_ARGUMENTS = [
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-quic",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium. Without one the tests are skipped, but never in continuous integration."""
+    chromium = (
+        os.environ.get("TIDEHUB_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    )
+    if chromium is None:
+        missing = "no Chromium: apt-get install chromium, or name one in TIDEHUB_CHROMIUM"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    playwright = pytest.importorskip("playwright.sync_api")
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with playwright.sync_playwright() as started:
+        running = started.chromium.launch(executable_path=chromium, args=[*_ARGUMENTS, *sandbox])
+        yield running
+        running.close()

@@ -6,46 +6,24 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from independent_provider import installed
+from lab_in_browser import PATIENCE, compute_in_a_notebook, found_by_the_panel, run
 from real_platform import RealPlatform
 
 from tidehub.local.front.pages import away_page
 
 pytestmark = [pytest.mark.real, pytest.mark.browser]
 
-_ARGUMENTS = [
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--disable-quic",
-]
-_PATIENCE = 40_000
-"""Milliseconds that the page may take for one step."""
-
-_CLUSTER = """\
-from dask_gateway import GatewayCluster
-cluster = GatewayCluster()
-cluster.scale(2)
-client = cluster.get_client()
-client.wait_for_workers(2)
-print("dashboard", cluster.dashboard_link)"""
-
 _COMPUTE = """\
 import dask.array as da
 waves = da.random.random((4000, 4000), chunks=(500, 500))
 height = (waves + waves.T).mean(axis=0).persist()
 print("total", int(da.ones((1000, 1000), chunks=100).sum().compute()))"""
-
-_DASHBOARD_TABS = (
-    "#jp-main-dock-panel .lm-TabBar-tab:not(:has-text('Untitled.ipynb')):not(:has-text('Launcher'))"
-)
 
 Picture = Callable[[Any, str], None]
 
@@ -63,30 +41,11 @@ def picture() -> Picture:
     return save
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Headless Chromium. Without one the tests are skipped, but never in continuous integration."""
-    chromium = (
-        os.environ.get("TIDEHUB_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    )
-    if chromium is None:
-        missing = "no Chromium: apt-get install chromium, or name one in TIDEHUB_CHROMIUM"
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    playwright = pytest.importorskip("playwright.sync_api")
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=chromium, args=[*_ARGUMENTS, *sandbox])
-        yield running
-        running.close()
-
-
 @pytest.fixture
 def page(browser: Any, picture: Picture, request: pytest.FixtureRequest) -> Iterator[Any]:
     """A page of a browser without a past. What a failed test saw last is among the pictures."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
-    context.set_default_timeout(_PATIENCE)
+    context.set_default_timeout(PATIENCE)
     opened = context.new_page()
     failed_before = request.session.testsfailed
     yield opened
@@ -101,13 +60,13 @@ def test_from_the_login_page_to_the_plots_and_back(
     _sign_in(page, platform, "alice", picture)
     _choose_and_start(page, platform, picture)
     # As the browser copies it: the extension takes a bare path for one below the notebook server.
-    path = _compute_in_a_notebook(page)
+    path = compute_in_a_notebook(page)
     link = "/".join(platform.address.split("/")[:3]) + path
     _dashboard_by_its_link(page, link, picture)
-    _found_by_the_panel(page, path)
+    found_by_the_panel(page, path)
     _plots_in_the_lab(page, link, picture)
     _a_cluster_from_the_lab(page, path)
-    _run(page, "cluster.shutdown()\nprint('the cluster is', 'gone')", "the cluster is gone")
+    run(page, "cluster.shutdown()\nprint('the cluster is', 'gone')", "the cluster is gone")
     page.locator(".dask-ClusterListingItem").filter(has_text=path).wait_for(state="detached")
     _stop(page, platform)
     page.goto(f"{platform.address}hub/logout")
@@ -156,7 +115,7 @@ def test_everybody_can_use_our_pages(
 ) -> None:
     """Titles name the site and the page; axe-core has no serious finding, in both colour schemes, wide and narrow."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    context.set_default_timeout(_PATIENCE)
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     seen: dict[str, str] = {}
     findings: list[str] = []
@@ -234,29 +193,6 @@ def _choose_and_start(page: Any, platform: RealPlatform, picture: Picture) -> No
     page.wait_for_selector(".jp-LauncherCard")
 
 
-def _compute_in_a_notebook(page: Any) -> str:
-    page.click(".jp-LauncherCard[data-category=Notebook]")
-    page.wait_for_selector(".jp-Notebook .cm-content")
-    # Before the kernel is there, JupyterLab forgets a cell that is run.
-    page.get_by_text("| Idle").wait_for()
-    shown = _run(page, _CLUSTER, "dashboard /")
-    return next(line.split()[1] for line in shown.splitlines() if line.startswith("dashboard "))
-
-
-def _run(page: Any, code: str, expected: str) -> str:
-    """Puts code into the notebook's active cell, runs it, and returns its output once `expected` is in it."""
-    cell = page.locator(".jp-Notebook .jp-CodeCell").last
-    cell.locator(".cm-content").click()
-    page.wait_for_selector(".jp-Notebook.jp-mod-editMode")
-    # Pasted, not typed: the editor would close brackets and indent by itself.
-    page.keyboard.insert_text(code)
-    cell.get_by_text(code.splitlines()[-1].split("(")[0]).last.wait_for()
-    page.keyboard.press("Shift+Enter")
-    output = page.locator(".jp-OutputArea-output").filter(has_text=expected).last
-    output.wait_for(timeout=_PATIENCE)
-    return str(output.inner_text())
-
-
 def _dashboard_by_its_link(page: Any, link: str, picture: Picture) -> None:
     shown = page.context.new_page()
     with shown.expect_websocket() as opened:
@@ -265,31 +201,6 @@ def _dashboard_by_its_link(page: Any, link: str, picture: Picture) -> None:
     shown.wait_for_selector(".bk-Figure")
     picture(shown, "dashboard")
     shown.close()
-
-
-def _found_by_the_panel(page: Any, path: str) -> None:
-    """A cluster made in a notebook: the panel's search, its list, and the button below a client."""
-    page.click("[data-id=dask-dashboard-launcher]")
-    address = page.locator(".dask-URLInput input")
-    plots = page.locator(".dask-DashboardListing-item")
-    opened = page.locator(".dask-DaskDashboard-widget")
-    page.click("jp-button[title='Auto-detect dashboard URL']")
-    plots.first.wait_for()
-    assert address.input_value() == path.removesuffix("status")
-    listed = page.locator(".dask-ClusterListingItem").filter(has_text=path)
-    listed.wait_for()
-    listed.get_by_text("Number of Workers:").filter(has_text="2").wait_for()
-    address.fill("")
-    _run(page, "client", "Launch dashboard in JupyterLab")
-    page.get_by_role("button", name="Launch dashboard in JupyterLab").click()
-    for place in range(3):  # the extension's usual layout: task stream, memory of the workers, progress
-        opened.nth(place).locator("iframe").content_frame.locator(".bk-Figure").first.wait_for()
-    while page.locator(_DASHBOARD_TABS).count():
-        page.locator(_DASHBOARD_TABS).first.locator(".lm-TabBar-tabCloseIcon").click()
-    listed.click()
-    plots.get_by_text("Workers Memory", exact=True).click()
-    opened.last.locator("iframe").content_frame.locator(".bk-Figure").first.wait_for()
-    page.locator(_DASHBOARD_TABS).first.locator(".lm-TabBar-tabCloseIcon").click()
 
 
 def _plots_in_the_lab(page: Any, link: str, picture: Picture) -> None:
@@ -301,7 +212,7 @@ def _plots_in_the_lab(page: Any, link: str, picture: Picture) -> None:
         frame.locator(".bk-Figure").first.wait_for()
     tabs = page.locator("#jp-main-dock-panel .lm-TabBar-tab")
     tabs.filter(has_text="Untitled.ipynb").click()
-    _run(page, _COMPUTE, "total 1000000")
+    run(page, _COMPUTE, "total 1000000")
     picture(page, "notebook")
     tabs.filter(has_text="Task Stream").click()
     page.wait_for_timeout(1500)  # the plots draw every few hundred milliseconds; only the picture needs it
@@ -314,7 +225,7 @@ def _a_cluster_from_the_lab(page: Any, path: str) -> None:
     page.click("jp-button[data-command='dask:launch-cluster']")
     clusters = page.locator(".dask-ClusterListingItem").filter(has_text="/services/dask-gateway/clusters/")
     cluster = clusters.filter(has_not_text=path)
-    cluster.wait_for(timeout=_PATIENCE)
+    cluster.wait_for(timeout=PATIENCE)
     cluster.get_by_text("SHUTDOWN").click()
     cluster.wait_for(state="detached")
     assert clusters.filter(has_text=path).count() == 1

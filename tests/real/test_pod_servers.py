@@ -7,12 +7,14 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
 from chart_hub import environment
 from gateway_platform import wait_for
+from lab_in_browser import PATIENCE, compute_in_a_notebook, found_by_the_panel, run
 from lab_panel import clusters_made_elsewhere, left_running, plots_of
 from pod_platform import BARE, NAMESPACE, PREFIX, PodPlatform
 
@@ -134,6 +136,24 @@ def test_plots_open_inside_jupyterlab(pods: PodPlatform, lab: httpx.Client) -> N
     assert lab.delete(f"dask/clusters/{model['id']}").status_code == 204
 
 
+@pytest.mark.browser
+def test_the_panel_in_a_browser(pods: PodPlatform, lab: httpx.Client, browser: Any) -> None:
+    """Auto-detect, the list, and "Launch dashboard in JupyterLab", each for a cluster of the open notebook."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    page.goto(f"{pods.url}/hub/login?next=/user/alice/lab")
+    page.fill("input[name=username]", "alice")
+    page.fill("input[name=password]", "x")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".jp-LauncherCard")
+    path = compute_in_a_notebook(page)
+    assert path.startswith(f"{PREFIX}/clusters/{NAMESPACE}.")
+    found_by_the_panel(page, path)
+    run(page, "cluster.shutdown()\nprint('the cluster is', 'gone')", "the cluster is gone")
+    context.close()
+
+
 def test_no_token_goes_to_a_scheduler_and_no_page_of_another_user_comes_from_the_server(
     pods: PodPlatform, lab: httpx.Client
 ) -> None:
@@ -155,5 +175,7 @@ def test_no_token_goes_to_a_scheduler_and_no_page_of_another_user_comes_from_the
     )
     for page in ("status", "echo", "individual-plots.json"):
         assert lab.get(f"{PREFIX[1:]}/clusters/{strange}/{page}").status_code == 404
+    for own_page in (f"{PREFIX[1:]}/clusters/{own}", f"dask/dashboard/{listed[own]}"):
+        assert lab.get(f"{own_page}/..%2F{strange}/echo").status_code == 404
     check = lab.get(f"dask/dashboard-check/{quote(f'{PREFIX}/clusters/{strange}/status', safe='')}")
     assert not check.json()["isActive"]

@@ -135,25 +135,26 @@ class OwnDashboardHandler(ProxyHandler):  # type: ignore[misc, unused-ignore]
 
     async def _found(self, name: str, path: str) -> tuple[str, int, str]:
         """Host, port and path of a page of a cluster's dashboard."""
-        if (
-            not self.current_user
-        ):  # jupyter-server-proxy before 4.1.1 and 3.2.3 asked nobody who opens a WebSocket
+        # jupyter-server-proxy before 4.1.1 and 3.2.3 lets everybody open a WebSocket.
+        if not self.current_user:
             raise web.HTTPError(403)
         if not await self.gate.admits(name):
             raise web.HTTPError(404, "None of your running clusters has this name")
         address = os.environ.get("DASK_GATEWAY__ADDRESS", "").rstrip("/")
-        return _way(self, f"{address}/clusters/{name}{path}")
+        return _way(self, f"{address}/clusters/{name}", path)
 
 
-def _way(handler: Any, address: str) -> tuple[str, int, str]:
-    """Host, port and path of an address at the gateway, to which `handler` may go then."""
-    parts = urlsplit(address)
+def _way(handler: Any, dashboard: str, page: str) -> tuple[str, int, str]:
+    """Host, port and path of a page of a dashboard at the gateway, to which `handler` may go then."""
+    parts = urlsplit(dashboard)
     if parts.scheme != "http":
         raise web.HTTPError(404, "Dashboards are shown here if DASK_GATEWAY__ADDRESS begins with http://")
+    if ".." in page.split("/"):  # written as %2F: it would lead to the dashboard of another cluster
+        raise web.HTTPError(404)
     host = parts.hostname or ""
     # By itself jupyter-server-proxy goes to this machine only; the second name is that of version 3 and older.
     handler.host_allowlist = handler.host_whitelist = [host]
-    return host, parts.port or 80, parts.path
+    return host, parts.port or 80, parts.path + page
 
 
 def _passed_on(headers: Any, gate: Gate) -> Any:
@@ -173,27 +174,25 @@ def _change(dashboard: Any, check: Any, gate: Gate) -> None:
         check.get,
     )
 
-    def target(handler: Any, cluster_id: str) -> tuple[str, int, str] | None:
+    def target(handler: Any, cluster_id: str, page: str) -> tuple[str, int, str] | None:
         model = manager.get_cluster(cluster_id)
         found = behind_the_gate(model["dashboard_link"], handler.request.host) if model else None
         if found is None:
             return None
         handler._tidehub_gate = True
-        return _way(handler, found)
+        return _way(handler, found, page)
 
     def proxy(self: Any, cluster_id: str, proxied_path: str) -> Any:
-        found = target(self, cluster_id)
+        found = target(self, cluster_id, proxied_path)
         if found is None:
             return proxied(self, cluster_id, proxied_path)
-        host, port, prefix = found
-        return ProxyHandler.proxy(self, host, port, prefix + proxied_path)
+        return ProxyHandler.proxy(self, *found)
 
     async def open_(self: Any, cluster_id: str, proxied_path: str) -> Any:
-        found = target(self, cluster_id)
+        found = target(self, cluster_id, proxied_path)
         if found is None:
             return await opened(self, cluster_id, proxied_path)
-        host, port, prefix = found
-        return await ProxyHandler.proxy_open(self, host, port, prefix + proxied_path)
+        return await ProxyHandler.proxy_open(self, *found)
 
     def proxy_request_headers(self: Any) -> Any:
         headers = headers_of(self)
