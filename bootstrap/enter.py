@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 def enter(kind: str, arguments: list[str]) -> NoReturn:
     """Become the program, or end with the reason why its environment could not be made."""
+    # Checkouts of the same version share the environment, which so cannot know by whose program it was entered.
+    os.environ[program.CHECKOUT] = str(CHECKOUT)
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
         root = layout.default_root()
@@ -75,8 +77,6 @@ def enter(kind: str, arguments: list[str]) -> NoReturn:
         print(file=sys.stderr)
         end(TidehubError("interrupted", fix="the same command goes on from here"), INTERRUPTED, arguments)
     entered = ["-m", "tidehub"] if kind == "control" else [str(CHECKOUT / "tools" / "run_tests.py")]
-    # Checkouts of the same version share the environment, which so cannot know by whose program it was entered.
-    os.environ[program.CHECKOUT] = str(CHECKOUT)
     # Isolated: neither the directory where the person stands nor their PYTHONPATH holds modules of ours.
     os.execv(python, [str(python), "-I", *entered, *arguments])
 

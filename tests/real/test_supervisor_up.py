@@ -513,7 +513,7 @@ def test_a_supervisor_of_an_earlier_tidehub_is_left_by_killing_it(
     monkeypatch.setattr(stopping, "LEAVE", "depart")
     said: list[str] = []
     assert leave_platform(Places.of(up.state), said.append) == 1
-    assert any("earlier tidehub" in text for text in said)
+    assert any("earlier version of tidehub" in text for text in said)
     assert started.process.wait(5) == -signal.SIGKILL
     assert alive(users.pid)
     users.kill()

@@ -14,10 +14,11 @@ from tidehub.local.identity_files import trial_passwords
 from tidehub.local.places import Places
 from tidehub.local.running import running_settings
 from tidehub.local.secrets import load_secrets
+from tidehub.local.trial_roles import decisions
 from tidehub.login.entitled import largest_servers
 
 MEMBERS = ("alice", "bob", "olga", "ada")
-"""The demo users whom every site's own rule admits (`tidehub.identity.demo_accounts`), the preferred one first."""
+"""The demo users whom a site's rule for a group admits (`tidehub.identity.demo_accounts`), the preferred one first."""
 
 
 def local_target(places: Places, *, ask_token: Callable[[str], str | None] = lambda variable: None) -> Target:
@@ -59,4 +60,7 @@ def _trial_accounts(places: Places, settings: HubSettings) -> tuple[Account, ...
     if settings.identity_url is None:
         return ()
     passwords = trial_passwords(places)
-    return tuple(Account(name, passwords[name]) for name in MEMBERS if name in passwords)
+    rule = decisions(settings.site)
+    # One whom the site blocks comes last: a check that was not told whom to be does not fail by that.
+    members = sorted(MEMBERS, key=lambda name: not rule[name].admitted)
+    return tuple(Account(name, passwords[name]) for name in members if name in passwords)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from tidehub.identity.demo_accounts import USERS, demo_claims
 from tidehub.login.explanation import explain
+from tidehub.login.rule import Decision
 from tidehub.site.model import Login, Site
 
 
@@ -28,6 +29,17 @@ def asked(login: Login) -> Asked:
 
 def trial_roles(site: Site) -> dict[str, str]:
     """One line for each demo account: whom it stands for, and what the site lets that user do."""
+    found = {}
+    decided = decisions(site)
+    for user in USERS:
+        decision = decided[user.username]
+        may = "is refused" if not decision.admitted else "administrator" if decision.admin else "may enter"
+        found[user.username] = f"{user.part}: {may}"
+    return found
+
+
+def decisions(site: Site) -> dict[str, Decision]:
+    """What the site's rule says of each demo account."""
     made = asked(site.login)
     claims = demo_claims(
         made.group,
@@ -35,9 +47,4 @@ def trial_roles(site: Site) -> dict[str, str]:
         assurance=made.assurance,
         scopes=(*site.login.scopes, "profile"),
     )
-    found = {}
-    for user in USERS:
-        decision = explain(claims[user.username], site).decision
-        may = "is refused" if not decision.admitted else "administrator" if decision.admin else "may enter"
-        found[user.username] = f"{user.part}: {may}"
-    return found
+    return {user.username: explain(claims[user.username], site).decision for user in USERS}

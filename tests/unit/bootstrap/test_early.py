@@ -85,7 +85,8 @@ def test_a_port_that_is_taken(refused: Refused, taken: int, tmp_path: Path) -> N
 
 def test_a_site_file_that_is_none(refused: Refused, tmp_path: Path) -> None:
     code, said = refused("nothing.yaml")
-    assert code == 2 and "nothing.yaml: the file does not exist" in said and "init" in said
+    assert code == 2 and "nothing.yaml: the file does not exist" in said
+    assert f"{CHECKOUT}/tidehub init" in said
     assert refused("--site", "nothing.yaml")[0] == refused(TIDEHUB_SITE="nothing.yaml")[0] == 2
     assert "this is a directory" in refused(tmp_path)[1]
     told = json.loads(refused("nothing.yaml", "--json")[1])
