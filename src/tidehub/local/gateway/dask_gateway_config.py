@@ -15,6 +15,7 @@ from aiohttp import web
 
 from tidehub.gateway.authenticator import HubAuthenticator
 from tidehub.gateway.choices import cluster_options
+from tidehub.gateway.dashboards.protocol import derived
 from tidehub.inside import connector_to
 from tidehub.listening import BACKLOG, BACKLOG_INSIDE, inherited, inside_name
 from tidehub.local.gateway.backend import TidehubClusterConfig
@@ -24,7 +25,6 @@ from tidehub.local.gateway.config import (
     SERVICE,
     START_TIMEOUT,
     GatewaySettings,
-    derived,
 )
 from tidehub.local.gateway.serving import TidehubBackend
 from tidehub.local.places import Places
