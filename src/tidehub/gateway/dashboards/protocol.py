@@ -26,6 +26,11 @@ def dashboard_key(key_secret: str, cluster: str) -> str:
     return derived(key_secret, f"cluster {cluster}")
 
 
+def key_of_service(token: str) -> str:
+    """Where gate and gateway share no secret but the token of the hub's service: the one that keys are made from."""
+    return derived(token, "dashboard keys")
+
+
 def gate_token(key_secret: str) -> str:
     """By which the gateway knows the gate; both compute the same."""
     return derived(key_secret, "the gate asks the gateway")
