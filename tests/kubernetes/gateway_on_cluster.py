@@ -90,9 +90,11 @@ class GatewayOnCluster:
         charts: Path,
         version: str,
         python: str,
+        hub: Any = None,
+        more: str = "",
     ) -> None:
         self.api: Api = cluster.api
-        self.namespace, self.folder, self.hub = namespace, folder, Hub()
+        self.namespace, self.folder, self.hub, self.more = namespace, folder, hub or Hub(), more
         self.site: Site = load_text(SITE.format(namespace=namespace, version=version), "tidehub.yaml").site
         archive = charts / f"dask-gateway-{build.chart_version(self.site, 'dask-gateway')}.tgz"
         objects = self._rendered(helm, archive)
@@ -111,6 +113,7 @@ c.DaskGateway.address = {self.address!r}
 c.DaskGateway.HubAuthenticator.jupyterhub_api_url = {self.hub.url!r}
 c.SiteBackend.hub_api_url = {self.hub.url!r}
 c.SiteBackend.reap_period = 0.5
+{self.more}
 """
         self._start("api-dask-gateway", here)
         self._start(

@@ -122,7 +122,7 @@ class Platform:
     def _write_settings(self) -> None:
         private = self.root / "settings"
         private.mkdir(mode=0o700, exist_ok=True)
-        gate = config.gate_settings(self.settings, self.secrets, listen=self.gate_address)
+        gate = config.gate_file(self.settings, self.secrets, listen=self.gate_address)
         for name, content in (
             ("gateway", self.settings.model_dump_json()),
             ("proxy", config.proxy_settings(self.settings).model_dump_json()),

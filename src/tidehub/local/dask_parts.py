@@ -51,7 +51,7 @@ def dask_parts(
     write_for_part(
         places.gateway_proxy_config, config.proxy_settings(settings).model_dump_json(), service.gid
     )
-    gate = config.gate_settings(settings, setting.secrets, listen=f"127.0.0.1:{ports['dashboards']}")
+    gate = config.gate_file(settings, setting.secrets, listen=f"127.0.0.1:{ports['dashboards']}")
     write_for_part(places.dashboards_config, gate.model_dump_json(), service.gid)
     environment = base_environment(setting)
     gateway_health = setting.check_inside("gateway", f"http://127.0.0.1:{ports['gateway']}/api/health")

@@ -51,6 +51,8 @@ TOKEN_SCOPES = (3, 0, 0)
 """jupyterhub chart whose hub (JupyterHub 4) decides the scopes of each server's token."""
 PAGES = (3, 0, 0)
 """jupyterhub chart whose hub's templates (JupyterHub 4) have the blocks that our pages extend."""
+GATE = (3, 0, 0)
+"""jupyterhub chart whose hub (JupyterHub 4) has what the gate before dashboards runs on, in its image and its API."""
 OWN_LOGIN = (4, 0, 0)
 """jupyterhub chart whose hub (JupyterHub 5, oauthenticator 17) runs the authenticator of one machine."""
 SCOPES = (2, 0, 0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import os
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -18,19 +19,21 @@ from typing import Any
 from aiohttp import web
 from dask_gateway_server.backends.base import PublicException
 from dask_gateway_server.backends.kubernetes.backend import KubeBackend, KubeClusterConfig
+from dask_gateway_server.routes import api_handler
 from kubernetes_asyncio.client import NetworkingV1Api
 from kubernetes_asyncio.client.rest import ApiException
 from traitlets import Any as AnyTrait
 from traitlets import Float, List, Unicode
 
 from tidehub.gateway import reaper, totals
+from tidehub.gateway.dashboards import telling
+from tidehub.gateway.dashboards.protocol import STATUS_ROUTE, key_of_service
 from tidehub.kubernetes.api_pod import leftovers
 from tidehub.kubernetes.api_pod.separation import cluster_policy
 from tidehub.login.entitled import Entitled, entitled
 
 CLUSTER_ROUTE = "/api/v1/clusters/{cluster_name}"
 ACTIVE = ("Pending", "Running")
-DASHBOARD = 8787
 UNSEEN = 60.0
 """Seconds for which a cluster is counted that was made and that the informer does not show."""
 WORKERS = "app.kubernetes.io/component=dask-worker,gateway.dask.org/cluster={name}"
@@ -61,6 +64,11 @@ class SiteBackend(KubeBackend):  # type: ignore[misc]
     namespace = Unicode(help="The platform's namespace, where its network policies are.", config=True)
     hub_api_url = Unicode(help="Where the hub says who has a server.", config=True)
     reaper_token = Unicode(help="The token to ask with; empty: no cluster is reaped.", config=True)
+    dashboard_address = Unicode(
+        "http://dask-{cluster}.{namespace}:8787",
+        help="Where a cluster's dashboard is inside: the service that upstream's controller makes.",
+        config=True,
+    )
     reap_period = Float(60.0, help="Seconds between two looks for clusters without a server.", config=True)
 
     async def setup(self, app: web.Application) -> None:
@@ -70,6 +78,10 @@ class SiteBackend(KubeBackend):  # type: ignore[misc]
         self.ending: set[str] = set()
         self.deciding: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         app.middlewares.append(_limits_in_words(self))
+        app.add_routes([web.get(STATUS_ROUTE, api_handler(_list_clusters, user_authenticated=True))])
+        if token := os.environ.get("JUPYTERHUB_API_TOKEN", ""):
+            # The gate is the hub's service of this name, and has its token.
+            telling.install(app, key_of_service(token), self.told)
         await super().setup(app)
         # What the reaper knows a backend by.
         self.db, self.settings = self, self
@@ -102,10 +114,22 @@ class SiteBackend(KubeBackend):  # type: ignore[misc]
         """A user's limits; everybody's for clusters that are about to be ended."""
         return self.entitled(username).dask or self.site.dask
 
+    def told(self, name: str) -> Any:
+        """What the gate is told of a cluster, by its full name `NAMESPACE.CLUSTER`."""
+        obj = self.informer.cache.get(name)
+        if obj is None:
+            return None
+        active = obj.get("spec", {}).get("active", True) and name not in self.ending
+        phase = obj.get("status", {}).get("phase", "Pending") if active else "Stopped"
+        return telling.Told(obj["spec"].get("username", ""), str(phase).upper(), self._dashboard(name))
+
     def dashboard_to_ask(self, cluster: Held) -> tuple[str, dict[str, str]]:
-        """Where a cluster says whether it is used: the service that upstream's controller makes."""
-        namespace, name = cluster.name.split(".")
-        return f"http://dask-{name}.{namespace}:{DASHBOARD}", {}
+        """Where a cluster says whether it is used."""
+        return self._dashboard(cluster.name), {}
+
+    def _dashboard(self, name: str) -> str:
+        namespace, cluster = name.split(".")
+        return str(self.dashboard_address).format(namespace=namespace, cluster=cluster)
 
     def clusters_of(self, username: str) -> list[Held]:
         """The clusters of a user that run, start or were asked for a moment ago."""
@@ -200,9 +224,9 @@ class SiteBackend(KubeBackend):  # type: ignore[misc]
         self.granted[cluster_name] = max(count, held.workers)
         await super().on_cluster_heartbeat(cluster_name, {**msg, "count": count})
         if count < held.workers:
-            self.granted[cluster_name] = max(count, min(held.workers, await self._worker_pods(held)))
+            self.granted[cluster_name] = max(count, min(held.workers, await self.worker_pods(held)))
 
-    async def _worker_pods(self, held: Held) -> int:
+    async def worker_pods(self, held: Held) -> int:
         """How many pods of workers there are; what was granted where that cannot be known.
 
         Upstream's controller never ends running workers, it leaves that to the scheduler, which is the user's. So
@@ -217,6 +241,25 @@ class SiteBackend(KubeBackend):  # type: ignore[misc]
             self.log.warning("The workers of %s cannot be counted: %s", held.name, error.reason)
             return held.workers
         return sum(pod.status.phase not in ("Succeeded", "Failed") for pod in pods.items)
+
+
+async def _list_clusters(request: web.Request) -> web.Response:
+    """The user's own active clusters, as the gate's page shows them."""
+    backend: SiteBackend = request.app["backend"]
+    found = []
+    for cluster in backend.clusters_of(request["user"].name):
+        told = backend.told(cluster.name)
+        shown = {"wanted": cluster.workers, "running": await backend.worker_pods(cluster), "waiting": []}
+        found.append(
+            {
+                "name": cluster.name,
+                "status": told.status.lower() if told is not None else "pending",
+                "profile": str(cluster.config.get("image", "")),
+                "reason": "",
+                "workers": shown,
+            }
+        )
+    return web.json_response({"clusters": found})
 
 
 def _limits_in_words(backend: SiteBackend) -> Any:

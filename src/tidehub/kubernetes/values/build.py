@@ -10,7 +10,16 @@ from tidehub.errors import TidehubError
 from tidehub.kubernetes import exposure
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.releases import Platform, Release
-from tidehub.kubernetes.values import gateway, hub, hub_code, hub_pages, network, notebook_files, operator
+from tidehub.kubernetes.values import (
+    dashboards,
+    gateway,
+    hub,
+    hub_code,
+    hub_pages,
+    network,
+    notebook_files,
+    operator,
+)
 from tidehub.kubernetes.values.merge import merge, remove
 from tidehub.login.endpoints import Endpoints
 from tidehub.site.charts import NEWEST_DASKHUB, TOKEN_SCOPES, hub_chart
@@ -97,6 +106,7 @@ def _releases(
     assert site.kubernetes is not None
     hub_values = _with_overrides(site, "jupyterhub", hub.values(site, addresses))
     hub_values = hub_pages.with_pages(site, hub_values)
+    hub_values = dashboards.with_gate(site, hub_values)
     hub_values = notebook_files.with_files_of_servers(site, hub_values)
     _check_profiles(site, hub_values)
     hub_secrets = hub.secrets(site, secrets.get("jupyterhub", {}))

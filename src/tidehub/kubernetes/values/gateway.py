@@ -6,7 +6,7 @@ from typing import Any
 
 from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.values import gateway_code
-from tidehub.site.charts import SCOPES, hub_chart, installed, parts
+from tidehub.site.charts import GATE, SCOPES, hub_chart, installed, parts
 from tidehub.site.destinations.carried import ORDER_OVERRIDES, ORDER_POLICY, has_gateway
 from tidehub.site.destinations.catalogue import helm_fragments
 from tidehub.site.model import Site
@@ -22,6 +22,11 @@ _SERVICE_NAME = (2026, 3, 0)
 def is_installed(site: Site) -> bool:
     """Whether users get their clusters from Dask Gateway."""
     return has_gateway(site)
+
+
+def is_gated(site: Site) -> bool:
+    """Whether dashboards open for their owners only (`dashboards`): with older hubs they open for everybody."""
+    return is_installed(site) and hub_chart(site) >= GATE
 
 
 def chart_version(site: Site) -> tuple[int, ...]:
@@ -74,9 +79,11 @@ def hub_values(site: Site) -> dict[str, Any]:
     """Values of the jupyterhub chart that the gateway needs beside its registration as a service."""
     if not is_installed(site) or not _hub_has_scopes(site):
         return {}
+    scopes = ["list:users", "read:servers", "read:users:groups"]
     role = {
         "description": "Knows who has a server running and their groups, to end Dask clusters without right",
-        "scopes": ["list:users", "read:servers", "read:users:groups"],
+        # Administrators may look at everybody's dashboards.
+        "scopes": [*scopes, "read:users"] if is_gated(site) else scopes,
         "services": [SERVICE],
     }
     return {"hub": {"loadRoles": {SERVICE: role}}}

@@ -29,6 +29,8 @@ MODULES = (
     "kubernetes.api_pod.image_choices",
     "kubernetes.api_pod.separation",
     "kubernetes.api_pod.leftovers",
+    "gateway.dashboards.protocol",
+    "gateway.dashboards.telling",
     "kubernetes.api_pod.backend",
 )
 """Modules of `tidehub` that travel, each after those that it imports."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from tidehub.errors import TidehubError
 from tidehub.kubernetes import exposure
-from tidehub.kubernetes.values import gateway, hub_code, network, operator
+from tidehub.kubernetes.values import dashboards, gateway, hub_code, network, operator
 from tidehub.kubernetes.values.merge import merge, remove
 from tidehub.login.endpoints import Endpoints, known_endpoints, stated_endpoints
 from tidehub.site import charts
@@ -157,6 +157,8 @@ def _gateway(site: Site) -> dict[str, Any]:
     hub: dict[str, Any] = {
         "services": {gateway.SERVICE: {"url": f"http://{hub_code.gateway_host(site)}", "display": False}},
     }
+    if gateway.is_gated(site):
+        hub = merge(hub, dashboards.hub_values(site, hub_code.gateway_address(site))["hub"])
     if hub_chart(site) >= charts.SCOPES:
         # A token reaches no further than its owner: users need the scope for their servers to have it.
         hub["loadRoles"] = {

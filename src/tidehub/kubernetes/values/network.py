@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from tidehub.kubernetes.objects import SERVER, Object
-from tidehub.kubernetes.values import gateway, operator
+from tidehub.kubernetes.values import dashboards, gateway, operator
 from tidehub.site.charts import hub_chart
 from tidehub.site.model import Site
 
@@ -21,6 +21,8 @@ Rule = dict[str, Any]
 
 NOTEBOOKS: Labels = {"app": "jupyterhub", "component": SERVER}
 """Labels of notebook servers in every version of the jupyterhub chart."""
+HUB: Labels = {"app": "jupyterhub", "component": "hub"}
+PROXY: Labels = {"app": "jupyterhub", "component": "proxy"}
 PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 METADATA = "169.254.169.254/32"
 """Where clouds tell a machine its secrets."""
@@ -47,8 +49,16 @@ def hub_values(site: Site) -> dict[str, Any]:
     if gateway.is_installed(site):
         # The hub's proxy leads browsers there, and the hub ends clusters of users whose membership ended. The
         # chart opens private addresses to both, but some networks (Cilium) know pods by labels alone.
-        egress = {"networkPolicy": {"egress": _beside_defaults(site, rules, [_anywhere()])}}
-        found |= {"hub": egress, "proxy": {"chp": egress}}
+        gated = gateway.is_gated(site)
+        from_hub = [*rules, _to_dashboards(site)] if gated else rules
+        from_proxy = [{"to": [_pods(HUB)], "ports": _ports(dashboards.PORT)}] if gated else rules
+        found["hub"] = {"networkPolicy": {"egress": _beside_defaults(site, from_hub, [_anywhere()])}}
+        found["proxy"] = {
+            "chp": {"networkPolicy": {"egress": _beside_defaults(site, from_proxy, [_anywhere()])}}
+        }
+        if gated:
+            ingress = [{"from": [_pods(PROXY)], "ports": _ports(dashboards.PORT)}]
+            found["hub"]["networkPolicy"]["ingress"] = ingress
     return found
 
 
@@ -77,11 +87,15 @@ def _beside_defaults(site: Site, rules: list[Rule], older: list[Rule]) -> list[R
 
 def _older_notebooks() -> list[Rule]:
     # As newer charts have it: the hub's proxy and the internet, not the cloud's inside.
-    return [{"to": [_pods({"app": "jupyterhub", "component": "proxy"})], "ports": _ports(8000)}, _internet()]
+    return [{"to": [_pods(PROXY)], "ports": _ports(8000)}, _internet()]
 
 
 def _to_traefik(site: Site) -> Rule:
     return {"to": [_pods(gateway_pods(site, "traefik"))], "ports": _ports(TRAEFIK_WEB)}
+
+
+def _to_dashboards(site: Site) -> Rule:
+    return {"to": [_pods(gateway_pods(site, "dask-scheduler"))], "ports": _ports(DASHBOARD)}
 
 
 def _notebooks_to_operator() -> list[Rule]:
@@ -124,8 +138,7 @@ def _gateway_policies(site: Site) -> list[Object]:
             f"{name}-scheduler",
             {"matchLabels": gateway_pods(site, "dask-scheduler")},
             ingress=[
-                # Clients and dashboards, both through the proxy.
-                {"from": [traefik], "ports": _ports(SCHEDULER, DASHBOARD)},
+                *_ways_to_schedulers(site, traefik),
                 # The server tells a scheduler how many workers it may have, and asks whether it is used.
                 {"from": [api], "ports": _ports(SCHEDULER_API, DASHBOARD)},
             ],
@@ -146,6 +159,16 @@ def _gateway_policies(site: Site) -> list[Object]:
             ],
         ),
     ]
+
+
+def _ways_to_schedulers(site: Site, traefik: Rule) -> list[Rule]:
+    """Clients come through the gateway's proxy; dashboards through the gate, where there is one."""
+    if gateway.is_gated(site):
+        return [
+            {"from": [traefik], "ports": _ports(SCHEDULER)},
+            {"from": [_pods(HUB)], "ports": _ports(DASHBOARD)},
+        ]
+    return [{"from": [traefik], "ports": _ports(SCHEDULER, DASHBOARD)}]
 
 
 def _operator_policies() -> list[Object]:

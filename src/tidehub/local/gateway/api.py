@@ -11,8 +11,8 @@ from dask_gateway_server.backends.db_base import Cluster, JobStatus
 from dask_gateway_server.routes import api_handler
 
 from tidehub.gateway import totals
+from tidehub.gateway.dashboards.protocol import STATUS_ROUTE
 from tidehub.local.gateway.backend import ClusterBackend
-from tidehub.local.gateway.config import STATUS_ROUTE
 from tidehub.local.json_input import read_json
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

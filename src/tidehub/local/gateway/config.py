@@ -8,15 +8,15 @@ directory. Sizes are bytes, times seconds, addresses `host:port`, URLs complete.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from tidehub.capacity.queue import Capacity
+from tidehub.gateway.dashboards.gate import GateSettings
+from tidehub.gateway.dashboards.protocol import derived
 from tidehub.local.places import Places
 from tidehub.local.secrets import PlatformSecrets
 from tidehub.site.model import Site
@@ -28,16 +28,6 @@ START_TIMEOUT = 180.0
 HEARTBEAT = 10
 HEARTBEAT_TIMEOUT = 120.0
 """Seconds without a heartbeat after which a cluster is given up; a busy machine must not end clusters."""
-
-KEY_HEADER = "X-Tidehub-Dashboard-Key"
-"""As in `preloads/dashboard_guard.py`, which can import nothing of ours."""
-
-STATUS_ROUTE = "/api/tidehub/v1/clusters"
-"""At the gateway: a user's own clusters."""
-GATE_ROUTE = "/api/tidehub/v1/gate/clusters/{cluster_name}"
-"""At the gateway, for the gate alone: one cluster (`for_gate.py`)."""
-GATE_SCHEME = "tidehub-gate"
-"""The word before the gate's token in `Authorization`."""
 
 _HERE = Path(__file__).parent
 GUARD = _HERE / "preloads" / "dashboard_guard.py"
@@ -84,26 +74,6 @@ class ProxySettings(_Frozen):
     scheduler_address: str
 
 
-class GateSettings(_Frozen):
-    """Everything the gate before the dashboards needs. Write it 0600: it holds the service's token."""
-
-    site_name: str
-    contact: str | None = None
-    prefix: str
-    base_path: str
-    listen: str
-    gateway_url: str
-    """The gateway itself. Its proxy could be anybody: a program of Go that opens its port by itself."""
-    hub_api_url: str
-    service_name: str = SERVICE
-    service_token: str = Field(repr=False)
-    key_secret: str = Field(repr=False)
-    cookie_secret: str = Field(repr=False)
-    cache: float = 5.0
-    """Seconds for which "this cluster is hers" is believed without asking again."""
-    log_level: str = "info"
-
-
 def gateway_settings(
     site: Site,
     places: Places,
@@ -148,35 +118,30 @@ def proxy_settings(settings: GatewaySettings) -> ProxySettings:
     )
 
 
-def gate_settings(settings: GatewaySettings, secrets: PlatformSecrets, *, listen: str) -> GateSettings:
-    """What the gate's process may know; `listen` is its own address."""
-    return GateSettings(
+class GateFile(_Frozen):
+    """What the gate's process may know. Write it 0600: it holds the service's token."""
+
+    listen: str
+    """Its own address."""
+    settings: GateSettings
+    log_level: str = "info"
+
+
+def gate_file(settings: GatewaySettings, secrets: PlatformSecrets, *, listen: str) -> GateFile:
+    """For the gate that listens on `listen`."""
+    known = GateSettings(
         site_name=settings.site.site.name,
         contact=settings.site.site.contact,
         prefix=settings.prefix,
         base_path=settings.site.base_path,
-        listen=listen,
         gateway_url=f"http://{settings.address}",
         hub_api_url=settings.hub_api_url,
+        service_name=SERVICE,
         service_token=secrets.gateway_token.reveal(),
         key_secret=derived(secrets.gate_secret.reveal(), "dashboard keys"),
         cookie_secret=derived(secrets.gate_secret.reveal(), "cookies"),
     )
-
-
-def derived(secret: str, purpose: str) -> str:
-    """A secret of its own for each purpose (HMAC-SHA256)."""
-    return hmac.new(secret.encode(), purpose.encode(), hashlib.sha256).hexdigest()
-
-
-def dashboard_key(key_secret: str, cluster: str) -> str:
-    """The key of one cluster's dashboards; gate and backend compute the same."""
-    return derived(key_secret, f"cluster {cluster}")
-
-
-def gate_token(key_secret: str) -> str:
-    """By which the gateway knows the gate; both compute the same."""
-    return derived(key_secret, "the gate asks the gateway")
+    return GateFile(listen=listen, settings=known)
 
 
 def gateway_command() -> list[str]:

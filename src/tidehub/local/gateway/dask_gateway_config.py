@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tidehub.gateway.choices import cluster_options
+from tidehub.gateway.dashboards.protocol import derived
 from tidehub.local.gateway.backend import TidehubClusterConfig
 from tidehub.local.gateway.config import (
     HEARTBEAT,
@@ -18,7 +19,6 @@ from tidehub.local.gateway.config import (
     SERVICE,
     START_TIMEOUT,
     GatewaySettings,
-    derived,
 )
 from tidehub.local.gateway.server import InsideAuthenticator, serve_as_part
 from tidehub.local.gateway.serving import TidehubBackend

@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 
-from tidehub.local.gateway.config import KEY_HEADER, dashboard_key
+from tidehub.gateway.dashboards.protocol import KEY_HEADER, dashboard_key
 
 ROUTE = "/tidehub/notice"
 

@@ -20,8 +20,9 @@ from traitlets import Unicode
 from tidehub.capacity.admission import Admission
 from tidehub.capacity.ledger import Ledger
 from tidehub.errors import TidehubError
+from tidehub.gateway.dashboards.protocol import dashboard_key
 from tidehub.local.gateway import processes, workdirs
-from tidehub.local.gateway.config import GatewaySettings, dashboard_key
+from tidehub.local.gateway.config import GatewaySettings
 from tidehub.local.isolation import Ending, Isolation, ProcessHandle
 
 SCHEDULER_GRACE = 5.0

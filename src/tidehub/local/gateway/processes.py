@@ -5,8 +5,10 @@ ended.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tidehub.capacity.queue import SCHEDULER, WORKER, Reservation
 from tidehub.local.gateway.config import GUARD, NOTICES, TLS_ERRORS, GatewaySettings
@@ -141,3 +143,16 @@ def ending_words(what: str, ending: Ending, limit: int) -> str:
         )
         return f"{what} was stopped because it used more than its memory limit of {size}. {remedy}"
     return f"{what} {ending.words()}."
+
+
+def dashboard_of(said: str) -> str:
+    """The origin of a dashboard, `http://127.0.0.1:PORT`, or nothing (pure).
+
+    The scheduler says it, so its owner chose it: what is not on this machine is not followed.
+    """
+    try:
+        parts = urlsplit(said)
+        ours = parts.scheme == "http" and ip_address(parts.hostname or "").is_loopback and parts.port
+    except ValueError:
+        return ""
+    return f"http://{parts.netloc.rpartition('@')[2]}" if ours else ""

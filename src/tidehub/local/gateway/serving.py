@@ -14,11 +14,12 @@ from traitlets import Float, Unicode
 from tidehub.capacity.admission import Admission
 from tidehub.capacity.ledger import Ledger
 from tidehub.gateway import reaper
+from tidehub.gateway.dashboards import telling
+from tidehub.gateway.dashboards.protocol import KEY_HEADER, dashboard_key
 from tidehub.inside import connector_to
 from tidehub.local.databases import ledger_damage
-from tidehub.local.gateway import api, for_gate, records, workdirs
+from tidehub.local.gateway import api, processes, records, workdirs
 from tidehub.local.gateway.backend import ClusterBackend
-from tidehub.local.gateway.config import KEY_HEADER, dashboard_key
 from tidehub.local.gateway.deadlines import Deadlines
 from tidehub.local.gateway.notices import Notices
 from tidehub.local.gateway.watching import Watcher, housekeeping
@@ -45,7 +46,7 @@ class TidehubBackend(ClusterBackend):
 
     async def setup(self, app: web.Application) -> None:
         api.install(app, self)
-        for_gate.install(app, self)
+        telling.install(app, self.key_secret, self.told)
         private = Places.of(self.settings.state_dir).private
         await asyncio.to_thread(records.mend, self.db_url, self.db_encrypt_keys, private, log=self.log)
         await super().setup(app)
@@ -82,12 +83,21 @@ class TidehubBackend(ClusterBackend):
         if hasattr(self, "hub_session"):
             await self.hub_session.close()
 
+    def told(self, name: str) -> telling.Told | None:
+        """What the gate is told of a cluster."""
+        cluster = self.db.get_cluster(name)
+        if cluster is None:
+            return None
+        return telling.Told(
+            cluster.username, cluster.model_status.name, processes.dashboard_of(cluster.dashboard_address)
+        )
+
     def dashboard_to_ask(self, cluster: Cluster) -> tuple[str, dict[str, str]] | None:
         """Where a cluster says whether it is used; None until its scheduler has told its addresses."""
         if cluster.status != JobStatus.RUNNING:
             return None
         key = {KEY_HEADER: dashboard_key(self.key_secret, cluster.name)}
-        return for_gate.dashboard_of(cluster.dashboard_address), key
+        return processes.dashboard_of(cluster.dashboard_address), key
 
     async def stop_cluster(self, cluster_name: str, failed: bool = False) -> None:
         cluster = self.db.get_cluster(cluster_name)

@@ -24,7 +24,7 @@ from tidehub.site.problems import KeyPath
 
 HUB, GATEWAY = "jupyterhub", "dask-gateway"
 ORDER_LOGIN, ORDER_USERS, ORDER_PROXY = "0-tidehub-login", "0-tidehub-people", "0-tidehub-proxy"
-ORDER_OVERRIDES = "zz-overrides"
+ORDER_DASHBOARDS, ORDER_OVERRIDES = "0-tidehub-dashboards", "zz-overrides"
 """Entries of `hub.extraConfig`. Ours stand before all that others write (00-..., my-...), whose code counts after
 ours."""
 ORDER_COMMANDS, ORDER_LIMITS, ORDER_POLICY = "00-commands", "10-limits", "30-policy"

@@ -317,8 +317,8 @@ def test_a_busy_server_that_stays_from_now_on() -> None:
     finding = only(world.plan(after), "servers")
     assert finding.weight == "notice"
     assert finding.what == (
-        "Notebook servers are stopped by another rule: A server idle for 1 h is stopped. A cell that runs keeps it from"
-        " that, also while the browser is closed. A server that has run for 2 d is stopped, even at work."
+        "Notebook servers are stopped by another rule: A server that is idle for 1 h is stopped. A running cell keeps"
+        " it alive, even while the browser is closed. After 2 d a server is stopped in any case."
     )
     assert "A cell that prints nothing does not keep its server." in finding.means
     assert "until they start again" in finding.means
@@ -336,7 +336,7 @@ def test_servers_that_may_stay_for_ever() -> None:
     world = World()
     world.deployed(hub_values(cull={"enabled": False}))
     finding = only(world.plan(hub_values(cull=by_age)), "servers")
-    assert "rule: A server that has run for 1 d is stopped" in finding.what
+    assert "rule: After 1 d a server is stopped in any case." in finding.what
     assert finding.means.startswith("Until now: They go on for ever.")
 
 

@@ -81,9 +81,8 @@ def test_the_operator_comes_after_the_hub() -> None:
 def test_the_platform_says_where_and_from_what() -> None:
     wanted = built(of("namespace: coast, model: daskhub"))
     assert (wanted.namespace, wanted.model, wanted.release_set) == ("coast", "daskhub", "2026.11")
-    assert (
-        wanted.releases[0].values["jupyterhub"]["hub"]["services"]["dask-gateway"]["url"].endswith(".coast")
-    )
+    told = wanted.releases[0].values["jupyterhub"]["hub"]["services"]["dask-gateway"]["environment"]
+    assert ".coast/x/services/dask-gateway" in told["TIDEHUB_GATE"]
 
 
 def test_a_site_without_the_section_is_built_with_its_defaults() -> None:
@@ -157,7 +156,8 @@ def test_overrides_count_last() -> None:
     assert hub.values["cull"] == {"enabled": True, "timeout": 7}
     assert hub.values["prePuller"] is None
     names = sorted(hub.values["hub"]["extraConfig"])
-    assert names == ["0-tidehub-homes", "0-tidehub-login", "0-tidehub-proxy", "mine", "zz-overrides"]
+    ours = [f"0-tidehub-{name}" for name in ("dashboards", "homes", "login", "proxy")]
+    assert names == [*ours, "mine", "zz-overrides"]
     assert hub.values["hub"]["extraConfig"]["zz-overrides"] == "c.JupyterHub.log_level = 10"
     assert gateway.values["gateway"]["replicas"] == 2
     code = gateway.values["gateway"]["extraConfig"]

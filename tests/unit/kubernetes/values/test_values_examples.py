@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ ROLES = {
     },
     "dask-gateway": {
         "description": "Knows who has a server running and their groups, to end Dask clusters without right",
-        "scopes": ["list:users", "read:servers", "read:users:groups"],
+        "scopes": ["list:users", "read:servers", "read:users:groups", "read:users"],
         "services": ["dask-gateway"],
     },
 }
@@ -45,7 +46,7 @@ OLDER_PAGES = [
 PAGES = sorted([*OLDER_PAGES, "tidehub-page-accept-share.html"])
 FOLDER = ["/usr/local/etc/tidehub/pages"]
 END_WORDS = (
-    "A server idle for 1 h is stopped. A cell that runs keeps it from that, also while the browser is closed."
+    "A server that is idle for 1 h is stopped. A running cell keeps it alive, even while the browser is closed."
     " Files stay."
 )
 NOTEBOOK_FILES = [
@@ -57,6 +58,27 @@ NOTEBOOK_FILES = [
     "tidehub-notebook-tidehub-notebook.json",
     "tidehub-notebook-tidehub-server.json",
 ]
+
+
+GATED = ["0-tidehub-dashboards", "0-tidehub-homes", "0-tidehub-login", "0-tidehub-proxy"]
+
+
+def gate(service: str, base: str, name: str) -> dict[str, Any]:
+    """The hub's services: the gate before dashboards, which the hub runs in its pod."""
+    told = {
+        "site_name": name,
+        "contact": None,
+        "gateway_url": f"http://{service}.daskhub{base}services/dask-gateway",
+    }
+    return {
+        "dask-gateway": {
+            "url": "http://127.0.0.1:10101",
+            "display": False,
+            "command": ["python3", "/usr/local/etc/tidehub/dashboards/gate.py"],
+            "environment": {"TIDEHUB_GATE": json.dumps(told)},
+            "oauth_no_confirm": True,
+        }
+    }
 
 
 def joined(service: str, base: str) -> dict[str, str]:
@@ -143,12 +165,10 @@ def test_protocoast_split() -> None:
             "baseUrl": "/",
             "config": {"JupyterHub": {"authenticator_class": "generic-oauth"}},
             "db": PROTOCOAST_DATABASE,
-            "extraConfig": ["0-tidehub-homes", "0-tidehub-login", "0-tidehub-proxy"],
-            "extraFiles": PAGES,
+            "extraConfig": GATED,
+            "extraFiles": ["tidehub-dashboards-gate.py", *PAGES],
             "loadRoles": ROLES,
-            "services": {
-                "dask-gateway": {"url": "http://traefik-dask-gateway.daskhub", "display": False},
-            },
+            "services": gate("traefik-dask-gateway", "/", "ProtoCoast"),
             "templatePaths": FOLDER,
             "templateVars": {"site_name": "ProtoCoast", "end_words": END_WORDS},
         },
@@ -175,10 +195,10 @@ def test_protocoast_daskhub() -> None:
             "baseUrl": "/",
             "config": login,
             "db": PROTOCOAST_DATABASE,
-            "extraConfig": ["0-tidehub-homes", "0-tidehub-login", "0-tidehub-proxy"],
-            "extraFiles": OLDER_PAGES,
+            "extraConfig": GATED,
+            "extraFiles": ["tidehub-dashboards-gate.py", *OLDER_PAGES],
             "loadRoles": ROLES,
-            "services": {"dask-gateway": {"url": f"http://{service}.daskhub", "display": False}},
+            "services": gate(service, "/", "ProtoCoast"),
             "templatePaths": FOLDER,
             "templateVars": {"site_name": "ProtoCoast", "end_words": END_WORDS},
         },
@@ -244,12 +264,10 @@ def test_pangeo_split() -> None:
             "baseUrl": "/jupyterhub/",
             "config": {"JupyterHub": {"authenticator_class": "generic-oauth"}},
             "db": {"type": "sqlite-pvc", "pvc": {"storage": "1Gi"}},
-            "extraConfig": ["0-tidehub-homes", "0-tidehub-login", "0-tidehub-proxy"],
-            "extraFiles": PAGES,
+            "extraConfig": GATED,
+            "extraFiles": ["tidehub-dashboards-gate.py", *PAGES],
             "loadRoles": ROLES,
-            "services": {
-                "dask-gateway": {"url": "http://traefik-dask-gateway.daskhub", "display": False},
-            },
+            "services": gate("traefik-dask-gateway", "/jupyterhub/", "Pangeo"),
             "templatePaths": FOLDER,
             "templateVars": {"site_name": "Pangeo", "end_words": END_WORDS},
         },

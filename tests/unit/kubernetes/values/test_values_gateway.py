@@ -21,7 +21,7 @@ COMMANDS = (
 )
 ROLE = {
     "description": "Knows who has a server running and their groups, to end Dask clusters without right",
-    "scopes": ["list:users", "read:servers", "read:users:groups"],
+    "scopes": ["list:users", "read:servers", "read:users:groups", "read:users"],
     "services": ["dask-gateway"],
 }
 

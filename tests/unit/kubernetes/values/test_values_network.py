@@ -12,6 +12,7 @@ from value_sites import example
 
 from tidehub.kubernetes.api_pod.separation import cluster_policy
 from tidehub.kubernetes.values import gateway, network
+from tidehub.kubernetes.values.dashboards import PORT as GATE
 from tidehub.site.model import Site
 
 RELEASES = {"protocoast": "dask-gateway", "pangeo": "daskhub-dask-gateway"}
@@ -46,6 +47,7 @@ class World:
 
     def __init__(self, name: str, folder: Path) -> None:
         site = self.site = example(name)
+        self.gated = gateway.is_gated(site)
         self.gateway = RELEASES[name]
         objects = rendered(site, folder)
         self.pods = {
@@ -103,7 +105,10 @@ def test_a_user_at_work_reaches_what_they_need(world: World) -> None:
     # A browser: through the hub's proxy to the notebook and to dashboards.
     assert world.verdict(STRANGER, world.proxy, 8000)
     assert world.verdict(world.proxy, world.notebook, 8888)
-    assert world.verdict(world.proxy, world.traefik, 8000)
+    if world.gated:
+        assert world.verdict(world.proxy, world.hub, GATE)
+    else:
+        assert world.verdict(world.proxy, world.traefik, 8000)
     assert world.verdict(world.hub, world.traefik, 8000)
     assert world.verdict(world.hub, world.notebook, 8888)
 
@@ -111,7 +116,7 @@ def test_a_user_at_work_reaches_what_they_need(world: World) -> None:
 def test_the_gateway_reaches_what_it_needs(world: World) -> None:
     assert world.verdict(world.traefik, world.api, 8000)
     assert world.verdict(world.traefik, world.scheduler, 8786)
-    assert world.verdict(world.traefik, world.scheduler, 8787)
+    assert world.verdict(world.hub if world.gated else world.traefik, world.scheduler, 8787)
     assert world.verdict(world.api, world.scheduler, 8788)
     assert world.verdict(world.api, world.hub, 8081)
     # The API server of the cluster: at any address.
@@ -141,6 +146,14 @@ def test_users_do_not_reach_each_other(world: World) -> None:
         assert world.verdict(world.notebook, target, 8786) is False
         assert world.verdict(STRANGER, target, 8787) is False
     assert world.verdict(world.notebook, world.other_notebook, 8888) is False
+
+
+def test_nobody_reaches_a_dashboard_past_the_gate(world: World) -> None:
+    if world.gated:
+        for source in (world.traefik, world.proxy, world.notebook, STRANGER, world.others_worker):
+            assert world.verdict(source, world.scheduler, 8787) is False
+        for source in (world.notebook, world.worker, world.scheduler, STRANGER):
+            assert world.verdict(source, world.hub, GATE) is False
 
 
 def test_a_cluster_is_closed_before_its_own_policy_is_there(world: World) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tidehub.local.gateway.config import dashboard_key, gate_token
-from tidehub.local.gateway.for_gate import dashboard_of
+from tidehub.gateway.dashboards.protocol import dashboard_key, gate_token
+from tidehub.local.gateway.processes import dashboard_of
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,12 @@ from tornado.httputil import HTTPHeaders
 
 from tidehub.gateway import totals
 from tidehub.gateway.choices import NoClusters, SiteOptions, cluster_options
+from tidehub.gateway.dashboards import pages
+from tidehub.gateway.dashboards.forwarding import passed_on
+from tidehub.gateway.dashboards.protocol import KEY_HEADER, dashboard_key, derived
 from tidehub.gateway.reaper import Orphans, in_use
-from tidehub.local.gateway import pages, processes, workdirs
-from tidehub.local.gateway.config import GUARD, KEY_HEADER, NOTICES, TLS_ERRORS, dashboard_key, derived
-from tidehub.local.gateway.forwarding import passed_on
+from tidehub.local.gateway import processes, workdirs
+from tidehub.local.gateway.config import GUARD, NOTICES, TLS_ERRORS
 from tidehub.local.isolation import Ending
 from tidehub.site.model import Site
 from tidehub.site.reading.load import load_text

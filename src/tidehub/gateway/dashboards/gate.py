@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiohttp
 from jupyterhub.services.auth import HubOAuth
 
-from tidehub.local.gateway.config import GATE_ROUTE, GATE_SCHEME, GateSettings, gate_token
+from tidehub.gateway.dashboards.protocol import GATE_ROUTE, GATE_SCHEME, gate_token
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """Everything the gate before the dashboards needs. Times in seconds, URLs complete."""
+
+    site_name: str
+    contact: str | None
+    prefix: str
+    """Path below which all this is served, `<base>services/dask-gateway`, without a final slash."""
+    base_path: str
+    gateway_url: str
+    """What takes the place of the prefix on the way to the gateway."""
+    hub_api_url: str
+    service_name: str
+    service_token: str = field(repr=False)
+    key_secret: str = field(repr=False)
+    cookie_secret: str = field(repr=False)
+    """Hex digits."""
+    cache: float = 5.0
+    """For how long "this cluster is hers" is believed without asking again."""
 
 
 @dataclass(frozen=True)

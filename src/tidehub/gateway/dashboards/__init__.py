@@ -1,0 +1,1 @@
+"""The gate before Dask's dashboards, on both targets: who may see which, and the way there."""
