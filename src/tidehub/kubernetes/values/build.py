@@ -163,5 +163,6 @@ def _overrides(site: Site) -> Overrides:
 def _objects(site: Site) -> Iterator[Object]:
     yield from gateway.objects(site)
     yield from operator.objects(site)
+    yield from dashboards.objects(site)
     yield from network.objects(site)
     yield from exposure.objects(site)

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from tidehub.kubernetes.objects import Object
 from tidehub.kubernetes.values import gateway
 from tidehub.kubernetes.values.extra_files import Files, with_files
 from tidehub.login.carried import modules_text
@@ -19,6 +20,8 @@ from tidehub.site.model import Site
 
 PORT = 10101
 """Of the hub's pod."""
+NAME = "dask-dashboards"
+"""Of the service by which notebook servers come to the gate."""
 FOLDER = "/usr/local/etc/tidehub/dashboards"
 PROGRAM = f"{FOLDER}/gate.py"
 KEY = "tidehub-dashboards-"
@@ -57,6 +60,23 @@ def hub_values(site: Site, gateway_url: str) -> dict[str, Any]:
         "oauth_no_confirm": True,
     }
     return {"hub": {"services": {gateway.SERVICE: service}, "extraConfig": {ORDER_DASHBOARDS: _HERE}}}
+
+
+def address(site: Site, namespace: str) -> str:
+    """Where the gate answers inside the cluster."""
+    return f"http://{NAME}.{namespace}{site.base_path}services/{gateway.SERVICE}"
+
+
+def objects(site: Site) -> list[Object]:
+    """The way of notebook servers to the gate: JupyterLab's Dask panel shows the user's own dashboards."""
+    if not gateway.is_gated(site):
+        return []
+    spec = {
+        "selector": {"app": "jupyterhub", "component": "hub"},
+        "ports": [{"name": "http", "port": 80, "targetPort": PORT}],
+    }
+    meta = {"name": NAME, "labels": {"app.kubernetes.io/managed-by": "tidehub"}}
+    return [{"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec}]
 
 
 def with_gate(site: Site, values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -176,6 +176,8 @@ def _gateway(site: Site) -> dict[str, Any]:
         "DASK_LABEXTENSION__FACTORY__MODULE": "dask_gateway",
         "DASK_LABEXTENSION__FACTORY__CLASS": "GatewayCluster",
     }
+    if gateway.is_gated(site):
+        environment["TIDEHUB_DASHBOARDS"] = dashboards.address(site, hub_code.namespace(site))
     return {"hub": hub, "singleuser": {"extraEnv": environment}}
 
 

@@ -69,8 +69,12 @@ def entries(site: Site, addresses: Endpoints | None = None) -> dict[str, str]:
 
 def gateway_host(site: Site) -> str:
     """Where Dask Gateway answers inside the cluster, from any namespace."""
-    namespace = site.kubernetes.namespace if site.kubernetes is not None else "default"
-    return f"{gateway.traefik_service(site)}.{namespace}"
+    return f"{gateway.traefik_service(site)}.{namespace(site)}"
+
+
+def namespace(site: Site) -> str:
+    """Where the site is installed."""
+    return site.kubernetes.namespace if site.kubernetes is not None else "default"
 
 
 def gateway_address(site: Site) -> str:

@@ -43,21 +43,26 @@ def hub_values(site: Site) -> dict[str, Any]:
         rules = _notebooks_to_operator()
     else:
         return {}
+    gated = gateway.is_gated(site)
+    to_gate = {"to": [_pods(HUB)], "ports": _ports(dashboards.PORT)}
+    from_notebooks = [*rules, to_gate] if gated else rules
     found: dict[str, Any] = {
-        "singleuser": {"networkPolicy": {"egress": _beside_defaults(site, rules, _older_notebooks())}}
+        "singleuser": {
+            "networkPolicy": {"egress": _beside_defaults(site, from_notebooks, _older_notebooks())}
+        }
     }
     if gateway.is_installed(site):
         # The hub's proxy leads browsers there, and the hub ends clusters of users whose membership ended. The
         # chart opens private addresses to both, but some networks (Cilium) know pods by labels alone.
-        gated = gateway.is_gated(site)
         from_hub = [*rules, _to_dashboards(site)] if gated else rules
-        from_proxy = [{"to": [_pods(HUB)], "ports": _ports(dashboards.PORT)}] if gated else rules
+        from_proxy = [to_gate] if gated else rules
         found["hub"] = {"networkPolicy": {"egress": _beside_defaults(site, from_hub, [_anywhere()])}}
         found["proxy"] = {
             "chp": {"networkPolicy": {"egress": _beside_defaults(site, from_proxy, [_anywhere()])}}
         }
         if gated:
-            ingress = [{"from": [_pods(PROXY)], "ports": _ports(dashboards.PORT)}]
+            # It asks everybody who they are.
+            ingress = [{"from": [_pods(PROXY), _pods(NOTEBOOKS)], "ports": _ports(dashboards.PORT)}]
             found["hub"]["networkPolicy"]["ingress"] = ingress
     return found
 

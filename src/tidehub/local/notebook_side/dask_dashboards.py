@@ -3,7 +3,7 @@
 dask-labextension 7 shows a cluster's plots through the notebook server, but keeps only host and port of the
 dashboard's link (`DaskDashboardHandler._get_parsed`), where a gateway's link has a path; and it has no login
 to show to anybody. So for links of our gateway, and for no others, the path is kept, and who guards the dashboards is
-asked as it has to be: see `Gate` for one machine and `OpenGateway` for Kubernetes.
+asked as it has to be: see `Gate`, and `OpenGateway` for hubs on Kubernetes that are too old to have one.
 
 In the browser the extension takes a bare path, as `cluster.dashboard_link` is one, for a path below the notebook
 server (`normalizeDashboardUrl`). So the dashboards are there too: without that, neither "Launch dashboard in
@@ -35,13 +35,17 @@ NAME = r"(?:[a-z0-9-]+\.)?[A-Za-z0-9]+"
 """A cluster's name: `HEX`, and on Kubernetes `NAMESPACE.HEX`."""
 
 
+GUARDED = "TIDEHUB_DASHBOARDS"
+"""Where the gate answers, if that is not where the gateway does."""
+
+
 def _load_jupyter_server_extension(server_app: Any) -> None:
     load(server_app, Gate())
 
 
 def load_on_kubernetes(server_app: Any) -> None:
-    """The same in a pod, where nobody guards the dashboards."""
-    load(server_app, OpenGateway())
+    """The same in a pod, where with older hubs nobody guards the dashboards."""
+    load(server_app, Gate() if GUARDED in os.environ else OpenGateway())
 
 
 def load(server_app: Any, gate: Gate) -> None:
@@ -56,7 +60,7 @@ def load(server_app: Any, gate: Gate) -> None:
 
 
 class Gate:
-    """One machine's: it asks each request whose it is, so it is shown the server's token, and keeps that to itself."""
+    """It asks each request whose it is, so it is shown the server's token, and keeps that to itself."""
 
     own: Any = None
     """The `OwnClusters` of this server."""
@@ -71,7 +75,7 @@ class Gate:
 
 
 class OpenGateway(Gate):
-    """That of Kubernetes: traefik leads everybody to every cluster's scheduler, and passes on what it is told.
+    """That of hubs without a gate: traefik leads everybody to every cluster's scheduler, and passes on all it gets.
 
     A scheduler runs what its user wants. So no token goes there, and at the notebook server's address, where a page
     could act as the user, are the user's own clusters only.
@@ -100,7 +104,7 @@ def behind_the_gate(link: str, host: str) -> str | None:
     `host` is that of the page: a link to another host never gets our token.
     """
     public = os.environ.get("DASK_GATEWAY__PUBLIC_ADDRESS", "").rstrip("/")
-    gate = os.environ.get("DASK_GATEWAY__ADDRESS", "").rstrip("/")
+    gate = _address()
     parts = urlsplit(link)
     if not public or not gate or (parts.netloc and parts.netloc != host):
         return None
@@ -140,15 +144,19 @@ class OwnDashboardHandler(ProxyHandler):  # type: ignore[misc, unused-ignore]
             raise web.HTTPError(403)
         if not await self.gate.admits(name):
             raise web.HTTPError(404, "None of your running clusters has this name")
-        address = os.environ.get("DASK_GATEWAY__ADDRESS", "").rstrip("/")
-        return _way(self, f"{address}/clusters/{name}", path)
+        return _way(self, f"{_address()}/clusters/{name}", path)
+
+
+def _address() -> str:
+    """Where dashboards are, as this server reaches it."""
+    return (os.environ.get(GUARDED) or os.environ.get("DASK_GATEWAY__ADDRESS", "")).rstrip("/")
 
 
 def _way(handler: Any, dashboard: str, page: str) -> tuple[str, int, str]:
     """Host, port and path of a page of a dashboard at the gateway, to which `handler` may go then."""
     parts = urlsplit(dashboard)
     if parts.scheme != "http":
-        raise web.HTTPError(404, "Dashboards are shown here if DASK_GATEWAY__ADDRESS begins with http://")
+        raise web.HTTPError(404, "Dashboards are shown here at an address that begins with http://")
     if ".." in page.split("/"):  # written as %2F: it would lead to the dashboard of another cluster
         raise web.HTTPError(404)
     host = parts.hostname or ""

@@ -81,8 +81,10 @@ def gate(service: str, base: str, name: str) -> dict[str, Any]:
     }
 
 
-def joined(service: str, base: str) -> dict[str, str]:
+def joined(service: str, base: str, gated: bool = True) -> dict[str, str]:
+    guard = {"TIDEHUB_DASHBOARDS": f"http://dask-dashboards.daskhub{base}services/dask-gateway"}
     return {
+        **(guard if gated else {}),
         "DASK_GATEWAY__ADDRESS": f"http://{service}.daskhub{base}services/dask-gateway",
         "DASK_GATEWAY__PROXY_ADDRESS": f"gateway://{service}.daskhub:80",
         "DASK_GATEWAY__PUBLIC_ADDRESS": f"{base}services/dask-gateway/",

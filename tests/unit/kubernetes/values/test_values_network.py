@@ -152,7 +152,8 @@ def test_nobody_reaches_a_dashboard_past_the_gate(world: World) -> None:
     if world.gated:
         for source in (world.traefik, world.proxy, world.notebook, STRANGER, world.others_worker):
             assert world.verdict(source, world.scheduler, 8787) is False
-        for source in (world.notebook, world.worker, world.scheduler, STRANGER):
+        assert world.verdict(world.notebook, world.hub, GATE)
+        for source in (world.worker, world.scheduler, STRANGER):
             assert world.verdict(source, world.hub, GATE) is False
 
 
