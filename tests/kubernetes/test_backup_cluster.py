@@ -242,7 +242,8 @@ def test_a_hub_that_crashes_is_saved_on_the_node_of_its_volume(
     installed: Installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pod on another node would wait for the volume for ever: Multi-Attach."""
-    template = {"spec": {"containers": [{"name": "hub", "image": "crash.invalid/hub:1"}]}}
+    # A second container, for the simulated nodes go by the images, and the pod of a backup has the hub's.
+    template = {"spec": {"containers": [{"name": "crashes", "image": "crash.invalid/one:1"}]}}
     patch = {"spec": {"strategy": {"type": "Recreate", "rollingUpdate": None}, "template": template}}
     api = installed.local.api
     path = f"/apis/apps/v1/namespaces/{installed.namespace}/deployments/hub"

@@ -6,6 +6,7 @@ import ast
 import base64
 import json
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -80,6 +81,13 @@ def test_the_spawner_runs_in_every_hub_image() -> None:
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name.partition(".")[0] for name in imported} <= sys.stdlib_module_names | {"kubespawner"}
+
+
+def test_a_spawner_of_the_sites_own_stays() -> None:
+    for own in ("mine.Spawner", object):
+        hub = {"spawner_class": own}
+        exec(spawner_text(), {"c": SimpleNamespace(JupyterHub=hub)})
+        assert hub == {"spawner_class": own}
 
 
 def test_which_hubs_find_homes() -> None:
