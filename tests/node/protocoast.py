@@ -114,8 +114,18 @@ class ProtoCoast:
         """A user who signed in at the provider, in a browser of their own."""
         async with Browser(f"https://{HOST}/", certificate=self.node.trusted) as browser:
             page = await sign_in(browser, name)
-            assert page.status == 200 and "/hub/" in page.path, page.words
+            assert page.status == 200, page.words
             yield User(Journey(self.target(), browser, user=(await who(browser))["name"], signed_in=True))
+
+    @asynccontextmanager
+    async def at_work(self, name: str) -> AsyncIterator[User]:
+        """A signed-in user with a server, which is stopped at the end."""
+        async with self.signed_in(name) as user:
+            await user.start()
+            try:
+                yield user
+            finally:
+                await user.stop()
 
 
 class User:

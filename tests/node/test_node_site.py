@@ -40,30 +40,23 @@ def test_the_deployed_site_is_what_the_file_says(protocoast: ProtoCoast) -> None
 
 
 async def test_a_member_computes_and_finds_the_home_again(protocoast: ProtoCoast) -> None:
-    async with protocoast.signed_in("alice") as alice:
-        await alice.start()
+    async with protocoast.at_work("alice") as alice:
         output = await alice.run("print(sum(n * n for n in range(1000)))")
         assert output.stdout.strip() == "332833500", output
         written = await alice.run("from pathlib import Path; Path.home().joinpath('kept').write_text('mine')")
         assert not written.error, written.error
         pod = _server_pod(protocoast, "alice")
-        await alice.stop()
-        await alice.start()
+    async with protocoast.at_work("alice") as alice:
         assert _server_pod(protocoast, "alice")["metadata"]["uid"] != pod["metadata"]["uid"], "another pod"
         output = await alice.run("from pathlib import Path; print(Path.home().joinpath('kept').read_text())")
         assert output.stdout.strip() == "mine", output
-        await alice.stop()
 
 
 async def test_a_cluster_of_two_workers_computes(protocoast: ProtoCoast) -> None:
-    async with protocoast.signed_in("alice") as alice:
-        await alice.start()
-        try:
-            output = await alice.run(_CLUSTER)
-            assert not output.error, output.error
-            assert output.stdout.split() == ["332833500", "2"], output
-        finally:
-            await alice.stop()
+    async with protocoast.at_work("alice") as alice:
+        output = await alice.run(_CLUSTER)
+        assert not output.error, output.error
+        assert output.stdout.split() == ["332833500", "2"], output
     protocoast.node.api.wait(
         "the cluster's pods are gone",
         lambda: not protocoast.node.api.list("Pod", NAMESPACE, selector="gateway.dask.org/cluster"),
@@ -93,24 +86,25 @@ client.wait_for_workers(1, timeout=200)
 print(json.dumps({"worker": worker.rpartition("/")[2]}))
 """
 _FROM = {
-    # Target: whether another user's notebook server reaches it, and whether a worker does.
-    "hub": (True, False),
-    "gateway, by its proxy": (True, False),
-    "gateway itself": (False, True),
-    "the hub's proxy, where routes are set": (False, False),
-    "notebook server of another user": (False, False),
-    "scheduler of another user": (False, True),
-    "worker of another user": (False, True),
-    "API server": (False, False),
-    "internet": (True, True),
+    # Target: whether alice's notebook server reaches it, carol's scheduler, and carol's worker.
+    "hub": (True, False, False),
+    "gateway, by its proxy": (True, False, False),
+    "gateway itself": (False, True, False),
+    "the hub's proxy, where routes are set": (False, False, False),
+    "notebook server of another user": (False, False, False),
+    "carol's scheduler": (False, True, True),
+    "carol's worker": (False, True, True),
+    "a pod of another namespace": (False, False, False),
+    "internet": (True, True, True),
 }
 
 
 async def test_who_reaches_whom(protocoast: ProtoCoast) -> None:
-    """From alice's server and from carol's worker. The node, which no policy holds, reaches all of it."""
-    async with protocoast.signed_in("carol") as carol, protocoast.signed_in("alice") as alice:
-        await carol.start()
-        await alice.start()
+    """From alice's server and from carol's cluster. The node, which no policy holds, reaches all of it.
+
+    Nor does a policy guard the node's own programs here, and so not the API server.
+    """
+    async with protocoast.at_work("carol") as carol, protocoast.at_work("alice") as alice:
         kernel = await carol.kernel()
         host, _, port = (await kernel.result(_WITH_CLUSTER))["worker"].rpartition(":")
         gateway = "gateway.dask.org/instance=dask-gateway,app.kubernetes.io/component"
@@ -120,25 +114,24 @@ async def test_who_reaches_whom(protocoast: ProtoCoast) -> None:
             "gateway itself": (protocoast.address(f"{gateway}=gateway"), 8000),
             "the hub's proxy, where routes are set": (protocoast.address("component=proxy"), 8001),
             "notebook server of another user": (_address_of_server(protocoast, "carol.coast"), 8888),
-            "scheduler of another user": (protocoast.address(f"{gateway}=dask-scheduler"), 8786),
-            "worker of another user": (host, int(port)),
-            "API server": ("10.96.0.1", 443),
+            "carol's scheduler": (protocoast.address(f"{gateway}=dask-scheduler"), 8786),
+            "carol's worker": (host, int(port)),
+            "a pod of another namespace": (_dns_pod(protocoast), 8181),
             "internet": (PROVIDER_ADDRESS, 443),
         }
         here: dict[str, Any] = {}
         exec(_REACHED, here)
         assert here["reached"](targets) == dict.fromkeys(targets, True)
         asked = f"{_REACHED}\nimport json\ntargets = {targets!r}\n"
-        own = await (await alice.kernel()).result(f"{asked}print(json.dumps(reached(targets)))")
-        assert own == {name: server for name, (server, _) in _FROM.items()}
-        # A worker, which is not told what is its own: there the server is alice's.
+        alone = await (await alice.kernel()).result(f"{asked}print(json.dumps(reached(targets)))")
+        assert alone == {name: row[0] for name, row in _FROM.items()}
         targets["notebook server of another user"] = (_address_of_server(protocoast, "alice"), 8888)
         asked = f"{_REACHED}\ntargets = {targets!r}\n"
-        of_worker = await kernel.result(f"{asked}print(json.dumps(client.submit(reached, targets).result()))")
-        assert of_worker == {name: worker for name, (_, worker) in _FROM.items()}
+        runs = "[client.run_on_scheduler(reached, targets), client.submit(reached, targets).result()]"
+        scheduler, worker = (await kernel.result(f"{asked}print(json.dumps(dict(found={runs})))"))["found"]
+        assert scheduler == {name: row[1] for name, row in _FROM.items()}
+        assert worker == {name: row[2] for name, row in _FROM.items()}
         await kernel.run("client.close(); cluster.shutdown()")
-        await alice.stop()
-        await carol.stop()
 
 
 async def test_who_is_no_member_is_refused_with_a_reason(protocoast: ProtoCoast) -> None:
@@ -179,6 +172,11 @@ def _address_of_server(site: ProtoCoast, user: str) -> str:
         for pod in site.node.api.list("Pod", NAMESPACE, selector="component=singleuser-server")
         if pod["metadata"]["annotations"]["hub.jupyter.org/username"] == user
     )
+
+
+def _dns_pod(site: ProtoCoast) -> str:
+    (pod,) = site.node.api.list("Pod", "kube-system", selector="k8s-app=kube-dns")
+    return str(pod["status"]["podIP"])
 
 
 def _server_pod(site: ProtoCoast, user: str) -> Object:
