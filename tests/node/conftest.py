@@ -27,11 +27,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips, all from here because that gives one line in the summary."""
     if "node" not in getattr(item, "fixturenames", ()):
         return
-    missing = node_software.lacking()
-    if missing:
-        pytest.skip(f"no node can run here: missing are {', '.join(missing)}")
-    if node_software.find() is None:
-        pytest.skip(f"no node is prepared: as root, {node_software.PREPARE} makes it (20 minutes, once)")
+    if reason := node_software.why_not():
+        pytest.skip(f"no node can run here: {reason}")
 
 
 @pytest.fixture(scope="module")

@@ -26,10 +26,11 @@ def make_groups(name: str) -> None:
     """The control group `name` in every hierarchy of version 1; the CPU's with a large share.
 
     Shares, because the processes of one session count as one for the scheduler (autogroup), and a test run beside
-    is a session with many.
+    is a session with many. In the hierarchy of version 2, where there is one, runc makes its own.
     """
     for hierarchy in _hierarchies():
-        (hierarchy / name).mkdir(exist_ok=True)
+        if hierarchy.name != "unified":
+            (hierarchy / name).mkdir(exist_ok=True)
     (CONTROLLERS / "cpu" / name / "cpu.shares").write_text("20480")
     for setting in ("cpuset.cpus", "cpuset.mems"):
         given = (CONTROLLERS / "cpuset" / setting).read_text()
@@ -54,7 +55,7 @@ def remove_groups(name: str) -> None:
 
 
 def _hierarchies() -> list[Path]:
-    return [path for path in CONTROLLERS.iterdir() if path.is_dir() and path.name != "unified"]
+    return [path for path in CONTROLLERS.iterdir() if path.is_dir()]
 
 
 def _processes(group: Path) -> list[int]:

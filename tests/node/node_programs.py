@@ -85,6 +85,8 @@ def build(root: Path, place: Path, said: Said, shown: progress.Progress) -> dict
     for program, (folder, package) in PACKAGES.items():
         began = time.monotonic()
         command: list[str | Path] = [
+            # It ends with `prepare`, also when that is killed.
+            *("setpriv", "--pdeathsig", "KILL", "--"),
             *(go, "build", *COMPILER_FLAGS, "-ldflags", " ".join(cluster_programs.linker_flags())),
             *([f"-modfile={module}"] if folder == _KUBERNETES else []),
             *("-o", place / program, package),

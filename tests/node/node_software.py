@@ -7,6 +7,7 @@ is. A part is complete or not there. Only the standard library: `prepare` runs o
 
     prepare                  build what is missing
     prepare --if-possible    the same, unless this machine cannot run a node, whatever is installed
+    prepare --cached         build nothing; exit with 1 and say so where something is missing
     prepare --where          print the directories of programs and store
 """
 
@@ -26,6 +27,7 @@ CHECKOUT = HERE.parent.parent
 if __name__ == "__main__":
     sys.path[:0] = [str(CHECKOUT / "src"), str(CHECKOUT / "tests" / "cluster"), str(HERE)]
 
+import cluster_programs  # noqa: E402
 import image_store  # noqa: E402
 import node_images  # noqa: E402
 import node_programs  # noqa: E402
@@ -103,6 +105,15 @@ def find() -> NodeSoftware | None:
 def lacking() -> list[str]:
     """What this machine lacks to build and run a node: Debian packages, and what `cannot` names."""
     return [*cannot(), *sorted(package for name, package in HOST_PROGRAMS.items() if not shutil.which(name))]
+
+
+def why_not() -> str:
+    """Why no node can run here now, in words; nothing where one can."""
+    if missing := lacking():
+        return f"missing are {', '.join(missing)}"
+    if cluster_programs.find() is None:
+        return f"{cluster_programs.PREPARE} was not run"
+    return "" if find() else f"nothing is prepared; as root, {PREPARE} does that (20 minutes, once)"
 
 
 def cannot() -> list[str]:
@@ -272,9 +283,14 @@ class _Preparation:
 
 def main(arguments: list[str]) -> int:
     """The exit code of `prepare`."""
-    if arguments not in ([], ["--if-possible"], ["--where"]):
-        print(f"usage: {PREPARE} [--if-possible | --where]", file=sys.stderr)
+    if arguments not in ([], ["--if-possible"], ["--cached"], ["--where"]):
+        print(f"usage: {PREPARE} [--if-possible | --cached | --where]", file=sys.stderr)
         return 2
+    if arguments == ["--cached"]:
+        reason = why_not()
+        if reason:
+            print(f"the node with real containers is left out: {reason}")
+        return int(bool(reason))
     if arguments == ["--if-possible"] and (missing := cannot()):
         print(f"no node can run here: missing are {', '.join(missing)}")
         return 0
