@@ -83,7 +83,22 @@ cluster.scale(1)
 client = cluster.get_client()
 client.wait_for_workers(1, timeout=200)
 (worker,) = client.scheduler_info()["workers"]
-print(json.dumps({"worker": worker.rpartition("/")[2]}))
+print(json.dumps({"worker": worker.rpartition("/")[2], "name": cluster.name}))
+"""
+_SEEN = """
+import json, os, urllib.error, urllib.request
+found = {}
+for way in ("TIDEHUB_DASHBOARDS", "DASK_GATEWAY__ADDRESS"):
+    url = f"{os.environ[way]}/clusters/NAME/individual-plots.json"
+    token = {"Authorization": "token " + os.environ["JUPYTERHUB_API_TOKEN"]}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=token), timeout=60) as answer:
+            found[way] = answer.status
+    except urllib.error.HTTPError as error:
+        found[way] = error.code
+    except OSError:
+        found[way] = None
+print(json.dumps(found))
 """
 _FROM = {
     # Target: whether alice's notebook server reaches it, carol's scheduler, and carol's worker.
@@ -94,6 +109,8 @@ _FROM = {
     "notebook server of another user": (False, False, False),
     "carol's scheduler": (False, True, True),
     "carol's worker": (False, True, True),
+    "carol's dashboard": (False, True, True),
+    "the gate before dashboards": (True, False, False),
     "a pod of another namespace": (False, False, False),
     "internet": (True, True, True),
 }
@@ -106,7 +123,8 @@ async def test_who_reaches_whom(protocoast: ProtoCoast) -> None:
     """
     async with protocoast.at_work("carol") as carol, protocoast.at_work("alice") as alice:
         kernel = await carol.kernel()
-        host, _, port = (await kernel.result(_WITH_CLUSTER))["worker"].rpartition(":")
+        made = await kernel.result(_WITH_CLUSTER)
+        host, _, port = made["worker"].rpartition(":")
         gateway = "gateway.dask.org/instance=dask-gateway,app.kubernetes.io/component"
         targets = {
             "hub": (protocoast.address("component=hub"), 8081),
@@ -116,6 +134,8 @@ async def test_who_reaches_whom(protocoast: ProtoCoast) -> None:
             "notebook server of another user": (_address_of_server(protocoast, "carol.coast"), 8888),
             "carol's scheduler": (protocoast.address(f"{gateway}=dask-scheduler"), 8786),
             "carol's worker": (host, int(port)),
+            "carol's dashboard": (protocoast.address(f"{gateway}=dask-scheduler"), 8787),
+            "the gate before dashboards": (protocoast.address("component=hub"), 10101),
             "a pod of another namespace": (_dns_pod(protocoast), 8181),
             "internet": (PROVIDER_ADDRESS, 443),
         }
@@ -131,6 +151,11 @@ async def test_who_reaches_whom(protocoast: ProtoCoast) -> None:
         scheduler, worker = (await kernel.result(f"{asked}print(json.dumps(dict(found={runs})))"))["found"]
         assert scheduler == {name: row[1] for name, row in _FROM.items()}
         assert worker == {name: row[2] for name, row in _FROM.items()}
+        # Her notebook server, for JupyterLab's panel, comes by the gate; nobody comes past it.
+        seen = _SEEN.replace("NAME", made["name"])
+        hers, others = await kernel.result(seen), await (await alice.kernel()).result(seen)
+        assert hers["TIDEHUB_DASHBOARDS"] == 200 and hers["DASK_GATEWAY__ADDRESS"] != 200, hers
+        assert others["TIDEHUB_DASHBOARDS"] == 403 and others["DASK_GATEWAY__ADDRESS"] != 200, others
         await kernel.run("client.close(); cluster.shutdown()")
 
 
@@ -161,7 +186,6 @@ def test_check_goes_the_whole_path_with_a_users_token(phases: dict[str, Phase]) 
     assert phases["compute"]["detail"] == "on 2 workers"
 
 
-@pytest.mark.xfail(strict=True, reason="Dask Gateway on Kubernetes serves dashboards without asking anybody")
 def test_check_finds_the_dashboard_closed_to_strangers(phases: dict[str, Phase]) -> None:
     assert phases["dashboard"]["state"] == "ok", phases["dashboard"]["why"]
 

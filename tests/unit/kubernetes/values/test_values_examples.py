@@ -211,7 +211,7 @@ def test_protocoast_daskhub() -> None:
     }
 
 
-def pangeo_notebooks(service: str, image: str) -> dict[str, Any]:
+def pangeo_notebooks(service: str, image: str, gated: bool = True) -> dict[str, Any]:
     return {
         "defaultUrl": "/lab",
         "extraFiles": NOTEBOOK_FILES,
@@ -220,7 +220,7 @@ def pangeo_notebooks(service: str, image: str) -> dict[str, Any]:
         "storage": {"type": "dynamic", "capacity": "10Gi"},
         "image": {"name": "pangeo/ml-notebook", "tag": "latest"},
         "extraEnv": {
-            **joined(service, "/jupyterhub/"),
+            **joined(service, "/jupyterhub/", gated),
             "DASK_GATEWAY__CLUSTER__OPTIONS__IMAGE": image,
         },
         "profileList": [
@@ -252,7 +252,7 @@ def test_pangeo_daskhub() -> None:
             "services": {"dask-gateway": {"url": f"http://{service}.daskhub", "display": False}},
             "templateVars": {"site_name": "Pangeo"},
         },
-        "singleuser": pangeo_notebooks(service, "{JUPYTER_IMAGE_SPEC}"),
+        "singleuser": pangeo_notebooks(service, "{JUPYTER_IMAGE_SPEC}", gated=False),
         "cull": {"enabled": True, "timeout": 3600},
         "prePuller": BACKGROUND,
         "scheduling": NO_SCHEDULER,

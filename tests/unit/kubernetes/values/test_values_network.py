@@ -235,7 +235,7 @@ def test_older_charts_keep_what_they_opened() -> None:
     """There the list replaces the chart's: notebooks keep the internet, hub and proxy everything."""
     older = network.hub_values(example("pangeo"))
     newer = network.hub_values(example("protocoast"))
-    assert [list(rule) for rule in newer["singleuser"]["networkPolicy"]["egress"]] == [["to", "ports"]]
+    assert [list(rule) for rule in newer["singleuser"]["networkPolicy"]["egress"]] == [["to", "ports"]] * 2
     assert older["singleuser"]["networkPolicy"]["egress"][-1]["to"][0]["ipBlock"]["cidr"] == "0.0.0.0/0"
     for values in (older["hub"], older["proxy"]["chp"]):
         assert values["networkPolicy"]["egress"][-1] == {"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}
