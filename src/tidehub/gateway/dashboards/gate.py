@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import aiohttp
 from jupyterhub.services.auth import HubOAuth
+from tornado import web
 
 from tidehub.gateway.dashboards.protocol import GATE_ROUTE, GATE_SCHEME, gate_token
+
+MOST_OPEN = 100
+"""Requests and WebSockets to dashboards that one user may have open at once. A page of Dask's has one WebSocket, and
+a browser asks for a few dozen files at once; each costs some hundred KiB here."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,23 @@ class Gate:
         )
         self._clusters: dict[str, Found] = {}
         self._admins: dict[str, tuple[float, bool]] = {}
+        self._open: Counter[str] = Counter()
         self._token = {"Authorization": f"{GATE_SCHEME} {gate_token(settings.key_secret)}"}
+
+    @contextmanager
+    def one_more(self, name: str) -> Iterator[None]:
+        """While a user has one more request open. Raises `HTTPError` 429 when they have too many."""
+        if self._open[name] >= MOST_OPEN:
+            raise web.HTTPError(
+                429, f"You have {MOST_OPEN} requests to dashboards open. Close some of their pages."
+            )
+        self._open[name] += 1
+        try:
+            yield
+        finally:
+            self._open[name] -= 1
+            if not self._open[name]:
+                del self._open[name]
 
     def upstream(self, uri: str) -> str:
         """The gateway's own address for a request's path and query below the prefix."""
