@@ -22,6 +22,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import aiohttp
 from jupyterhub.services.auth import HubOAuthCallbackHandler, HubOAuthenticated
 from tornado import web
+from tornado.iostream import StreamClosedError
 from tornado.routing import Matcher, PathMatches, Rule
 
 from tidehub.gateway.dashboards import pages
@@ -166,7 +167,13 @@ class ApiHandler(GateHandler):
     async def _answer(self, *_: str) -> None:
         if self._body is not None:
             await self._body.end()
-        await self._forwarding
+        await asyncio.wait([self._forwarding])
+        error = None if self._forwarding.cancelled() else self._forwarding.exception()
+        if self._forwarding.cancelled() or isinstance(error, StreamClosedError):
+            # Who asked is gone, which tornado would report with a traceback.
+            self._auto_finish = False
+        elif error is not None:
+            raise error
 
     get = head = post = put = patch = delete = options = _answer
 

@@ -85,7 +85,9 @@ class SiteBackend(KubeBackend):  # type: ignore[misc]
         await super().setup(app)
         # What the reaper knows a backend by.
         self.db, self.settings = self, self
-        self.reaping = [asyncio.ensure_future(leftovers.end_forever(self, self.reap_period))]
+        self.reaping = [
+            asyncio.ensure_future(leftovers.end_forever(self, min(self.reap_period, leftovers.EVERY)))
+        ]
         if self.reaper_token:
             self.reaping.append(asyncio.ensure_future(reaper.reap_forever(self)))
 
