@@ -10,6 +10,7 @@ import logging
 import struct
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -46,7 +47,10 @@ class Around:
     def __init__(self) -> None:
         self.port = 0
         self.passed: list[str] = []
+        self.told: web.HTTPError | None = None
+        """What the way to the gateway answers instead of it."""
         self.serving: GateServer
+        self.gate: Gate
 
     async def ask(
         self, path: str, more: dict[str, str] | None = None
@@ -76,6 +80,8 @@ async def _around() -> AsyncIterator[Around]:
 
     class Whose(web.RequestHandler):
         def get(self) -> None:
+            if found.told is not None:
+                raise found.told
             self.finish({"owner": "ann", "status": "RUNNING", "dashboard": f"http://127.0.0.1:{behind}"})
 
     class Raw(web.RequestHandler):
@@ -131,7 +137,8 @@ async def _around() -> AsyncIterator[Around]:
     )
     async with AsyncExitStack() as stack:
         three = [await stack.enter_async_context(session(aiohttp.TCPConnector())) for _ in range(3)]
-        found.serving = server(Gate(settings, *three), 60.0)
+        found.gate = Gate(settings, *three)
+        found.serving = server(found.gate, 60.0)
         socket, found.port = bind_unused_port()
         found.serving.add_socket(socket)
         yield found
@@ -231,3 +238,13 @@ async def _answers(around: Around) -> bool:
         return (await around.ask(f"{PREFIX}/health"))[0] == b"HTTP/1.1 200 OK"
     except ConnectionError:
         return False
+
+
+@pytest.mark.parametrize("status", [404, 502, 503])
+async def test_an_open_dashboard_outlives_a_restart_of_the_gateway(around: Around, status: int) -> None:
+    """The proxy on the way answers for it meanwhile: Traefik by 404 where a service has no pod."""
+    around.gate.settings = replace(around.gate.settings, cache=0.0)
+    assert (await around.ask(f"{DASHBOARD}/page"))[0] == b"HTTP/1.1 200 OK"
+    around.told = web.HTTPError(status)
+    assert (await around.ask(f"{DASHBOARD}/page"))[0] == b"HTTP/1.1 200 OK"
+    assert (await around.ask(f"{PREFIX}/clusters/ns.unknown/page"))[0].startswith(b"HTTP/1.1 503")

@@ -111,13 +111,18 @@ class Gate:
             return known
         url = self.settings.gateway_url + GATE_ROUTE.format(cluster_name=cluster)
         timeout = aiohttp.ClientTimeout(total=15)
+        found = Found(now, 502)
         try:
             async with self.to_gateway.get(url, headers=self._token, timeout=timeout) as answer:
-                told = await answer.json() if answer.status == 200 else {}
-                found = Found(now, answer.status, **told)
+                if answer.status == 200:
+                    found = Found(now, 200, **await answer.json())
+                elif answer.status == 404 and answer.content_type == "application/json":
+                    found = Found(now, 404)
         except (aiohttp.ClientError, TimeoutError):
+            pass  # as any other answer, which is not the gateway's own
+        if found.answer == 502:
             # A gateway that restarts is no reason to break a dashboard that is open.
-            return known if known is not None and now - known.asked < 300 else Found(now, 502)
+            return known if known is not None and now - known.asked < 300 else found
         self._clusters = {k: v for k, v in self._clusters.items() if now - v.asked < 300}
         if found.answer == 200:
             self._clusters[cluster] = found
