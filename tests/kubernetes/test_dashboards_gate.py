@@ -92,6 +92,8 @@ def gated(cluster: Any, charts_dir: Path, tmp_path_factory: pytest.TempPathFacto
     hub = HubAndProxy(folder, site, TOKEN, f"http://{address}")
     behind = Behind()
     more = f"c.DaskGateway.address = {address!r}\nc.SiteBackend.dashboard_address = 'http://127.0.0.1:{behind.port}'\n"
+    # Nobody here has a notebook server, for want of which a cluster is ended.
+    more += "c.SiteBackend.reap_period = 3600\n"
     server = GatewayOnCluster(
         cluster,
         name,

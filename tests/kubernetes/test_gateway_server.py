@@ -138,6 +138,15 @@ def test_workers_stay_within_a_users_total(server: GatewayOnCluster) -> None:
     assert server.heartbeat(second, 3) == 3
 
 
+def test_a_cluster_that_is_stopped_at_once_is_stopped(server: GatewayOnCluster) -> None:
+    """Upstream answers 204 and stops nothing while its informer does not show the cluster."""
+    for _ in range(15):
+        status, said = server.as_user("ann", "POST", "/clusters/", {"cluster_options": {}})
+        assert status == 201, said
+        assert server.as_user("ann", "DELETE", f"/clusters/{said['name']}")[0] == 204
+        assert server.cluster(said["name"])["spec"]["active"] is False
+
+
 def test_a_user_without_a_server_loses_their_clusters(server: GatewayOnCluster) -> None:
     name = started(server)
     started(server, "bob")

@@ -159,6 +159,60 @@ async def test_who_reaches_whom(protocoast: ProtoCoast) -> None:
         await kernel.run("client.close(); cluster.shutdown()")
 
 
+_HOSTILE = """
+def flood(dask_scheduler):
+    from tornado import websocket
+    class Zeros(websocket.WebSocketHandler):
+        def get_compression_options(self):
+            return {"compression_level": 1}
+        async def open(self):
+            while True:
+                await self.write_message(b"0" * (4 << 20), binary=True)
+    dask_scheduler.http_application.add_handlers(".*$", [("/zeros", Zeros)])
+
+import json, os, socket
+from dask_gateway import GatewayCluster
+cluster = GatewayCluster()
+client = cluster.get_client()
+client.run_on_scheduler(flood)
+host = os.environ["TIDEHUB_DASHBOARDS"].split("/")[2]
+request = "\\r\\n".join([
+    f"GET /services/dask-gateway/clusters/{cluster.name}/zeros HTTP/1.1",
+    "Host: x", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Extensions: permessage-deflate",
+    "Authorization: token " + os.environ["JUPYTERHUB_API_TOKEN"], "", ""])
+open_ones = []
+for _ in range(40):
+    one = socket.create_connection((host, 80), timeout=30)
+    one.sendall(request.encode())
+    open_ones.append(one)
+first = [one.recv(12).decode() for one in open_ones]
+print(json.dumps({"first": sorted(set(first))}))
+"""
+_GATE = """
+for place in /proc/[0-9]*; do
+    if tr '\\0' ' ' < $place/cmdline | grep -q '^python3 .*dashboards/gate.py'; then
+        echo $(grep VmHWM $place/status) nice $(cut -d' ' -f19 $place/stat)
+    fi
+done
+"""
+
+
+async def test_a_hostile_dashboard_leaves_the_hub_its_memory(protocoast: ProtoCoast) -> None:
+    """Forty WebSockets that nobody reads, with messages packed a thousandfold: gigabytes where they are unpacked."""
+    async with protocoast.at_work("carol") as carol:
+        kernel = await carol.kernel()
+        assert await kernel.result(_HOSTILE) == {"first": ["HTTP/1.1 101"]}
+        said = protocoast.node.kubectl(
+            "exec", "-n", NAMESPACE, "deploy/hub", "--", "bash", "-c", _GATE
+        ).stdout
+        _, most, _, _, nice = said.split()
+        assert int(most) < 256 << 10, f"{most} KiB"
+        assert nice == "10"
+        assert (await carol.browser.open("services/dask-gateway/")).status == 200
+        await kernel.run("for one in open_ones: one.close()\nclient.close(); cluster.shutdown()")
+
+
 async def test_who_is_no_member_is_refused_with_a_reason(protocoast: ProtoCoast) -> None:
     async with Browser(f"https://{HOST}/", certificate=protocoast.node.trusted) as browser:
         page = await sign_in(browser, "bob")

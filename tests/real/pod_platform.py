@@ -131,7 +131,9 @@ class PodPlatform:
             "DASK_GATEWAY__PROXY_ADDRESS": f"gateway://127.0.0.2:{tcp}",
             "PATH": f"{self.notebook}/bin:/usr/bin:/bin",
         }
-        self.environment.pop("DASK_GATEWAY__CLUSTER__OPTIONS__IMAGE", None)  # of pods, which are not here
+        # Of pods, which are not here; and of the gate, which older hubs have not (tests/node has one).
+        for name in ("DASK_GATEWAY__CLUSTER__OPTIONS__IMAGE", "TIDEHUB_DASHBOARDS"):
+            self.environment.pop(name, None)
         cull = values["cull"]
         self._settings = {
             "public": self.url,

@@ -20,7 +20,7 @@ import pytest
 from gateway_platform import Platform, free_ports, wait_for
 from lab_panel import clusters_made_elsewhere, find_reply, plots_of
 
-from tidehub.gateway.dashboards.handlers import LAST_WORDS
+from tidehub.gateway.dashboards.serving import LAST_WORDS
 from tidehub.local.isolation import choose_isolation
 
 pytestmark = pytest.mark.real

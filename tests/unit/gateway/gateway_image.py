@@ -149,6 +149,17 @@ async def most(backend, kubernetes, user, step):
     return {"most": model.config["cluster_max_workers"], "untouched": record.config == before}
 
 
+async def shown_late(backend, kubernetes, user, step):
+    """Whether a request for a new cluster is answered before the informer shows it, and what it finds then."""
+    name = list(kubernetes.objects)[step["cluster"]]
+    asking = asyncio.ensure_future(backend.get_cluster(name))
+    await asyncio.sleep(0.05)
+    early = asking.done()
+    spec = kubernetes.objects[name]["spec"]
+    backend.clusters[name] = SimpleNamespace(name=name, username="ann", config=spec["config"])
+    return {"early": early, "found": getattr(await asking, "name", None) == name}
+
+
 async def scale(backend, kubernetes, user, step):
     """What the answer to a scale request says, given upstream's own words."""
     from aiohttp import web
@@ -168,7 +179,10 @@ async def scale(backend, kubernetes, user, step):
     return json.loads((await words(request, upstream)).text)
 
 
-STEPS = {one.__name__: one for one in (options, config, start, both, heartbeat, pods, stop, most, scale)}
+STEPS = {
+    one.__name__: one
+    for one in (options, config, start, both, heartbeat, pods, stop, most, scale, shown_late)
+}
 
 
 def main():

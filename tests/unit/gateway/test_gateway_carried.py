@@ -179,6 +179,12 @@ def test_totals_are_refused_as_on_one_machine(ask: Ask) -> None:
     assert {type(name) for name in (first, second, others, again)} == {str}
 
 
+def test_a_request_for_a_new_cluster_waits_until_the_informer_shows_it(ask: Ask) -> None:
+    """Else a stop at once would be answered with success, and nothing would be stopped."""
+    _, said = ask(SITE, {"do": "start"}, {"do": "shown_late", "cluster": 0}, shown=False)["said"]
+    assert said == {"early": False, "found": True}
+
+
 @pytest.mark.parametrize("shown", [True, False])
 def test_requests_at_once_do_not_share_the_last_cluster(ask: Ask, shown: bool) -> None:
     """Also while the informer does not show yet what was made."""

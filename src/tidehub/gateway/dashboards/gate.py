@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import aiohttp
 from jupyterhub.services.auth import HubOAuth
+from tornado import web
 
 from tidehub.gateway.dashboards.protocol import GATE_ROUTE, GATE_SCHEME, gate_token
+
+MOST_OPEN = 100
+"""Requests and WebSockets to dashboards that one user may have open at once. A page of Dask's has one WebSocket, and
+a browser asks for a few dozen files at once; each costs some hundred KiB here."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,23 @@ class Gate:
         )
         self._clusters: dict[str, Found] = {}
         self._admins: dict[str, tuple[float, bool]] = {}
+        self._open: Counter[str] = Counter()
         self._token = {"Authorization": f"{GATE_SCHEME} {gate_token(settings.key_secret)}"}
+
+    @contextmanager
+    def one_more(self, name: str) -> Iterator[None]:
+        """While a user has one more request open. Raises `HTTPError` 429 when they have too many."""
+        if self._open[name] >= MOST_OPEN:
+            raise web.HTTPError(
+                429, f"You have {MOST_OPEN} requests to dashboards open. Close some of their pages."
+            )
+        self._open[name] += 1
+        try:
+            yield
+        finally:
+            self._open[name] -= 1
+            if not self._open[name]:
+                del self._open[name]
 
     def upstream(self, uri: str) -> str:
         """The gateway's own address for a request's path and query below the prefix."""
@@ -87,13 +111,18 @@ class Gate:
             return known
         url = self.settings.gateway_url + GATE_ROUTE.format(cluster_name=cluster)
         timeout = aiohttp.ClientTimeout(total=15)
+        found = Found(now, 502)
         try:
             async with self.to_gateway.get(url, headers=self._token, timeout=timeout) as answer:
-                told = await answer.json() if answer.status == 200 else {}
-                found = Found(now, answer.status, **told)
+                if answer.status == 200:
+                    found = Found(now, 200, **await answer.json())
+                elif answer.status == 404 and answer.content_type == "application/json":
+                    found = Found(now, 404)
         except (aiohttp.ClientError, TimeoutError):
+            pass  # as any other answer, which is not the gateway's own
+        if found.answer == 502:
             # A gateway that restarts is no reason to break a dashboard that is open.
-            return known if known is not None and now - known.asked < 300 else Found(now, 502)
+            return known if known is not None and now - known.asked < 300 else found
         self._clusters = {k: v for k, v in self._clusters.items() if now - v.asked < 300}
         if found.answer == 200:
             self._clusters[cluster] = found

@@ -15,16 +15,18 @@ from __future__ import annotations
 import asyncio
 import html
 import logging
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import aiohttp
 from jupyterhub.services.auth import HubOAuthCallbackHandler, HubOAuthenticated
-from tornado import httpserver, web, websocket
+from tornado import web
+from tornado.iostream import StreamClosedError
 from tornado.routing import Matcher, PathMatches, Rule
 
 from tidehub.gateway.dashboards import pages
-from tidehub.gateway.dashboards.forwarding import WEBSOCKET_OWN, Body, WebSocketBridge, forward, passed_on
+from tidehub.gateway.dashboards.forwarding import Body, forward, passed_on, tunnel
 from tidehub.gateway.dashboards.gate import Gate
 from tidehub.gateway.dashboards.protocol import KEY_HEADER, STATUS_ROUTE, dashboard_key
 
@@ -33,9 +35,20 @@ NOT_FOR_CLUSTERS = frozenset({"cookie", "authorization", "x-xsrftoken", KEY_HEAD
 NOT_FROM_CLUSTERS = frozenset(
     {"set-cookie", "clear-site-data", "service-worker-allowed", "content-security-policy", "x-frame-options"}
 )
-LAST_WORDS = 1.0
-"""Seconds at the end for handlers whose connections were closed."""
+API = r"/api(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+/?"
+"""Paths of the gateway's own interface. Nothing encoded and no `..`: the gateway's proxy decodes and resolves them,
+and its other paths lead to everybody's dashboards."""
 SECURITY = {"Content-Security-Policy": "frame-ancestors 'self'", "X-Content-Type-Options": "nosniff"}
+
+_LOG = logging.getLogger("tidehub.gate")
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """Who may see a dashboard, and its origin."""
+
+    name: str
+    dashboard: str
 
 
 class GateHandler(HubOAuthenticated, web.RequestHandler):  # type: ignore[misc]
@@ -66,6 +79,12 @@ class GateHandler(HubOAuthenticated, web.RequestHandler):  # type: ignore[misc]
             self.set_header("Content-Type", "text/plain; charset=UTF-8")
             self.finish(f"{said or pages.TITLES.get(status_code, 'Something went wrong')}\n")
 
+    def log_exception(self, kind: Any, value: Any, trace: Any) -> None:
+        """As tornado's, without the query, which may hold a token; refusals are `_log`'s."""
+        if not isinstance(value, web.HTTPError):
+            where = (self.request.method, self.request.path)
+            _LOG.error("Uncaught exception %s %s", *where, exc_info=(kind, value, trace))
+
     async def visitor(self) -> dict[str, Any] | None:
         """Who asks, as the hub says; None when nobody is logged in. Raises `HTTPError` 403 or 503."""
         try:
@@ -83,8 +102,8 @@ class GateHandler(HubOAuthenticated, web.RequestHandler):  # type: ignore[misc]
         self._hub_auth_user_cache = model
         return dict(model)
 
-    async def admit(self, cluster: str) -> str | None:
-        """The address of this cluster's dashboard if the visitor may see it; None when nobody is logged in.
+    async def admit(self, cluster: str) -> Admitted | None:
+        """The way to this cluster's dashboard if the visitor may see it; None when nobody is logged in.
 
         Raises `HTTPError` with words for those who may not.
         """
@@ -106,7 +125,7 @@ class GateHandler(HubOAuthenticated, web.RequestHandler):  # type: ignore[misc]
             raise web.HTTPError(
                 404, "There is no such running cluster. It was shut down, or has not started yet."
             )
-        return found.dashboard
+        return Admitted(name, found.dashboard)
 
     def _send_to_login(self) -> None:
         navigates = self.request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
@@ -148,7 +167,13 @@ class ApiHandler(GateHandler):
     async def _answer(self, *_: str) -> None:
         if self._body is not None:
             await self._body.end()
-        await self._forwarding
+        await asyncio.wait([self._forwarding])
+        error = None if self._forwarding.cancelled() else self._forwarding.exception()
+        if self._forwarding.cancelled() or isinstance(error, StreamClosedError):
+            # Who asked is gone, which tornado would report with a traceback.
+            self._auto_finish = False
+        elif error is not None:
+            raise error
 
     get = head = post = put = patch = delete = options = _answer
 
@@ -164,85 +189,73 @@ class DashboardHandler(ApiHandler):
     """Pages of schedulers and workers."""
 
     _refusal: web.HTTPError | None = None
-    _dashboard: str | None = None
+    _admitted: Admitted | None = None
 
     async def prepare(self) -> None:
         self._body = None
         cluster = self.path_args[0]
         try:
-            self._dashboard = await self.admit(cluster)
+            self._admitted = await self.admit(cluster)
         except web.HTTPError as refusal:
             # Answered when the request has been read: tornado cuts a connection that is answered before, and
             # the proxy in front would use it once more.
             self._refusal = refusal
-        if self._dashboard is not None:
+        if self._admitted is not None:
             self._body = _body_of(self)
-            self._forwarding = asyncio.ensure_future(self._forward_to(cluster, self._dashboard))
+            self._forwarding = asyncio.ensure_future(self._forward_to(cluster, self._admitted))
 
     async def _answer(self, *words: str) -> None:
         if self._refusal is not None:
             raise self._refusal
-        if self._dashboard is not None:
+        if self._admitted is not None:
             await super()._answer(*words)
         else:
             self._send_to_login()
 
     get = head = post = put = patch = delete = options = _answer
 
-    async def _forward_to(self, cluster: str, dashboard: str) -> None:
-        url, headers = _for_cluster(self, cluster, dashboard)
-        await forward(
-            self,
-            self.gate.session,
-            url,
-            headers=headers,
-            body=self._body,
-            drop=NOT_FROM_CLUSTERS,
-            add=SECURITY,
-        )
+    async def _forward_to(self, cluster: str, admitted: Admitted) -> None:
+        url, headers = _for_cluster(self, cluster, admitted.dashboard)
+        try:
+            with self.gate.one_more(admitted.name):
+                await forward(
+                    self,
+                    self.gate.session,
+                    url,
+                    headers=headers,
+                    body=self._body,
+                    drop=NOT_FROM_CLUSTERS,
+                    add=SECURITY,
+                )
+        finally:
+            if self._body is not None:
+                self._body.abandon()
 
     def on_connection_close(self) -> None:
         if hasattr(self, "_forwarding"):
             self._forwarding.cancel()
 
 
-class DashboardSocket(GateHandler, websocket.WebSocketHandler):
+class DashboardSocket(GateHandler):
     """WebSockets of dashboards (bokeh's `.../ws`)."""
 
-    _bridge: WebSocketBridge | None = None
-
-    async def get(self, cluster: str, *rest: str) -> None:
+    async def get(self, cluster: str) -> None:
         if not _same_origin(self.request.headers):
             raise web.HTTPError(403, "A page of another site may not open this dashboard.")
-        dashboard = await self.admit(cluster)
-        if dashboard is None:
+        admitted = await self.admit(cluster)
+        if admitted is None:
             self._send_to_login()
             return
-        url, headers = _for_cluster(self, cluster, dashboard)
-        self._bridge = await WebSocketBridge.open(self, self.gate.session, url, headers=headers)
-        try:
-            await super().get(cluster, *rest)
-        except BaseException:
-            await self._bridge.close()
-            raise
+        url, headers = _for_cluster(self, cluster, admitted.dashboard)
+        with self.gate.one_more(admitted.name):
+            await tunnel(self, url, headers=headers)
 
-    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
-        return self._bridge.protocol if self._bridge is not None else None
 
-    def get_compression_options(self) -> dict[str, Any]:
-        return {}
+class NothingHere(GateHandler):
+    """What is neither the gateway's interface nor a dashboard."""
 
-    def open(self, *args: str, **kwargs: str) -> None:
-        if self._bridge is not None:
-            self._bridge.start()
-
-    async def on_message(self, message: str | bytes) -> None:
-        if self._bridge is not None:
-            await self._bridge.send(message)
-
-    def on_close(self) -> None:
-        if self._bridge is not None:
-            asyncio.ensure_future(self._bridge.close(self.close_code))  # noqa: RUF006  (ends by itself)
+    def prepare(self) -> None:
+        raise web.HTTPError(404)
 
 
 class HomeHandler(GateHandler):
@@ -314,7 +327,7 @@ def _body_of(handler: web.RequestHandler) -> Body | None:
 def _for_cluster(handler: GateHandler, cluster: str, dashboard: str) -> tuple[str, Any]:
     """Where a request goes, and its headers. A dashboard knows nothing of the prefix and its cluster's name."""
     gate = handler.gate
-    headers = passed_on(handler.request.headers, without=NOT_FOR_CLUSTERS | WEBSOCKET_OWN)
+    headers = passed_on(handler.request.headers, without=NOT_FOR_CLUSTERS)
     headers[KEY_HEADER] = dashboard_key(gate.settings.key_secret, cluster)
     inside = (handler.request.uri or "").removeprefix(f"{gate.settings.prefix}/clusters/{cluster}")
     return dashboard + (inside if inside.startswith("/") else f"/{inside}"), headers
@@ -331,12 +344,11 @@ def application(gate: Gate) -> web.Application:
             (rf"{prefix}/health", HealthHandler),
             (rf"{prefix}/?", HomeHandler),
             (dashboards, DashboardHandler),
-            (rf"{prefix}/.*", ApiHandler),
+            (rf"{prefix}{API}", ApiHandler),
         ],
         gate=gate,
+        default_handler_class=NothingHere,
         cookie_secret=bytes.fromhex(gate.settings.cookie_secret),
-        websocket_max_message_size=1 << 30,
-        websocket_ping_interval=30,
         log_function=_log,
     )
 
@@ -344,26 +356,4 @@ def application(gate: Gate) -> web.Application:
 def _log(handler: web.RequestHandler) -> None:
     if handler.get_status() >= 500:
         path = handler.request.path  # the query may hold a token
-        logging.getLogger("tidehub.gate").warning(
-            "%d %s %s", handler.get_status(), handler.request.method, path
-        )
-
-
-def session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
-    """What forwards with that connector."""
-    # No deadline for the whole of a request: long polls and streams last. DummyCookieJar: users' cookies never mix.
-    return aiohttp.ClientSession(
-        auto_decompress=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
-        connector=connector,
-    )
-
-
-async def end(server: httpserver.HTTPServer) -> None:
-    """Stop, before the event loop ends."""
-    server.stop()
-    # It breaks the connections at once and waits for their handlers, which may wait for a hub that is away.
-    # Not `wait_for`: each of them takes one cancellation as its own, and the next is waited for without end.
-    await asyncio.wait([asyncio.ensure_future(server.close_all_connections())], timeout=LAST_WORDS)
-    logging.disable()  # What is left is cancelled with the loop, and is no error.
+        _LOG.warning("%d %s %s", handler.get_status(), handler.request.method, path)

@@ -36,7 +36,8 @@ def install(app: web.Application, key_secret: str, look_up: LookUp) -> None:
             raise web.HTTPUnauthorized(headers={"WWW-Authenticate": GATE_SCHEME})
         told = look_up(request.match_info["cluster_name"])
         if told is None:
-            raise web.HTTPNotFound(reason="There is no such cluster")
+            # In JSON: a proxy on the way answers 404 by itself while this server restarts.
+            return web.json_response({"error": "There is no such cluster"}, status=404)
         return web.json_response(asdict(told))
 
     app.add_routes([web.get(GATE_ROUTE, tell)])

@@ -36,6 +36,8 @@ CLUSTER_ROUTE = "/api/v1/clusters/{cluster_name}"
 ACTIVE = ("Pending", "Running")
 UNSEEN = 60.0
 """Seconds for which a cluster is counted that was made and that the informer does not show."""
+SHOWN = 10.0
+"""Seconds that a request waits for the informer to show a cluster that was made."""
 WORKERS = "app.kubernetes.io/component=dask-worker,gateway.dask.org/cluster={name}"
 
 
@@ -85,7 +87,9 @@ class SiteBackend(KubeBackend):  # type: ignore[misc]
         await super().setup(app)
         # What the reaper knows a backend by.
         self.db, self.settings = self, self
-        self.reaping = [asyncio.ensure_future(leftovers.end_forever(self, self.reap_period))]
+        self.reaping = [
+            asyncio.ensure_future(leftovers.end_forever(self, min(self.reap_period, leftovers.EVERY)))
+        ]
         if self.reaper_token:
             self.reaping.append(asyncio.ensure_future(reaper.reap_forever(self)))
 
@@ -198,6 +202,14 @@ class SiteBackend(KubeBackend):  # type: ignore[misc]
             self.ending.add(cluster_name)
 
     async def get_cluster(self, cluster_name: str, wait: bool = False) -> Any:
+        # Upstream knows a cluster once its informer shows it. Until then it answers a stop with 204 and stops nothing.
+        until = asyncio.get_running_loop().time() + SHOWN
+        while cluster_name in self.unseen and cluster_name not in self.clusters:
+            if asyncio.get_running_loop().time() > until:
+                raise web.HTTPServiceUnavailable(
+                    reason="This cluster was just made. Try again in a few seconds."
+                )
+            await asyncio.sleep(0.02)
         model = await super().get_cluster(cluster_name, wait=wait)
         if model is None:
             return None

@@ -19,6 +19,8 @@ CLUSTER = "gateway.dask.org/cluster"
 GRACE = 30.0
 """Seconds after which a pod without an active cluster is ended: the controller comes first, and this server's view of
 the clusters may be behind."""
+EVERY = 15.0
+"""Seconds between two looks, so that all is gone within a minute."""
 LAST = 20
 """Clusters of a user that are looked at when they start another one."""
 

@@ -11,23 +11,32 @@ import asyncio
 import json
 import logging
 import os
+import resource
 import signal
 import socket
+import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-from tornado import httpserver
 from tornado.log import enable_pretty_logging
 
 from tidehub.gateway.dashboards.gate import Gate, GateSettings
-from tidehub.gateway.dashboards.handlers import application, end, session
 from tidehub.gateway.dashboards.protocol import derived, key_of_service
+from tidehub.gateway.dashboards.serving import end, server, session
 from tidehub.login import log_scrub
 
 IDLE = 120.0
 """Seconds that a connection may be without a request, or take to send a request's headers."""
+
+NICE = 10
+"""Of the processor the hub gets nine parts of ten while both want it."""
+MEMORY = 512 << 20
+"""Bytes of data in all; 60 MiB are used while nobody looks at a dashboard. What wants more fails alone."""
+STACK = 1 << 20
+FILES = 8192
 
 
 def settings_of(environ: Mapping[str, str]) -> GateSettings:
@@ -59,15 +68,24 @@ async def serve(settings: GateSettings, port: int) -> None:
         session(connectors[1]) as second,
         session(connectors[2]) as third,
     ):
-        server = httpserver.HTTPServer(
-            application(Gate(settings, first, second, third)),
-            max_body_size=1 << 40,
-            xheaders=True,
-            idle_connection_timeout=IDLE,
-        )
-        server.listen(port, family=socket.AF_UNSPEC)
+        serving = server(Gate(settings, first, second, third), IDLE)
+        serving.listen(port, family=socket.AF_UNSPEC)
         await stop.wait()
-        await end(server)
+        await end(serving)
+
+
+def stand_back() -> None:
+    """Leave the hub, which runs in the same container, its processor and memory whatever users do here.
+
+    A container whose memory is used up is ended as a whole (kubelet 1.28 with control groups of version 2).
+    """
+    os.nice(NICE)
+    threading.stack_size(STACK)  # It counts whether it is used or not.
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = FILES if most == resource.RLIM_INFINITY else min(FILES, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
+    Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def main() -> None:
@@ -75,5 +93,6 @@ def main() -> None:
     logging.getLogger().setLevel(logging.INFO)
     enable_pretty_logging()
     log_scrub.install()
+    stand_back()
     address = urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"])
     asyncio.run(serve(settings_of(os.environ), address.port or 80))

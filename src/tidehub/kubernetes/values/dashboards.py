@@ -33,6 +33,7 @@ MODULES = (
     "gateway.dashboards.pages",
     "gateway.dashboards.gate",
     "gateway.dashboards.handlers",
+    "gateway.dashboards.serving",
     "kubernetes.hub_pod.dashboards",
 )
 """Modules of `tidehub` that travel, each after those that it imports."""

@@ -9,12 +9,11 @@ import signal
 from pathlib import Path
 
 import aiohttp
-from tornado import httpserver
 from tornado.log import enable_pretty_logging
 
 from tidehub.errors import TidehubError
 from tidehub.gateway.dashboards.gate import Gate
-from tidehub.gateway.dashboards.handlers import application, end, session
+from tidehub.gateway.dashboards.serving import end, server, session
 from tidehub.inside import connector_to
 from tidehub.listening import IDLE, inherited, inside_name
 from tidehub.local.gateway.config import GateFile
@@ -33,24 +32,22 @@ async def serve(file: GateFile) -> None:
         session(connector_to(settings.hub_api_url)) as to_hub,
     ):
         gate = Gate(settings, to_dashboards, to_gateway, to_hub)
-        server = httpserver.HTTPServer(
-            application(gate), max_body_size=1 << 40, xheaders=True, idle_connection_timeout=IDLE
-        )
+        serving = server(gate, IDLE)
         host, _, port = file.listen.rpartition(":")
         held = inherited("dashboards")
         try:
             if held is not None:
-                server.add_socket(held)
+                serving.add_socket(held)
                 if (inside := inherited(inside_name("dashboards"))) is not None:
-                    server.add_socket(inside)
+                    serving.add_socket(inside)
             else:
-                server.listen(int(port), host)
+                serving.listen(int(port), host)
         except OSError as error:
             raise TidehubError(
                 f"cannot listen on {file.listen}: {error.strerror}", fix="free that port"
             ) from error
         await stop.wait()
-        await end(server)
+        await end(serving)
 
 
 def main() -> None:
