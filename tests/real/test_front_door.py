@@ -228,8 +228,9 @@ async def test_the_word_for_the_identity_provider_goes_with_the_sign_in_form_and
             answer = (await http.get(url, headers=said)).json()
             return next((value for name, value in answer.items() if name.lower() == "x-tidehub-front"), None)
 
-        assert await arrived(path) == word.reveal()
-        assert await arrived(f"{path}?a=b") == word.reveal()
+        # With it goes the uid of who connects from this machine.
+        assert await arrived(path) == f"{word.reveal()} {os.getuid()}"
+        assert await arrived(f"{path}?a=b") == f"{word.reveal()} {os.getuid()}"
         for other in (
             "/",
             "/user/alice/",

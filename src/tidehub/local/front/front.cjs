@@ -106,11 +106,16 @@ function portOf(host, scheme) {
   return found ? found[1] : scheme === "https" ? "443" : "80";
 }
 
-// Whether what this request says of its client hangs on who of this machine sends it: any user can connect from here.
+function signsIn(request) {
+  return Boolean(signIn) && String(request.url).split("?", 1)[0] === signIn;
+}
+
+// Whether it matters who of this machine sends a request: any user can connect from where an operator's reverse proxy
+// does, and all of them share the address that counts failed sign-ins.
 function hangsOnOwner(request) {
   const peer = plain(request.socket.remoteAddress);
   const forwarded = Object.keys(request.headers).some((name) => FORWARDING.test(name));
-  return forwarded && isIn(trusted, peer) && isHere(peer);
+  return ((forwarded && isIn(trusted, peer)) || signsIn(request)) && isHere(peer);
 }
 
 let own = new Set();
@@ -174,8 +179,11 @@ function admit(request) {
   request.headers["x-forwarded-proto"] = told.scheme;
   request.headers["x-forwarded-port"] = portOf(request.headers.host, told.scheme);
   if (request.headers.host) request.headers["x-forwarded-host"] = request.headers.host;
-  // To nobody but the identity provider: it believes the client's address of whoever knows this word.
-  if (signIn && String(request.url).split("?", 1)[0] === signIn) request.headers["x-tidehub-front"] = proof;
+  // To nobody but the identity provider: it believes the client's address, and uid, of whoever knows this word.
+  if (signsIn(request)) {
+    const { uid } = (told.client === peer && owners.get(request.socket)) || {};
+    request.headers["x-tidehub-front"] = uid ? `${proof} ${uid}` : proof;
+  }
   return true;
 }
 
