@@ -252,6 +252,25 @@ async def test_answers_do_not_name_the_server_behind(program: list[str], places:
     assert "server" not in answer.headers
 
 
+async def test_who_offers_another_protocol_is_answered_in_this_one(
+    program: list[str], places: Places, hub: str
+) -> None:
+    """`curl --http2` and Java's client ask for HTTP/2 by an upgrade, which a server may decline (RFC 9110, 7.8)."""
+    door = FrontDoor("127.0.0.1", free_port())
+    asks = {
+        "Connection": "Upgrade, HTTP2-Settings",
+        "Upgrade": "h2c",
+        "HTTP2-Settings": "AAMAAABkAAQAoAAAAAIAAAAA",
+    }
+    async with open_door(door, program, places, hub), client() as one:
+        for said in (asks, asks | {"Upgrade": "TLS/1.0, HTTP/1.1"}):
+            answer = await one.get(door.local_url, headers=said)
+            assert answer.status_code == 200
+            assert not {"upgrade", "http2-settings"} & {name.lower() for name in answer.json()}
+            body = await one.post(door.local_url, headers=said | {"Upgrade": "websocket"}, content=b"12345")
+            assert (body.status_code, body.text) == (200, "5")
+
+
 def test_plain_http_from_elsewhere_is_for_the_reverse_proxy_alone(program: list[str]) -> None:
     script = f"""
     require({json.dumps(str(Path(proxy.__file__).with_name("front.cjs")))});

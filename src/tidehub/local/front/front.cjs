@@ -26,7 +26,7 @@ const https = require("node:https");
 const net = require("node:net");
 const os = require("node:os");
 const path = require("node:path");
-const { syncBuiltinESMExports } = require("node:module");
+const { createRequire, syncBuiltinESMExports } = require("node:module");
 
 const FORWARDING = /^(x-tidehub-front|x-forwarded(-.*)?|forwarded|x-real-ip|x-scheme|x-client-ip|true-client-ip)$/;
 
@@ -227,6 +227,20 @@ function keepWithin(place, response) {
   if (response.hasHeader("service-worker-allowed")) {
     response.setHeader("service-worker-allowed", `${encodeURI(place)}/`);
   }
+}
+
+// The same for the answer to a websocket, which http-proxy-3 writes by itself, from these headers.
+for (const { prototype } of process.argv[1] ? [createRequire(fs.realpathSync(process.argv[1]))("http-proxy-3").ProxyServer] : []) {
+  const { emit } = prototype;
+  prototype.emit = function (event, ...values) {
+    if (event === "proxyReqWs") {
+      const [asking, { url }] = values;
+      const unsaid = ["server", "x-powered-by", ...(usersPlace(url) ? [...OF_THE_ORIGIN, "service-worker-allowed"] : [])];
+      const strip = ({ headers }) => unsaid.forEach((name) => delete headers[name]);
+      asking.once("response", strip).once("upgrade", strip);
+    }
+    return emit.call(this, event, ...values);
+  };
 }
 
 function ownHeaders(request, response) {
@@ -454,7 +468,7 @@ for (const Server of [http.Server, https.Server]) {
         sayAway(request, target);
         // It is about the client's connection (RFC 9110, 7.6.1); the one behind is for this request alone, and says so.
         delete request.headers.connection;
-        delete request.headers["keep-alive"];
+        for (const name of ["keep-alive", "upgrade", "http2-settings"]) delete request.headers[name];
       }
     } else if (event === "error" && !this.listening && values[0] && values[0].syscall) {
       console.error(`error: cannot listen: ${values[0].message}`);
@@ -498,6 +512,9 @@ function keepCertificate(server, options) {
 const PATIENCE = {
   headersTimeout: 1000 * Number(process.env.TIDEHUB_HEADERS_SECONDS || 20),
   requestTimeout: 0,
+  // The proxy resets whoever asks for another protocol, as clients that would like HTTP/2 do; a server need not change it
+  // (RFC 9110, 7.8), and answers.
+  shouldUpgradeCallback: ({ method, headers }) => method === "GET" && /^websocket$/i.test(headers.upgrade || ""),
   connectionsCheckingInterval: 500,
   // Longer than clients are told (`--keep-alive-timeout`), for what they send in the last moment.
   keepAliveTimeoutBuffer: 5000,
