@@ -228,8 +228,9 @@ async def test_the_word_for_the_identity_provider_goes_with_the_sign_in_form_and
             answer = (await http.get(url, headers=said)).json()
             return next((value for name, value in answer.items() if name.lower() == "x-tidehub-front"), None)
 
-        assert await arrived(path) == word.reveal()
-        assert await arrived(f"{path}?a=b") == word.reveal()
+        # With it goes the uid of who connects from this machine.
+        assert await arrived(path) == f"{word.reveal()} {os.getuid()}"
+        assert await arrived(f"{path}?a=b") == f"{word.reveal()} {os.getuid()}"
         for other in (
             "/",
             "/user/alice/",
@@ -249,6 +250,25 @@ async def test_answers_do_not_name_the_server_behind(program: list[str], places:
         answer = await one.get(door.local_url)
     assert answer.status_code == 200
     assert "server" not in answer.headers
+
+
+async def test_who_offers_another_protocol_is_answered_in_this_one(
+    program: list[str], places: Places, hub: str
+) -> None:
+    """`curl --http2` and Java's client ask for HTTP/2 by an upgrade, which a server may decline (RFC 9110, 7.8)."""
+    door = FrontDoor("127.0.0.1", free_port())
+    asks = {
+        "Connection": "Upgrade, HTTP2-Settings",
+        "Upgrade": "h2c",
+        "HTTP2-Settings": "AAMAAABkAAQAoAAAAAIAAAAA",
+    }
+    async with open_door(door, program, places, hub), client() as one:
+        for said in (asks, asks | {"Upgrade": "TLS/1.0, HTTP/1.1"}):
+            answer = await one.get(door.local_url, headers=said)
+            assert answer.status_code == 200
+            assert not {"upgrade", "http2-settings"} & {name.lower() for name in answer.json()}
+            body = await one.post(door.local_url, headers=said | {"Upgrade": "websocket"}, content=b"12345")
+            assert (body.status_code, body.text) == (200, "5")
 
 
 def test_plain_http_from_elsewhere_is_for_the_reverse_proxy_alone(program: list[str]) -> None:

@@ -61,5 +61,13 @@ async def test_a_users_server_says_nothing_that_would_hold_for_the_whole_site(
             "/user/m%C3%A4x/worker.js": "/user/m%C3%A4x/",
         }.items():
             assert await told(path) == {"service-worker-allowed": place, "x-frame-options": "DENY"}, path
+        asks = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+        writer.write(f"GET /%75ser/mallory/ws HTTP/1.1\r\nHost: a\r\n{asks}\r\n".encode())
+        refused = (await asyncio.wait_for(reader.read(), 10)).decode().lower()
+        writer.close()
+        assert refused.startswith("http/1.1 200") and [name for name in _SAID if name in refused] == [
+            "x-frame-options"
+        ], "a server that refuses a websocket"
         for path in ("/hub/home", "/hub/api?next=/user/mallory/", "/services/identity/user"):
             assert await told(path) == _SAID, path

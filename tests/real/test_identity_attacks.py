@@ -426,6 +426,22 @@ def test_who_comes_past_the_proxy_has_one_address_whatever_they_say(provider: Ru
     Browser(provider, "192.0.2.1").sign_in("alice")
 
 
+def test_users_of_this_machine_hold_up_themselves_and_not_one_another(provider: RunningProvider) -> None:
+    """They share an address with everybody who comes through an SSH tunnel; the proxy in front knows their uid."""
+
+    def browser_of(uid: str) -> Browser:
+        browser = Browser(provider, "127.0.0.1")
+        browser.http.headers[FRONT_HEADER] += f" {uid}"
+        return browser
+
+    for number in range(22):
+        browser = browser_of("71001")
+        answer = browser.submit(browser.authorize(pkce()[1]), f"guess{number}", "guess")
+        assert answer.status_code == (429 if number > 20 else 403), number
+    browser_of("71002").sign_in("alice")
+    Browser(provider, "127.0.0.1").sign_in("alice")
+
+
 # Signing out
 
 

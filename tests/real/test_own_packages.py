@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import shutil
 import tempfile
@@ -55,7 +56,8 @@ async def told(user: User, code: str) -> str:
 
 async def restart(user: User, query: str = "") -> None:
     """Stops the server, and starts it anew, by the page that the link on the home page opens if there is a `query`."""
-    await user.stop()
+    if user.journey.server_started:
+        await user.stop()
     if not query:
         await user.start()
         return
@@ -237,3 +239,32 @@ print("again", importlib.util.find_spec("tide_one") is not None)
 """,
     )
     assert "found None" in said and "tide-one  # was 1.0" in said and "again True" in said, said
+
+
+async def test_a_configuration_that_breaks_the_server_locks_nobody_out(alice: User) -> None:
+    await told(
+        alice,
+        "import os\nos.makedirs(os.path.expanduser('~/.jupyter'), exist_ok=True)\n"
+        "open(os.path.expanduser('~/.jupyter/jupyter_server_config.py'), 'w').write('raise SystemExit(3)')",
+    )
+    await alice.stop()
+    page = await alice.open(f"hub/spawn/alice?profile={alice.platform.target.profiles[0]}")
+
+    async def refused() -> bool:
+        nonlocal page
+        if page.status != 500:  # a slow machine shows the page that waits first
+            page = await alice.open("hub/spawn-pending/alice")
+        return page.status == 500
+
+    await eventually(refused, within=90, saying="the start fails")
+    said = html.unescape(page.html)
+    assert "exit code 3" in said, said
+    assert "Shutting down" not in said, "the words of the server before"
+    assert "your own configuration in ~/.jupyter" in said
+    await restart(alice, "without_packages=yes")
+    assert "mended" in await told(
+        alice,
+        "import os; os.remove(os.path.expanduser('~/.jupyter/jupyter_server_config.py')); print('mended')",
+    )
+    await restart(alice)
+    assert "42" in await told(alice, "print(6 * 7)")

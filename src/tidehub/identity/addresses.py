@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from tidehub.loopback import is_loopback
 
 FRONT_HEADER = "X-Tidehub-Front"
-"""With `front_proof` in it: the request came through the proxy in front, which has set X-Forwarded-For."""
+"""With `front_proof` in it: the request came through the proxy in front, which has set X-Forwarded-For. After a space
+the uid of the program of this machine that sent it, where the kernel told."""
+USER = "uid "
+"""What stands before a user's uid where other clients have an address."""
 UNIX_PEER = "0.0.0.0"
 """What tornado says of the other end of a Unix socket."""
 
@@ -23,9 +26,12 @@ def front_proof(client_secret: str) -> str:
 
 
 def client_address(
-    peer: str, forwarded_for: Sequence[str], trusted: Sequence[Network] = (), *, proven: bool
+    peer: str, forwarded_for: Sequence[str], trusted: Sequence[Network] = (), *, proven: bool, uid: str = ""
 ) -> str:
     """The address to hold responsible for a request; "" for that of whoever came past the proxy on this machine.
+
+    Users of this machine, and those who come through SSH tunnels, have one address together: a `proven` request with a
+    `uid` is that user's, `uid 1000` for example.
 
     `peer` is the socket's other end, `forwarded_for` the values of all X-Forwarded-For headers in order. They
     count only when the request is `proven` to come from our own proxy. Each proxy appends the address it saw, so the
@@ -34,6 +40,8 @@ def client_address(
     """
     if not proven:
         return "" if is_loopback(peer) or peer == UNIX_PEER else peer
+    if uid.isascii() and uid.isdigit():
+        return f"{USER}{uid}"
     entries = [entry.strip() for value in forwarded_for for entry in value.split(",") if entry.strip()]
     for entry in reversed(entries):
         address = _parsed(entry)

@@ -9,6 +9,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from tidehub.identity.accounts import canonical
+from tidehub.identity.addresses import USER
 from tidehub.identity.database import Database
 from tidehub.loopback import is_loopback
 
@@ -103,7 +104,11 @@ def _account_key(username: str) -> str:
 
 
 def address_key(address: str) -> str:
-    """One key per IPv4 address or IPv6 /64: a host owns all of the latter, and a machine all of its loopback."""
+    """One key per user of this machine, IPv4 address or IPv6 /64: a host owns all of the latter, and a machine all of
+    its loopback.
+    """
+    if address.startswith(USER):
+        return f"address:{address}"
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -21,6 +21,7 @@ import json
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 from oauthenticator.generic import GenericOAuthenticator
@@ -41,12 +42,14 @@ CONFIRMED, REFUSED, UNSURE, STALE = "confirmed", "refused", "unsure", "stale"
 
 
 class ProviderUnavailable(web.HTTPError):
-    """The identity provider does not answer or answers with a fault of its own."""
+    """The identity provider does not answer or answers with a fault of its own; `code` is its HTTP status, if any."""
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, code: int = 0) -> None:
         super().__init__(503, "the identity provider does not answer: %s", detail)
         self.jupyterhub_message = (
-            "The identity provider does not answer at the moment. Please try again in a minute."
+            "The identity provider's disk is full, so nobody can sign in until its operators have made room."
+            if code == HTTPStatus.INSUFFICIENT_STORAGE
+            else "The identity provider does not answer at the moment. Please try again in a minute."
         )
 
 
@@ -353,7 +356,7 @@ class SiteAuthenticator(GenericOAuthenticator):  # type: ignore[misc]
         except HTTPClientError as error:
             if error.code >= 500:  # 599 is tornado's own number for a time-out
                 self._note_outage()
-                raise ProviderUnavailable(f"code {error.code}") from None
+                raise ProviderUnavailable(f"code {error.code}", error.code) from None
             raise
         except (TimeoutError, OSError, ValueError) as error:
             # ValueError: an answer that is not JSON, from a proxy in between.

@@ -68,6 +68,14 @@ def test_success_forgives_the_account_not_the_address(throttle: Throttle) -> Non
     assert throttle.wait("alice", "192.0.2.1", NOW) == ADDRESS.first
 
 
+def test_each_user_of_this_machine_counts_alone(throttle: Throttle) -> None:
+    for number in range(ADDRESS.free + 1):
+        throttle.failed(f"name{number}", "uid 71001", NOW)
+    assert throttle.wait("fresh", "uid 71001", NOW) == ADDRESS.first
+    for other in ("uid 7100", "uid 71002", "127.0.0.1", ""):
+        assert throttle.wait("fresh", other, NOW) == 0
+
+
 def test_failures_are_forgotten_after_an_hour(throttle: Throttle) -> None:
     fail(throttle, 4)
     assert fail(throttle, 1, now=NOW + ACCOUNT.forget + 1) == 0
@@ -123,6 +131,14 @@ def test_what_did_not_come_through_our_proxy_says_nothing_of_its_address(peer: s
     """Users of this machine reach the provider's port as the proxy does."""
     expected = peer if peer == "198.51.100.1" else ""
     assert client_address(peer, ["192.0.2.1"], PROXY, proven=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("uid", "expected"), [("1000", "uid 1000"), ("0", "uid 0"), ("", "127.0.0.1"), ("x", "127.0.0.1")]
+)
+def test_a_user_of_this_machine_is_known_by_their_uid_if_our_proxy_says_it(uid: str, expected: str) -> None:
+    assert client_address("0.0.0.0", ["127.0.0.1"], PROXY, proven=True, uid=uid) == expected
+    assert client_address("0.0.0.0", ["127.0.0.1"], PROXY, proven=False, uid=uid) == ""
 
 
 @pytest.fixture

@@ -244,6 +244,21 @@ async def test_only_the_providers_own_word_about_the_user_ends_everything(
     assert (await authenticator.ask_again(User()))[0] == verdict
 
 
+@pytest.mark.parametrize(
+    ("code", "said"), [(507, "disk is full"), (503, "does not answer"), (599, "does not answer")]
+)
+async def test_a_provider_that_cannot_answer_is_told_to_whoever_signs_in(
+    authenticator: SiteAuthenticator, monkeypatch: pytest.MonkeyPatch, code: int, said: str
+) -> None:
+    async def fetch(self: Any, url: str, *args: Any, **more: Any) -> Any:
+        raise HTTPClientError(code)
+
+    monkeypatch.setattr(GenericOAuthenticator, "httpfetch", fetch)
+    with pytest.raises(ProviderUnavailable) as caught:
+        await authenticator.httpfetch(f"{ISSUER}/token")
+    assert caught.value.status_code == 503 and said in caught.value.jupyterhub_message
+
+
 async def test_a_spent_refresh_token_is_replaced_even_if_the_userinfo_fails(
     authenticator: SiteAuthenticator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,13 +42,14 @@ class Endpoint(RequestHandler):
 
     @property
     def client_address(self) -> str:
-        """Whom to hold responsible, as an address."""
-        proof = self.request.headers.get(FRONT_HEADER, "")
+        """Whom to hold responsible, as an address or a uid."""
+        proof, _, uid = self.request.headers.get(FRONT_HEADER, "").partition(" ")
         return client_address(
             self.request.remote_ip or "",
             self.request.headers.get_list("X-Forwarded-For"),
             self.provider.trusted_proxies,
             proven=hmac.compare_digest(proof.encode(), self.provider.front_proof.encode()),
+            uid=uid,
         )
 
     def query_parameters(self) -> list[tuple[str, str]]:

@@ -26,7 +26,7 @@ const https = require("node:https");
 const net = require("node:net");
 const os = require("node:os");
 const path = require("node:path");
-const { syncBuiltinESMExports } = require("node:module");
+const { createRequire, syncBuiltinESMExports } = require("node:module");
 
 const FORWARDING = /^(x-tidehub-front|x-forwarded(-.*)?|forwarded|x-real-ip|x-scheme|x-client-ip|true-client-ip)$/;
 
@@ -106,11 +106,16 @@ function portOf(host, scheme) {
   return found ? found[1] : scheme === "https" ? "443" : "80";
 }
 
-// Whether what this request says of its client hangs on who of this machine sends it: any user can connect from here.
+function signsIn(request) {
+  return Boolean(signIn) && String(request.url).split("?", 1)[0] === signIn;
+}
+
+// Whether it matters who of this machine sends a request: any user can connect from where an operator's reverse proxy
+// does, and all of them share the address that counts failed sign-ins.
 function hangsOnOwner(request) {
   const peer = plain(request.socket.remoteAddress);
   const forwarded = Object.keys(request.headers).some((name) => FORWARDING.test(name));
-  return forwarded && isIn(trusted, peer) && isHere(peer);
+  return ((forwarded && isIn(trusted, peer)) || signsIn(request)) && isHere(peer);
 }
 
 let own = new Set();
@@ -174,8 +179,11 @@ function admit(request) {
   request.headers["x-forwarded-proto"] = told.scheme;
   request.headers["x-forwarded-port"] = portOf(request.headers.host, told.scheme);
   if (request.headers.host) request.headers["x-forwarded-host"] = request.headers.host;
-  // To nobody but the identity provider: it believes the client's address of whoever knows this word.
-  if (signIn && String(request.url).split("?", 1)[0] === signIn) request.headers["x-tidehub-front"] = proof;
+  // To nobody but the identity provider: it believes the client's address, and uid, of whoever knows this word.
+  if (signsIn(request)) {
+    const { uid } = (told.client === peer && owners.get(request.socket)) || {};
+    request.headers["x-tidehub-front"] = uid ? `${proof} ${uid}` : proof;
+  }
   return true;
 }
 
@@ -219,6 +227,20 @@ function keepWithin(place, response) {
   if (response.hasHeader("service-worker-allowed")) {
     response.setHeader("service-worker-allowed", `${encodeURI(place)}/`);
   }
+}
+
+// The same for the answer to a websocket, which http-proxy-3 writes by itself, from these headers.
+for (const { prototype } of process.argv[1] ? [createRequire(fs.realpathSync(process.argv[1]))("http-proxy-3").ProxyServer] : []) {
+  const { emit } = prototype;
+  prototype.emit = function (event, ...values) {
+    if (event === "proxyReqWs") {
+      const [asking, { url }] = values;
+      const unsaid = ["server", "x-powered-by", ...(usersPlace(url) ? [...OF_THE_ORIGIN, "service-worker-allowed"] : [])];
+      const strip = ({ headers }) => unsaid.forEach((name) => delete headers[name]);
+      asking.once("response", strip).once("upgrade", strip);
+    }
+    return emit.call(this, event, ...values);
+  };
 }
 
 function ownHeaders(request, response) {
@@ -446,7 +468,7 @@ for (const Server of [http.Server, https.Server]) {
         sayAway(request, target);
         // It is about the client's connection (RFC 9110, 7.6.1); the one behind is for this request alone, and says so.
         delete request.headers.connection;
-        delete request.headers["keep-alive"];
+        for (const name of ["keep-alive", "upgrade", "http2-settings"]) delete request.headers[name];
       }
     } else if (event === "error" && !this.listening && values[0] && values[0].syscall) {
       console.error(`error: cannot listen: ${values[0].message}`);
@@ -490,6 +512,9 @@ function keepCertificate(server, options) {
 const PATIENCE = {
   headersTimeout: 1000 * Number(process.env.TIDEHUB_HEADERS_SECONDS || 20),
   requestTimeout: 0,
+  // The proxy resets whoever asks for another protocol, as clients that would like HTTP/2 do; a server need not change it
+  // (RFC 9110, 7.8), and answers.
+  shouldUpgradeCallback: ({ method, headers }) => method === "GET" && /^websocket$/i.test(headers.upgrade || ""),
   connectionsCheckingInterval: 500,
   // Longer than clients are told (`--keep-alive-timeout`), for what they send in the last moment.
   keepAliveTimeoutBuffer: 5000,

@@ -148,6 +148,8 @@ def server_environment(
     if without_packages:
         # As in `notebook_side/own_packages.py`, which can import nothing of ours.
         env["TIDEHUB_WITHOUT_PACKAGES"] = "1"
+        # Their own `~/.jupyter` can keep a server from starting, and without a server they cannot mend it.
+        env["JUPYTERHUB_DISABLE_USER_CONFIG"] = "1"
     if with_dask:
         env |= {
             "DASK_GATEWAY__ADDRESS": settings.gateway_address,

@@ -76,6 +76,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         self.handle: ProcessHandle | None = None
         self._clean_up = False
         self._without_packages = False
+        self._log_before = 0
         self._news = "Server requested"
         self._told = asyncio.Event()
         preselected = self.entitled().default
@@ -186,6 +187,7 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
             # In a thread: a new user's uid is reservationed and written to the disk.
             place = await asyncio.to_thread(self._place, self.user.name)
             await asyncio.to_thread(context.isolation.make_server_directory, place.user, place.directory.name)
+            self._log_before = place.log.stat().st_size if place.log.exists() else 0
             self.handle = await context.isolation.start(self._launch_spec(profile, place))
             # The hub saves state only after start() returns; killed before that, `_end_leftover` finds it here.
             await asyncio.to_thread(context.ledger.launched, self.reservation_id, self.handle)
@@ -219,12 +221,12 @@ class TidehubSpawner(Spawner):  # type: ignore[misc]
         while not await _answers(place.socket):
             if not self.context.isolation.alive(self.handle):
                 ending = self.context.isolation.ending(self.handle)
-                tail = await self.context.isolation.log_tail(place.log, LOG_LINES)
+                tail = await self.context.isolation.log_tail(place.log, LOG_LINES, self._log_before)
                 raise StartFailed(
                     not_started(profile.name, ending, self.mem_limit, tail) + self._packages_hint
                 )
             if patience.spent():
-                tail = await self.context.isolation.log_tail(place.log, LOG_LINES)
+                tail = await self.context.isolation.log_tail(place.log, LOG_LINES, self._log_before)
                 raise StartFailed(not_answering(profile.name, patience.elapsed, tail) + self._packages_hint)
             if patience.beyond and patience.why:
                 self._tell(f"Starting {profile.name}: this machine is slow, and {patience.why}")

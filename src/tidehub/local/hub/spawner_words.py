@@ -12,7 +12,8 @@ NO_LINES = "(empty log)"
 
 
 PACKAGES_HINT = (
-    " If a package that you installed may be the reason, start without your packages from the home page."
+    " If a package that you installed, or your own configuration in ~/.jupyter, may be the reason, start without your "
+    "packages from the home page: that leaves both out."
 )
 
 

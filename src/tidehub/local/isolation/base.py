@@ -217,13 +217,14 @@ class Isolation(Trees, ABC):
         """Whom the program finds in /etc/passwd and /etc/group beside its user, as far as names may not meet."""
         return Accounts("", "")
 
-    async def log_tail(self, log: Path, lines: int) -> str:
+    async def log_tail(self, log: Path, lines: int, since: int = 0) -> str:
         """The last lines of a program's log in one, without control characters; "" if there are none.
 
+        `since`: the size in bytes that the log had before, where this run of the program begins.
         What the program has just written is still on its way through the pipe: waits for that, at most a second.
         """
         await asyncio.to_thread(settle, self.ground.log_pipes, self.ground.logs, log)
-        return tail(log, lines)
+        return tail(log, lines, since)
 
     # The platform's own groups
 

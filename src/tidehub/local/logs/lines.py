@@ -23,11 +23,12 @@ _LONGEST_IN_TAIL = 1000
 
 
 def last_lines(
-    path: Path, count: int, hide: Hide = as_is, *, longest: int = LONGEST_SHOWN
+    path: Path, count: int, hide: Hide = as_is, *, longest: int = LONGEST_SHOWN, since: int = 0
 ) -> Iterator[bytes]:
     """The last `count` lines of a log, with those that were rotated away (`path.1`, ...) as far as they are needed.
 
-    A log that is gone has none. Raises `TidehubError`.
+    A log that is gone has none. `since`: where in the log to begin, in bytes; one that was rotated meanwhile is read as
+    without. Raises `TidehubError`.
     """
     found: list[tuple[int, int]] = []
     with contextlib.ExitStack() as kept:
@@ -37,6 +38,9 @@ def last_lines(
             if descriptor is not None and count > 0:
                 kept.callback(os.close, descriptor)
                 start, there = _start_of_last(descriptor, count)
+                if not number and 0 < since <= os.fstat(descriptor).st_size:
+                    found.append((descriptor, max(start, since)))
+                    break
                 found.append((descriptor, start))
                 count -= there
             elif descriptor is not None:
@@ -67,9 +71,12 @@ def lines_since(path: Path, start: datetime, hide: Hide = as_is) -> Iterator[byt
     yield from since(last_lines(path, sys.maxsize, hide), start)
 
 
-def tail(path: Path, count: int) -> str:
-    """The last lines of a log in one, for a message: without control characters and empty lines."""
-    lines = last_lines(path, count, longest=_LONGEST_IN_TAIL)
+def tail(path: Path, count: int, since: int = 0) -> str:
+    """The last lines of a log in one, for a message: without control characters and empty lines.
+
+    `since`: where in the log to begin, in bytes.
+    """
+    lines = last_lines(path, count, longest=_LONGEST_IN_TAIL, since=since)
     return " / ".join(text for line in lines if (text := printable(line, lines=False).strip()))
 
 

@@ -53,6 +53,21 @@ def test_last_lines(places: Places) -> None:
     assert list(lines.last_lines(places.logs / "none.log", 5)) == []
 
 
+def test_a_message_tells_only_what_this_run_wrote(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    log.write_text("before\nof before\n")
+    (tmp_path / "x.log.1").write_text("rotated\n")
+    size = log.stat().st_size
+    assert lines.tail(log, 5) == "rotated / before / of before"
+    assert lines.tail(log, 5, since=size) == ""
+    with log.open("a") as more:
+        more.write("one\ntwo\nthree\n")
+    assert lines.tail(log, 5, since=size) == "one / two / three"
+    assert lines.tail(log, 2, since=size) == "two / three"
+    log.write_text("new\n")
+    assert lines.tail(log, 5, since=size) == "rotated / new", "rotated in between"
+
+
 def test_last_lines_at_every_edge_of_a_block(tmp_path: Path) -> None:
     log = tmp_path / "x.log"
     for length in (65_533, 65_534, 65_535, 65_536, 65_537, 131_072):
