@@ -190,12 +190,12 @@ async def single_serves_one_user(isolation: Isolation) -> None:
     first = isolation.launch(spec(isolation, alice, SLEEP, name="one"))
     second = isolation.launch(spec(isolation, alice, SLEEP, name="two", parent="clusters"))
     said = refusal(lambda: isolation.launch(spec(isolation, bob, SLEEP)))
-    assert "'alice' is at work" in said and "bubblewrap" in said, said
+    assert "'alice' is using this machine" in said and "bubblewrap" in said, said
     await isolation.stop(first, grace=5)
-    assert "'alice' is at work" in refusal(lambda: again(isolation).launch(spec(isolation, bob, SLEEP)))
+    assert "'alice' is using this machine" in refusal(lambda: again(isolation).launch(spec(isolation, bob, SLEEP)))
     await again(isolation).stop(second, grace=5)
     third = again(isolation).launch(spec(isolation, bob, SLEEP))
-    assert "'bob' is at work" in refusal(lambda: isolation.launch(spec(isolation, alice, SLEEP)))
+    assert "'bob' is using this machine" in refusal(lambda: isolation.launch(spec(isolation, alice, SLEEP)))
     await isolation.stop(third, grace=5)
 
 
@@ -203,7 +203,7 @@ async def single_counts_detached_work(isolation: Isolation) -> None:
     alice, bob = isolation.user("alice"), isolation.user("bob")
     handle = isolation.launch(spec(isolation, alice, FAMILY.format(then="raise SystemExit(0)")))
     await ended(isolation, handle)
-    assert "'alice' is at work" in refusal(lambda: again(isolation).launch(spec(isolation, bob, SLEEP)))
+    assert "'alice' is using this machine" in refusal(lambda: again(isolation).launch(spec(isolation, bob, SLEEP)))
     again(isolation).clean(handle)
     await holds(lambda: mine(isolation) == [])
     await isolation.stop(isolation.launch(spec(isolation, bob, SLEEP)), grace=5)
