@@ -192,7 +192,9 @@ async def single_serves_one_user(isolation: Isolation) -> None:
     said = refusal(lambda: isolation.launch(spec(isolation, bob, SLEEP)))
     assert "'alice' is using this machine" in said and "bubblewrap" in said, said
     await isolation.stop(first, grace=5)
-    assert "'alice' is using this machine" in refusal(lambda: again(isolation).launch(spec(isolation, bob, SLEEP)))
+    assert "'alice' is using this machine" in refusal(
+        lambda: again(isolation).launch(spec(isolation, bob, SLEEP))
+    )
     await again(isolation).stop(second, grace=5)
     third = again(isolation).launch(spec(isolation, bob, SLEEP))
     assert "'bob' is using this machine" in refusal(lambda: isolation.launch(spec(isolation, alice, SLEEP)))
@@ -203,7 +205,9 @@ async def single_counts_detached_work(isolation: Isolation) -> None:
     alice, bob = isolation.user("alice"), isolation.user("bob")
     handle = isolation.launch(spec(isolation, alice, FAMILY.format(then="raise SystemExit(0)")))
     await ended(isolation, handle)
-    assert "'alice' is using this machine" in refusal(lambda: again(isolation).launch(spec(isolation, bob, SLEEP)))
+    assert "'alice' is using this machine" in refusal(
+        lambda: again(isolation).launch(spec(isolation, bob, SLEEP))
+    )
     again(isolation).clean(handle)
     await holds(lambda: mine(isolation) == [])
     await isolation.stop(isolation.launch(spec(isolation, bob, SLEEP)), grace=5)
