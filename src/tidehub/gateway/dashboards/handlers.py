@@ -136,8 +136,9 @@ class GateHandler(HubOAuthenticated, web.RequestHandler):  # type: ignore[misc]
 
     def _refuse_foreign_page(self, name: str) -> None:
         """All users' pages share one origin. A page of another user's server may not open this dashboard
-        in a frame and read it; browsers say where a request comes from, unless that page forbids it. They never
-        say it of a WebSocket. (Users who need more give each user a domain.)"""
+        in a frame and read it; browsers say where a request comes from, unless that page forbids it, as
+        JupyterLab's Dask panel does for its frames. They never say it of a WebSocket. (Users who need more give
+        each user a domain.)"""
         headers = self.request.headers
         # The proxy in front looks up decoded paths: `/%75ser/bob/` is bob's server too.
         referrer = unquote(_address(headers.get("Referer", "")).path)
@@ -145,14 +146,6 @@ class GateHandler(HubOAuthenticated, web.RequestHandler):  # type: ignore[misc]
         if referrer.startswith(start) and referrer[len(start) :].split("/", 1)[0] != name:
             raise web.HTTPError(
                 403, "This dashboard was opened from another user's page. Open it from your own."
-            )
-        within = (
-            headers.get("Sec-Fetch-Site") == "same-origin" and headers.get("Sec-Fetch-Dest") != "document"
-        )
-        if within and not referrer and not _is_upgrade(self.request):
-            raise web.HTTPError(
-                403,
-                "This dashboard was opened from a page that hides its address. Open it in a page of its own.",
             )
 
 
