@@ -15,11 +15,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx
-import pytest
 
 from tidehub.checks.local_target import local_target
 from tidehub.checks.target import Target
@@ -27,6 +26,9 @@ from tidehub.identity.demo_accounts import read_demo_passwords
 from tidehub.local.places import Places
 from tidehub.local.secrets import load_secrets
 from tidehub.local.software import layout
+
+if TYPE_CHECKING:
+    import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE = REPOSITORY / "src"
@@ -187,6 +189,8 @@ def unprivileged_platform(
     request: pytest.FixtureRequest, name: str, **environment: str
 ) -> Iterator[RealPlatform]:
     """The built-in site as an ordinary user runs it: as whoever runs the tests, or as a uid without an account."""
+    import pytest  # not at the top: the Debian machines of tests/guest use this module, and have no pytest
+
     if os.geteuid() != 0:
         with running_platform(name, **environment) as started:
             yield started
