@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import jupyterhub
 from child import with_us
-from gateway_platform import proxy_program
+from gateway_platform import separate_proxy
 from identity_process import free_port, hidden_fields
 
 from tidehub.kubernetes.objects import Object
@@ -85,17 +85,9 @@ class HubAndProxy:
             "CONFIGPROXY_AUTH_TOKEN": KEY,
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        ports = [
-            "--port",
-            str(self.front),
-            "--api-port",
-            str(self.api),
-            "--ip=127.0.0.1",
-            "--api-ip=127.0.0.1",
-        ]
         hub_command = [str(PYTHON), "-m", "jupyterhub", "-f", str(directory / "config.py")]
         self.processes: list[subprocess.Popen[bytes]] = []
-        for argv in ([*proxy_program(), *ports], hub_command):
+        for argv in (separate_proxy(self.front, self.api), hub_command):
             with self.log.open("ab") as log:
                 one = subprocess.Popen(
                     with_us(argv), stdout=log, stderr=log, cwd=directory, env=env, start_new_session=True

@@ -66,6 +66,12 @@ def proxy_program() -> list[str]:
     return Software().proxy()
 
 
+def separate_proxy(front: int, api: int) -> list[str]:
+    """The same as in a pod of its own: the ports of 127.0.0.1 for browsers and for the hub."""
+    ports = ["--port", str(front), "--api-port", str(api)]
+    return [*proxy_program(), *ports, "--ip=127.0.0.1", "--api-ip=127.0.0.1"]
+
+
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on just now."""
     sockets = [socket.socket() for _ in range(count)]

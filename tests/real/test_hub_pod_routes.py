@@ -13,7 +13,7 @@ import httpx
 import jupyterhub
 import pytest
 from child import with_us
-from gateway_platform import proxy_program
+from gateway_platform import separate_proxy
 from identity_process import free_port
 
 from tidehub.kubernetes.values.hub_code import proxy_text
@@ -101,15 +101,7 @@ class HubAndProxy:
         return one
 
     def start_proxy(self) -> subprocess.Popen[bytes]:
-        ports = [
-            "--port",
-            str(self.front),
-            "--api-port",
-            str(self.api),
-            "--ip=127.0.0.1",
-            "--api-ip=127.0.0.1",
-        ]
-        return self._start([*proxy_program(), *ports])
+        return self._start(separate_proxy(self.front, self.api))
 
     def answers(self, path: str) -> bool:
         """Whether the hub's API answers at this path of the proxy, whatever it says."""
